@@ -1,0 +1,1 @@
+"""Alignment of two models and a witness: the same seeded batch through each, compared layer by layer."""

@@ -1,0 +1,57 @@
+"""What a state dict is here, and the one byte form of a tensor that hashes and files agree on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Shape = tuple[int, ...]
+StateDict = Mapping[str, Array]
+
+
+def canonical_bytes(array: Array) -> memoryview:
+    """Return the array's elements in C order, little-endian, as a flat byte view; copies only where it must.
+
+    Args:
+        array: Any shape, zero-size and 0-d included, any strides, any byte order.
+    """
+    dtype = array.dtype
+    if dtype.byteorder != "|" and not dtype.isnative:
+        array = array.astype(dtype.newbyteorder("="))
+    flat = np.ascontiguousarray(array).reshape(-1)
+    return memoryview(flat.view(np.uint8))
+
+
+def same_bits(left: Array, right: Array) -> bool:
+    """Return whether both arrays have the same dtype, shape and bits (so NaN equals itself and 0.0 differs from -0.0)."""
+    if left.dtype != right.dtype or left.shape != right.shape:
+        return False
+    return bool(np.array_equal(_bits(left), _bits(right)))
+
+
+def differing_bits(left: Array, right: Array) -> Array:
+    """Return a boolean mask, shaped like both arrays, of the elements whose bits differ.
+
+    Args:
+        left: Of the same shape and dtype as `right`.
+        right: Of the same shape and dtype as `left`.
+    """
+    return np.asarray(_bits(left) != _bits(right))
+
+
+def first_index(mask: Array) -> tuple[int, ...]:
+    """Return the index of the first true element of a mask that has one, in C order."""
+    return tuple(int(i) for i in np.unravel_index(int(np.argmax(mask)), mask.shape))
+
+
+def total_bytes(arrays: Iterable[Array]) -> int:
+    """Return the summed size of the arrays, in bytes."""
+    return sum(array.nbytes for array in arrays)
+
+
+def _bits(array: Array) -> Array:
+    return array.view(f"u{array.dtype.itemsize}")

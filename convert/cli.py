@@ -1,0 +1,126 @@
+"""mixer-convert: a timm MLP-Mixer checkpoint in, a PaddlePaddle checkpoint and its manifest out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from convert.command_line import MainJobGroup, command_line, debug_option, write_json
+
+if TYPE_CHECKING:
+    from convert.variants import Variant
+
+FILE = click.Path(path_type=Path)
+json_option = click.option("--json", "json_target", metavar="FILE", help="Write the result as JSON (- for stdout).")
+
+
+@click.group(cls=MainJobGroup, invoke_without_command=True, no_args_is_help=True)
+@click.option("--src", type=click.Choice(["timm"]), default="timm", show_default=True, help="Layout of the source.")
+@click.option("--variant", metavar="NAME", help="A name of --list, or a full timm id. Default: read from the shapes.")
+@click.option("--checkpoint", type=FILE, help="A local .safetensors, .pth or .pt. Default: the Hugging Face hub.")
+@click.option("--init", type=click.Choice(["random"]), help="Seeded random weights instead of a checkpoint.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of --init random.")
+@click.option("--out", type=FILE, help="Output, .pdparams or .safetensors. Default: <architecture>.<tag>.pdparams.")
+@click.option("--force", is_flag=True, help="Replace an existing output.")
+@click.option("--list", "list_variants", is_flag=True, help="Print the variants and exit.")
+@json_option
+@debug_option
+@click.version_option(package_name="mixer-convert")
+@click.pass_context
+def main(ctx: click.Context, list_variants: bool, json_target: str | None, debug: bool, **options: Any) -> None:
+    """Convert a timm MLP-Mixer checkpoint to PaddlePaddle.
+
+    Writes OUT and OUT.manifest.json. Without --checkpoint or --init the weights come from the Hugging Face hub.
+
+    \b
+    Exit codes: 0 done, 2 wrong usage, 3 bad or unsafe input, 4 input/output or network, 5 integrity.
+    """  # noqa: D301  # \b is click's mark for text that is not to be wrapped
+    if ctx.invoked_subcommand is not None:
+        return
+    if list_variants:
+        _list(json_target)
+    else:
+        _convert(json_target, **options)
+
+
+@main.command()
+@click.argument("file", type=FILE)
+@json_option
+def inspect(file: Path, json_target: str | None) -> None:
+    """Print what a checkpoint holds: layout, config, and each tensor with its SHA-256."""
+    from convert.inspection import inspect_file
+    from convert.tables import print_table
+
+    inspection = inspect_file(file)
+    if json_target != "-":
+        rows = [(t["name"], t["dtype"], "x".join(map(str, t["shape"])), t["sha256"][:16]) for t in inspection["tensors"]]
+        print_table(("tensor", "dtype", "shape", "sha256"), rows, title=file.name)
+        click.echo(inspection["summary"])
+    if json_target:
+        write_json(inspection, json_target)
+
+
+@main.command()
+@click.argument("a", type=FILE)
+@click.argument("b", type=FILE)
+@json_option
+@click.pass_context
+def verify(ctx: click.Context, a: Path, b: Path, json_target: str | None) -> None:
+    """Check that checkpoints A and B hold the same tensors, bit for bit, whatever their formats and layouts.
+
+    Exits 0 when they do and 1 when they do not.
+    """
+    from dataclasses import asdict
+
+    from convert.verify import verify_files
+
+    verification = verify_files(a, b)
+    if json_target != "-":
+        click.echo("\n".join(verification.sentences(a.name, b.name)))
+    if json_target:
+        data = {"schema": "mixer-convert/verification/1", "equal": verification.equal, **asdict(verification)}
+        write_json(data, json_target)
+    ctx.exit(0 if verification.equal else 1)
+
+
+def _convert(
+    json_target: str | None,
+    *,
+    src: str,
+    variant: str | None,
+    checkpoint: Path | None,
+    init: str | None,
+    seed: int,
+    out: Path | None,
+    force: bool,
+) -> None:
+    from convert.port import choose_source, convert_checkpoint, default_output
+    from convert.variants import get_variant
+
+    chosen = get_variant(variant) if variant else None
+    source = choose_source(chosen, checkpoint, seed if init else None)
+    output = out or default_output(source, chosen)
+    manifest = convert_checkpoint(source, chosen, output, force=force, command_line=command_line())
+    transposed = sum(tensor["transform"] == "transpose" for tensor in manifest["tensors"])
+    click.echo(
+        f"{source.name} → {output}: {len(manifest['tensors'])} tensors, {transposed} Linear weights transposed, "
+        f"{manifest['output']['bytes'] / 1e6:.1f} MB, fingerprint {manifest['output']['fingerprint'][:16]}.",
+        err=True,
+    )
+    if json_target != "-":
+        click.echo(str(output))
+    if json_target:
+        write_json(manifest, json_target)
+
+
+def _list(json_target: str | None) -> None:
+    from convert.listing import HEADERS, as_data, as_row
+    from convert.tables import print_table
+    from convert.variants import VARIANTS
+
+    if json_target != "-":
+        print_table(HEADERS, [as_row(variant) for variant in VARIANTS])
+    if json_target:
+        write_json({"schema": "mixer-convert/variants/1", "variants": [as_data(v) for v in VARIANTS]}, json_target)

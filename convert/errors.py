@@ -1,0 +1,147 @@
+"""The domain's errors. Each builds its own sentence and carries the exit code of the command that hits it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import ClassVar
+
+LISTED = 8
+"""How many names a sentence lists before it only counts them."""
+
+
+class MixerConvertError(Exception):
+    """Anything a user can cause and mend. The text is one sentence or two: what is wrong, then what to do."""
+
+    exit_code: ClassVar[int] = 3
+
+
+class UsageProblem(MixerConvertError):
+    """The command was called in a way that cannot be carried out (exit 2)."""
+
+    exit_code = 2
+
+
+class BadInput(MixerConvertError):
+    """A file or a state dict is not what it has to be, or is not safe to read (exit 3)."""
+
+    exit_code = 3
+
+
+class IOProblem(MixerConvertError):
+    """A disk, a folder or the network refused (exit 4)."""
+
+    exit_code = 4
+
+
+class IntegrityProblem(MixerConvertError):
+    """Something changed under us, or does not match its hash (exit 5)."""
+
+    exit_code = 5
+
+
+class UnknownVariant(UsageProblem):
+    """A variant name that the table does not hold."""
+
+    def __init__(self, name: str, close: Collection[str], known: Collection[str]) -> None:
+        guess = f"Did you mean {_either(close)}?" if close else f"Known: {', '.join(known)}."
+        super().__init__(f"--variant {name}: no such variant. {guess}")
+
+
+class AmbiguousVariant(UsageProblem):
+    """A timm name that is deprecated or leaves the tag open, so that it could mean several checkpoints."""
+
+    def __init__(self, name: str, reason: str, candidates: Collection[str]) -> None:
+        super().__init__(f"--variant {name}: {reason}. Say which one you mean: {_either(candidates)}.")
+
+
+class NoPretrainedWeights(UsageProblem):
+    """A variant for which nobody published weights, asked for without a source of weights."""
+
+    def __init__(self, variant: str) -> None:
+        super().__init__(
+            f"--variant {variant}: timm publishes no weights for it. Pass --checkpoint FILE, or --init random."
+        )
+
+
+class KeyMismatch(BadInput):
+    """Keys that are missing from a checkpoint, or that no rule takes."""
+
+    def __init__(self, source: str, missing: Iterable[str], unexpected: Iterable[str], expected: str) -> None:
+        self.missing, self.unexpected = tuple(sorted(missing)), tuple(sorted(unexpected))
+        parts = [
+            f"{len(keys)} {label} ({_listing(keys, sign)})"
+            for label, sign, keys in (("missing", "-", self.missing), ("unexpected", "+", self.unexpected))
+            if keys
+        ]
+        super().__init__(f"{source}: its keys are not those of {expected}: {', '.join(parts)}. Is it the right file?")
+
+
+class ShapeMismatch(BadInput):
+    """Tensors whose shape is not the one the config implies. Takes (key, found, expected) per tensor."""
+
+    def __init__(
+        self, source: str, wrong: list[tuple[str, tuple[int, ...], tuple[int, ...]]], expected: str, advice: str
+    ) -> None:
+        key, found, wanted = sorted(wrong)[0]
+        more = f" (and {len(wrong) - 1} more of another shape)" if len(wrong) > 1 else ""
+        super().__init__(f"{key}: {source} has {found}, {expected} expects {wanted}{more}. {advice}")
+
+
+class WrongDtype(BadInput):
+    """A tensor of a dtype that a Mixer's weights do not have."""
+
+    def __init__(self, source: str, key: str, dtype: str, accepted: Collection[str]) -> None:
+        super().__init__(f"{key}: {source} has dtype {dtype}, expected {_either(accepted)}. Save the weights as one.")
+
+
+class NonFinite(BadInput):
+    """A weight that is NaN or infinite."""
+
+    def __init__(self, source: str, key: str, index: tuple[int, ...], value: float, count: int) -> None:
+        super().__init__(
+            f"{key}: {source} has {value} at index {index}, {count} element(s) in all are not finite. "
+            "Such weights cannot be converted or compared; get the file again or retrain."
+        )
+
+
+class WrongFileKind(BadInput):
+    """A file whose content is not what its suffix says."""
+
+    def __init__(self, path: Path, found: str, expected: str, advice: str) -> None:
+        super().__init__(f"{path}: it is {found}, not {expected}. {advice}")
+
+
+class Unreadable(BadInput):
+    """A file of the right kind that is damaged or holds something we do not read."""
+
+    def __init__(self, path: Path, reason: str, advice: str = "Get the file again from where it came.") -> None:
+        super().__init__(f"{path}: {reason.rstrip('.')}. {advice}")
+
+
+class OutputRefused(UsageProblem):
+    """An output path that would overwrite something."""
+
+    def __init__(self, path: Path, reason: str, advice: str) -> None:
+        super().__init__(f"{path}: {reason}. {advice}")
+
+
+class Unavailable(IOProblem):
+    """Weights that could not be fetched from the hub."""
+
+    def __init__(self, repo_id: str, filename: str, reason: str, variant: str) -> None:
+        super().__init__(
+            f"{repo_id}: {filename} could not be fetched ({reason}) and is not in the cache. Fetch it where there is "
+            f"a network (https://huggingface.co/{repo_id}/blob/main/{filename}) and pass it: "
+            f"--variant {variant} --checkpoint {filename}"
+        )
+
+
+def _listing(keys: tuple[str, ...], sign: str) -> str:
+    shown = ", ".join(f"{sign} {key}" for key in keys[:LISTED])
+    return shown + (f", … and {len(keys) - LISTED} more" if len(keys) > LISTED else "")
+
+
+def _either(names: Collection[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} or {last}" if first else last

@@ -1,0 +1,58 @@
+"""One module a format, with the same two functions each: read(path) and write(stream, state_dict)."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import BinaryIO, Protocol, cast
+
+from convert.arrays import StateDict
+from convert.errors import UsageProblem
+from convert.files.sniff import check_kind
+
+MODULES = {
+    ".safetensors": "convert.files.safetensors",
+    ".pdparams": "convert.files.pdparams",
+    ".pth": "convert.files.pth",
+    ".pt": "convert.files.pth",
+}
+WRITABLE = (".pdparams", ".safetensors")
+
+
+class _Format(Protocol):
+    def read(self, path: Path) -> StateDict: ...
+    def write(self, stream: BinaryIO, state_dict: StateDict) -> None: ...
+
+
+def read(path: Path) -> StateDict:
+    """Return the tensors of a checkpoint, as its suffix says how to read it.
+
+    Raises:
+        UsageProblem: An unknown suffix.
+        BadInput: Content that is not what the suffix says, or is damaged.
+    """
+    form = _format(path)
+    check_kind(path)
+    return form.read(path)
+
+
+def write(path: Path, stream: BinaryIO, state_dict: StateDict) -> None:
+    """Write the tensors to the stream in the format of the path's suffix; the same tensors give the same bytes."""
+    check_writable(path)
+    _format(path).write(stream, state_dict)
+
+
+def check_writable(path: Path) -> None:
+    """Check that the path's suffix is a format we write.
+
+    Raises:
+        UsageProblem: It is not.
+    """
+    if path.suffix not in WRITABLE:
+        raise UsageProblem(f"{path}: cannot write {path.suffix or 'a file without suffix'}. Use {' or '.join(WRITABLE)}.")
+
+
+def _format(path: Path) -> _Format:
+    if path.suffix not in MODULES:
+        raise UsageProblem(f"{path}: unknown suffix '{path.suffix}'. Known: {', '.join(MODULES)}.")
+    return cast("_Format", importlib.import_module(MODULES[path.suffix]))

@@ -1,0 +1,78 @@
+"""The .pth format: torch.load restricted to tensors, whatever the environment says; the framework is needed to read it."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ml_dtypes
+import numpy as np
+
+from convert.arrays import Array, StateDict
+from convert.errors import Unreadable
+
+if TYPE_CHECKING:
+    import torch
+
+NESTS = ("state_dict", "model")
+EMA = "state_dict_ema"
+RESAVE = "Where you trust the file, save the weights alone: torch.save(model.state_dict(), FILE)."
+
+
+def read(path: Path) -> StateDict:
+    """Return the tensors of a state dict, found at the top or under `state_dict` or `model`.
+
+    Raises:
+        Unreadable: The file is damaged, holds more than tensors, or holds no state dict.
+    """
+    state_dict = _unnest(path, _load(path))
+    return {str(key): _array(path, str(key), value) for key, value in state_dict.items()}
+
+
+def _load(path: Path) -> object:
+    import torch
+
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        raise Unreadable(path, f"torch refuses to read it as plain tensors ({_gist(error)})", RESAVE) from error
+    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise Unreadable(path, f"it is truncated or damaged ({_gist(error)})") from error
+
+
+def _gist(error: Exception) -> str:
+    """Return the part of torch's message that says what it met, without its advice to load unsafely."""
+    text = " ".join(str(error).split())
+    _, found, reason = text.partition("WeightsUnpickler error: ")
+    return (reason if found else text).split(". ")[0].removesuffix(".")[:160]
+
+
+def _unnest(path: Path, loaded: object) -> Mapping[Any, Any]:
+    if isinstance(loaded, Mapping):
+        nests = [key for key in NESTS if isinstance(loaded.get(key), Mapping)]
+        if len(nests) > 1 or (nests and EMA in loaded):
+            found = ", ".join([*nests, *([EMA] if EMA in loaded else [])])
+            raise Unreadable(path, f"it holds several sets of weights ({found})", "Save the one you want alone.")
+        state_dict = loaded[nests[0]] if nests else loaded
+        if state_dict:
+            return state_dict  # type: ignore[no-any-return]  # a Mapping, by the checks above
+    raise Unreadable(path, f"it holds a {type(loaded).__name__} without weights, not a state dict", RESAVE)
+
+
+def _array(path: Path, key: str, value: object) -> Array:
+    import torch
+
+    if not isinstance(value, torch.Tensor) or value.layout != torch.strided:
+        raise Unreadable(path, f"entry {key!r} is a {type(value).__name__}, not a dense tensor", RESAVE)
+    return _numpy(value.detach())
+
+
+def _numpy(tensor: torch.Tensor) -> Array:
+    import torch
+
+    if tensor.dtype == torch.bfloat16:
+        return np.asarray(tensor.view(torch.int16).numpy()).view(ml_dtypes.bfloat16)
+    return np.asarray(tensor.numpy())

@@ -1,0 +1,37 @@
+"""Fingerprints of tensors rather than of files, so that they are equal across .pth, .safetensors and .pdparams."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from convert.arrays import Array, StateDict, canonical_bytes
+
+
+def tensor_sha256(array: Array) -> str:
+    """Return the tensor's canonical SHA-256, in hex.
+
+    What is hashed: the dtype's name, a space, the dimensions joined by `x`, a newline, then the elements in C order,
+    little-endian. So neither the file format, the strides nor the key's name matter, but dtype and shape do.
+    """
+    digest = hashlib.sha256(f"{array.dtype.name} {'x'.join(map(str, array.shape))}\n".encode())
+    digest.update(canonical_bytes(array))
+    return digest.hexdigest()
+
+
+def tensor_sha256s(state_dict: StateDict) -> dict[str, str]:
+    """Return the canonical SHA-256 of every tensor, by key."""
+    return {key: tensor_sha256(array) for key, array in state_dict.items()}
+
+
+def fingerprint(sha256s: Mapping[str, str]) -> str:
+    """Return one SHA-256 for a whole state dict: that of its sorted `<sha256>  <key>` lines."""
+    lines = "".join(f"{sha256s[key]}  {key}\n" for key in sorted(sha256s))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

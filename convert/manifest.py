@@ -1,0 +1,95 @@
+"""The manifest beside an output: what was converted, from what, by what, and the hash of every tensor on both sides."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from convert.arrays import StateDict, total_bytes
+from convert.fingerprint import file_sha256, fingerprint, tensor_sha256s
+from convert.mapping import Conversion
+from convert.sources import Source
+from convert.variants import MixerConfig, Variant
+
+SCHEMA = "mixer-convert/manifest/1"
+PACKAGES = ("mixer-convert", "numpy", "safetensors", "ml_dtypes", "huggingface_hub", "torch", "timm", "paddlepaddle")
+
+
+def manifest_path(output: Path) -> Path:
+    """Return where the manifest of an output lies: `<output>.manifest.json`."""
+    return output.with_name(f"{output.name}.manifest.json")
+
+
+def describe_output(output: Path, written: Path, sha256s: dict[str, str], state_dict: StateDict) -> dict[str, Any]:
+    """Return the manifest's entry for the output file.
+
+    Args:
+        output: The name it is to have.
+        written: The complete file, wherever it still lies.
+        sha256s: The canonical SHA-256 of each of its tensors.
+        state_dict: Its tensors.
+    """
+    return {
+        "file": output.name,
+        "bytes": written.stat().st_size,
+        "tensor_bytes": total_bytes(state_dict.values()),
+        "sha256": file_sha256(written),
+        "fingerprint": fingerprint(sha256s),
+    }
+
+
+def build_manifest(
+    *,
+    source: Source,
+    conversion: Conversion,
+    config: MixerConfig,
+    variant: Variant | None,
+    target_sha256s: dict[str, str],
+    output: dict[str, Any],
+    command_line: list[str],
+) -> dict[str, Any]:
+    """Return the manifest as plain data, without a time stamp, so that the same conversion gives the same manifest."""
+    source_sha256s = tensor_sha256s(source.state_dict)
+    return {
+        "schema": SCHEMA,
+        "variant": variant and {"name": variant.name, "timm_id": variant.timm_id, "note": variant.note},
+        "config": asdict(config),
+        "source": {**asdict(source.provenance), "fingerprint": fingerprint(source_sha256s)},
+        "output": output,
+        "dropped": list(conversion.dropped),
+        "tensors": _tensors(source, conversion, source_sha256s, target_sha256s),
+        "versions": versions(),
+        "command_line": command_line,
+    }
+
+
+def versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str | None]:
+    """Return the installed version of each package (None: not installed) and of Python, without importing any."""
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+def _tensors(
+    source: Source, conversion: Conversion, source_sha256s: dict[str, str], target_sha256s: dict[str, str]
+) -> list[dict[str, Any]]:
+    return [
+        {
+            "source": rename.source,
+            "target": rename.target,
+            "transform": rename.transform.value,
+            "dtype": source.state_dict[rename.source].dtype.name,
+            "source_shape": list(source.state_dict[rename.source].shape),
+            "target_shape": list(conversion.state_dict[rename.target].shape),
+            "source_sha256": source_sha256s[rename.source],
+            "target_sha256": target_sha256s[rename.target],
+        }
+        for rename in conversion.renames
+    ]

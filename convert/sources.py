@@ -1,0 +1,94 @@
+"""Where weights come from: a local file, the Hugging Face hub, or a seeded initialisation; each with its provenance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from convert import files
+from convert.arrays import StateDict
+from convert.errors import NoPretrainedWeights, Unavailable
+from convert.fingerprint import file_sha256
+from convert.init import init_state_dict
+from convert.variants import MixerConfig, Variant
+
+HUB_FILENAME = "model.safetensors"
+WRAPPER_PREFIXES = ("module.", "_orig_mod.")
+"""What torch.nn.DataParallel and torch.compile put before every key of a saved state dict."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """What is known about the origin of weights; fields that do not apply are None."""
+
+    kind: str
+    file: str | None = None
+    sha256: str | None = None
+    repo_id: str | None = None
+    revision: str | None = None
+    seed: int | None = None
+    stripped_prefix: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Source:
+    """A timm state dict, what to call it in a sentence, and its provenance."""
+
+    state_dict: StateDict
+    name: str
+    provenance: Provenance
+    path: Path | None = None
+
+
+def from_file(path: Path) -> Source:
+    """Return the weights of a local checkpoint, without the prefix that a wrapper put before every key."""
+    state_dict, prefix = _strip_prefix(files.read(path))
+    provenance = Provenance(kind="file", file=path.name, sha256=file_sha256(path), stripped_prefix=prefix)
+    return Source(state_dict=state_dict, name=path.name, provenance=provenance, path=path)
+
+
+def from_hub(variant: Variant) -> Source:
+    """Return the weights that timm publishes for a variant, fetched by huggingface_hub or taken from its cache.
+
+    `HF_HOME`, `HF_ENDPOINT`, `HF_HUB_OFFLINE` and a token are honoured, as huggingface_hub documents them.
+
+    Raises:
+        NoPretrainedWeights: Nobody published any.
+        Unavailable: They are neither reachable nor cached.
+    """
+    if not variant.pretrained:
+        raise NoPretrainedWeights(variant.name)
+    path = _download(variant)
+    provenance = Provenance(
+        kind="hub",
+        file=HUB_FILENAME,
+        sha256=file_sha256(path),
+        repo_id=variant.repo_id,
+        revision=path.parent.name,
+    )
+    return Source(state_dict=files.read(path), name=variant.repo_id, provenance=provenance, path=path)
+
+
+def from_seed(config: MixerConfig, seed: int) -> Source:
+    """Return seeded random weights of a config."""
+    provenance = Provenance(kind="random", seed=seed)
+    return Source(state_dict=init_state_dict(config, seed), name=f"random weights (seed {seed})", provenance=provenance)
+
+
+def _download(variant: Variant) -> Path:
+    """Return the file's path in the hub's cache: …/snapshots/<revision>/model.safetensors."""
+    from httpx import HTTPError
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(variant.repo_id, HUB_FILENAME, library_name="mixer-convert"))
+    except (OSError, HTTPError) as error:
+        reason = type(error).__name__
+        raise Unavailable(variant.repo_id, HUB_FILENAME, reason, variant.name) from error
+
+
+def _strip_prefix(state_dict: StateDict) -> tuple[StateDict, str | None]:
+    for prefix in WRAPPER_PREFIXES:
+        if state_dict and all(key.startswith(prefix) for key in state_dict):
+            return {key.removeprefix(prefix): array for key, array in state_dict.items()}, prefix
+    return state_dict, None

@@ -1,0 +1,38 @@
+"""A table of text: rich on a terminal, aligned columns elsewhere, Markdown for documents."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from itertools import zip_longest
+
+Rows = Sequence[Sequence[str]]
+
+
+def print_table(headers: Sequence[str], rows: Rows, *, title: str = "") -> None:
+    """Print a table to standard output: a rich one on a terminal, else `plain`."""
+    if not sys.stdout.isatty():
+        print(plain(headers, rows))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title or None, header_style="bold")
+    for header in headers:
+        table.add_column(header, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def plain(headers: Sequence[str], rows: Rows) -> str:
+    """Return aligned columns, two spaces apart."""
+    lines = [headers, *rows]
+    widths = [max(map(len, column)) for column in zip_longest(*lines, fillvalue="")]
+    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=False)).rstrip() for line in lines)
+
+
+def markdown(headers: Sequence[str], rows: Rows) -> str:
+    """Return a Markdown table."""
+    lines = [headers, ["---"] * len(headers), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
