@@ -23,11 +23,11 @@ def canonical_bytes(array: Array) -> memoryview:
     if dtype.byteorder != "|" and not dtype.isnative:
         array = array.astype(dtype.newbyteorder("="))
     flat = np.ascontiguousarray(array).reshape(-1)
-    return memoryview(flat.view(np.uint8))
+    return flat.view(np.uint8).data
 
 
 def same_bits(left: Array, right: Array) -> bool:
-    """Return whether both arrays have the same dtype, shape and bits (so NaN equals itself and 0.0 differs from -0.0)."""
+    """Return whether dtype, shape and bits are the same (so NaN equals itself and 0.0 differs from -0.0)."""
     if left.dtype != right.dtype or left.shape != right.shape:
         return False
     return bool(np.array_equal(_bits(left), _bits(right)))

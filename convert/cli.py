@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from convert.command_line import MainJobGroup, command_line, debug_option, write_json
-
-if TYPE_CHECKING:
-    from convert.variants import Variant
+from convert.command_line import OneSentenceGroup, command_line, debug_option, write_json
 
 FILE = click.Path(path_type=Path)
 json_option = click.option("--json", "json_target", metavar="FILE", help="Write the result as JSON (- for stdout).")
 
 
-@click.group(cls=MainJobGroup, invoke_without_command=True, no_args_is_help=True)
-@click.option("--src", type=click.Choice(["timm"]), default="timm", show_default=True, help="Layout of the source.")
+@click.group(cls=OneSentenceGroup, invoke_without_command=True, no_args_is_help=True)
+@click.option("--src", type=click.Choice(["timm"]), default="timm", expose_value=False, help="Layout of the source.")
 @click.option("--variant", metavar="NAME", help="A name of --list, or a full timm id. Default: read from the shapes.")
 @click.option("--checkpoint", type=FILE, help="A local .safetensors, .pth or .pt. Default: the Hugging Face hub.")
 @click.option("--init", type=click.Choice(["random"]), help="Seeded random weights instead of a checkpoint.")
@@ -29,7 +26,7 @@ json_option = click.option("--json", "json_target", metavar="FILE", help="Write 
 @debug_option
 @click.version_option(package_name="mixer-convert")
 @click.pass_context
-def main(ctx: click.Context, list_variants: bool, json_target: str | None, debug: bool, **options: Any) -> None:
+def main(ctx: click.Context, /, list_variants: bool, json_target: str | None, **options: Any) -> None:
     """Convert a timm MLP-Mixer checkpoint to PaddlePaddle.
 
     Writes OUT and OUT.manifest.json. Without --checkpoint or --init the weights come from the Hugging Face hub.
@@ -55,7 +52,9 @@ def inspect(file: Path, json_target: str | None) -> None:
 
     inspection = inspect_file(file)
     if json_target != "-":
-        rows = [(t["name"], t["dtype"], "x".join(map(str, t["shape"])), t["sha256"][:16]) for t in inspection["tensors"]]
+        rows = [
+            (t["name"], t["dtype"], "x".join(map(str, t["shape"])), t["sha256"][:16]) for t in inspection["tensors"]
+        ]
         print_table(("tensor", "dtype", "shape", "sha256"), rows, title=file.name)
         click.echo(inspection["summary"])
     if json_target:
@@ -67,7 +66,7 @@ def inspect(file: Path, json_target: str | None) -> None:
 @click.argument("b", type=FILE)
 @json_option
 @click.pass_context
-def verify(ctx: click.Context, a: Path, b: Path, json_target: str | None) -> None:
+def verify(ctx: click.Context, /, a: Path, b: Path, json_target: str | None) -> None:
     """Check that checkpoints A and B hold the same tensors, bit for bit, whatever their formats and layouts.
 
     Exits 0 when they do and 1 when they do not.
@@ -88,7 +87,6 @@ def verify(ctx: click.Context, a: Path, b: Path, json_target: str | None) -> Non
 def _convert(
     json_target: str | None,
     *,
-    src: str,
     variant: str | None,
     checkpoint: Path | None,
     init: str | None,
@@ -124,3 +122,7 @@ def _list(json_target: str | None) -> None:
         print_table(HEADERS, [as_row(variant) for variant in VARIANTS])
     if json_target:
         write_json({"schema": "mixer-convert/variants/1", "variants": [as_data(v) for v in VARIANTS]}, json_target)
+
+
+if __name__ == "__main__":
+    main()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
 
 from convert.errors import MixerConvertError
 
+DEBUG = "mixer-convert.debug"
 INTERNAL_ERROR = 70
 """sysexits.h EX_SOFTWARE: a defect of ours, which no documented exit code stands for."""
 
@@ -19,23 +21,33 @@ class Failure(click.ClickException):
 
     def __init__(self, sentence: str, exit_code: int) -> None:
         super().__init__(sentence)
-        self.exit_code = exit_code
+        self.exit_code = exit_code  # type: ignore[misc]  # click declares a class variable and reads the instance's
 
 
-class MainJobGroup(click.Group):
-    """A group whose own options are the main job, and whose errors never show a traceback unless --debug is given."""
+class OneSentence(click.Command):
+    """A command whose errors never show a traceback unless --debug is given."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, turning errors into a sentence and an exit code."""
         try:
             return super().invoke(ctx)
         except Exception as error:
-            if ctx.params.get("debug") or isinstance(error, (click.ClickException, click.exceptions.Exit, click.Abort)):
+            if ctx.meta.get(DEBUG) or isinstance(error, (click.ClickException, click.exceptions.Exit, click.Abort)):
                 raise
             raise _failure(error) from error
 
 
-debug_option = click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+class OneSentenceGroup(OneSentence, click.Group):
+    """A group, whose own options are the main job, with the same promise for its subcommands."""
+
+
+def _note_debug(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    ctx.meta[DEBUG] = value
+
+
+debug_option = click.option(
+    "--debug", is_flag=True, expose_value=False, callback=_note_debug, help="Show the traceback of an error."
+)
 
 
 def write_json(data: Any, target: str) -> None:
@@ -44,8 +56,7 @@ def write_json(data: Any, target: str) -> None:
     if target == "-":
         click.echo(text)
         return
-    with open(target, "w", encoding="utf-8") as stream:
-        stream.write(f"{text}\n")
+    Path(target).write_text(f"{text}\n", encoding="utf-8")
 
 
 def command_line() -> list[str]:

@@ -78,12 +78,12 @@ class KeyMismatch(BadInput):
 
 
 class ShapeMismatch(BadInput):
-    """Tensors whose shape is not the one the config implies. Takes (key, found, expected) per tensor."""
+    """Tensors of another shape than the config implies. Takes (key, found, expected) per tensor; names the first."""
 
     def __init__(
         self, source: str, wrong: list[tuple[str, tuple[int, ...], tuple[int, ...]]], expected: str, advice: str
     ) -> None:
-        key, found, wanted = sorted(wrong)[0]
+        key, found, wanted = wrong[0]
         more = f" (and {len(wrong) - 1} more of another shape)" if len(wrong) > 1 else ""
         super().__init__(f"{key}: {source} has {found}, {expected} expects {wanted}{more}. {advice}")
 

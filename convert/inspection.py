@@ -13,7 +13,7 @@ from convert.variants import variants_of
 
 
 def inspect_file(path: Path) -> dict[str, Any]:
-    """Return the layout, config, matching variants, tensors and hashes of a checkpoint; any flat checkpoint is taken."""
+    """Return layout, config, matching variants, tensors and hashes of a checkpoint, be it a Mixer's or not."""
     state_dict = files.read(path)
     sha256s = tensor_sha256s(state_dict)
     recognised = recognise(state_dict, path.name)

@@ -110,10 +110,9 @@ class MlpMixer(nn.Layer):
         return named
 
 
-def build(config: MixerConfig, dtype: str = "float32") -> MlpMixer:
+def build(config: MixerConfig) -> MlpMixer:
     """Return a model whose parameters wait for `set_state_dict` instead of being initialised first."""
     with paddle.LazyGuard():
         model = MlpMixer(config)
-    model.to(dtype=dtype)
     model.eval()
     return model

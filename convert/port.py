@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from convert import files
 from convert.errors import IntegrityProblem, UsageProblem
@@ -95,5 +95,9 @@ def convert_checkpoint(
         command_line=command_line,
     )
     text = json.dumps(manifest, indent=1).encode() + b"\n"
-    write_atomically(manifest_path(output), lambda stream: stream.write(text) and None)
+    write_atomically(manifest_path(output), lambda stream: _write(stream, text))
     return manifest
+
+
+def _write(stream: BinaryIO, text: bytes) -> None:
+    stream.write(text)

@@ -39,8 +39,9 @@ Source: timm 1.0.31, timm/models/mlp_mixer.py, MlpMixer and MixerBlock; Linear w
 
 def in_forward_order(patterns: Iterable[str], num_blocks: int) -> Iterator[tuple[str, int]]:
     """Yield (pattern, block index) in forward order: runs of patterns with {i} repeat block by block."""
-    for in_block, group in itertools.groupby(patterns, key=lambda pattern: "{i}" in pattern):
-        yield from itertools.product(group, (0,)) if not in_block else _per_block(list(group), num_blocks)
+    for in_block, run in itertools.groupby(patterns, key=lambda pattern: "{i}" in pattern):
+        group = list(run)
+        yield from ((pattern, i) for i in range(num_blocks if in_block else 1) for pattern in group)
 
 
 def timm_shapes(config: MixerConfig) -> dict[str, Shape]:
@@ -96,7 +97,3 @@ def infer_config(shapes: Mapping[str, Shape], source: str) -> MixerConfig:
         channels_mlp_dim=size("blocks.0.mlp_channels.fc1.bias"),
         num_classes=size("head.bias"),
     )
-
-
-def _per_block(patterns: list[str], num_blocks: int) -> Iterator[tuple[str, int]]:
-    return ((pattern, i) for i in range(num_blocks) for pattern in patterns)

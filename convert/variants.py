@@ -13,7 +13,7 @@ Rgb = tuple[float, float, float]
 
 TIMM_CFGS = "timm 1.0.31, timm/models/mlp_mixer.py, default_cfgs"
 TIMM_LAYER_NORM_EPS = 1e-6
-"""Source: timm 1.0.31, timm/models/mlp_mixer.py, `norm_layer` default of MlpMixer (PaddlePaddle's own default is 1e-5)."""
+"""Source: timm 1.0.31, timm/models/mlp_mixer.py, MlpMixer's `norm_layer` (PaddlePaddle's own default is 1e-5)."""
 
 MISNOMER = (
     "the tag is a misnomer: these weights are the ImageNet-1k model; no ImageNet-21k model fine-tuned on ImageNet was "
@@ -25,7 +25,7 @@ MISNOMER = (
 class MixerConfig:
     """The sizes and choices that fix an MLP-Mixer, in the paper's terms.
 
-    Source: Tolstikhin et al., "MLP-Mixer: An all-MLP Architecture for Vision", https://arxiv.org/abs/2105.01601, table 1.
+    Source: "MLP-Mixer: An all-MLP Architecture for Vision", https://arxiv.org/abs/2105.01601, table 1.
     """
 
     image_size: int
@@ -165,7 +165,9 @@ def get_variant(name: str) -> Variant:
         UnknownVariant: Anything else; the nearest names are offered.
     """
     if name in DEPRECATED:
-        raise AmbiguousVariant(name, "timm has deprecated this name and reads it as another checkpoint", DEPRECATED[name])
+        raise AmbiguousVariant(
+            name, "timm has deprecated this name and reads it as another checkpoint", DEPRECATED[name]
+        )
     matches = [variant for variant in VARIANTS if name in (variant.name, variant.timm_id, variant.architecture)]
     if len(matches) > 1:
         raise AmbiguousVariant(name, "several checkpoints share this architecture", [v.name for v in matches])

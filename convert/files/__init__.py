@@ -49,7 +49,9 @@ def check_writable(path: Path) -> None:
         UsageProblem: It is not.
     """
     if path.suffix not in WRITABLE:
-        raise UsageProblem(f"{path}: cannot write {path.suffix or 'a file without suffix'}. Use {' or '.join(WRITABLE)}.")
+        raise UsageProblem(
+            f"{path}: cannot write {path.suffix or 'a file without suffix'}. Use {' or '.join(WRITABLE)}."
+        )
 
 
 def _format(path: Path) -> _Format:

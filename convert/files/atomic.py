@@ -37,7 +37,7 @@ def write_atomically(path: Path, fill: Callable[[BinaryIO], None], check: Callab
     Args:
         path: Where the file is to appear.
         fill: Writes the content to a binary stream.
-        check: Reads the complete temporary file, which has the path's suffix, and raises if it is not what it should be.
+        check: Reads the complete temporary file (of the same suffix) and raises if it is not as it should be.
 
     Raises:
         IOProblem: The folder or the disk refused.

@@ -1,8 +1,9 @@
-"""The .pth format: torch.load restricted to tensors, whatever the environment says; the framework is needed to read it."""
+"""The .pth format: torch.load restricted to tensors, whatever the environment says; reading it needs torch."""
 
 from __future__ import annotations
 
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,7 +37,9 @@ def _load(path: Path) -> object:
     import torch
 
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         raise Unreadable(path, f"torch refuses to read it as plain tensors ({_gist(error)})", RESAVE) from error
     except (RuntimeError, EOFError, ValueError, KeyError) as error:
@@ -58,7 +61,7 @@ def _unnest(path: Path, loaded: object) -> Mapping[Any, Any]:
             raise Unreadable(path, f"it holds several sets of weights ({found})", "Save the one you want alone.")
         state_dict = loaded[nests[0]] if nests else loaded
         if state_dict:
-            return state_dict  # type: ignore[no-any-return]  # a Mapping, by the checks above
+            return state_dict
     raise Unreadable(path, f"it holds a {type(loaded).__name__} without weights, not a state dict", RESAVE)
 
 

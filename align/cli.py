@@ -1,0 +1,109 @@
+"""mixer-align: one seeded batch through timm, Paddle and a witness; exit 0 only if the port is the same function."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from convert.command_line import OneSentence, debug_option, write_json
+
+if TYPE_CHECKING:
+    from align.result import AlignmentResult
+    from align.run import Subject
+
+FILE = click.Path(path_type=Path)
+DEFAULT_VARIANT = "b16_in21k"
+
+
+@click.command(cls=OneSentence)
+@click.option("--variant", metavar="NAME", help=f"A name of mixer-convert --list. Default: {DEFAULT_VARIANT}.")
+@click.option("--checkpoint", type=FILE, help="timm weights: .safetensors, .pth or .pt. Default: seeded random ones.")
+@click.option("--init", type=click.Choice(["random"]), help="Seeded random weights; the default without --checkpoint.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the random weights.")
+@click.option("--candidate", type=FILE, help="Paddle weights to judge. Default: the timm weights, converted in memory.")
+@click.option("--atol", type=click.FloatRange(min=0), default=1e-5, show_default=True, help="Bound on float32 logits.")
+@click.option("--batch", type=click.IntRange(min=1), default=2, show_default=True, help="Number of images.")
+@click.option("--input-seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the images.")
+@click.option("--accept-rounding", is_flag=True, help="Exit 0 on the verdict `rounding` too.")
+@click.option("--json", "json_target", metavar="FILE", help="Write the result as JSON (- for stdout).")
+@debug_option
+@click.version_option(package_name="mixer-convert")
+@click.pass_context
+def main(ctx: click.Context, /, accept_rounding: bool, json_target: str | None, **options: Any) -> None:
+    """Compare timm's MLP-Mixer with the Paddle one, layer by layer, against a NumPy float64 witness.
+
+    \b
+    Verdicts: aligned (exit 0); rounding (exit 1 without --accept-rounding); diverged (exit 1).
+    Other exit codes: 2 wrong usage, 3 bad or unsafe input, 4 input/output, 5 integrity.
+    """  # noqa: D301  # \b is click's mark for text that is not to be wrapped
+    result = _align(**options)
+    if json_target:
+        from align.render import as_data
+
+        write_json(as_data(result), json_target)
+    _print(result, to_stderr=json_target == "-")
+    ctx.exit(1 if result.failed(accept_rounding=accept_rounding) else 0)
+
+
+def _align(*, atol: float, batch: int, input_seed: int, **weights: Any) -> AlignmentResult:
+    from align.run import Settings, align
+
+    subject = _subject(**weights)
+    with _progress() as progress:
+        return align(subject, Settings(batch=batch, input_seed=input_seed, atol=atol), progress=progress)
+
+
+def _subject(
+    *, variant: str | None, checkpoint: Path | None, init: str | None, seed: int, candidate: Path | None
+) -> Subject:
+    """Return the weights to compare, checked as a conversion checks them."""
+    from dataclasses import asdict
+
+    from align.run import Subject
+    from convert import files
+    from convert.port import check_and_map, choose_source
+    from convert.variants import get_variant
+
+    name = variant or (None if checkpoint else DEFAULT_VARIANT)
+    chosen = get_variant(name) if name else None
+    source = choose_source(chosen, checkpoint, seed if init or not checkpoint else None)
+    config, _ = check_and_map(source, chosen)
+    return Subject(
+        source=source.state_dict,
+        config=config,
+        name=f"{chosen.name if chosen else ''} {source.name}".strip(),
+        variant=chosen,
+        candidate=files.read(candidate) if candidate else None,
+        provenance={**asdict(source.provenance), "candidate": candidate and candidate.name},
+    )
+
+
+def _print(result: AlignmentResult, *, to_stderr: bool) -> None:
+    from align.render import HEADERS, gate_lines, rows, verdict_line
+    from convert.tables import print_table
+
+    with contextlib.redirect_stdout(sys.stderr) if to_stderr else contextlib.nullcontext():
+        if result.layers:
+            print_table(HEADERS, rows(result), title=result.variant)
+        print("\n".join([*gate_lines(result), verdict_line(result)]))
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """Show what is running on a terminal's standard error; elsewhere show nothing."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status("starting") as status:
+        yield status.update
+
+
+if __name__ == "__main__":
+    main()

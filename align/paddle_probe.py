@@ -1,0 +1,58 @@
+"""The candidate side: the Paddle model, observed at the same points and, on request, given other values there."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
+
+from convert.arrays import Array, StateDict
+from convert.variants import MixerConfig
+
+if TYPE_CHECKING:
+    from paddle import Tensor
+
+    from convert.paddle_mixer import MlpMixer
+
+Tap = Callable[[str, Array], "Array | None"]
+"""Is shown each point's value; the forward goes on with what it returns, or unchanged for None."""
+
+
+def build(config: MixerConfig, state_dict: StateDict) -> MlpMixer:
+    """Return the Paddle model with these weights, in evaluation mode.
+
+    Args:
+        config: Sizes, epsilon and GELU.
+        state_dict: Paddle's layout, every parameter present and of its shape, float32.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import paddle
+
+        from convert import paddle_mixer
+    paddle.device.set_device("cpu")
+    model = paddle_mixer.build(config)
+    model.set_state_dict({key: paddle.to_tensor(array) for key, array in state_dict.items()})
+    return model
+
+
+def cast(model: MlpMixer, dtype: Literal["float32", "float64"]) -> None:
+    """Cast the model's parameters in place."""
+    model.to(dtype=dtype)
+
+
+def parameters(model: MlpMixer) -> StateDict:
+    """Return what the model really holds."""
+    return {key: tensor.numpy() for key, tensor in model.state_dict().items()}
+
+
+def forward(model: MlpMixer, images: Array, tap: Tap) -> None:
+    """Run the model on images (batch, in_chans, image_size, image_size) and show each named point to the tap."""
+    import paddle
+
+    def show(name: str, value: Tensor) -> Tensor:
+        replacement = tap(name, value.numpy())
+        return value if replacement is None else paddle.to_tensor(replacement)
+
+    with paddle.no_grad():
+        model(paddle.to_tensor(images), show)

@@ -1,0 +1,84 @@
+"""One result as plain data or as lines of text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from align.result import LOGITS, AlignmentResult, LayerRow
+
+SCHEMA = "mixer-align/result/1"
+HEADERS = (
+    "layer",
+    "shape",
+    "float64 inherited",
+    "float64 introduced",
+    "float32 inherited",
+    "float32 introduced",
+    "ulp",
+    "float32 torch-witness",
+    "float32 Paddle-witness",
+    "",
+)
+
+
+def as_data(result: AlignmentResult) -> dict[str, Any]:
+    """Return the result as JSON takes it; NaN and infinities, which JSON lacks, become the texts `nan` and `inf`."""
+    data: dict[str, Any] = _finite({"schema": SCHEMA, **asdict(result)})
+    return data
+
+
+def rows(result: AlignmentResult) -> list[tuple[str, ...]]:
+    """Return a row of text per layer, one text per header."""
+    return [_row(layer) for layer in result.layers]
+
+
+def gate_lines(result: AlignmentResult) -> list[str]:
+    """Return a line per gate."""
+    words = {True: "passed", False: "FAILED", None: "not run"}
+    return [f"{gate.name:<10} {words[gate.passed]:<8} {gate.sentence}" for gate in result.gates]
+
+
+def verdict_line(result: AlignmentResult) -> str:
+    """Return the one line that a CI log is read for; it starts with the verdict."""
+    if result.first_divergence is not None:
+        return f"diverged: {result.variant}: {result.first_divergence.sentence}"
+    if result.verdict == "diverged":
+        sentence = next(gate.sentence for gate in result.gates if not gate.passed)
+        return f"diverged: {result.variant}: {sentence}"
+    logits = next(layer for layer in result.layers if layer.name == LOGITS)
+    wide, narrow = logits.float64.inherited, logits.float32.inherited
+    figures = f"logits differ by {wide.max_abs_diff:.1e} in float64"
+    if result.verdict == "rounding":
+        return (
+            f"rounding: {result.variant}: {figures}, so the port is the same function, but by {narrow.max_abs_diff:.1e} "
+            f"in float32, over {narrow.bound:.0e}, which logits this large do not hold. Pass --accept-rounding or --atol."
+        )
+    return f"aligned: {result.variant}: {figures} and by {narrow.max_abs_diff:.1e} ≤ {narrow.bound:.0e} in float32."
+
+
+def _row(layer: LayerRow) -> tuple[str, ...]:
+    wide, narrow = layer.float64, layer.float32
+    passed = all(diff.passed for diff in (*wide.each(), *narrow.each()))
+    return (
+        layer.name,
+        "x".join(map(str, narrow.inherited.shape)),
+        f"{wide.inherited.max_abs_diff:.1e}",
+        f"{wide.introduced.max_abs_diff:.1e}",
+        f"{narrow.inherited.max_abs_diff:.1e}",
+        f"{narrow.introduced.max_abs_diff:.1e}",
+        f"{narrow.introduced.max_ulp_diff:.1f}",
+        f"{narrow.reference_vs_witness.max_abs_diff:.1e}",
+        f"{narrow.candidate_vs_witness.max_abs_diff:.1e}",
+        "" if passed else "over",
+    )
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_finite(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

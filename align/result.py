@@ -1,0 +1,211 @@
+"""What an alignment found, and the judgement over it: gates, verdict, first divergence, and the sentence for CI."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from align.compare import LayerDiff
+
+Verdict = Literal["aligned", "rounding", "diverged"]
+GateName = Literal["structure", "weights", "float64", "float32"]
+LOGITS = "logits"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Differences:
+    """One layer in one precision.
+
+    inherited: each side ran on its own activations. introduced: the candidate was given the reference's input to this
+    layer. The other two: each side's own distance from the witness.
+    """
+
+    inherited: LayerDiff
+    introduced: LayerDiff
+    reference_vs_witness: LayerDiff
+    candidate_vs_witness: LayerDiff
+
+    def each(self) -> tuple[LayerDiff, LayerDiff, LayerDiff, LayerDiff]:
+        """Return all four."""
+        return self.inherited, self.introduced, self.reference_vs_witness, self.candidate_vs_witness
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerRow:
+    """One comparison point in both precisions."""
+
+    name: str
+    float64: Differences
+    float32: Differences
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Something wrong at a layer that is not a difference of activations: a shape, a parameter, a missing point."""
+
+    layer: str
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """One gate's outcome: passed, failed, or None where an earlier failure left nothing to run."""
+
+    name: GateName
+    passed: bool | None
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Divergence:
+    """Where the sides part first, and the one line that says so."""
+
+    layer: str
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlignmentResult:
+    """The whole outcome of one alignment."""
+
+    variant: str
+    gates: tuple[Gate, ...]
+    layers: tuple[LayerRow, ...]
+    verdict: Verdict
+    first_divergence: Divergence | None
+    input_sha256: str
+    settings: Mapping[str, Any]
+    environment: Mapping[str, Any]
+
+    def gate(self, name: GateName) -> Gate:
+        """Return one gate's outcome."""
+        return next(gate for gate in self.gates if gate.name == name)
+
+    def failed(self, *, accept_rounding: bool = False) -> bool:
+        """Return whether a CI job has to stop."""
+        return self.verdict != "aligned" and not (self.verdict == "rounding" and accept_rounding)
+
+
+def judge(
+    structure: Iterable[Finding], weights: Iterable[Finding], layers: tuple[LayerRow, ...]
+) -> tuple[tuple[Gate, ...], Verdict, Divergence | None]:
+    """Return the gates, the verdict and the first divergence.
+
+    Args:
+        structure: Findings about points, shapes, dtypes and keys, in forward order.
+        weights: Parameters whose bits are not the source's, in forward order.
+        layers: The measured layers, in forward order; empty when the structure left nothing to compare.
+    """
+    wrong_structure, wrong_weights = [*structure, *_not_finite(layers)], list(weights)
+    logits = next((row.float32.inherited for row in layers if row.name == LOGITS), None)
+    over64 = [row for row in layers if not all(diff.passed for diff in row.float64.each())]
+    over32 = [row for row in layers if not row.float32.introduced.passed]
+    logits_passed = logits is not None and logits.passed
+    gates = (
+        _gate("structure", bool(layers) and not wrong_structure, f"{len(layers)} points, all finite", wrong_structure),
+        _gate("weights", not wrong_weights, "every parameter holds the source's bits", wrong_weights),
+        _float64_gate(layers, over64),
+        _float32_gate(layers, over32, logits),
+    )
+    sound = all(gate.passed for gate in gates[:3]) and not over32
+    verdict: Verdict = "diverged" if not sound else "aligned" if logits_passed else "rounding"
+    divergence = _first_divergence(wrong_structure, wrong_weights, layers) if verdict == "diverged" else None
+    return gates, verdict, divergence
+
+
+def _gate(name: GateName, passed: bool, good: str, findings: list[Finding]) -> Gate:
+    if passed:
+        return Gate(name=name, passed=True, sentence=good)
+    sentence = findings[0].sentence if findings else "nothing was compared"
+    more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
+    return Gate(name=name, passed=False, sentence=sentence + more)
+
+
+def _float64_gate(layers: tuple[LayerRow, ...], over: list[LayerRow]) -> Gate:
+    if not layers:
+        return Gate(name="float64", passed=None, sentence="not run")
+    worst = max((diff for row in layers for diff in row.float64.each()), key=_severity)
+    sentence = f"{len(over)} of {len(layers)} points over; worst {_figure(worst)} at {worst.name}"
+    return Gate(name="float64", passed=not over, sentence=sentence)
+
+
+def _float32_gate(layers: tuple[LayerRow, ...], over: list[LayerRow], logits: LayerDiff | None) -> Gate:
+    if logits is None:
+        return Gate(name="float32", passed=None, sentence="not run")
+    worst = max((row.float32.introduced for row in layers), key=lambda diff: _nan_last(diff.max_ulp_diff))
+    sentence = (
+        f"logits {_figure(logits)}; introduced at most {worst.max_ulp_diff:.1f} ulp (at {worst.name}), "
+        f"{len(over)} of {len(layers)} points over"
+    )
+    return Gate(name="float32", passed=logits.passed and not over, sentence=sentence)
+
+
+def _first_divergence(
+    structure: list[Finding], weights: list[Finding], layers: tuple[LayerRow, ...]
+) -> Divergence | None:
+    """Return the first layer whose introduced float64 difference is over, else the first with any other evidence."""
+    introduced64 = [row for row in layers if not row.float64.introduced.passed]
+    if introduced64:
+        row = introduced64[0]
+        cause = next((f"; {f.sentence}" for f in weights if f.layer == row.name), "")
+        return Divergence(layer=row.name, sentence=f"{_introduced(row, 'float64')}{cause}; {_who_left(row)}")
+    for finding in (*structure, *weights):
+        return Divergence(layer=finding.layer, sentence=f"{finding.layer}: {finding.sentence}")
+    return next(_other_evidence(layers), None)
+
+
+def _other_evidence(layers: tuple[LayerRow, ...]) -> Iterator[Divergence]:
+    for row in layers:
+        if not row.float32.introduced.passed:
+            yield Divergence(layer=row.name, sentence=f"{_introduced(row, 'float32')}; {_who_left(row)}")
+    for row in layers:
+        for diff in row.float64.each():
+            if not diff.passed:
+                sentence = f"{row.name}: float64 difference {_figure(diff)}; {_who_left(row)}"
+                yield Divergence(layer=row.name, sentence=sentence)
+
+
+def _introduced(row: LayerRow, precision: Literal["float64", "float32"]) -> str:
+    diff = row.float64.introduced if precision == "float64" else row.float32.introduced
+    return (
+        f"{row.name}: introduced {precision} difference {_figure(diff)} in {diff.num_over} of {diff.num_elements} "
+        f"elements, at {list(diff.worst_index)} torch {diff.reference_value:.9g}, Paddle {diff.candidate_value:.9g}"
+    )
+
+
+def _who_left(row: LayerRow) -> str:
+    """Say which side left the witness at this layer, on its own activations in float64."""
+    torch, paddle = row.float64.reference_vs_witness, row.float64.candidate_vs_witness
+    if torch.passed and paddle.passed:
+        return "in float64 both sides agree with the NumPy witness here"
+    if torch.passed:
+        return f"Paddle left the NumPy witness ({paddle.max_abs_diff:.1e}; torch {torch.max_abs_diff:.1e})"
+    if paddle.passed:
+        return f"torch left the NumPy witness ({torch.max_abs_diff:.1e}; Paddle {paddle.max_abs_diff:.1e})"
+    return f"both left the NumPy witness (torch {torch.max_abs_diff:.1e}, Paddle {paddle.max_abs_diff:.1e})"
+
+
+def _not_finite(layers: tuple[LayerRow, ...]) -> Iterator[Finding]:
+    for row in layers:
+        for diff in (row.float64.introduced, row.float32.introduced):
+            if not math.isfinite(diff.max_abs_diff):
+                sides = (("torch", diff.reference_value), ("Paddle", diff.candidate_value))
+                who = " and ".join(side for side, value in sides if not math.isfinite(value))
+                yield Finding(layer=row.name, sentence=f"{who} is not finite at {list(diff.worst_index)}")
+                break
+
+
+def _figure(diff: LayerDiff) -> str:
+    sign = "≤" if diff.max_abs_diff <= diff.bound else "exceeds"
+    return f"{diff.max_abs_diff:.2e} {sign} {diff.bound:.1e}"
+
+
+def _severity(diff: LayerDiff) -> float:
+    return _nan_last(diff.max_abs_diff / diff.bound)
+
+
+def _nan_last(value: float) -> float:
+    """Order NaN above every number."""
+    return math.inf if math.isnan(value) else value

@@ -1,0 +1,118 @@
+"""Build both sides, probe them and the witness on one batch, and judge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from align import paddle_probe, torch_probe, witness
+from align.compare import LOGITS_ATOL
+from align.environment import environment
+from align.inputs import images_sha256, seeded_images
+from align.layers import layers_of
+from align.measure import Measurement, Sides
+from align.result import AlignmentResult, Finding, LayerRow, judge
+from align.trace import Trace
+from align.weights import in_float32, structure_findings, weight_findings
+from convert.arrays import Array, StateDict
+from convert.mapping import convert_state_dict
+from convert.rules import TIMM_TO_PADDLE
+from convert.variants import MixerConfig, Variant
+
+Progress = Callable[[str], None]
+BuildCandidate = Callable[[MixerConfig, StateDict], Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a gatekeeper may set: images per batch, the seed they are drawn from, the bound on float32 logits."""
+
+    batch: int = 2
+    input_seed: int = 0
+    atol: float = LOGITS_ATOL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Subject:
+    """What is to be compared: timm's weights, the model they belong to, and the candidate's weights.
+
+    source is in timm's layout, checked and finite; candidate in Paddle's, by default the source converted.
+    """
+
+    source: StateDict
+    config: MixerConfig
+    name: str
+    variant: Variant | None = None
+    candidate: StateDict | None = None
+    provenance: Mapping[str, Any] | None = None
+
+
+def align(
+    subject: Subject,
+    settings: Settings | None = None,
+    *,
+    build_candidate: BuildCandidate | None = None,
+    progress: Progress = lambda _: None,
+) -> AlignmentResult:
+    """Return how timm's model and the Paddle model compare on one seeded batch.
+
+    Args:
+        subject: The weights of both sides.
+        settings: Batch, seed and bound.
+        build_candidate: Builds the Paddle model from a config and a float32 state dict in Paddle's layout;
+            `paddle_probe.build` by default.
+        progress: Is told what is about to run.
+    """
+    settings = settings or Settings()
+    images = seeded_images(subject.config, settings.batch, settings.input_seed)
+    expected = convert_state_dict(subject.source, TIMM_TO_PADDLE, subject.config).state_dict
+    candidate = expected if subject.candidate is None else subject.candidate
+    structure = structure_findings(expected, candidate)
+    weights: list[Finding] = []
+    layers: tuple[LayerRow, ...] = ()
+    if not structure:
+        sides = _build(subject, candidate, build_candidate or paddle_probe.build, progress)
+        weights = weight_findings(expected, candidate, paddle_probe.parameters(sides.candidate))
+        structure, layers = _measure(subject, sides, images, settings.atol, progress)
+    gates, verdict, first_divergence = judge(structure, weights, layers)
+    return AlignmentResult(
+        variant=subject.name,
+        gates=gates,
+        layers=layers,
+        verdict=verdict,
+        first_divergence=first_divergence,
+        input_sha256=images_sha256(images),
+        settings={**asdict(settings), "config": asdict(subject.config), "weights": dict(subject.provenance or {})},
+        environment=environment(),
+    )
+
+
+def _build(subject: Subject, candidate: StateDict, build_candidate: BuildCandidate, progress: Progress) -> Sides:
+    progress("building timm's model")
+    reference = torch_probe.build(subject.config, subject.variant, in_float32(subject.source))
+    progress("building the Paddle model")
+    return Sides(reference=reference, candidate=build_candidate(subject.config, in_float32(candidate)))
+
+
+def _measure(
+    subject: Subject, sides: Sides, images: Array, atol: float, progress: Progress
+) -> tuple[list[Finding], tuple[LayerRow, ...]]:
+    """Return the points at fault, or else the figures of all: float32 first, then the same models in float64."""
+    points = layers_of(subject.config, len(images))
+    progress("float64: NumPy witness")
+    truth = Trace()
+    witness.forward(subject.config, subject.source, images, truth.record)
+    float32 = Measurement(points, "float32", truth, atol)
+    in32 = float32.run(sides, images, progress)
+    sides.cast("float64")
+    float64 = Measurement(points, "float64", truth, atol)
+    in64 = float64.run(sides, images.astype("float64"), progress)
+    findings = _unique([*float32.findings, *float64.findings])
+    if findings:
+        return findings, ()
+    return [], tuple(LayerRow(name=p.name, float64=in64[p.name], float32=in32[p.name]) for p in points)
+
+
+def _unique(findings: Sequence[Finding]) -> list[Finding]:
+    return list({finding.layer: finding for finding in findings}.values())

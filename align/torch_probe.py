@@ -1,0 +1,106 @@
+"""The reference side: timm's own model, observed by hooks and never altered."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from convert.arrays import Array, StateDict
+from convert.variants import MixerConfig, Variant
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Tap = Callable[[str, Array], object]
+READ_BEFORE = {"token_mixing": "norm2", "pooled": "head"}
+"""Points that no module outputs: they are read as the input of the module that follows."""
+
+
+def build(config: MixerConfig, variant: Variant | None, state_dict: StateDict) -> nn.Module:
+    """Return timm's model with these weights, in evaluation mode.
+
+    A known variant is built by timm's own name, so that what is compared is what timm's users get.
+
+    Args:
+        config: Sizes and GELU.
+        variant: The variant, if it has a name.
+        state_dict: timm's layout, float32 or float64, which fixes the model's dtype.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import timm
+        import torch
+        from timm.models.mlp_mixer import MlpMixer
+    with torch.device("meta"):
+        if variant is not None and variant.config == config:
+            model = timm.create_model(variant.timm_id, pretrained=False)
+        else:
+            model = MlpMixer(**_arguments(config))
+    model.load_state_dict({key: torch.from_numpy(array.copy()) for key, array in state_dict.items()}, assign=True)
+    return model.eval()
+
+
+def cast(model: nn.Module, dtype: str) -> None:
+    """Cast the model's parameters in place."""
+    import torch
+
+    model.to(dtype=getattr(torch, dtype))
+
+
+def forward(model: nn.Module, images: Array, names: Iterable[str], tap: Tap) -> None:
+    """Run the model on images (batch, in_chans, image_size, image_size) and show each named point to the tap.
+
+    A point whose module the model does not have is not shown; the structure gate reports it.
+    """
+    import torch
+
+    modules = dict(model.named_modules())
+    handles = [handle for name in names for handle in _hooks(modules, name, tap)]
+    try:
+        with torch.inference_mode():
+            _show(tap, "logits", model(torch.from_numpy(images.copy())))
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _hooks(modules: dict[str, nn.Module], name: str, tap: Tap) -> list[Any]:
+    parent, _, last = name.rpartition(".")
+    follower = READ_BEFORE.get(last)
+    if follower is not None:
+        module = modules.get(f"{parent}.{follower}" if parent else follower)
+        return [module.register_forward_pre_hook(partial(_before, tap, name))] if module is not None else []
+    module = modules.get(name)
+    return [module.register_forward_hook(partial(_after, tap, name))] if module is not None else []
+
+
+def _before(tap: Tap, name: str, _module: object, inputs: tuple[Any, ...]) -> None:
+    _show(tap, name, inputs[0])
+
+
+def _after(tap: Tap, name: str, _module: object, _inputs: object, output: Any) -> None:
+    _show(tap, name, output)
+
+
+def _show(tap: Tap, name: str, value: Any) -> None:
+    tap(name, np.array(value.numpy()))
+
+
+def _arguments(config: MixerConfig) -> dict[str, Any]:
+    """Return MlpMixer's arguments; it truncates ratio × hidden_dim, hence the half that is added."""
+    import torch
+
+    return {
+        "img_size": config.image_size,
+        "patch_size": config.patch_size,
+        "in_chans": config.in_chans,
+        "num_blocks": config.num_blocks,
+        "embed_dim": config.hidden_dim,
+        "mlp_ratio": tuple((dim + 0.5) / config.hidden_dim for dim in (config.tokens_mlp_dim, config.channels_mlp_dim)),
+        "num_classes": config.num_classes,
+        "act_layer": partial(torch.nn.GELU, approximate="tanh" if config.gelu == "tanh" else "none"),
+    }

@@ -1,0 +1,96 @@
+"""Small configs, seeded weights, and the commands as a user runs them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from convert.arrays import StateDict
+from convert.init import init_state_dict
+from convert.variants import MixerConfig
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+Run = Callable[..., Result]
+
+
+@pytest.fixture(scope="session")
+def frameworks() -> None:
+    """Import torch, timm and Paddle once, without the warnings that their imports give."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import paddle  # noqa: F401
+        import timm  # noqa: F401
+        import torch  # noqa: F401
+
+
+@pytest.fixture(scope="session")
+def config() -> MixerConfig:
+    """All sizes differ, so that every swap or transposition changes a shape."""
+    return MixerConfig(
+        image_size=20, patch_size=5, num_blocks=4, hidden_dim=10, tokens_mlp_dim=6, channels_mlp_dim=14, num_classes=7
+    )
+
+
+@pytest.fixture(scope="session")
+def square_config() -> MixerConfig:
+    """64 tokens and tokens_mlp_dim 64: token-mixing weights that are square, so that no shape tells their layout."""
+    return MixerConfig(
+        image_size=32, patch_size=4, num_blocks=4, hidden_dim=24, tokens_mlp_dim=64, channels_mlp_dim=96, num_classes=10
+    )
+
+
+@pytest.fixture(scope="session")
+def source(config: MixerConfig) -> StateDict:
+    return init_state_dict(config, 0)
+
+
+@pytest.fixture(scope="session")
+def square_source(square_config: MixerConfig) -> StateDict:
+    return init_state_dict(square_config, 0)
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path, source: StateDict) -> Path:
+    """A .safetensors of the small config, written by the safetensors library."""
+    return save_safetensors(tmp_path / "timm.safetensors", source)
+
+
+@pytest.fixture
+def mixer_convert() -> Run:
+    from convert.cli import main
+
+    return lambda *arguments: CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+@pytest.fixture
+def mixer_align(frameworks: None) -> Run:
+    from align.cli import main
+
+    return lambda *arguments: CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+@pytest.fixture(scope="session")
+def trained() -> Path:
+    """The small Mixer that timm trained on CIFAR-10."""
+    return shared("mixer_cifar10_timm.safetensors")
+
+
+def shared(name: str) -> Path:
+    """Return a file of the data folder beside the project, or skip the test, saying so."""
+    path = SHARED / name
+    if not path.exists():
+        pytest.skip(f"needs {name} from the shared data folder, which is not here")
+    return path
+
+
+def save_safetensors(path: Path, state_dict: StateDict) -> Path:
+    """Write with the safetensors library, whose NumPy writer needs contiguous arrays."""
+    from safetensors.numpy import save_file
+
+    save_file({key: np.ascontiguousarray(array) for key, array in state_dict.items()}, path)
+    return path

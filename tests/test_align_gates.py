@@ -1,0 +1,442 @@
+"""Right ports pass, and each planted fault exits 1 and names its layer."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Run, save_safetensors
+
+from align import paddle_probe, torch_probe
+from align.result import AlignmentResult
+from align.run import Settings, Subject, align
+from convert import files
+from convert.arrays import StateDict
+from convert.init import init_state_dict
+from convert.mapping import convert_state_dict
+from convert.rules import TIMM_TO_PADDLE
+from convert.variants import MixerConfig, get_variant
+
+pytestmark = pytest.mark.usefixtures("frameworks")
+
+Weights = dict[str, np.ndarray]
+
+
+@pytest.fixture(scope="module")
+def subject(square_config: MixerConfig, square_source: StateDict) -> Subject:
+    return Subject(source=square_source, config=square_config, name="square")
+
+
+@pytest.fixture(scope="module")
+def converted(subject: Subject) -> StateDict:
+    return convert_state_dict(subject.source, TIMM_TO_PADDLE, subject.config).state_dict
+
+
+def with_candidate(subject: Subject, candidate: StateDict) -> AlignmentResult:
+    return align(dataclasses.replace(subject, candidate=candidate))
+
+
+def with_model(subject: Subject, fault: Callable[[Any], object]) -> AlignmentResult:
+    def build(config: MixerConfig, state_dict: StateDict) -> Any:
+        model = paddle_probe.build(config, state_dict)
+        fault(model)
+        return model
+
+    return align(subject, build_candidate=build)
+
+
+class TestRightPort:
+    def test_all_gates_pass(self, subject: Subject) -> None:
+        result = align(subject)
+        assert result.verdict == "aligned"
+        assert [gate.passed for gate in result.gates] == [True] * 4
+        assert result.first_divergence is None
+        assert len(result.layers) == 1 + 10 * 4 + 3
+        assert max(diff.max_abs_diff for row in result.layers for diff in row.float64.each()) < 1e-12
+
+    def test_both_figures_differ_where_they_should(self, subject: Subject) -> None:
+        """Errors accumulate on a side's own activations only: from equal terms, the residual sum is exact."""
+        last_block = next(row for row in align(subject).layers if row.name == "blocks.3")
+        assert last_block.float32.introduced.max_abs_diff == 0
+        assert last_block.float32.inherited.max_abs_diff > 0
+
+    def test_the_batch_is_the_same_for_all_sides_and_recorded(self, subject: Subject) -> None:
+        first, other = align(subject), align(subject, Settings(input_seed=1))
+        assert first.input_sha256 == align(subject).input_sha256 != other.input_sha256
+
+    def test_half_precision_weights_are_compared_in_float32(self, subject: Subject) -> None:
+        import ml_dtypes
+
+        for dtype in (np.float16, ml_dtypes.bfloat16):
+            source = {key: array.astype(dtype) for key, array in subject.source.items()}
+            assert align(dataclasses.replace(subject, source=source)).verdict == "aligned"
+
+    def test_tanh_gelu_aligns_too(self, subject: Subject) -> None:
+        config = dataclasses.replace(subject.config, gelu="tanh")
+        assert align(dataclasses.replace(subject, config=config)).verdict == "aligned"
+
+    @pytest.mark.slow
+    def test_s32_never_fails_over_20_seeds(self) -> None:
+        variant = get_variant("s32")
+        for seed in range(20):
+            source = init_state_dict(variant.config, seed)
+            subject = Subject(source=source, config=variant.config, name="s32", variant=variant)
+            result = align(subject, Settings(input_seed=seed))
+            assert result.verdict == "aligned", (seed, result.gates)
+
+
+def untransposed(state_dict: Weights) -> None:
+    state_dict["blocks.1.mlp_tokens.fc1.weight"] = state_dict["blocks.1.mlp_tokens.fc1.weight"].T
+
+
+def blocks_swapped(state_dict: Weights) -> None:
+    for key in [key for key in state_dict if key.startswith("blocks.2.")]:
+        other = key.replace("blocks.2.", "blocks.3.")
+        state_dict[key], state_dict[other] = state_dict[other], state_dict[key]
+
+
+def norms_swapped(state_dict: Weights) -> None:
+    for name in ("weight", "bias"):
+        one, two = f"blocks.2.norm1.{name}", f"blocks.2.norm2.{name}"
+        state_dict[one], state_dict[two] = state_dict[two], state_dict[one]
+
+
+def head_bias_zeroed(state_dict: Weights) -> None:
+    state_dict["head.bias"] = np.zeros_like(state_dict["head.bias"])
+
+
+def lowest_bit(key: str) -> Callable[[Weights], None]:
+    def flip(state_dict: Weights) -> None:
+        state_dict[key] = state_dict[key].copy()
+        state_dict[key].view(np.uint32).flat[7] ^= 1
+
+    return flip
+
+
+def nan(state_dict: Weights) -> None:
+    state_dict["blocks.3.mlp_channels.fc2.weight"] = state_dict["blocks.3.mlp_channels.fc2.weight"].copy()
+    state_dict["blocks.3.mlp_channels.fc2.weight"][5, 6] = np.nan
+
+
+WEIGHT_FAULTS = [
+    pytest.param(untransposed, "blocks.1.mlp_tokens.fc1", id="one square weight untransposed"),
+    pytest.param(blocks_swapped, "blocks.2.norm1", id="blocks 2 and 3 swapped"),
+    pytest.param(norms_swapped, "blocks.2.norm1", id="norm1 and norm2 swapped"),
+    pytest.param(head_bias_zeroed, "logits", id="head bias zeroed"),
+    pytest.param(nan, "blocks.3.mlp_channels.fc2", id="NaN"),
+    *(
+        pytest.param(lowest_bit(key), layer, id=f"lowest bit of {key}")
+        for key, layer in (
+            ("stem.proj.weight", "stem"),
+            ("blocks.0.norm2.weight", "blocks.0.norm2"),
+            ("blocks.2.mlp_tokens.fc2.bias", "blocks.2.mlp_tokens.fc2"),
+            ("blocks.3.mlp_channels.fc1.weight", "blocks.3.mlp_channels.fc1"),
+            ("head.weight", "logits"),
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize(("fault", "layer"), WEIGHT_FAULTS)
+def test_a_faulty_file_exits_1_and_names_the_layer(
+    mixer_align: Run,
+    tmp_path: Path,
+    subject: Subject,
+    converted: StateDict,
+    fault: Callable[[Weights], None],
+    layer: str,
+) -> None:
+    faulty = dict(converted)
+    fault(faulty)
+    checkpoint = save_safetensors(tmp_path / "timm.safetensors", subject.source)
+    candidate = tmp_path / "faulty.pdparams"
+    with candidate.open("wb") as stream:
+        files.write(candidate, stream, faulty)
+    report = tmp_path / "report.json"
+    result = mixer_align("--checkpoint", checkpoint, "--candidate", candidate, "--json", report)
+    assert result.exit_code == 1, result.output
+    last = result.stdout.splitlines()[-1]
+    assert last.startswith("diverged: ")
+    assert f" {layer}: " in last
+    assert "Paddle left the NumPy witness" in last
+    data = json.loads(report.read_text())
+    assert data["first_divergence"]["layer"] == layer
+    gates = {gate["name"]: gate["passed"] for gate in data["gates"]}
+    assert gates["weights"] is False
+    assert gates["float64"] is False
+
+
+def epsilon(model: Any) -> None:
+    for layer in model.sublayers():
+        if hasattr(layer, "_epsilon"):
+            layer._epsilon = 1e-5
+
+
+def tanh_in_block_2(model: Any) -> None:
+    import paddle
+
+    model.blocks[2].mlp_channels.act = paddle.nn.GELU(approximate=True)
+
+
+def no_residual(model: Any) -> None:
+    block = model.blocks[1]
+
+    def forward(x: Any, tap: Any, at: str) -> Any:
+        y = block.mlp_tokens(tap(f"{at}.norm1", block.norm1(x)).transpose([0, 2, 1]), tap, f"{at}.mlp_tokens")
+        x = tap(f"{at}.token_mixing", y.transpose([0, 2, 1]))
+        y = block.mlp_channels(tap(f"{at}.norm2", block.norm2(x)), tap, f"{at}.mlp_channels")
+        return tap(at, x + y)
+
+    block.forward = forward
+
+
+def drifting_head(model: Any) -> None:
+    import paddle
+
+    model.head.forward = lambda x: paddle.nn.functional.linear(x, model.head.weight, model.head.bias * (1 + 1e-9))
+
+
+MODEL_FAULTS = [
+    pytest.param(epsilon, "blocks.0.norm1", id="LayerNorm epsilon 1e-5"),
+    pytest.param(tanh_in_block_2, "blocks.2.mlp_channels.act", id="tanh GELU in one block"),
+    pytest.param(no_residual, "blocks.1.token_mixing", id="missing residual"),
+    pytest.param(drifting_head, "logits", id="one part in 10^9 at the head"),
+]
+
+
+@pytest.mark.parametrize(("fault", "layer"), MODEL_FAULTS)
+def test_a_faulty_model_exits_1_and_names_the_layer(
+    mixer_align: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    subject: Subject,
+    fault: Callable[[Any], object],
+    layer: str,
+) -> None:
+    build = paddle_probe.build
+
+    def faulty(config: MixerConfig, state_dict: StateDict) -> Any:
+        model = build(config, state_dict)
+        fault(model)
+        return model
+
+    monkeypatch.setattr(paddle_probe, "build", faulty)
+    checkpoint = save_safetensors(tmp_path / "timm.safetensors", subject.source)
+    result = mixer_align("--checkpoint", checkpoint)
+    assert result.exit_code == 1, result.output
+    last = result.stdout.splitlines()[-1]
+    assert re.match(rf"diverged: timm.safetensors: {re.escape(layer)}: introduced float64 difference ", last), last
+    assert " exceeds " in last
+    assert "Paddle left the NumPy witness" in last
+
+
+def test_the_headline_bound_alone_would_pass_a_wrong_epsilon(subject: Subject) -> None:
+    """Why 1e-5 on the logits is not enough."""
+    result = with_model(subject, epsilon)
+    assert result.layers[-1].float32.inherited.max_abs_diff < 1e-5
+    assert result.verdict == "diverged"
+
+
+class TestWhoLeft:
+    def test_a_wrong_torch_side_is_named(self, subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+        import torch
+
+        build = torch_probe.build
+
+        def faulty(*arguments: Any) -> Any:
+            model = build(*arguments)
+            model.blocks[1].mlp_tokens.act = torch.nn.GELU(approximate="tanh")
+            return model
+
+        monkeypatch.setattr(torch_probe, "build", faulty)
+        result = align(subject)
+        assert result.first_divergence is not None
+        assert result.first_divergence.layer == "blocks.1.mlp_tokens.act"
+        assert "torch left the NumPy witness" in result.first_divergence.sentence
+
+    def test_a_fault_on_both_sides_is_found_by_the_witness(
+        self, subject: Subject, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        import torch
+
+        build = torch_probe.build
+
+        def faulty(*arguments: Any) -> Any:
+            model = build(*arguments)
+            model.blocks[2].mlp_channels.act = torch.nn.GELU(approximate="tanh")
+            return model
+
+        monkeypatch.setattr(torch_probe, "build", faulty)
+        result = with_model(subject, tanh_in_block_2)
+        assert result.verdict == "diverged"
+        assert result.first_divergence is not None
+        assert result.first_divergence.layer == "blocks.2.mlp_channels.act"
+        assert "both left the NumPy witness" in result.first_divergence.sentence
+
+
+class TestStructure:
+    @pytest.fixture
+    def broken(self, converted: StateDict) -> Weights:
+        return dict(converted)
+
+    @pytest.mark.parametrize(
+        ("breakage", "layer", "says"),
+        [
+            (lambda s: s.pop("blocks.2.norm2.bias"), "blocks.2.norm2", "blocks.2.norm2.bias: is missing"),
+            (lambda s: s.update(extra=np.zeros(1)), "", "extra: is in the candidate only"),
+            (
+                lambda s: s.update({"blocks.0.mlp_channels.fc1.weight": s["blocks.0.mlp_channels.fc1.weight"].T}),
+                "blocks.0.mlp_channels.fc1",
+                "float32 (96, 24), expected float32 (24, 96)",
+            ),
+            (
+                lambda s: s.update({"norm.bias": s["norm.bias"].astype(np.float16)}),
+                "norm",
+                "float16 (24,), expected float32 (24,)",
+            ),
+        ],
+    )
+    def test_wrong_keys_shapes_and_dtypes_fail(
+        self, subject: Subject, broken: Weights, breakage: Callable[[Weights], None], layer: str, says: str
+    ) -> None:
+        breakage(broken)
+        result = with_candidate(subject, broken)
+        assert result.verdict == "diverged"
+        assert [gate.passed for gate in result.gates] == [False, True, None, None]
+        assert result.first_divergence is not None
+        assert result.first_divergence.layer == layer
+        assert says in result.first_divergence.sentence
+
+    def test_a_point_that_is_never_shown_fails(self, subject: Subject) -> None:
+        def silent(model: Any) -> None:
+            forward = model.blocks[1].mlp_tokens.forward
+            model.blocks[1].mlp_tokens.forward = lambda x, *_: forward(x)
+
+        result = with_model(subject, silent)
+        assert result.gate("structure").passed is False
+        assert result.first_divergence is not None
+        assert result.first_divergence.layer == "blocks.1.mlp_tokens.fc1"
+
+    def test_a_point_of_another_shape_fails(self, subject: Subject) -> None:
+        def pooled_first(model: Any) -> None:
+            norm = model.norm.forward
+            model.norm.forward = lambda x: norm(x.mean(axis=1, keepdim=True))
+
+        result = with_model(subject, pooled_first)
+        assert result.gate("structure").passed is False
+        assert result.first_divergence is not None
+        assert result.first_divergence.layer == "norm"
+
+    def test_a_model_that_ignores_the_weights_fails(self, subject: Subject) -> None:
+        def reset(model: Any) -> None:
+            model.norm.bias.set_value(np.zeros(24, np.float32))
+
+        result = with_model(subject, reset)
+        assert result.gate("weights").passed is False
+        assert "does not hold the value that was loaded" in result.gate("weights").sentence
+
+
+class TestVerdicts:
+    def test_large_logits_are_rounding_and_not_a_fault(self, subject: Subject) -> None:
+        """At logits of about a thousand float32 cannot hold 1e-5; the float64 gate shows that nothing is wrong."""
+        source = dict(subject.source) | {"head.weight": subject.source["head.weight"] * np.float32(10_000)}
+        result = align(dataclasses.replace(subject, source=source))
+        assert result.verdict == "rounding"
+        assert result.gate("float32").passed is False
+        assert result.gate("float64").passed is True
+        assert result.failed()
+        assert not result.failed(accept_rounding=True)
+
+    def test_rounding_exits_1_unless_accepted(self, mixer_align: Run, tmp_path: Path, subject: Subject) -> None:
+        checkpoint = save_safetensors(tmp_path / "x.safetensors", subject.source)
+        refused = mixer_align("--checkpoint", checkpoint, "--atol", "1e-9")
+        assert refused.exit_code == 1
+        assert refused.stdout.splitlines()[-1].startswith("rounding: ")
+        assert mixer_align("--checkpoint", checkpoint, "--atol", "1e-9", "--accept-rounding").exit_code == 0
+
+    def test_accept_rounding_accepts_nothing_else(self, subject: Subject, converted: StateDict) -> None:
+        faulty = dict(converted)
+        lowest_bit("norm.weight")(faulty)
+        assert with_candidate(subject, faulty).failed(accept_rounding=True)
+
+    def test_low_precision_in_float32_alone_is_caught(self, subject: Subject) -> None:
+        """A side that computes in half precision only when asked for float32, as TF32 does."""
+
+        import paddle
+
+        def half(model: Any) -> None:
+            act = model.blocks[2].mlp_tokens.act
+            forward = act.forward
+
+            def rounded(x: Any) -> Any:
+                return forward(x.astype("float16").astype("float32")) if x.dtype == paddle.float32 else forward(x)
+
+            act.forward = rounded
+
+        result = with_model(subject, half)
+        assert result.gate("float64").passed is True
+        assert result.verdict == "diverged"
+        assert result.first_divergence is not None
+        assert result.first_divergence.layer == "blocks.2.mlp_tokens.act"
+        assert "introduced float32 difference" in result.first_divergence.sentence
+
+
+class TestCommand:
+    def test_text_and_json(self, mixer_align: Run, tmp_path: Path, subject: Subject) -> None:
+        checkpoint = save_safetensors(tmp_path / "x.safetensors", subject.source)
+        result = mixer_align("--checkpoint", checkpoint, "--json", "-")
+        assert result.exit_code == 0, result.output
+        data = json.loads(result.stdout)
+        assert data["schema"] == "mixer-align/result/1"
+        assert data["verdict"] == "aligned"
+        assert data["settings"]["weights"]["file"] == "x.safetensors"
+        assert data["environment"]["versions"]["timm"]
+        assert [layer["name"] for layer in data["layers"]][-3:] == ["norm", "pooled", "logits"]
+        assert set(data["layers"][0]["float64"]) == {
+            *("inherited", "introduced", "reference_vs_witness", "candidate_vs_witness")
+        }
+        assert result.stderr.splitlines()[-1].startswith("aligned: x.safetensors: ")
+
+    def test_nan_is_valid_json(self, mixer_align: Run, tmp_path: Path, subject: Subject, converted: StateDict) -> None:
+        faulty = dict(converted)
+        nan(faulty)
+        checkpoint = save_safetensors(tmp_path / "x.safetensors", subject.source)
+        candidate = save_safetensors(tmp_path / "y.safetensors", faulty)
+        result = mixer_align("--checkpoint", checkpoint, "--candidate", candidate, "--json", "-")
+        data = json.loads(result.stdout, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+        assert data["gates"][0]["passed"] is False
+        assert "Paddle is not finite" in data["gates"][0]["sentence"]
+
+    def test_nan_in_the_source_is_bad_input(self, mixer_align: Run, tmp_path: Path, subject: Subject) -> None:
+        source = dict(subject.source) | {"norm.bias": np.full(24, np.nan, np.float32)}
+        result = mixer_align("--checkpoint", save_safetensors(tmp_path / "x.safetensors", source))
+        assert result.exit_code == 3
+        assert "norm.bias" in result.stderr
+
+    def test_a_missing_candidate_exits_4(self, mixer_align: Run, tmp_path: Path, subject: Subject) -> None:
+        checkpoint = save_safetensors(tmp_path / "x.safetensors", subject.source)
+        result = mixer_align("--checkpoint", checkpoint, "--candidate", tmp_path / "none.pdparams")
+        assert result.exit_code == 4
+        assert "none.pdparams" in result.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "seed"),
+    [(name, seed) for name in ("s32", "s16") for seed in range(3)]
+    + [(name, 0) for name in ("b32", "b16_in21k", "b16_in1k", "b16_miil_in21k", "b16_miil_in1k")]
+    + [(name, 0) for name in ("l32", "l16_in21k", "l16_in1k")],
+)
+def test_every_variant_aligns(mixer_align: Run, tmp_path: Path, name: str, seed: int) -> None:
+    report = tmp_path / "report.json"
+    result = mixer_align("--variant", name, "--init", "random", "--seed", seed, "--json", report)
+    assert result.exit_code == 0, result.output
+    data = json.loads(report.read_text())
+    assert data["verdict"] == "aligned"
+    assert all(layer["float64"]["introduced"]["max_abs_diff"] < 1e-12 for layer in data["layers"])

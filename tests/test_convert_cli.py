@@ -1,0 +1,333 @@
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import Result
+from conftest import Run, save_safetensors
+
+from convert import files, port
+from convert.arrays import StateDict
+from convert.fingerprint import tensor_sha256
+from convert.manifest import manifest_path
+from convert.rules import TIMM_TO_PADDLE, Transform, expand
+from convert.variants import VARIANTS, MixerConfig
+
+
+def said(result: Result) -> str:
+    """Return the one error sentence."""
+    assert "Traceback" not in result.output
+    assert sum(line.startswith("Error: ") for line in result.stderr.splitlines()) == 1
+    return result.stderr
+
+
+class TestConversion:
+    def test_output_and_manifest(
+        self, mixer_convert: Run, checkpoint: Path, tmp_path: Path, source: StateDict, config: MixerConfig
+    ) -> None:
+        out = tmp_path / "out.pdparams"
+        result = mixer_convert("--src", "timm", "--checkpoint", checkpoint, "--out", out)
+        assert result.exit_code == 0, result.output
+        assert result.stdout == f"{out}\n"
+        assert "54 tensors, 17 Linear weights transposed" in result.stderr
+        converted = files.read(out)
+        manifest = json.loads(manifest_path(out).read_text())
+        assert [entry["target"] for entry in manifest["tensors"]] == list(converted)
+        rules = {rule.source: rule for rule in expand(TIMM_TO_PADDLE, config.num_blocks)}
+        for entry in manifest["tensors"]:
+            rule, array = rules[entry["source"]], source[entry["source"]]
+            assert entry["transform"] == rule.transform.value
+            assert entry["source_sha256"] == tensor_sha256(array)
+            expected = array.T if rule.transform is Transform.TRANSPOSE else array
+            assert entry["target_sha256"] == tensor_sha256(expected) == tensor_sha256(converted[entry["target"]])
+            assert tuple(entry["source_shape"]) == array.shape
+        assert manifest["source"]["kind"] == "file"
+        assert manifest["config"]["tokens_mlp_dim"] == config.tokens_mlp_dim
+        assert manifest["versions"]["numpy"] == np.__version__
+
+    def test_nothing_else_is_left(self, mixer_convert: Run, checkpoint: Path, tmp_path: Path) -> None:
+        mixer_convert("--checkpoint", checkpoint, "--out", tmp_path / "out.pdparams")
+        names = sorted(path.name for path in tmp_path.iterdir())
+        assert names == ["out.pdparams", "out.pdparams.manifest.json", "timm.safetensors"]
+
+    def test_both_formats_hold_the_same(self, mixer_convert: Run, checkpoint: Path, tmp_path: Path) -> None:
+        outs = [tmp_path / "a.pdparams", tmp_path / "b.safetensors"]
+        for out in outs:
+            assert mixer_convert("--checkpoint", checkpoint, "--out", out).exit_code == 0
+        fingerprints = {json.loads(manifest_path(out).read_text())["output"]["fingerprint"] for out in outs}
+        assert len(fingerprints) == 1
+        assert mixer_convert("verify", *outs).exit_code == 0
+
+    def test_default_name_is_architecture_and_tag(
+        self, mixer_convert: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        assert mixer_convert("--variant", "s32", "--init", "random", "--seed", "3").exit_code == 0
+        random = Path("mixer_s32_224.random_seed3.pdparams")
+        assert random.exists(), "random weights must not get a published checkpoint's name"
+        assert mixer_convert("--variant", "s32", "--checkpoint", _timm_s32(tmp_path)).exit_code == 0
+        assert Path("mixer_s32_224.untrained.pdparams").exists()
+
+    def test_json_on_stdout_is_the_manifest(self, mixer_convert: Run, checkpoint: Path, tmp_path: Path) -> None:
+        out = tmp_path / "out.pdparams"
+        result = mixer_convert("--checkpoint", checkpoint, "--out", out, "--json", "-")
+        assert json.loads(result.stdout) == json.loads(manifest_path(out).read_text())
+
+    def test_wrapper_prefix_is_stripped_and_recorded(
+        self, mixer_convert: Run, tmp_path: Path, source: StateDict
+    ) -> None:
+        wrapped = save_safetensors(tmp_path / "x.safetensors", {f"module.{k}": v for k, v in source.items()})
+        out = tmp_path / "out.pdparams"
+        assert mixer_convert("--checkpoint", wrapped, "--out", out).exit_code == 0
+        assert json.loads(manifest_path(out).read_text())["source"]["stripped_prefix"] == "module."
+        assert set(files.read(out)) == set(source)
+
+    def test_a_wrong_readback_exits_5_and_writes_nothing(
+        self, mixer_convert: Run, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        out = tmp_path / "out.pdparams"
+        read = files.read
+
+        def flip(path: Path) -> StateDict:
+            state_dict = dict(read(path))
+            if path != checkpoint:
+                state_dict["norm.bias"] = state_dict["norm.bias"] * 2
+            return state_dict
+
+        monkeypatch.setattr(port.files, "read", flip)
+        result = mixer_convert("--checkpoint", checkpoint, "--out", out)
+        assert result.exit_code == 5
+        assert "read back" in said(result)
+        assert sorted(tmp_path.iterdir()) == [checkpoint]
+
+
+def _timm_s32(folder: Path) -> Path:
+    from convert.init import init_state_dict
+    from convert.variants import get_variant
+
+    return save_safetensors(folder / "s32.safetensors", init_state_dict(get_variant("s32").config, 0))
+
+
+Breakage = Callable[[dict[str, np.ndarray]], object]
+
+
+def _nan(state_dict: dict[str, np.ndarray]) -> None:
+    state_dict["norm.bias"] = state_dict["norm.bias"].copy()
+    state_dict["norm.bias"][4] = np.nan
+
+
+class TestBadInput:
+    """Each: its exit code, one sentence that names file or key, nothing written."""
+
+    @pytest.mark.parametrize(
+        ("breakage", "names"),
+        [
+            pytest.param(lambda s: s.pop("norm.weight"), ["1 missing (- norm.weight)", "x.safetensors"], id="missing"),
+            pytest.param(lambda s: s.update(extra=s["norm.bias"]), ["1 unexpected (+ extra)"], id="unexpected"),
+            pytest.param(
+                lambda s: s.update({"head.weight": s["head.weight"].T}),
+                ["head.weight", "(10, 7)", "(7, 10)"],
+                id="shape",
+            ),
+            pytest.param(
+                lambda s: s.update({"norm.bias": s["norm.bias"].astype(np.int32)}), ["norm.bias", "int32"], id="dtype"
+            ),
+            pytest.param(_nan, ["norm.bias", "nan", "(4,)"], id="NaN"),
+            pytest.param(lambda s: s.pop("head.bias"), ["head.bias", "not one"], id="no Mixer"),
+        ],
+    )
+    def test_wrong_tensors(
+        self, mixer_convert: Run, tmp_path: Path, source: StateDict, breakage: Breakage, names: list[str]
+    ) -> None:
+        state_dict = dict(source)
+        breakage(state_dict)
+        path = save_safetensors(tmp_path / "x.safetensors", state_dict)
+        result = mixer_convert("--checkpoint", path, "--out", tmp_path / "out.pdparams")
+        assert result.exit_code == 3
+        assert all(name in said(result) for name in names)
+        assert list(tmp_path.iterdir()) == [path]
+
+    def test_wrong_class_count_for_the_variant(self, mixer_convert: Run, tmp_path: Path) -> None:
+        result = mixer_convert(
+            "--variant", "b16_in21k", "--checkpoint", _timm_s32(tmp_path), "--out", tmp_path / "o.pdparams"
+        )
+        assert result.exit_code == 3
+        path = tmp_path / "c.safetensors"
+        from convert.init import init_state_dict
+        from convert.variants import get_variant
+
+        save_safetensors(path, init_state_dict(get_variant("b16_in1k").config, 0))
+        result = mixer_convert("--variant", "b16_in21k", "--checkpoint", path, "--out", tmp_path / "o.pdparams")
+        assert result.exit_code == 3
+        assert "head.weight: c.safetensors has (1000, 768), b16_in21k expects (21843, 768)" in said(result)
+
+    @pytest.mark.parametrize(
+        ("content", "names"),
+        [
+            (b"", "empty"),
+            (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
+            (b"<html></html>", "HTML page"),
+            (b'\x10\0\0\0\0\0\0\0{"a":', "truncated"),
+        ],
+    )
+    def test_a_file_that_is_not_what_its_suffix_says(
+        self, mixer_convert: Run, tmp_path: Path, content: bytes, names: str
+    ) -> None:
+        path = tmp_path / "x.safetensors"
+        path.write_bytes(content)
+        result = mixer_convert("--checkpoint", path, "--out", tmp_path / "out.pdparams")
+        assert result.exit_code == 3
+        assert names in said(result)
+        assert str(path) in said(result)
+        assert list(tmp_path.iterdir()) == [path]
+
+    @pytest.mark.parametrize(
+        ("arguments", "names"),
+        [
+            (["--variant", "b16_in2k"], "Did you mean b16_in21k"),
+            (["--variant", "mixer_b16_224_in21k"], "b16_in21k or b16_in1k"),
+            (["--variant", "s32"], "publishes no weights"),
+            (["--variant", "s32", "--init", "random", "--checkpoint", "x.safetensors"], "exclude each other"),
+            (["--init", "random"], "Pass --variant NAME"),
+            (["--variant", "s32", "--init", "random", "--out", "x.onnx"], "cannot write .onnx"),
+        ],
+    )
+    def test_wrong_usage(
+        self, mixer_convert: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], names: str
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        result = mixer_convert(*arguments)
+        assert result.exit_code == 2
+        assert names in said(result)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_file_that_is_not_there(self, mixer_convert: Run, tmp_path: Path) -> None:
+        result = mixer_convert("--checkpoint", tmp_path / "none.safetensors")
+        assert result.exit_code == 4
+        assert "none.safetensors" in said(result)
+
+    def test_a_folder_is_no_checkpoint(self, mixer_convert: Run, tmp_path: Path) -> None:
+        (tmp_path / "d.safetensors").mkdir()
+        result = mixer_convert("--checkpoint", tmp_path / "d.safetensors")
+        assert result.exit_code == 3
+        assert "not a regular file" in said(result)
+
+    @pytest.mark.parametrize("which", ["output", "manifest"])
+    def test_existing_output_is_kept_without_force(
+        self, mixer_convert: Run, checkpoint: Path, tmp_path: Path, which: str
+    ) -> None:
+        out = tmp_path / "out.pdparams"
+        existing = out if which == "output" else manifest_path(out)
+        existing.write_text("old")
+        result = mixer_convert("--checkpoint", checkpoint, "--out", out)
+        assert result.exit_code == 2
+        assert "--force" in said(result)
+        assert existing.read_text() == "old"
+        assert mixer_convert("--checkpoint", checkpoint, "--out", out, "--force").exit_code == 0
+        assert len(files.read(out)) == 54
+
+    def test_output_is_not_the_input(self, mixer_convert: Run, checkpoint: Path) -> None:
+        before = checkpoint.read_bytes()
+        result = mixer_convert("--checkpoint", checkpoint, "--out", checkpoint, "--force")
+        assert result.exit_code == 2
+        assert "input itself" in said(result)
+        assert checkpoint.read_bytes() == before
+
+    def test_missing_folder(self, mixer_convert: Run, checkpoint: Path, tmp_path: Path) -> None:
+        result = mixer_convert("--checkpoint", checkpoint, "--out", tmp_path / "none" / "out.pdparams")
+        assert result.exit_code == 4
+        assert "no such folder" in said(result)
+
+    def test_unwritable_folder(
+        self, mixer_convert: Run, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Root may write anywhere, so the refusal is the operating system's answer played back."""
+        from convert.files import atomic
+
+        def refuse(**_: object) -> None:
+            raise PermissionError(13, os.strerror(13))
+
+        monkeypatch.setattr(atomic.tempfile, "mkstemp", refuse)
+        result = mixer_convert("--checkpoint", checkpoint, "--out", tmp_path / "out.pdparams")
+        assert result.exit_code == 4
+        assert "Permission denied" in said(result)
+        assert list(tmp_path.iterdir()) == [checkpoint]
+
+    def test_debug_shows_the_traceback(self, mixer_convert: Run, tmp_path: Path) -> None:
+        result = mixer_convert("--debug", "--checkpoint", tmp_path / "none.safetensors")
+        assert isinstance(result.exception, FileNotFoundError)
+
+    def test_a_defect_is_no_gate_failure(self, mixer_convert: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(*_: object) -> None:
+            raise RuntimeError("boom")
+
+        monkeypatch.setattr(port, "choose_source", fail)
+        result = mixer_convert("--variant", "s32", "--init", "random")
+        assert result.exit_code == 70
+        assert "boom" in said(result)
+
+
+class TestListInspectVerify:
+    def test_list_has_every_variant(self, mixer_convert: Run) -> None:
+        lines = mixer_convert("--list").stdout.splitlines()
+        assert [line.split()[0] for line in lines[1:]] == [variant.name for variant in VARIANTS]
+        data = json.loads(mixer_convert("--list", "--json", "-").stdout)["variants"]
+        assert data[0]["config"]["hidden_dim"] == 512
+        assert all(row["source"] and row["parameters"] for row in data)
+
+    def test_inspect(self, mixer_convert: Run, checkpoint: Path, source: StateDict) -> None:
+        assert "an MLP-Mixer in timm layout; 54 tensors" in mixer_convert("inspect", checkpoint).stdout
+        data = json.loads(mixer_convert("inspect", checkpoint, "--json", "-").stdout)
+        assert data["layouts"] == ["timm"]
+        assert {t["name"]: t["sha256"] for t in data["tensors"]} == {k: tensor_sha256(a) for k, a in source.items()}
+
+    def test_inspect_takes_what_is_no_mixer(self, mixer_convert: Run, tmp_path: Path) -> None:
+        path = save_safetensors(tmp_path / "x.safetensors", {"a": np.zeros(3, np.int64)})
+        assert "no MLP-Mixer that we know; 1 tensors, 3 parameters" in mixer_convert("inspect", path).stdout
+
+    def test_verify_across_format_and_layout(self, mixer_convert: Run, checkpoint: Path, tmp_path: Path) -> None:
+        out = tmp_path / "out.pdparams"
+        mixer_convert("--checkpoint", checkpoint, "--out", out)
+        for pair in ((checkpoint, out), (out, checkpoint), (out, out)):
+            result = mixer_convert("verify", *pair)
+            assert result.exit_code == 0, result.output
+            assert "the same 54 tensors, bit for bit" in result.stdout
+
+    @pytest.mark.parametrize(
+        ("breakage", "says"),
+        [
+            (lambda s: s.pop("norm.bias"), "- norm.bias: only in timm.safetensors"),
+            (lambda s: s.update(extra=s["norm.bias"]), "+ extra: only in other.safetensors"),
+            (
+                lambda s: s.update({"norm.bias": -s["norm.bias"]}),
+                "! norm.bias: 10 of 10 elements differ, first at (0,)",
+            ),
+            (
+                lambda s: s.update({"norm.bias": s["norm.bias"].astype(np.float16)}),
+                "float32 (10,) against float16 (10,)",
+            ),
+        ],
+    )
+    def test_verify_names_the_difference(
+        self, mixer_convert: Run, checkpoint: Path, tmp_path: Path, source: StateDict, breakage: Breakage, says: str
+    ) -> None:
+        state_dict = dict(source)
+        breakage(state_dict)
+        result = mixer_convert("verify", checkpoint, save_safetensors(tmp_path / "other.safetensors", state_dict))
+        assert result.exit_code == 1
+        assert says in result.stdout
+
+    def test_verify_sees_negative_zero(self, mixer_convert: Run, tmp_path: Path) -> None:
+        paths = [
+            save_safetensors(tmp_path / f"{name}.safetensors", {"a": np.array([value], np.float32)})
+            for name, value in (("a", 0.0), ("b", -0.0))
+        ]
+        assert mixer_convert("verify", *paths).exit_code == 1
+
+    def test_two_empty_checkpoints_are_not_equal(self, mixer_convert: Run, tmp_path: Path) -> None:
+        path = save_safetensors(tmp_path / "x.safetensors", {})
+        assert mixer_convert("verify", path, path).exit_code == 1

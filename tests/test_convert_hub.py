@@ -1,0 +1,155 @@
+"""The hub, played by a small server on the loopback interface."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from conftest import save_safetensors
+
+from convert import files
+from convert.fingerprint import tensor_sha256s
+from convert.init import init_state_dict
+from convert.variants import get_variant
+
+REVISION = "0123456789abcdef0123456789abcdef01234567"
+RESOLVE = "/timm/mixer_b16_224.goog_in21k/resolve/main/model.safetensors"
+
+
+@dataclass
+class Hub:
+    """What the server serves, and what it was asked for."""
+
+    file: Path
+    endpoint: str = ""
+    cut_after: int | None = None
+    requests: list[str] = field(default_factory=list)
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[Hub]:
+    hub = Hub(file=tmp_path / "served.safetensors")
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.answer()
+
+        def do_GET(self) -> None:
+            if self.answer():
+                with hub.file.open("rb") as stream:
+                    self.wfile.write(stream.read(-1 if hub.cut_after is None else hub.cut_after))
+
+        def answer(self) -> bool:
+            hub.requests.append(f"{self.command} {self.path}")
+            if self.path != RESOLVE:
+                self.send_error(404)
+                return False
+            self.send_response(200)
+            self.send_header("Content-Length", str(hub.file.stat().st_size))
+            self.send_header("ETag", f'"{hashlib.sha256(hub.file.read_bytes()).hexdigest()}"')
+            self.send_header("X-Repo-Commit", REVISION)
+            self.end_headers()
+            return True
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    hub.endpoint = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield hub
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def mixer_convert(folder: Path, endpoint: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process of its own, because huggingface_hub reads its settings on import."""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
+    return subprocess.run(
+        [sys.executable, "-m", "convert.cli", *arguments],
+        cwd=folder,
+        env={
+            **clean,
+            "PYTHONPATH": str(Path(__file__).resolve().parents[1]),
+            "HF_HOME": str(folder / "hf"),
+            "HF_ENDPOINT": endpoint,
+            **environment,
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_the_headline_command_downloads_and_converts_the_full_size(hub: Hub, tmp_path: Path) -> None:
+    source = init_state_dict(get_variant("b16_in21k").config, 0)
+    save_safetensors(hub.file, source)
+    assert hub.file.stat().st_size > 303_000_000
+    result = mixer_convert(tmp_path, hub.endpoint, "--src", "timm", "--variant", "b16_in21k")
+    assert result.returncode == 0, result.stderr
+    assert hub.requests[-1] == f"GET {RESOLVE}"
+    out = tmp_path / "mixer_b16_224.goog_in21k.pdparams"
+    manifest = json.loads(Path(f"{out}.manifest.json").read_text())
+    assert manifest["source"]["repo_id"] == "timm/mixer_b16_224.goog_in21k"
+    assert manifest["source"]["revision"] == REVISION
+    assert manifest["source"]["sha256"] == hashlib.sha256(hub.file.read_bytes()).hexdigest()
+    assert {t["source"]: t["source_sha256"] for t in manifest["tensors"]} == tensor_sha256s(source)
+    assert files.read(out)["head.weight"].shape == (768, 21843)
+
+    out.unlink()
+    before = len(hub.requests)
+    again = mixer_convert(tmp_path, hub.endpoint, "--variant", "b16_in21k", "--force", HF_HUB_OFFLINE="1")
+    assert again.returncode == 0, again.stderr
+    assert out.exists()
+    assert len(hub.requests) == before, "the cache must serve when offline"
+
+
+def test_offline_without_cache_exits_4_and_says_what_to_fetch(tmp_path: Path) -> None:
+    result = mixer_convert(tmp_path, "http://127.0.0.1:9", "--variant", "b16_in21k", HF_HUB_OFFLINE="1")
+    assert result.returncode == 4
+    assert "timm/mixer_b16_224.goog_in21k" in result.stderr
+    assert "--variant b16_in21k --checkpoint model.safetensors" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not list(tmp_path.glob("*.pdparams*"))
+
+
+@pytest.mark.slow  # the hub's client tries again for a while
+def test_no_network_exits_4(tmp_path: Path) -> None:
+    result = mixer_convert(tmp_path, "http://127.0.0.1:9", "--variant", "b16_in21k")
+    assert result.returncode == 4
+    assert "Traceback" not in result.stderr
+
+
+def test_a_repository_that_is_not_there_exits_4(hub: Hub, tmp_path: Path) -> None:
+    hub.file.write_bytes(b"x")
+    result = mixer_convert(tmp_path, hub.endpoint, "--variant", "l16_in1k")
+    assert result.returncode == 4
+    assert "timm/mixer_l16_224.goog_in21k_ft_in1k" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_download_that_breaks_off_exits_4(hub: Hub, tmp_path: Path) -> None:
+    hub.file.write_bytes(bytes(100_000))
+    hub.cut_after = 1000
+    result = mixer_convert(tmp_path, hub.endpoint, "--variant", "b16_in21k", HF_HUB_DOWNLOAD_TIMEOUT="1")
+    assert result.returncode == 4, result.stderr
+    assert "Traceback" not in result.stderr
+    assert not list(tmp_path.glob("*.pdparams*"))
+
+
+def test_an_html_page_from_the_hub_exits_3(hub: Hub, tmp_path: Path) -> None:
+    hub.file.write_bytes(b"<!doctype html><title>Sign in</title>")
+    result = mixer_convert(tmp_path, hub.endpoint, "--variant", "b16_in21k")
+    assert result.returncode == 3
+    assert "an HTML page" in result.stderr

@@ -1,0 +1,61 @@
+"""What is not imported, proved in a process of its own; and the proof's own proof."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FRAMEWORKS = ("torch", "timm", "paddle")
+PROLOGUE = """
+import sys
+from click.testing import CliRunner
+from {package}.cli import main
+result = CliRunner().invoke(main, {arguments!r})
+assert result.exit_code == 0, result.output
+{epilogue}
+print(sorted(set(sys.modules) & {unwanted!r}))
+"""
+
+
+def imported(arguments: list[str], unwanted: tuple[str, ...], epilogue: str = "", package: str = "convert") -> str:
+    """Return which of the unwanted modules a command imports, as the text of a list."""
+    code = PROLOGUE.format(package=package, arguments=arguments, epilogue=epilogue, unwanted=set(unwanted))
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    return run.stdout.strip()
+
+
+@pytest.mark.parametrize("package", ["convert", "align"])
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_imports_neither_frameworks_nor_numpy(package: str, option: str) -> None:
+    assert imported([option], (*FRAMEWORKS, "numpy", "rich", "huggingface_hub"), package=package) == "[]"
+
+
+def test_a_conversion_imports_no_framework(checkpoint: Path, tmp_path: Path) -> None:
+    arguments = ["--checkpoint", str(checkpoint), "--out", str(tmp_path / "out.pdparams")]
+    assert imported(arguments, FRAMEWORKS) == "[]"
+
+
+@pytest.mark.parametrize("command", ["inspect", "verify"])
+def test_inspect_and_verify_import_no_framework(checkpoint: Path, command: str) -> None:
+    arguments = [command, str(checkpoint), str(checkpoint)][: 2 if command == "inspect" else 3]
+    assert imported(arguments, FRAMEWORKS) == "[]"
+
+
+def test_the_proof_can_fail(checkpoint: Path, tmp_path: Path) -> None:
+    """Reading a .pth does need torch, and an import that slips in is seen."""
+    arguments = ["--checkpoint", str(checkpoint), "--out", str(tmp_path / "out.pdparams")]
+    assert imported(arguments, FRAMEWORKS, epilogue="import torch") == "['torch']"
+
+
+def test_help_is_quick() -> None:
+    """Under 0.3 s of CPU time in the best of three runs; what is imported decides it."""
+    code = "import resource, subprocess, sys; subprocess.run([sys.executable, '-m', 'convert.cli', '--help'],"
+    code += (
+        " stdout=subprocess.DEVNULL); r = resource.getrusage(resource.RUSAGE_CHILDREN); print(r.ru_utime + r.ru_stime)"
+    )
+    seconds = [float(subprocess.check_output([sys.executable, "-c", code], text=True)) for _ in range(3)]
+    assert min(seconds) < 0.3
