@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
@@ -31,6 +32,7 @@ def build(config: MixerConfig, state_dict: StateDict) -> MlpMixer:
 
         from convert import paddle_mixer
     paddle.device.set_device("cpu")
+    paddle.base.core.set_num_threads(os.cpu_count() or 1)  # eager matrix products run on one thread otherwise
     model = paddle_mixer.build(config)
     model.set_state_dict({key: paddle.to_tensor(array) for key, array in state_dict.items()})
     return model

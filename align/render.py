@@ -53,8 +53,9 @@ def verdict_line(result: AlignmentResult) -> str:
     figures = f"logits differ by {wide.max_abs_diff:.1e} in float64"
     if result.verdict == "rounding":
         return (
-            f"rounding: {result.variant}: {figures}, so the port is the same function, but by {narrow.max_abs_diff:.1e} "
-            f"in float32, over {narrow.bound:.0e}, which logits this large do not hold. Pass --accept-rounding or --atol."
+            f"rounding: {result.variant}: {figures}, so the port is the same function, but by "
+            f"{narrow.max_abs_diff:.1e} in float32, over {narrow.bound:.0e}, which logits this large do not hold. "
+            "Pass --accept-rounding or --atol."
         )
     return f"aligned: {result.variant}: {figures} and by {narrow.max_abs_diff:.1e} ≤ {narrow.bound:.0e} in float32."
 

@@ -136,7 +136,7 @@ def _float32_gate(layers: tuple[LayerRow, ...], over: list[LayerRow], logits: La
         return Gate(name="float32", passed=None, sentence="not run")
     worst = max((row.float32.introduced for row in layers), key=lambda diff: _nan_last(diff.max_ulp_diff))
     sentence = (
-        f"logits {_figure(logits)}; introduced at most {worst.max_ulp_diff:.1f} ulp (at {worst.name}), "
+        f"logits {_figure(logits)}; introduced at most {worst.max_ulp_diff:.3g} ulp (at {worst.name}), "
         f"{len(over)} of {len(layers)} points over"
     )
     return Gate(name="float32", passed=logits.passed and not over, sentence=sentence)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +20,8 @@ from convert.variants import MixerConfig
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 Run = Callable[..., Result]
+REVISION = "0123456789abcdef0123456789abcdef01234567"
+RESOLVE = "/timm/mixer_b16_224.goog_in21k/resolve/main/model.safetensors"
 
 
 @pytest.fixture(scope="session")
@@ -72,6 +78,53 @@ def mixer_align(frameworks: None) -> Run:
     from align.cli import main
 
     return lambda *arguments: CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+@dataclass
+class Hub:
+    """What the server serves, and what it was asked for."""
+
+    file: Path
+    endpoint: str = ""
+    cut_after: int | None = None
+    requests: list[str] = field(default_factory=list)
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[Hub]:
+    hub = Hub(file=tmp_path / "served.safetensors")
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.answer()
+
+        def do_GET(self) -> None:
+            if self.answer():
+                with hub.file.open("rb") as stream:
+                    self.wfile.write(stream.read(-1 if hub.cut_after is None else hub.cut_after))
+
+        def answer(self) -> bool:
+            hub.requests.append(f"{self.command} {self.path}")
+            if self.path != RESOLVE:
+                self.send_error(404)
+                return False
+            self.send_response(200)
+            self.send_header("Content-Length", str(hub.file.stat().st_size))
+            self.send_header("ETag", f'"{hashlib.sha256(hub.file.read_bytes()).hexdigest()}"')
+            self.send_header("X-Repo-Commit", REVISION)
+            self.end_headers()
+            return True
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    hub.endpoint = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield hub
+    server.shutdown()
+    server.server_close()
+    thread.join()
 
 
 @pytest.fixture(scope="session")

@@ -428,14 +428,14 @@ class TestCommand:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "seed"),
-    [(name, seed) for name in ("s32", "s16") for seed in range(3)]
-    + [(name, 0) for name in ("b32", "b16_in21k", "b16_in1k", "b16_miil_in21k", "b16_miil_in1k")]
-    + [(name, 0) for name in ("l32", "l16_in21k", "l16_in1k")],
+    ("name", "seed", "batch"),
+    [(name, seed, 2) for name in ("s32", "s16") for seed in range(3)]
+    + [(name, 0, 2) for name in ("b32", "b16_in21k", "b16_in1k", "b16_miil_in21k", "b16_miil_in1k")]
+    + [(name, 0, 1) for name in ("l32", "l16_in21k", "l16_in1k")],
 )
-def test_every_variant_aligns(mixer_align: Run, tmp_path: Path, name: str, seed: int) -> None:
+def test_every_variant_aligns(mixer_align: Run, tmp_path: Path, name: str, seed: int, batch: int) -> None:
     report = tmp_path / "report.json"
-    result = mixer_align("--variant", name, "--init", "random", "--seed", seed, "--json", report)
+    result = mixer_align("--variant", name, "--init", "random", "--seed", seed, "--batch", batch, "--json", report)
     assert result.exit_code == 0, result.output
     data = json.loads(report.read_text())
     assert data["verdict"] == "aligned"

@@ -7,69 +7,15 @@ import json
 import os
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from conftest import save_safetensors
+from conftest import RESOLVE, REVISION, Hub, save_safetensors
 
 from convert import files
 from convert.fingerprint import tensor_sha256s
 from convert.init import init_state_dict
 from convert.variants import get_variant
-
-REVISION = "0123456789abcdef0123456789abcdef01234567"
-RESOLVE = "/timm/mixer_b16_224.goog_in21k/resolve/main/model.safetensors"
-
-
-@dataclass
-class Hub:
-    """What the server serves, and what it was asked for."""
-
-    file: Path
-    endpoint: str = ""
-    cut_after: int | None = None
-    requests: list[str] = field(default_factory=list)
-
-
-@pytest.fixture
-def hub(tmp_path: Path) -> Iterator[Hub]:
-    hub = Hub(file=tmp_path / "served.safetensors")
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:
-            self.answer()
-
-        def do_GET(self) -> None:
-            if self.answer():
-                with hub.file.open("rb") as stream:
-                    self.wfile.write(stream.read(-1 if hub.cut_after is None else hub.cut_after))
-
-        def answer(self) -> bool:
-            hub.requests.append(f"{self.command} {self.path}")
-            if self.path != RESOLVE:
-                self.send_error(404)
-                return False
-            self.send_response(200)
-            self.send_header("Content-Length", str(hub.file.stat().st_size))
-            self.send_header("ETag", f'"{hashlib.sha256(hub.file.read_bytes()).hexdigest()}"')
-            self.send_header("X-Repo-Commit", REVISION)
-            self.end_headers()
-            return True
-
-        def log_message(self, *_: object) -> None: ...
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    hub.endpoint = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield hub
-    server.shutdown()
-    server.server_close()
-    thread.join()
 
 
 def mixer_convert(folder: Path, endpoint: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

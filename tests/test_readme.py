@@ -1,0 +1,90 @@
+"""Every shell block of the README runs, in order, in a copy of the project with a new virtual environment."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+from conftest import Hub, save_safetensors
+
+from convert.init import init_state_dict
+from convert.listing import HEADERS, as_row
+from convert.tables import markdown
+from convert.variants import VARIANTS, get_variant
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+KEPT = ("convert", "align", "tests", "pyproject.toml", "constraints.txt", "README.md", "LICENSE")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+
+
+def test_the_readme_opens_with_the_two_commands() -> None:
+    job, tests, *others = blocks("sh")
+    assert job.count("\n") == tests.count("\n") == 1, "each has to be one line to paste"
+    assert "mixer-align" in job
+    assert "pytest" in tests
+    assert others
+
+
+def test_the_variant_table_is_the_table() -> None:
+    assert markdown(HEADERS, [as_row(variant) for variant in VARIANTS]) in README
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """The project as a user gets it, with the file that the examples name."""
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    for name in KEPT:
+        ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
+        source = ROOT / name
+        (shutil.copytree(source, folder / name, ignore=ignore) if source.is_dir() else shutil.copy(source, folder))
+    save_safetensors(folder / "my_mixer.safetensors", init_state_dict(get_variant("s32").config, 0))
+    return folder
+
+
+@pytest.mark.slow
+def test_every_block_runs(copy: Path, hub: Hub) -> None:
+    """The packages of this environment serve the new one, so that gigabytes need not be installed twice.
+
+    The README's test command runs the quick tests of the variant table alone: it would otherwise run this test too.
+    """
+    save_safetensors(hub.file, init_state_dict(get_variant("b16_in21k").config, 0))
+    environment = {
+        **os.environ,
+        "PATH": f"{copy / '.venv' / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": sysconfig.get_path("purelib"),
+        "PYTEST_ADDOPTS": "-m 'not slow' -k test_convert_variants",
+        "HF_HOME": str(copy / "hf"),
+        "HF_ENDPOINT": hub.endpoint,
+        "PIP_NO_BUILD_ISOLATION": "false",  # pip reads this one the wrong way round: it means --no-build-isolation
+    }
+    environment.pop("HF_HUB_OFFLINE", None)
+    outputs = []
+    for block in [*blocks("sh"), *(f"python - <<'EOF'\n{code}EOF\n" for code in blocks("python"))]:
+        run = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", block],
+            cwd=copy,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert run.returncode == 0, f"{block}\n{run.stdout}\n{run.stderr}"
+        outputs.append(run.stdout)
+    assert outputs[0].splitlines()[-1].startswith("aligned: b16_in21k")
+    assert " passed" in outputs[1]
+
+
+def test_a_block_that_fails_is_seen(copy: Path) -> None:
+    run = subprocess.run(["bash", "-euo", "pipefail", "-c", "false\ntrue\n"], cwd=copy, check=False)
+    assert run.returncode != 0
