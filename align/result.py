@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,6 +13,13 @@ from align.compare import LayerDiff
 Verdict = Literal["aligned", "rounding", "diverged"]
 GateName = Literal["structure", "weights", "float64", "float32"]
 LOGITS = "logits"
+SIDES = {
+    "introduced": ("torch", "Paddle"),
+    "inherited": ("torch", "Paddle"),
+    "reference_vs_witness": ("the witness", "torch"),
+    "candidate_vs_witness": ("the witness", "Paddle"),
+}
+"""Who stands on the reference's side and on the candidate's side of each figure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,38 +97,48 @@ class AlignmentResult:
 
 
 def judge(
-    structure: Iterable[Finding], weights: Iterable[Finding], layers: tuple[LayerRow, ...]
+    structure: Iterable[Finding], weights: Sequence[Finding] | None, layers: tuple[LayerRow, ...]
 ) -> tuple[tuple[Gate, ...], Verdict, Divergence | None]:
     """Return the gates, the verdict and the first divergence.
 
     Args:
         structure: Findings about points, shapes, dtypes and keys, in forward order.
-        weights: Parameters whose bits are not the source's, in forward order.
+        weights: Parameters whose bits are not the source's, in forward order; None when they could not be compared.
         layers: The measured layers, in forward order; empty when the structure left nothing to compare.
     """
-    wrong_structure, wrong_weights = [*structure, *_not_finite(layers)], list(weights)
+    wrong_structure = [*structure, *_not_finite(layers)]
     logits = next((row.float32.inherited for row in layers if row.name == LOGITS), None)
     over64 = [row for row in layers if not all(diff.passed for diff in row.float64.each())]
     over32 = [row for row in layers if not row.float32.introduced.passed]
     logits_passed = logits is not None and logits.passed
     gates = (
-        _gate("structure", bool(layers) and not wrong_structure, f"{len(layers)} points, all finite", wrong_structure),
-        _gate("weights", not wrong_weights, "every parameter holds the source's bits", wrong_weights),
+        _structure_gate(layers, wrong_structure),
+        _weights_gate(weights),
         _float64_gate(layers, over64),
         _float32_gate(layers, over32, logits),
     )
     sound = all(gate.passed for gate in gates[:3]) and not over32
     verdict: Verdict = "diverged" if not sound else "aligned" if logits_passed else "rounding"
-    divergence = _first_divergence(wrong_structure, wrong_weights, layers) if verdict == "diverged" else None
+    divergence = _first_divergence(wrong_structure, weights or [], layers) if verdict == "diverged" else None
     return gates, verdict, divergence
 
 
-def _gate(name: GateName, passed: bool, good: str, findings: list[Finding]) -> Gate:
-    if passed:
-        return Gate(name=name, passed=True, sentence=good)
-    sentence = findings[0].sentence if findings else "nothing was compared"
-    more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
-    return Gate(name=name, passed=False, sentence=sentence + more)
+def _structure_gate(layers: tuple[LayerRow, ...], findings: Sequence[Finding]) -> Gate:
+    if findings:
+        return Gate(name="structure", passed=False, sentence=_summary(findings))
+    sentence = f"{len(layers)} points, all finite" if layers else "nothing was compared"
+    return Gate(name="structure", passed=bool(layers), sentence=sentence)
+
+
+def _weights_gate(findings: Sequence[Finding] | None) -> Gate:
+    if findings is None:
+        return Gate(name="weights", passed=None, sentence="not run")
+    sentence = _summary(findings) if findings else "every parameter holds the source's bits"
+    return Gate(name="weights", passed=not findings, sentence=sentence)
+
+
+def _summary(findings: Sequence[Finding]) -> str:
+    return findings[0].sentence + (f" (and {len(findings) - 1} more)" if len(findings) > 1 else "")
 
 
 def _float64_gate(layers: tuple[LayerRow, ...], over: list[LayerRow]) -> Gate:
@@ -143,7 +161,7 @@ def _float32_gate(layers: tuple[LayerRow, ...], over: list[LayerRow], logits: La
 
 
 def _first_divergence(
-    structure: list[Finding], weights: list[Finding], layers: tuple[LayerRow, ...]
+    structure: Sequence[Finding], weights: Sequence[Finding], layers: tuple[LayerRow, ...]
 ) -> Divergence | None:
     """Return the first layer whose introduced float64 difference is over, else the first with any other evidence."""
     introduced64 = [row for row in layers if not row.float64.introduced.passed]
@@ -188,11 +206,13 @@ def _who_left(row: LayerRow) -> str:
 
 
 def _not_finite(layers: tuple[LayerRow, ...]) -> Iterator[Finding]:
+    """Yield a finding for each layer where any side, in either precision, shows a NaN or an infinity."""
     for row in layers:
-        for diff in (row.float64.introduced, row.float32.introduced):
+        for differences, figure in itertools.product((row.float64, row.float32), SIDES):
+            diff = getattr(differences, figure)
             if not math.isfinite(diff.max_abs_diff):
-                sides = (("torch", diff.reference_value), ("Paddle", diff.candidate_value))
-                who = " and ".join(side for side, value in sides if not math.isfinite(value))
+                values = zip(SIDES[figure], (diff.reference_value, diff.candidate_value), strict=True)
+                who = " and ".join(side for side, value in values if not math.isfinite(value))
                 yield Finding(layer=row.name, sentence=f"{who} is not finite at {list(diff.worst_index)}")
                 break
 

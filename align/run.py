@@ -69,7 +69,7 @@ def align(
     expected = convert_state_dict(subject.source, TIMM_TO_PADDLE, subject.config).state_dict
     candidate = expected if subject.candidate is None else subject.candidate
     structure = structure_findings(expected, candidate)
-    weights: list[Finding] = []
+    weights: list[Finding] | None = None
     layers: tuple[LayerRow, ...] = ()
     if not structure:
         sides = _build(subject, candidate, build_candidate or paddle_probe.build, progress)

@@ -18,7 +18,7 @@ json_option = click.option("--json", "json_target", metavar="FILE", help="Write 
 @click.option("--variant", metavar="NAME", help="A name of --list, or a full timm id. Default: read from the shapes.")
 @click.option("--checkpoint", type=FILE, help="A local .safetensors, .pth or .pt. Default: the Hugging Face hub.")
 @click.option("--init", type=click.Choice(["random"]), help="Seeded random weights instead of a checkpoint.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of --init random.")
+@click.option("--seed", type=click.IntRange(min=0), help="Seed of --init random. Default: 0.")
 @click.option("--out", type=FILE, help="Output, .pdparams or .safetensors. Default: <architecture>.<tag>.pdparams.")
 @click.option("--force", is_flag=True, help="Replace an existing output.")
 @click.option("--list", "list_variants", is_flag=True, help="Print the variants and exit.")
@@ -90,15 +90,18 @@ def _convert(
     variant: str | None,
     checkpoint: Path | None,
     init: str | None,
-    seed: int,
+    seed: int | None,
     out: Path | None,
     force: bool,
 ) -> None:
+    from convert.errors import UsageProblem
     from convert.port import choose_source, convert_checkpoint, default_output
     from convert.variants import get_variant
 
+    if seed is not None and not init:
+        raise UsageProblem("--seed goes with --init random. Add it, or leave --seed out.")
     chosen = get_variant(variant) if variant else None
-    source = choose_source(chosen, checkpoint, seed if init else None)
+    source = choose_source(chosen, checkpoint, (seed or 0) if init else None)
     output = out or default_output(source, chosen)
     manifest = convert_checkpoint(source, chosen, output, force=force, command_line=command_line())
     transposed = sum(tensor["transform"] == "transpose" for tensor in manifest["tensors"])

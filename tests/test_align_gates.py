@@ -308,7 +308,7 @@ class TestStructure:
         breakage(broken)
         result = with_candidate(subject, broken)
         assert result.verdict == "diverged"
-        assert [gate.passed for gate in result.gates] == [False, True, None, None]
+        assert [gate.passed for gate in result.gates] == [False, None, None, None]
         assert result.first_divergence is not None
         assert result.first_divergence.layer == layer
         assert says in result.first_divergence.sentence

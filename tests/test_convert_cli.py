@@ -193,6 +193,7 @@ class TestBadInput:
             (["--variant", "s32"], "publishes no weights"),
             (["--variant", "s32", "--init", "random", "--checkpoint", "x.safetensors"], "exclude each other"),
             (["--init", "random"], "Pass --variant NAME"),
+            (["--variant", "s32", "--seed", "1"], "--seed goes with --init random"),
             (["--variant", "s32", "--init", "random", "--out", "x.onnx"], "cannot write .onnx"),
         ],
     )
