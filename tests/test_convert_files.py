@@ -301,3 +301,19 @@ class TestAtomic:
 
 def test_save_safetensors_fixture_is_in_timm_layout(tmp_path: Path, source: StateDict) -> None:
     assert tensor_sha256s(files.read(save_safetensors(tmp_path / "x.safetensors", source))) == tensor_sha256s(source)
+
+
+@pytest.mark.parametrize("suffix", [".pdparams", ".safetensors"])
+def test_no_changed_byte_brings_a_traceback(tmp_path: Path, suffix: str) -> None:
+    """Each byte of a small file set to several values: it is refused as bad input, or read as some tensors."""
+    path = dump(tmp_path / f"x{suffix}", {"a": np.arange(3, dtype=np.float32), "b": np.zeros((2, 1), np.float16)})
+    whole = path.read_bytes()
+    refused = 0
+    for position in range(len(whole)):
+        for value in (0, whole[position] ^ 1, whole[position] ^ 0x80, ord("("), ord("t"), ord("R"), ord("b"), 0xFF):
+            path.write_bytes(whole[:position] + bytes([value]) + whole[position + 1 :])
+            try:
+                files.read(path)
+            except BadInput:
+                refused += 1
+    assert refused > len(whole)

@@ -35,7 +35,7 @@ def read(path: Path) -> StateDict:
         content = interpret(mapped)
     except Refused as refusal:
         raise Unreadable(path, str(refusal)) from refusal
-    except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
+    except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise Unreadable(path, f"it is truncated or damaged ({error})") from error
     return _tensors(path, content)
 

@@ -30,7 +30,7 @@ def interpret(mapped: mmap.mmap) -> object:
 
     Raises:
         Refused: The pickle asks for something that plain arrays do not need.
-        ValueError, IndexError, KeyError, TypeError, OverflowError: It is damaged.
+        ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError: It is damaged.
     """
     return _Machine(_Reader(mapped)).run()
 
