@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 Tap = Callable[[str, Array], object]
-READ_BEFORE = {"token_mixing": "norm2", "pooled": "head"}
+READ_BEFORE = {"token_mixing": "norm2", "gated": "fc2", "pooled": "head"}
 """Points that no module outputs: they are read as the input of the module that follows."""
 
 
@@ -45,10 +45,16 @@ def build(config: MixerConfig, variant: Variant | None, state_dict: StateDict) -
 
 
 def cast(model: nn.Module, dtype: str) -> None:
-    """Cast the model's parameters in place."""
+    """Cast the model's parameters in place, and round each LayerNorm's epsilon to float32.
+
+    In float32 torch rounds it itself; without this, float64 would be another function than the model that is used.
+    """
     import torch
 
     model.to(dtype=getattr(torch, dtype))
+    for module in model.modules():
+        if isinstance(module, torch.nn.LayerNorm):
+            module.eps = float(np.float32(module.eps))
 
 
 def forward(model: nn.Module, images: Array, names: Iterable[str], tap: Tap) -> None:
@@ -93,14 +99,37 @@ def _show(tap: Tap, name: str, value: Any) -> None:
 def _arguments(config: MixerConfig) -> dict[str, Any]:
     """Return MlpMixer's arguments; it truncates ratio × hidden_dim, hence the half that is added."""
     import torch
+    from timm.models import mlp_mixer
 
+    gelu = partial(torch.nn.GELU, approximate="tanh" if config.gelu == "tanh" else "none")
+    tokens_ratio, channels_ratio = (
+        (dim + 0.5) / config.hidden_dim for dim in (config.tokens_mlp_dim, config.channels_mlp_dim)
+    )
+    family: dict[str, dict[str, Any]] = {
+        "mixer": {"mlp_ratio": (tokens_ratio, channels_ratio)},
+        "gmixer": {
+            "mlp_ratio": (tokens_ratio, channels_ratio),
+            "mlp_layer": mlp_mixer.GluMlp,
+            "act_layer": torch.nn.SiLU,
+        },
+        "resmlp": {
+            "mlp_ratio": channels_ratio,
+            "block_layer": mlp_mixer.ResBlock,
+            "norm_layer": mlp_mixer.Affine,
+        },
+        "gmlp": {
+            "mlp_ratio": channels_ratio,
+            "block_layer": mlp_mixer.SpatialGatingBlock,
+            "mlp_layer": mlp_mixer.GatedMlp,
+        },
+    }
     return {
         "img_size": config.image_size,
         "patch_size": config.patch_size,
         "in_chans": config.in_chans,
         "num_blocks": config.num_blocks,
         "embed_dim": config.hidden_dim,
-        "mlp_ratio": tuple((dim + 0.5) / config.hidden_dim for dim in (config.tokens_mlp_dim, config.channels_mlp_dim)),
         "num_classes": config.num_classes,
-        "act_layer": partial(torch.nn.GELU, approximate="tanh" if config.gelu == "tanh" else "none"),
+        "act_layer": gelu,
+        **family[config.family],
     }

@@ -9,10 +9,10 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from scipy.special import erf
+from scipy.special import erf, expit
 
 from convert.arrays import Array, StateDict
-from convert.variants import Gelu, MixerConfig
+from convert.variants import GATE_NORM_EPS, Family, Gelu, MixerConfig
 
 Tap = Callable[[str, Array], object]
 """Is shown each named intermediate as the forward reaches it."""
@@ -27,13 +27,15 @@ def forward(config: MixerConfig, state_dict: StateDict, images: Array, tap: Tap)
         images: (batch, in_chans, image_size, image_size).
         tap: Called with (name, value).
 
-    Source: https://arxiv.org/abs/2105.01601, section 2, equation 1.
+    Source: MLP-Mixer, https://arxiv.org/abs/2105.01601, equation 1; ResMLP, https://arxiv.org/abs/2105.03404, equations
+    2 and 3; gMLP, https://arxiv.org/abs/2105.08050, section 2; gMixer is timm's own (timm 1.0.31, GluMlp).
     """
     weights = _Weights(state_dict)
     x = _show(tap, "stem", _stem(weights, images.astype(np.float64), config.patch_size))
+    block = BLOCKS[config.family]
     for i in range(config.num_blocks):
-        x = _block(config, weights, x, f"blocks.{i}", tap)
-    x = _show(tap, "norm", _layer_norm(weights, x, "norm", config.layer_norm_eps))
+        x = block(config, weights, x, f"blocks.{i}", tap)
+    x = _show(tap, "norm", _norm(config, weights, x, "norm"))
     x = _show(tap, "pooled", x.mean(axis=1))
     _show(tap, "logits", _linear(weights, x, "head"))
 
@@ -53,13 +55,40 @@ def _show(tap: Tap, name: str, value: Array) -> Array:
     return value
 
 
-def _block(config: MixerConfig, weights: _Weights, x: Array, at: str, tap: Tap) -> Array:
-    y = _show(tap, f"{at}.norm1", _layer_norm(weights, x, f"{at}.norm1", config.layer_norm_eps))
-    y = _mlp(weights, y.transpose(0, 2, 1), f"{at}.mlp_tokens", config.gelu, tap)
+def _mixer_block(config: MixerConfig, weights: _Weights, x: Array, at: str, tap: Tap) -> Array:
+    y = _show(tap, f"{at}.norm1", _norm(config, weights, x, f"{at}.norm1"))
+    y = _mlp(config, weights, y.transpose(0, 2, 1), f"{at}.mlp_tokens", tap)
     x = _show(tap, f"{at}.token_mixing", x + y.transpose(0, 2, 1))
-    y = _show(tap, f"{at}.norm2", _layer_norm(weights, x, f"{at}.norm2", config.layer_norm_eps))
-    y = _mlp(weights, y, f"{at}.mlp_channels", config.gelu, tap)
-    return _show(tap, at, x + y)
+    y = _show(tap, f"{at}.norm2", _norm(config, weights, x, f"{at}.norm2"))
+    return _show(tap, at, x + _mlp(config, weights, y, f"{at}.mlp_channels", tap))
+
+
+def _resmlp_block(config: MixerConfig, weights: _Weights, x: Array, at: str, tap: Tap) -> Array:
+    y = _show(tap, f"{at}.norm1", _norm(config, weights, x, f"{at}.norm1"))
+    y = _show(tap, f"{at}.linear_tokens", _linear(weights, y.transpose(0, 2, 1), f"{at}.linear_tokens"))
+    x = _show(tap, f"{at}.token_mixing", x + weights(f"{at}.ls1") * y.transpose(0, 2, 1))
+    y = _show(tap, f"{at}.norm2", _norm(config, weights, x, f"{at}.norm2"))
+    return _show(tap, at, x + weights(f"{at}.ls2") * _mlp(config, weights, y, f"{at}.mlp_channels", tap))
+
+
+def _gmlp_block(config: MixerConfig, weights: _Weights, x: Array, at: str, tap: Tap) -> Array:
+    y = _show(tap, f"{at}.norm", _norm(config, weights, x, f"{at}.norm"))
+    mlp = f"{at}.mlp_channels"
+    y = _show(tap, f"{mlp}.fc1", _linear(weights, y, f"{mlp}.fc1"))
+    y = _show(tap, f"{mlp}.act", _gelu(y, config.gelu))
+    u, v = np.split(y, 2, axis=-1)
+    v = _show(tap, f"{mlp}.gate.norm", _layer_norm(weights, v, f"{mlp}.gate.norm", GATE_NORM_EPS))
+    v = _show(tap, f"{mlp}.gate.proj", _linear(weights, v.transpose(0, 2, 1), f"{mlp}.gate.proj"))
+    y = _show(tap, f"{mlp}.gate", u * v.transpose(0, 2, 1))
+    return _show(tap, at, x + _show(tap, f"{mlp}.fc2", _linear(weights, y, f"{mlp}.fc2")))
+
+
+BLOCKS: dict[Family, Callable[[MixerConfig, _Weights, Array, str, Tap], Array]] = {
+    "mixer": _mixer_block,
+    "gmixer": _mixer_block,
+    "resmlp": _resmlp_block,
+    "gmlp": _gmlp_block,
+}
 
 
 def _stem(weights: _Weights, images: Array, patch_size: int) -> Array:
@@ -72,9 +101,13 @@ def _stem(weights: _Weights, images: Array, patch_size: int) -> Array:
     return np.asarray(patches @ kernel.reshape(len(kernel), -1).T + weights("stem.proj.bias"))
 
 
-def _mlp(weights: _Weights, x: Array, at: str, gelu: Gelu, tap: Tap) -> Array:
+def _mlp(config: MixerConfig, weights: _Weights, x: Array, at: str, tap: Tap) -> Array:
     x = _show(tap, f"{at}.fc1", _linear(weights, x, f"{at}.fc1"))
-    x = _show(tap, f"{at}.act", _gelu(x, gelu))
+    if config.family == "gmixer":
+        x, gate = np.split(x, 2, axis=-1)
+        x = _show(tap, f"{at}.gated", x * _show(tap, f"{at}.act", gate * expit(gate)))
+    else:
+        x = _show(tap, f"{at}.act", _gelu(x, config.gelu))
     return _show(tap, f"{at}.fc2", _linear(weights, x, f"{at}.fc2"))
 
 
@@ -82,10 +115,22 @@ def _linear(weights: _Weights, x: Array, at: str) -> Array:
     return np.asarray(x @ weights(f"{at}.weight").T + weights(f"{at}.bias"))
 
 
+def _norm(config: MixerConfig, weights: _Weights, x: Array, at: str) -> Array:
+    """Return the family's norm: ResMLP's is an affine map without statistics."""
+    if config.family == "resmlp":
+        return np.asarray(x * weights(f"{at}.alpha") + weights(f"{at}.beta"))
+    return _layer_norm(weights, x, at, config.layer_norm_eps)
+
+
 def _layer_norm(weights: _Weights, x: Array, at: str, epsilon: float) -> Array:
+    """Return the LayerNorm with the epsilon that float32 models really use: the float32 nearest to it.
+
+    Paddle rounds it even when it computes in float64 (paddlepaddle 3.3.1), which at 1e-5 moves the result by 2e-11.
+    """
     centred = x - x.mean(axis=-1, keepdims=True)
     variance = np.square(centred).mean(axis=-1, keepdims=True)
-    return np.asarray(centred / np.sqrt(variance + epsilon) * weights(f"{at}.weight") + weights(f"{at}.bias"))
+    normalised = centred / np.sqrt(variance + float(np.float32(epsilon)))
+    return np.asarray(normalised * weights(f"{at}.weight") + weights(f"{at}.bias"))
 
 
 def _gelu(x: Array, form: Gelu) -> Array:

@@ -25,7 +25,7 @@ def recognise(state_dict: StateDict, source: str) -> tuple[MixerConfig, frozense
     except BadInput:
         return None
     timm = timm_shapes(config)
-    paddle = {r.target: r.transform.shape(timm[r.source]) for r in expand(TIMM_TO_PADDLE, config.num_blocks)}
+    paddle = {r.target: r.transform.shape(timm[r.source]) for r in expand(TIMM_TO_PADDLE, config)}
     fits: set[Layout] = set()
     if found == timm:
         fits.add("timm")

@@ -49,8 +49,8 @@ def convert_state_dict(
         WrongDtype: A tensor that is not float32, float16 or bfloat16.
     """
     shapes = timm_shapes(config)
-    renames = expand(rules, config.num_blocks)
-    _check_table(renames, shapes)
+    renames = expand(rules, config)
+    _check_table(rules, renames, shapes)
     _check_keys(source, shapes, name, expected)
     _check_shapes(source, shapes, name, expected)
     _check_dtypes(source, name)
@@ -71,10 +71,10 @@ def check_finite(state_dict: StateDict, name: str) -> None:
             raise NonFinite(name, key, index, float(array[index]), int(finite.size - np.count_nonzero(finite)))
 
 
-def _check_table(renames: Sequence[KeyRule], shapes: dict[str, Shape]) -> None:
+def _check_table(rules: Sequence[KeyRule], renames: Sequence[KeyRule], shapes: dict[str, Shape]) -> None:
     """Check the table itself: a row for every parameter, no parameter twice, no target twice."""
-    sources, targets = Counter(r.source for r in renames), Counter(r.target for r in renames)
-    if set(sources) != set(shapes) or max(sources.values()) > 1 or max(targets.values()) > 1:
+    sources, targets = Counter(rule.source for rule in rules), Counter(rule.target for rule in renames)
+    if {rename.source for rename in renames} != set(shapes) or max([*sources.values(), *targets.values()]) > 1:
         raise ValueError("the rule table does not map every parameter exactly once")
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from convert.arrays import Array, Shape
-from convert.shapes import in_forward_order
+from convert.shapes import TIMM_SHAPES, in_forward_order
+from convert.variants import MixerConfig
 
 
 class Transform(Enum):
@@ -60,6 +61,7 @@ def _linear(name: str) -> KeyRule:
 TIMM_TO_PADDLE: tuple[KeyRule, ...] = (
     _keep("stem.proj.weight"),
     _keep("stem.proj.bias"),
+    # mixer, gmixer
     _keep("blocks.{i}.norm1.weight"),
     _keep("blocks.{i}.norm1.bias"),
     _linear("blocks.{i}.mlp_tokens.fc1.weight"),
@@ -68,12 +70,31 @@ TIMM_TO_PADDLE: tuple[KeyRule, ...] = (
     _keep("blocks.{i}.mlp_tokens.fc2.bias"),
     _keep("blocks.{i}.norm2.weight"),
     _keep("blocks.{i}.norm2.bias"),
+    # resmlp
+    _keep("blocks.{i}.ls1"),
+    _keep("blocks.{i}.ls2"),
+    _keep("blocks.{i}.norm1.alpha"),
+    _keep("blocks.{i}.norm1.beta"),
+    _linear("blocks.{i}.linear_tokens.weight"),
+    _keep("blocks.{i}.linear_tokens.bias"),
+    _keep("blocks.{i}.norm2.alpha"),
+    _keep("blocks.{i}.norm2.beta"),
+    # gmlp
+    _keep("blocks.{i}.norm.weight"),
+    _keep("blocks.{i}.norm.bias"),
+    _keep("blocks.{i}.mlp_channels.gate.norm.weight"),
+    _keep("blocks.{i}.mlp_channels.gate.norm.bias"),
+    _linear("blocks.{i}.mlp_channels.gate.proj.weight"),
+    _keep("blocks.{i}.mlp_channels.gate.proj.bias"),
+    # all
     _linear("blocks.{i}.mlp_channels.fc1.weight"),
     _keep("blocks.{i}.mlp_channels.fc1.bias"),
     _linear("blocks.{i}.mlp_channels.fc2.weight"),
     _keep("blocks.{i}.mlp_channels.fc2.bias"),
     _keep("norm.weight"),
     _keep("norm.bias"),
+    _keep("norm.alpha"),
+    _keep("norm.beta"),
     _linear("head.weight"),
     _keep("head.bias"),
 )
@@ -87,7 +108,8 @@ Source: torch.nn.Linear holds weight (out_features, in_features)
 PADDLE_TO_TIMM: tuple[KeyRule, ...] = tuple(rule.inverse for rule in TIMM_TO_PADDLE)
 
 
-def expand(rules: Iterable[KeyRule], num_blocks: int) -> tuple[KeyRule, ...]:
-    """Return the rules with every block index filled in, in forward order."""
+def expand(rules: Iterable[KeyRule], config: MixerConfig) -> tuple[KeyRule, ...]:
+    """Return the rows for the parameters of the config's family, block indices filled in, in forward order."""
     by_source = {rule.source: rule for rule in rules}
-    return tuple(by_source[pattern].at(i) for pattern, i in in_forward_order(by_source, num_blocks))
+    patterns = [pattern for pattern in TIMM_SHAPES[config.family] if pattern in by_source]
+    return tuple(by_source[pattern].at(i) for pattern, i in in_forward_order(patterns, config.num_blocks))

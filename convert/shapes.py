@@ -1,4 +1,4 @@
-"""The parameters of a timm MLP-Mixer: one literal table of names and symbolic shapes, read in both directions."""
+"""The parameters of timm's vision MLPs: literal tables of names and symbolic shapes, read in both directions."""
 
 from __future__ import annotations
 
@@ -9,32 +9,97 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from convert.arrays import Shape
 from convert.errors import BadInput
-from convert.variants import MixerConfig
+from convert.variants import Family, MixerConfig
 
-TIMM_SHAPES: dict[str, tuple[str, ...]] = {
+Dims = tuple[str | int, ...]
+
+_STEM: dict[str, Dims] = {
     "stem.proj.weight": ("hidden_dim", "in_chans", "patch_size", "patch_size"),
     "stem.proj.bias": ("hidden_dim",),
-    "blocks.{i}.norm1.weight": ("hidden_dim",),
-    "blocks.{i}.norm1.bias": ("hidden_dim",),
-    "blocks.{i}.mlp_tokens.fc1.weight": ("tokens_mlp_dim", "tokens"),
-    "blocks.{i}.mlp_tokens.fc1.bias": ("tokens_mlp_dim",),
-    "blocks.{i}.mlp_tokens.fc2.weight": ("tokens", "tokens_mlp_dim"),
-    "blocks.{i}.mlp_tokens.fc2.bias": ("tokens",),
-    "blocks.{i}.norm2.weight": ("hidden_dim",),
-    "blocks.{i}.norm2.bias": ("hidden_dim",),
+}
+_HEAD: dict[str, Dims] = {
+    "head.weight": ("num_classes", "hidden_dim"),
+    "head.bias": ("num_classes",),
+}
+_CHANNELS_MLP: dict[str, Dims] = {
     "blocks.{i}.mlp_channels.fc1.weight": ("channels_mlp_dim", "hidden_dim"),
     "blocks.{i}.mlp_channels.fc1.bias": ("channels_mlp_dim",),
     "blocks.{i}.mlp_channels.fc2.weight": ("hidden_dim", "channels_mlp_dim"),
     "blocks.{i}.mlp_channels.fc2.bias": ("hidden_dim",),
-    "norm.weight": ("hidden_dim",),
-    "norm.bias": ("hidden_dim",),
-    "head.weight": ("num_classes", "hidden_dim"),
-    "head.bias": ("num_classes",),
+}
+
+
+def _layer_norm(at: str, dim: str = "hidden_dim") -> dict[str, Dims]:
+    return {f"{at}.weight": (dim,), f"{at}.bias": (dim,)}
+
+
+def _affine(at: str) -> dict[str, Dims]:
+    return {f"{at}.alpha": (1, 1, "hidden_dim"), f"{at}.beta": (1, 1, "hidden_dim")}
+
+
+TIMM_SHAPES: dict[Family, dict[str, Dims]] = {
+    "mixer": {
+        **_STEM,
+        **_layer_norm("blocks.{i}.norm1"),
+        "blocks.{i}.mlp_tokens.fc1.weight": ("tokens_mlp_dim", "tokens"),
+        "blocks.{i}.mlp_tokens.fc1.bias": ("tokens_mlp_dim",),
+        "blocks.{i}.mlp_tokens.fc2.weight": ("tokens", "tokens_mlp_dim"),
+        "blocks.{i}.mlp_tokens.fc2.bias": ("tokens",),
+        **_layer_norm("blocks.{i}.norm2"),
+        **_CHANNELS_MLP,
+        **_layer_norm("norm"),
+        **_HEAD,
+    },
+    "gmixer": {
+        **_STEM,
+        **_layer_norm("blocks.{i}.norm1"),
+        "blocks.{i}.mlp_tokens.fc1.weight": ("tokens_mlp_dim", "tokens"),
+        "blocks.{i}.mlp_tokens.fc1.bias": ("tokens_mlp_dim",),
+        "blocks.{i}.mlp_tokens.fc2.weight": ("tokens", "tokens_gated_dim"),
+        "blocks.{i}.mlp_tokens.fc2.bias": ("tokens",),
+        **_layer_norm("blocks.{i}.norm2"),
+        **_CHANNELS_MLP,
+        "blocks.{i}.mlp_channels.fc2.weight": ("hidden_dim", "channels_gated_dim"),
+        **_layer_norm("norm"),
+        **_HEAD,
+    },
+    "resmlp": {
+        **_STEM,
+        "blocks.{i}.ls1": ("hidden_dim",),
+        "blocks.{i}.ls2": ("hidden_dim",),
+        **_affine("blocks.{i}.norm1"),
+        "blocks.{i}.linear_tokens.weight": ("tokens", "tokens"),
+        "blocks.{i}.linear_tokens.bias": ("tokens",),
+        **_affine("blocks.{i}.norm2"),
+        **_CHANNELS_MLP,
+        **_affine("norm"),
+        **_HEAD,
+    },
+    "gmlp": {
+        **_STEM,
+        **_layer_norm("blocks.{i}.norm"),
+        "blocks.{i}.mlp_channels.fc1.weight": ("channels_mlp_dim", "hidden_dim"),
+        "blocks.{i}.mlp_channels.fc1.bias": ("channels_mlp_dim",),
+        **_layer_norm("blocks.{i}.mlp_channels.gate.norm", "channels_gated_dim"),
+        "blocks.{i}.mlp_channels.gate.proj.weight": ("tokens", "tokens"),
+        "blocks.{i}.mlp_channels.gate.proj.bias": ("tokens",),
+        "blocks.{i}.mlp_channels.fc2.weight": ("hidden_dim", "channels_gated_dim"),
+        "blocks.{i}.mlp_channels.fc2.bias": ("hidden_dim",),
+        **_layer_norm("norm"),
+        **_HEAD,
+    },
 }
 """Parameter names with {i} for the block index, in forward order, and their shapes in MixerConfig's terms.
 
-Source: timm 1.0.31, timm/models/mlp_mixer.py, MlpMixer and MixerBlock; Linear weights are [out, in].
+Source: timm 1.0.31, timm/models/mlp_mixer.py and timm/layers/mlp.py; Linear weights are [out, in].
 """
+
+MARKS: dict[Family, str] = {
+    "resmlp": "blocks.0.linear_tokens.bias",
+    "gmlp": "blocks.0.mlp_channels.gate.proj.bias",
+    "mixer": "blocks.0.mlp_tokens.fc2.bias",
+}
+"""A parameter by which a family is told from the others, with one element a token. gmixer has mixer's names."""
 
 
 def in_forward_order(patterns: Iterable[str], num_blocks: int) -> Iterator[tuple[str, int]]:
@@ -46,9 +111,10 @@ def in_forward_order(patterns: Iterable[str], num_blocks: int) -> Iterator[tuple
 
 def timm_shapes(config: MixerConfig) -> dict[str, Shape]:
     """Return every timm parameter name of the config with its shape, in forward order."""
+    table = TIMM_SHAPES[config.family]
     return {
-        pattern.format(i=i): tuple(getattr(config, dim) for dim in TIMM_SHAPES[pattern])
-        for pattern, i in in_forward_order(TIMM_SHAPES, config.num_blocks)
+        pattern.format(i=i): tuple(dim if isinstance(dim, int) else getattr(config, dim) for dim in table[pattern])
+        for pattern, i in in_forward_order(table, config.num_blocks)
     }
 
 
@@ -58,33 +124,39 @@ def parameter_count(config: MixerConfig) -> int:
 
 
 def infer_config(shapes: Mapping[str, Shape], source: str) -> MixerConfig:
-    """Return the config that a checkpoint's shapes imply, with timm's epsilon and its erf GELU.
+    """Return the config that a checkpoint's names and shapes imply, with timm's epsilon and its erf GELU.
 
-    Only sizes that read the same in timm's and Paddle's layout are used (biases and the stem), so that no Linear
-    weight is ever judged by its shape.
+    Only sizes that read the same in timm's and Paddle's layout are used (biases, the stem, numbers of elements), so
+    that no Linear weight is ever judged by its shape.
 
     Args:
         shapes: Parameter names and shapes of a timm-named checkpoint.
         source: What to call the checkpoint in an error.
 
     Raises:
-        BadInput: A name that every Mixer has is absent, or the tokens do not form a square image.
+        BadInput: A name that the family always has is absent, or the tokens do not form a square image.
     """
 
     def size(name: str, axis: int = 0) -> int:
         if name not in shapes or axis >= len(shapes[name]):
             some = ", ".join(sorted(shapes)[:3])
             raise BadInput(
-                f"{source}: no {name} of the shape a timm MLP-Mixer has, so it is not one ({len(shapes)} keys, such as "
-                f"{some}). Is it the right file?"
+                f"{source}: no {name} of the shape that timm's vision MLPs have, so it is not one ({len(shapes)} keys, "
+                f"such as {some}). Is it the right file?"
             )
         return shapes[name][axis]
 
-    tokens, patch_size = size("blocks.0.mlp_tokens.fc2.bias"), size("stem.proj.weight", 3)
+    family: Family = next((family for family, mark in MARKS.items() if mark in shapes), "mixer")
+    tokens, patch_size, hidden_dim = size(MARKS[family]), size("stem.proj.weight", 3), size("stem.proj.bias")
+    channels_mlp_dim = size("blocks.0.mlp_channels.fc1.bias")
+    tokens_mlp_dim = size("blocks.0.mlp_tokens.fc1.bias") if family == "mixer" else 0
+    size("blocks.0.mlp_channels.fc2.weight", 1)
+    if family == "mixer" and 2 * math.prod(shapes["blocks.0.mlp_channels.fc2.weight"]) == channels_mlp_dim * hidden_dim:
+        family = "gmixer"
     grid = math.isqrt(tokens)
     if grid * grid != tokens:
         raise BadInput(
-            f"{source}: blocks.0.mlp_tokens.fc2.bias has {tokens} tokens, which is no square image. "
+            f"{source}: {MARKS.get(family, MARKS['mixer'])} has {tokens} tokens, which is no square image. "
             "Only square images are supported."
         )
     return MixerConfig(
@@ -92,8 +164,9 @@ def infer_config(shapes: Mapping[str, Shape], source: str) -> MixerConfig:
         patch_size=patch_size,
         in_chans=size("stem.proj.weight", 1),
         num_blocks=len({m[1] for m in map(re.compile(r"blocks\.(\d+)\.").match, shapes) if m}),
-        hidden_dim=size("norm.bias"),
-        tokens_mlp_dim=size("blocks.0.mlp_tokens.fc1.bias"),
-        channels_mlp_dim=size("blocks.0.mlp_channels.fc1.bias"),
+        hidden_dim=hidden_dim,
+        tokens_mlp_dim=tokens_mlp_dim,
+        channels_mlp_dim=channels_mlp_dim,
         num_classes=size("head.bias"),
+        family=family,
     )

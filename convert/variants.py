@@ -1,4 +1,4 @@
-"""The Mixer variants that timm knows, as one literal table, and the look-up by name."""
+"""The vision MLPs of timm's mlp_mixer module, as one literal table, and the look-up by name."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ from typing import Literal
 
 from convert.errors import AmbiguousVariant, UnknownVariant
 
+Family = Literal["mixer", "gmixer", "resmlp", "gmlp"]
 Gelu = Literal["erf", "tanh"]
 Rgb = tuple[float, float, float]
 
 TIMM_CFGS = "timm 1.0.31, timm/models/mlp_mixer.py, default_cfgs"
 TIMM_LAYER_NORM_EPS = 1e-6
 """Source: timm 1.0.31, timm/models/mlp_mixer.py, MlpMixer's `norm_layer` (PaddlePaddle's own default is 1e-5)."""
+
+GATE_NORM_EPS = 1e-5
+"""The LayerNorm in gMLP's gate has PyTorch's default: timm 1.0.31, timm/models/mlp_mixer.py, SpatialGatingUnit."""
 
 MISNOMER = (
     "the tag is a misnomer: these weights are the ImageNet-1k model; no ImageNet-21k model fine-tuned on ImageNet was "
@@ -23,7 +27,9 @@ MISNOMER = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MixerConfig:
-    """The sizes and choices that fix an MLP-Mixer, in the paper's terms.
+    """The sizes and choices that fix a vision MLP, in the terms of the MLP-Mixer paper.
+
+    tokens_mlp_dim is 0 for resmlp and gmlp, whose token mixing is one square Linear. gmixer has SiLU for GELU.
 
     Source: "MLP-Mixer: An all-MLP Architecture for Vision", https://arxiv.org/abs/2105.01601, table 1.
     """
@@ -38,12 +44,22 @@ class MixerConfig:
     in_chans: int = 3
     layer_norm_eps: float = TIMM_LAYER_NORM_EPS
     gelu: Gelu = "erf"
-    family: Literal["mixer"] = "mixer"
+    family: Family = "mixer"
 
     @property
     def tokens(self) -> int:
         """The number of patches, which the token-mixing layers are tied to."""
         return (self.image_size // self.patch_size) ** 2
+
+    @property
+    def tokens_gated_dim(self) -> int:
+        """The width of the token-mixing hidden layer behind its gate, which halves it."""
+        return self.tokens_mlp_dim // 2
+
+    @property
+    def channels_gated_dim(self) -> int:
+        """The width of the channel-mixing hidden layer behind its gate, which halves it."""
+        return self.channels_mlp_dim // 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +120,71 @@ def _miil(name: str, tag: str, num_classes: int) -> Variant:
     )
 
 
+IMAGENET_MEAN: Rgb = (0.485, 0.456, 0.406)
+IMAGENET_STD: Rgb = (0.229, 0.224, 0.225)
+
+
+def _gmixer(name: str, tag: str, num_blocks: int) -> Variant:
+    """Return a gMixer row: hidden_dim 384, ratios 1 and 4, gated with SiLU."""
+    config = MixerConfig(
+        image_size=224,
+        patch_size=16,
+        num_blocks=num_blocks,
+        hidden_dim=384,
+        tokens_mlp_dim=384,
+        channels_mlp_dim=1536,
+        num_classes=1000,
+        family="gmixer",
+    )
+    return Variant(
+        name=name,
+        architecture=f"gmixer_{num_blocks}_224",
+        tag=tag,
+        config=config,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+    )
+
+
+def _resmlp(name: str, tag: str, note: str = "") -> Variant:
+    """Return a ResMLP row; `big` in the name means 8-pixel patches and hidden_dim 768, the number is the depth."""
+    big, depth = "_big_" in name, int(next(part for part in name.split("_") if part.isdigit()))
+    config = MixerConfig(
+        image_size=224,
+        patch_size=8 if big else 16,
+        num_blocks=depth,
+        hidden_dim=768 if big else 384,
+        tokens_mlp_dim=0,
+        channels_mlp_dim=3072 if big else 1536,
+        num_classes=1000,
+        family="resmlp",
+    )
+    return Variant(
+        name=name,
+        architecture=f"resmlp_big_{depth}_224" if big else f"resmlp_{depth}_224",
+        tag=tag,
+        config=config,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        note=note,
+    )
+
+
+def _gmlp(name: str, tag: str, hidden_dim: int) -> Variant:
+    """Return a gMLP row: 30 blocks, channels_mlp_dim 6D, halved by the spatial gate."""
+    config = MixerConfig(
+        image_size=224,
+        patch_size=16,
+        num_blocks=30,
+        hidden_dim=hidden_dim,
+        tokens_mlp_dim=0,
+        channels_mlp_dim=6 * hidden_dim,
+        num_classes=1000,
+        family="gmlp",
+    )
+    return Variant(name=name, architecture=f"{name}_224", tag=tag, config=config)
+
+
 IN21K_CLASSES = 21843
 MIIL_IN21K_CLASSES = 11221
 
@@ -142,6 +223,22 @@ VARIANTS: tuple[Variant, ...] = (
         config=_config(16, 24, 1024),
         note=f"Google, ImageNet-1k; {MISNOMER}",
     ),
+    _gmixer("gmixer_12", "untrained", 12),
+    _gmixer("gmixer_24", "ra3_in1k", 24),
+    _resmlp("resmlp_12", "fb_in1k"),
+    _resmlp("resmlp_24", "fb_in1k"),
+    _resmlp("resmlp_36", "fb_in1k"),
+    _resmlp("resmlp_big_24", "fb_in1k"),
+    _resmlp("resmlp_12_distilled", "fb_distilled_in1k", "distilled"),
+    _resmlp("resmlp_24_distilled", "fb_distilled_in1k", "distilled"),
+    _resmlp("resmlp_36_distilled", "fb_distilled_in1k", "distilled"),
+    _resmlp("resmlp_big_24_distilled", "fb_distilled_in1k", "distilled"),
+    _resmlp("resmlp_big_24_in22k", "fb_in22k_ft_in1k", "ImageNet-22k, fine-tuned on ImageNet-1k"),
+    _resmlp("resmlp_12_dino", "fb_dino", "self-supervised"),
+    _resmlp("resmlp_24_dino", "fb_dino", "self-supervised"),
+    _gmlp("gmlp_ti16", "untrained", 128),
+    _gmlp("gmlp_s16", "ra3_in1k", 256),
+    _gmlp("gmlp_b16", "untrained", 512),
 )
 
 DEPRECATED: dict[str, tuple[str, ...]] = {
@@ -149,10 +246,18 @@ DEPRECATED: dict[str, tuple[str, ...]] = {
     "mixer_l16_224_in21k": ("l16_in21k", "l16_in1k"),
     "mixer_b16_224_miil": ("b16_miil_in1k", "b16_miil_in21k"),
     "mixer_b16_224_miil_in21k": ("b16_miil_in21k", "b16_miil_in1k"),
+    "resmlp_12_distilled_224": ("resmlp_12_distilled",),
+    "resmlp_24_distilled_224": ("resmlp_24_distilled",),
+    "resmlp_36_distilled_224": ("resmlp_36_distilled",),
+    "resmlp_big_24_distilled_224": ("resmlp_big_24_distilled",),
+    "resmlp_big_24_224_in22ft1k": ("resmlp_big_24_in22k",),
+    "resmlp_12_224_dino": ("resmlp_12_dino", "resmlp_12"),
+    "resmlp_24_224_dino": ("resmlp_24_dino", "resmlp_24"),
 }
 """timm's deprecated names and what each could mean.
 
-timm resolves the first two to ImageNet-1k heads although they say in21k, so none is taken at its word.
+timm resolves the first two to ImageNet-1k heads although they say in21k, and the last two to no DINO weights, so none
+is taken at its word.
 Source: timm 1.0.31, timm/models/mlp_mixer.py, register_model_deprecations.
 """
 
@@ -166,7 +271,7 @@ def get_variant(name: str) -> Variant:
     """
     if name in DEPRECATED:
         raise AmbiguousVariant(
-            name, "timm has deprecated this name and reads it as another checkpoint", DEPRECATED[name]
+            name, "timm has deprecated this name, and not all such names mean what they say", DEPRECATED[name]
         )
     matches = [variant for variant in VARIANTS if name in (variant.name, variant.timm_id, variant.architecture)]
     if len(matches) > 1:

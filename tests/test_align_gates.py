@@ -236,6 +236,59 @@ def test_a_faulty_model_exits_1_and_names_the_layer(
     assert "Paddle left the NumPy witness" in last
 
 
+@pytest.mark.parametrize(
+    ("name", "parameter", "layer"),
+    [
+        ("resmlp_12", "blocks.7.linear_tokens.weight", "blocks.7.linear_tokens"),
+        ("gmlp_ti16", "blocks.7.mlp_channels.gate.proj.weight", "blocks.7.mlp_channels.gate.proj"),
+    ],
+)
+def test_a_196_by_196_weight_left_untransposed_is_named(
+    mixer_align: Run, tmp_path: Path, name: str, parameter: str, layer: str
+) -> None:
+    config = get_variant(name).config
+    converted = dict(convert_state_dict(init_state_dict(config, 0), TIMM_TO_PADDLE, config).state_dict)
+    assert converted[parameter].shape == (196, 196)
+    converted[parameter] = converted[parameter].T
+    candidate = save_safetensors(tmp_path / "faulty.safetensors", converted)
+    result = mixer_align("--variant", name, "--init", "random", "--batch", "1", "--candidate", candidate)
+    assert result.exit_code == 1, result.output
+    assert f" {layer}: introduced float64 difference" in result.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("family", "layer"), [("gmixer", "blocks.0.mlp_tokens.act"), ("gmlp", "blocks.0.mlp_channels.gate.norm")]
+)
+def test_the_wrong_half_as_gate_is_named(
+    config: MixerConfig, monkeypatch: pytest.MonkeyPatch, family: Any, layer: str
+) -> None:
+    import paddle
+
+    config = dataclasses.replace(config, family=family, tokens_mlp_dim=6 if family == "gmixer" else 0)
+    subject = Subject(source=init_state_dict(config, 0), config=config, name=family)
+    assert align(subject).verdict == "aligned"
+    chunk = paddle.chunk
+    monkeypatch.setattr(paddle, "chunk", lambda *a, **k: chunk(*a, **k)[::-1])
+    result = align(subject)
+    assert result.first_divergence is not None
+    assert result.first_divergence.layer == layer
+
+
+def test_layer_scale_forgotten_is_named(config: MixerConfig) -> None:
+    config = dataclasses.replace(config, family="resmlp", tokens_mlp_dim=0)
+    subject = Subject(source=init_state_dict(config, 0), config=config, name="resmlp")
+    assert align(subject).verdict == "aligned"
+
+    def forget(model: Any) -> None:
+        import paddle
+
+        model.blocks[2].ls1.set_value(paddle.ones_like(model.blocks[2].ls1))
+
+    result = with_model(subject, forget)
+    assert result.first_divergence is not None
+    assert result.first_divergence.layer == "blocks.2.token_mixing"
+
+
 def test_the_headline_bound_alone_would_pass_a_wrong_epsilon(subject: Subject) -> None:
     """Why 1e-5 on the logits is not enough."""
     result = with_model(subject, epsilon)
@@ -431,7 +484,9 @@ class TestCommand:
     ("name", "seed", "batch"),
     [(name, seed, 2) for name in ("s32", "s16") for seed in range(3)]
     + [(name, 0, 2) for name in ("b32", "b16_in21k", "b16_in1k", "b16_miil_in21k", "b16_miil_in1k")]
-    + [(name, 0, 1) for name in ("l32", "l16_in21k", "l16_in1k")],
+    + [(name, 0, 1) for name in ("l32", "l16_in21k", "l16_in1k")]
+    + [(name, 0, 1) for name in ("gmixer_12", "gmixer_24", "resmlp_12", "resmlp_24", "resmlp_36", "resmlp_big_24")]
+    + [(name, 0, 1) for name in ("gmlp_ti16", "gmlp_s16", "gmlp_b16")],
 )
 def test_every_variant_aligns(mixer_align: Run, tmp_path: Path, name: str, seed: int, batch: int) -> None:
     report = tmp_path / "report.json"

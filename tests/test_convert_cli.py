@@ -37,7 +37,7 @@ class TestConversion:
         converted = files.read(out)
         manifest = json.loads(manifest_path(out).read_text())
         assert [entry["target"] for entry in manifest["tensors"]] == list(converted)
-        rules = {rule.source: rule for rule in expand(TIMM_TO_PADDLE, config.num_blocks)}
+        rules = {rule.source: rule for rule in expand(TIMM_TO_PADDLE, config)}
         for entry in manifest["tensors"]:
             rule, array = rules[entry["source"]], source[entry["source"]]
             assert entry["transform"] == rule.transform.value
