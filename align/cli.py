@@ -21,6 +21,13 @@ DEFAULT_VARIANT = "b16_in21k"
 
 
 @click.command(cls=OneSentence)
+@click.option(
+    "--src",
+    type=click.Choice(["timm", "google"]),
+    default="timm",
+    show_default=True,
+    help="Where the weights are from; Google's make both sides use the tanh GELU.",
+)
 @click.option("--variant", metavar="NAME", help=f"A name of mixer-convert --list. Default: {DEFAULT_VARIANT}.")
 @click.option("--checkpoint", type=FILE, help="timm weights: .safetensors, .pth or .pt. Default: seeded random ones.")
 @click.option("--init", type=click.Choice(["random"]), help="Seeded random weights; the default without --checkpoint.")
@@ -59,23 +66,25 @@ def _align(*, atol: float, batch: int, input_seed: int, **weights: Any) -> Align
 
 
 def _subject(
-    *, variant: str | None, checkpoint: Path | None, init: str | None, seed: int, candidate: Path | None
+    *, src: str, variant: str | None, checkpoint: Path | None, init: str | None, seed: int, candidate: Path | None
 ) -> Subject:
     """Return the weights to compare, checked as a conversion checks them."""
     from dataclasses import asdict
 
     from align.run import Subject
     from convert import files
-    from convert.port import check_and_map, choose_source
+    from convert.port import Request, check_and_map, choose_source
     from convert.variants import get_variant
 
     name = variant or (None if checkpoint else DEFAULT_VARIANT)
     chosen = get_variant(name) if name else None
-    source = choose_source(chosen, checkpoint, seed if init or not checkpoint else None)
-    config, _ = check_and_map(source, chosen)
+    init_seed = seed if init or not checkpoint else None
+    request = Request(variant=chosen, checkpoint=checkpoint, init_seed=init_seed, src=src, dst="timm")
+    source = choose_source(request)
+    port = check_and_map(source, request)
     return Subject(
-        source=source.state_dict,
-        config=config,
+        source=port.conversion.state_dict,
+        config=port.config,
         name=f"{chosen.name if chosen else ''} {source.name}".strip(),
         variant=chosen,
         candidate=files.read(candidate) if candidate else None,

@@ -17,7 +17,6 @@ from align.trace import Trace
 from align.weights import in_float32, structure_findings, weight_findings
 from convert.arrays import Array, StateDict
 from convert.mapping import convert_state_dict
-from convert.rules import TIMM_TO_PADDLE
 from convert.variants import MixerConfig, Variant
 
 Progress = Callable[[str], None]
@@ -66,7 +65,7 @@ def align(
     """
     settings = settings or Settings()
     images = seeded_images(subject.config, settings.batch, settings.input_seed)
-    expected = convert_state_dict(subject.source, TIMM_TO_PADDLE, subject.config).state_dict
+    expected = convert_state_dict(subject.source, subject.config).state_dict
     candidate = expected if subject.candidate is None else subject.candidate
     structure = structure_findings(expected, candidate)
     weights: list[Finding] | None = None

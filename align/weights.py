@@ -6,8 +6,7 @@ import numpy as np
 
 from align.layers import layer_of_parameter
 from align.result import Finding
-from convert.arrays import Array, StateDict, same_bits
-from convert.verify import describe_difference
+from convert.arrays import Array, StateDict, describe_difference, same_bits
 
 
 def in_float32(state_dict: StateDict) -> StateDict:

@@ -33,14 +33,15 @@ def same_bits(left: Array, right: Array) -> bool:
     return bool(np.array_equal(_bits(left), _bits(right)))
 
 
-def differing_bits(left: Array, right: Array) -> Array:
-    """Return a boolean mask, shaped like both arrays, of the elements whose bits differ.
-
-    Args:
-        left: Of the same shape and dtype as `right`.
-        right: Of the same shape and dtype as `left`.
-    """
-    return np.asarray(_bits(left) != _bits(right))
+def describe_difference(a: Array, b: Array) -> str:
+    """Return in words how two tensors that are not the same bits differ."""
+    if a.dtype != b.dtype or a.shape != b.shape:
+        return f"{a.dtype.name} {a.shape} against {b.dtype.name} {b.shape}"
+    mask = np.asarray(_bits(a) != _bits(b))
+    index = first_index(mask)
+    return (
+        f"{np.count_nonzero(mask)} of {mask.size} elements differ, first at {index}: {a[index]!s} against {b[index]!s}"
+    )
 
 
 def first_index(mask: Array) -> tuple[int, ...]:

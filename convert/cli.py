@@ -14,11 +14,33 @@ json_option = click.option("--json", "json_target", metavar="FILE", help="Write 
 
 
 @click.group(cls=OneSentenceGroup, invoke_without_command=True, no_args_is_help=True)
-@click.option("--src", type=click.Choice(["timm"]), default="timm", expose_value=False, help="Layout of the source.")
+@click.option(
+    "--src",
+    type=click.Choice(["timm", "google", "paddle"]),
+    default="timm",
+    show_default=True,
+    help="Where the weights are from; timm takes Facebook's ResMLP files too, paddle PaddleViT's.",
+)
+@click.option(
+    "--dst",
+    type=click.Choice(["paddle", "paddlevit", "timm"]),
+    default="paddle",
+    show_default=True,
+    help="Layout of the output; paddle has timm's names.",
+)
 @click.option("--variant", metavar="NAME", help="A name of --list, or a full timm id. Default: read from the shapes.")
-@click.option("--checkpoint", type=FILE, help="A local .safetensors, .pth or .pt. Default: the Hugging Face hub.")
+@click.option(
+    "--checkpoint",
+    type=FILE,
+    help="A local .safetensors (or its index), .pth, .pt, .npz or .pdparams. Default: the hub.",
+)
 @click.option("--init", type=click.Choice(["random"]), help="Seeded random weights instead of a checkpoint.")
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of --init random. Default: 0.")
+@click.option("--ema/--no-ema", default=None, help="Averaged or raw weights of a training checkpoint that has both.")
+@click.option("--gelu", type=click.Choice(["erf", "tanh"]), help="Default: tanh for --src google, else erf.")
+@click.option("--num-classes", type=click.IntRange(min=1), help="A fresh random head for N classes.")
+@click.option("--in-chans", type=click.IntRange(min=1), help="Adapt a 3-channel stem to 1.")
+@click.option("--image-size", type=click.IntRange(min=1), help="Refused where it is not the weights' own.")
 @click.option("--out", type=FILE, help="Output, .pdparams or .safetensors. Default: <architecture>.<tag>.pdparams.")
 @click.option("--force", is_flag=True, help="Replace an existing output.")
 @click.option("--list", "list_variants", is_flag=True, help="Print the variants and exit.")
@@ -27,7 +49,7 @@ json_option = click.option("--json", "json_target", metavar="FILE", help="Write 
 @click.version_option(package_name="mixer-convert")
 @click.pass_context
 def main(ctx: click.Context, /, list_variants: bool, json_target: str | None, **options: Any) -> None:
-    """Convert a timm MLP-Mixer checkpoint to PaddlePaddle.
+    """Convert a vision MLP (Mixer, gMixer, ResMLP, gMLP) between timm, Google and PaddlePaddle.
 
     Writes OUT and OUT.manifest.json. Without --checkpoint or --init the weights come from the Hugging Face hub.
 
@@ -88,32 +110,48 @@ def _convert(
     json_target: str | None,
     *,
     variant: str | None,
-    checkpoint: Path | None,
     init: str | None,
     seed: int | None,
+    num_classes: int | None,
+    in_chans: int | None,
     out: Path | None,
     force: bool,
+    **request: Any,
 ) -> None:
+    from convert.adapt import Adaptation
     from convert.errors import UsageProblem
-    from convert.port import choose_source, convert_checkpoint, default_output
+    from convert.port import Request, convert_checkpoint
     from convert.variants import get_variant
 
-    if seed is not None and not init:
-        raise UsageProblem("--seed goes with --init random. Add it, or leave --seed out.")
-    chosen = get_variant(variant) if variant else None
-    source = choose_source(chosen, checkpoint, (seed or 0) if init else None)
-    output = out or default_output(source, chosen)
-    manifest = convert_checkpoint(source, chosen, output, force=force, command_line=command_line())
-    transposed = sum(tensor["transform"] == "transpose" for tensor in manifest["tensors"])
-    click.echo(
-        f"{source.name} → {output}: {len(manifest['tensors'])} tensors, {transposed} Linear weights transposed, "
-        f"{manifest['output']['bytes'] / 1e6:.1f} MB, fingerprint {manifest['output']['fingerprint'][:16]}.",
-        err=True,
+    if seed is not None and not init and num_classes is None:
+        raise UsageProblem("--seed goes with --init random or --num-classes. Add one, or leave --seed out.")
+    asked = Request(
+        variant=get_variant(variant) if variant else None,
+        init_seed=(seed or 0) if init else None,
+        adaptation=Adaptation(num_classes=num_classes, in_chans=in_chans, head_seed=seed or 0),
+        **request,
     )
+    manifest = convert_checkpoint(asked, out, force=force, command_line=command_line())
+    click.echo(_sentence(manifest), err=True)
     if json_target != "-":
-        click.echo(str(output))
+        click.echo(manifest["output"]["path"])
     if json_target:
         write_json(manifest, json_target)
+
+
+def _sentence(manifest: dict[str, Any]) -> str:
+    """Return what was done, for a person."""
+    source, output, tensors = manifest["source"], manifest["output"], manifest["tensors"]
+    transposed = sum(tensor["transform"] == "transpose" for tensor in tensors)
+    size, fingerprint = output["bytes"] / 1e6, output["fingerprint"][:16]
+    sentences = [
+        f"{source['name']} → {output['path']}: {len(tensors)} tensors, {transposed} Linear weights transposed",
+        *(f"{sentence}." for sentence in dict.fromkeys(t["adapted"] for t in tensors if t["adapted"])),
+        *([f"{manifest['note']}."] if manifest["note"] else []),
+    ]
+    done, *others = sentences
+    others = [sentence[0].upper() + sentence[1:] for sentence in others]
+    return " ".join([f"{done}, {size:.1f} MB, fingerprint {fingerprint}.", *others])
 
 
 def _list(json_target: str | None) -> None:

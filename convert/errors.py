@@ -67,14 +67,18 @@ class NoPretrainedWeights(UsageProblem):
 class KeyMismatch(BadInput):
     """Keys that are missing from a checkpoint, or that no rule takes."""
 
-    def __init__(self, source: str, missing: Iterable[str], unexpected: Iterable[str], expected: str) -> None:
+    def __init__(
+        self, source: str, missing: Iterable[str], unexpected: Iterable[str], expected: str, hint: str = ""
+    ) -> None:
         self.missing, self.unexpected = tuple(sorted(missing)), tuple(sorted(unexpected))
         parts = [
             f"{len(keys)} {label} ({_listing(keys, sign)})"
             for label, sign, keys in (("missing", "-", self.missing), ("unexpected", "+", self.unexpected))
             if keys
         ]
-        super().__init__(f"{source}: its keys are not those of {expected}: {', '.join(parts)}. Is it the right file?")
+        super().__init__(
+            f"{source}: its keys are not those of {expected}: {', '.join(parts)}. {hint or 'Is it the right file?'}"
+        )
 
 
 class ShapeMismatch(BadInput):

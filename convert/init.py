@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Collection
 
 import numpy as np
 
@@ -19,7 +20,7 @@ GATED_GAIN = 0.25
 """On gMixer's fc2: its gates multiply activations, and 24 random blocks of full gain would amplify every rounding."""
 
 
-def init_state_dict(config: MixerConfig, seed: int) -> StateDict:
+def init_state_dict(config: MixerConfig, seed: int, names: Collection[str] | None = None) -> StateDict:
     """Return float32 weights drawn from a generator of its own per tensor, seeded by (seed, name).
 
     Linear and stem weights are normal with standard deviation 1/sqrt(fan in); norm scales scatter around 1, layer
@@ -29,9 +30,11 @@ def init_state_dict(config: MixerConfig, seed: int) -> StateDict:
     Args:
         config: The sizes.
         seed: Any non-negative integer.
+        names: Only these parameters; all by default.
     """
     gain = GATED_GAIN if config.family == "gmixer" else 1.0
-    return {name: _draw(name, shape, seed, gain) for name, shape in timm_shapes(config).items()}
+    shapes = timm_shapes(config)
+    return {name: _draw(name, shapes[name], seed, gain) for name in (shapes if names is None else names)}
 
 
 def _draw(name: str, shape: Shape, seed: int, gain: float) -> Array:

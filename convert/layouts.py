@@ -1,42 +1,85 @@
-"""Which layout a checkpoint has: timm's ([out, in]) or Paddle's ([in, out]); told from the whole, never per tensor."""
+"""Which layout a checkpoint has, told from its names and shapes as a whole, never tensor by tensor."""
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from collections.abc import Collection, Mapping
 
-from convert.arrays import StateDict
+from convert.arrays import Shape, StateDict
 from convert.errors import BadInput
 from convert.mapping import convert_state_dict
-from convert.rules import TIMM_TO_PADDLE, expand
-from convert.shapes import infer_config, timm_shapes
+from convert.rules import FROM_TIMM, Layout, covers, layout_shapes
+from convert.shapes import infer_config
 from convert.variants import MixerConfig
 
-Layout = Literal["timm", "paddle"]
+SOURCES: dict[str, tuple[Layout, ...]] = {
+    "timm": ("timm", "facebook"),
+    "google": ("google",),
+    "paddle": ("paddle", "paddlevit"),
+}
+"""The layouts that each choice of --src stands for. timm reads Facebook's ResMLP files too."""
+
+
+def nearest_layout(keys: Collection[str], layouts: Collection[Layout]) -> Layout:
+    """Return the layout whose names take the most of the keys; the first of them in a tie."""
+    return max(
+        layouts, key=lambda layout: sum(any(pattern.fullmatch(key) for pattern in _names(layout)) for key in keys)
+    )
+
+
+def config_of(shapes: Mapping[str, Shape], layout: Layout, source: str) -> MixerConfig:
+    """Return the config that a checkpoint in a layout implies; Google's weights are for the tanh GELU.
+
+    Raises:
+        BadInput: A name that every vision MLP has is absent.
+    """
+    renamed: dict[str, Shape] = {}
+    for rule in FROM_TIMM[layout]:
+        for key, match in ((key, _pattern(rule.target).fullmatch(key)) for key in shapes):
+            if match:
+                timm_name = rule.source.format(i=match["i"] if "i" in match.groupdict() else "")
+                renamed[timm_name] = rule.transform.inverse.shape(shapes[key])
+    return infer_config(renamed or shapes, source, gelu="tanh" if layout == "google" else "erf")
+
+
+def hint_at(shapes: Mapping[str, Shape], source: str) -> str:
+    """Return in a sentence which known layout a checkpoint's names are nearest to, and how to say so."""
+    layout = nearest_layout(shapes, FROM_TIMM)
+    src = next(src for src, layouts in SOURCES.items() if layout in layouts)
+    try:
+        family = config_of(shapes, layout, source).family
+    except BadInput:
+        return ""
+    return f"They are nearest to {family} in {layout} layout (--src {src})."
 
 
 def recognise(state_dict: StateDict, source: str) -> tuple[MixerConfig, frozenset[Layout]] | None:
-    """Return the config and the layouts the checkpoint fits, or None when it is no MLP-Mixer with timm's names.
+    """Return the config and every layout that the checkpoint fits exactly, or None when it is no vision MLP we know.
 
-    A checkpoint fits both layouts only when every Linear weight is square.
+    A checkpoint fits both timm's and Paddle's layout only when every Linear weight is square.
     """
     found = {key: array.shape for key, array in state_dict.items()}
     try:
-        config = infer_config(found, source)
+        config = config_of(found, nearest_layout(found, FROM_TIMM), source)
     except BadInput:
         return None
-    timm = timm_shapes(config)
-    paddle = {r.target: r.transform.shape(timm[r.source]) for r in expand(TIMM_TO_PADDLE, config)}
-    fits: set[Layout] = set()
-    if found == timm:
-        fits.add("timm")
-    if found == paddle:
-        fits.add("paddle")
+    fits = (layout for layout in FROM_TIMM if covers(layout, config.family) and layout_shapes(config, layout) == found)
     return config, frozenset(fits)
 
 
 def in_paddle_layout(state_dict: StateDict, source: str) -> StateDict:
-    """Return the checkpoint in Paddle's layout where it is recognised as timm's, else as it is."""
+    """Return the checkpoint in Paddle's layout where it has exactly one known layout, else as it is."""
     recognised = recognise(state_dict, source)
-    if recognised is None or recognised[1] != {"timm"}:
+    if recognised is None or len(recognised[1]) != 1:
         return state_dict
-    return convert_state_dict(state_dict, TIMM_TO_PADDLE, recognised[0], name=source).state_dict
+    config, (layout,) = recognised
+    return convert_state_dict(state_dict, config, src=layout, dst="paddle", name=source).state_dict
+
+
+def _names(layout: Layout) -> list[re.Pattern[str]]:
+    return [_pattern(rule.target) for rule in FROM_TIMM[layout]]
+
+
+def _pattern(name: str) -> re.Pattern[str]:
+    """Return what matches the name for any block; re keeps the compiled patterns."""
+    return re.compile(re.escape(name).replace(re.escape("{i}"), r"(?P<i>[0-9]+)"))

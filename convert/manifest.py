@@ -11,6 +11,7 @@ from typing import Any
 from convert.arrays import StateDict, total_bytes
 from convert.fingerprint import file_sha256, fingerprint, tensor_sha256s
 from convert.mapping import Conversion
+from convert.rules import Layout
 from convert.sources import Source
 from convert.variants import MixerConfig, Variant
 
@@ -34,6 +35,7 @@ def describe_output(output: Path, written: Path, sha256s: dict[str, str], state_
     """
     return {
         "file": output.name,
+        "path": str(output),
         "bytes": written.stat().st_size,
         "tensor_bytes": total_bytes(state_dict.values()),
         "sha256": file_sha256(written),
@@ -46,7 +48,9 @@ def build_manifest(
     source: Source,
     conversion: Conversion,
     config: MixerConfig,
+    layouts: tuple[Layout, Layout],
     variant: Variant | None,
+    note: str,
     target_sha256s: dict[str, str],
     output: dict[str, Any],
     command_line: list[str],
@@ -57,7 +61,9 @@ def build_manifest(
         "schema": SCHEMA,
         "variant": variant and {"name": variant.name, "timm_id": variant.timm_id, "note": variant.note},
         "config": asdict(config),
-        "source": {**asdict(source.provenance), "fingerprint": fingerprint(source_sha256s)},
+        "layouts": {"source": layouts[0], "target": layouts[1]},
+        "note": note,
+        "source": {"name": source.name, **asdict(source.provenance), "fingerprint": fingerprint(source_sha256s)},
         "output": output,
         "dropped": list(conversion.dropped),
         "tensors": _tensors(source, conversion, source_sha256s, target_sha256s),
@@ -85,6 +91,7 @@ def _tensors(
             "source": rename.source,
             "target": rename.target,
             "transform": rename.transform.value,
+            "adapted": conversion.adapted.get(rename.target),
             "dtype": source.state_dict[rename.source].dtype.name,
             "source_shape": list(source.state_dict[rename.source].shape),
             "target_shape": list(conversion.state_dict[rename.target].shape),

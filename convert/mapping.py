@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from convert.arrays import Shape, StateDict, first_index
 from convert.errors import KeyMismatch, NonFinite, ShapeMismatch, WrongDtype
-from convert.rules import KeyRule, expand
-from convert.shapes import timm_shapes
+from convert.rules import KeyRule, Layout, layout_shapes, route
 from convert.variants import MixerConfig
 
 WEIGHT_DTYPES = ("float32", "float16", "bfloat16")
@@ -19,27 +18,34 @@ WEIGHT_DTYPES = ("float32", "float16", "bfloat16")
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Conversion:
-    """A converted state dict with its account: the rule that filled each target key, and source keys left out."""
+    """A converted state dict with its account.
+
+    renames: the rule that filled each target key. adapted: in words, what else was done to a target. dropped: source
+    keys left out.
+    """
 
     state_dict: StateDict
     renames: tuple[KeyRule, ...]
+    adapted: Mapping[str, str] = field(default_factory=dict)
     dropped: tuple[str, ...] = ()
 
 
 def convert_state_dict(
     source: StateDict,
-    rules: Sequence[KeyRule],
     config: MixerConfig,
     *,
+    src: Layout = "timm",
+    dst: Layout = "paddle",
     name: str = "the checkpoint",
     expected: str = "the config",
 ) -> Conversion:
-    """Return the source renamed and transformed by the rules, as views of the source's data.
+    """Return the source renamed and transformed from one layout to another, as views of the source's data.
 
     Args:
-        source: A timm state dict.
-        rules: One layout's table, with {i} for the block index.
+        source: A state dict in the layout `src`.
         config: The sizes that the source has to have.
+        src: The source's layout.
+        dst: The layout wanted.
         name: What to call the source in an error.
         expected: What to call the config in an error.
 
@@ -48,9 +54,8 @@ def convert_state_dict(
         ShapeMismatch: A tensor of another shape than the config implies.
         WrongDtype: A tensor that is not float32, float16 or bfloat16.
     """
-    shapes = timm_shapes(config)
-    renames = expand(rules, config)
-    _check_table(rules, renames, shapes)
+    shapes, renames = layout_shapes(config, src), route(src, dst, config)
+    _check_table(renames, shapes)
     _check_keys(source, shapes, name, expected)
     _check_shapes(source, shapes, name, expected)
     _check_dtypes(source, name)
@@ -71,10 +76,10 @@ def check_finite(state_dict: StateDict, name: str) -> None:
             raise NonFinite(name, key, index, float(array[index]), int(finite.size - np.count_nonzero(finite)))
 
 
-def _check_table(rules: Sequence[KeyRule], renames: Sequence[KeyRule], shapes: dict[str, Shape]) -> None:
-    """Check the table itself: a row for every parameter, no parameter twice, no target twice."""
-    sources, targets = Counter(rule.source for rule in rules), Counter(rule.target for rule in renames)
-    if {rename.source for rename in renames} != set(shapes) or max([*sources.values(), *targets.values()]) > 1:
+def _check_table(renames: Sequence[KeyRule], shapes: dict[str, Shape]) -> None:
+    """Check the rows themselves: one for every parameter, no target twice."""
+    targets = Counter(rename.target for rename in renames)
+    if {rename.source for rename in renames} != set(shapes) or max(targets.values()) > 1:
         raise ValueError("the rule table does not map every parameter exactly once")
 
 

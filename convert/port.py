@@ -3,65 +3,139 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from convert import files
-from convert.errors import IntegrityProblem, UsageProblem
+from convert.adapt import Adaptation, adapt, refuse_image_size
+from convert.arrays import Shape
+from convert.errors import BadInput, IntegrityProblem, KeyMismatch, UsageProblem
 from convert.files.atomic import refuse_overwrite, write_atomically
 from convert.fingerprint import tensor_sha256s
+from convert.layouts import SOURCES, config_of, hint_at, nearest_layout
 from convert.manifest import build_manifest, describe_output, manifest_path
 from convert.mapping import Conversion, check_finite, convert_state_dict
-from convert.rules import TIMM_TO_PADDLE
-from convert.shapes import infer_config
+from convert.rules import Layout, covers, route
 from convert.sources import Source, from_file, from_hub, from_seed
-from convert.variants import MixerConfig, Variant
+from convert.variants import Gelu, MixerConfig, Variant
+
+GOOGLE_FILES = "https://console.cloud.google.com/storage/mixer_models"
+TANH_NOTE = "Google trained these weights with the tanh GELU"
+ERF_NOTE = "Google trained these weights with the tanh GELU; with erf the model is another function"
 
 
-def choose_source(variant: Variant | None, checkpoint: Path | None, init_seed: int | None) -> Source:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What the user asked for. None: the default, which depends on the weights."""
+
+    variant: Variant | None = None
+    checkpoint: Path | None = None
+    init_seed: int | None = None
+    src: str = "timm"
+    dst: Layout = "paddle"
+    gelu: Gelu | None = None
+    ema: bool | None = None
+    image_size: int | None = None
+    adaptation: Adaptation = field(default_factory=Adaptation)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Port:
+    """A source that is checked and mapped: its config and layout, the weights in the layout wanted, and a remark."""
+
+    source: Source
+    config: MixerConfig
+    layout: Layout
+    conversion: Conversion
+    note: str = ""
+
+
+def choose_source(request: Request) -> Source:
     """Return the weights that the user asked for; without a checkpoint or a seed, the hub's.
 
     Raises:
         UsageProblem: Both or neither were given where one is needed.
     """
-    if checkpoint is not None and init_seed is not None:
+    if request.checkpoint is not None and request.init_seed is not None:
         raise UsageProblem("--checkpoint and --init exclude each other. Pass one of them.")
-    if checkpoint is not None:
-        return from_file(checkpoint)
-    if variant is None:
+    if request.checkpoint is not None:
+        return from_file(request.checkpoint, ema=request.ema)
+    if request.variant is None:
         raise UsageProblem("Nothing to work on. Pass --variant NAME (see mixer-convert --list) or --checkpoint FILE.")
-    return from_hub(variant) if init_seed is None else from_seed(variant.config, init_seed)
+    if request.init_seed is not None:
+        return from_seed(request.variant.config, request.init_seed)
+    if request.src != "timm":
+        where = f" Google's files are at {GOOGLE_FILES}." if request.src == "google" else ""
+        raise UsageProblem(f"--src {request.src}: the hub has no such files. Pass --checkpoint FILE.{where}")
+    return from_hub(request.variant)
 
 
-def check_and_map(source: Source, variant: Variant | None) -> tuple[MixerConfig, Conversion]:
-    """Return the config (the variant's, or read from the shapes) and the source in Paddle's layout, fully checked.
+def check_and_map(source: Source, request: Request) -> Port:
+    """Return the source in the layout wanted, fully checked.
 
     Raises:
         BadInput: A key, shape, dtype or value that a checkpoint of this config does not have.
+        UsageProblem: The layout wanted does not exist for this family, or the adaptation is impossible.
     """
     shapes = {key: array.shape for key, array in source.state_dict.items()}
-    config = variant.config if variant else infer_config(shapes, source.name)
-    expected = variant.name if variant else "a timm MLP-Mixer of its size"
-    conversion = convert_state_dict(source.state_dict, TIMM_TO_PADDLE, config, name=source.name, expected=expected)
+    layout = nearest_layout(shapes, SOURCES["timm" if source.provenance.kind == "random" else request.src])
+    variant = request.variant
+    gelu: Gelu = request.gelu or ("tanh" if request.src == "google" else "erf")
+    config = replace(variant.config if variant else _infer(shapes, layout, source), gelu=gelu)
+    for known in (layout, request.dst):
+        if not covers(known, config.family):
+            raise UsageProblem(f"{source.name}: there is no {known} layout for {config.family}. Choose another --dst.")
+    expected = variant.name if variant else f"{config.family} in {layout} layout"
+    try:
+        mapped = convert_state_dict(
+            source.state_dict, config, src=layout, dst="timm", name=source.name, expected=expected
+        )
+    except KeyMismatch as error:
+        raise KeyMismatch(
+            source.name, error.missing, error.unexpected, expected, hint_at(shapes, source.name)
+        ) from error
     check_finite(source.state_dict, source.name)
-    return config, conversion
+    if request.image_size is not None:
+        refuse_image_size(config, request.image_size)
+    adapted, config = adapt(mapped.state_dict, config, request.adaptation)
+    there = convert_state_dict(adapted, config, src="timm", dst=request.dst)
+    renames = route(layout, request.dst, config)
+    changes = request.adaptation.changes
+    conversion = Conversion(
+        state_dict=there.state_dict,
+        renames=renames,
+        adapted={rule.target: changes[rule.source] for rule in there.renames if rule.source in changes},
+    )
+    note = "" if request.src != "google" else TANH_NOTE if gelu == "tanh" else ERF_NOTE
+    return Port(source=source, config=config, layout=layout, conversion=conversion, note=note)
 
 
-def default_output(source: Source, variant: Variant | None) -> Path:
+def _infer(shapes: Mapping[str, Shape], layout: Layout, source: Source) -> MixerConfig:
+    try:
+        return config_of(shapes, layout, source.name)
+    except BadInput as error:
+        hint = hint_at(shapes, source.name)
+        raise BadInput(f"{error} {hint}".rstrip()) from error
+
+
+def default_output(source: Source, request: Request) -> Path:
     """Return the output's name in the current folder; random weights never get the name of a published checkpoint."""
+    variant = request.variant
     if variant is None:
-        stem = source.path.stem if source.path else "mixer"
+        stem = source.path.name.split(".")[0] if source.path else "mixer"
     elif source.provenance.kind == "random":
         stem = f"{variant.architecture}.random_seed{source.provenance.seed}"
     else:
         stem = variant.timm_id
-    return Path(f"{stem}.pdparams")
+    return Path(f"{stem}.safetensors" if request.dst == "timm" else f"{stem}.pdparams")
 
 
 def convert_checkpoint(
-    source: Source, variant: Variant | None, output: Path, *, force: bool, command_line: list[str]
+    request: Request, output: Path | None = None, *, force: bool, command_line: list[str]
 ) -> dict[str, Any]:
-    """Write the source in Paddle's layout and its manifest, and return the manifest.
+    """Write the weights asked for in the layout asked for and their manifest, and return the manifest.
 
     The written file is read back and every tensor's hash compared before it takes its place.
 
@@ -70,12 +144,11 @@ def convert_checkpoint(
         OutputRefused: The output exists, or is the input.
         IntegrityProblem: What was read back is not what was written.
     """
-    files.check_writable(output)
-    inputs = (source.path,) if source.path else ()
-    for path in (output, manifest_path(output)):
-        refuse_overwrite(path, force=force, inputs=inputs)
-    config, conversion = check_and_map(source, variant)
-    state_dict = conversion.state_dict
+    source = choose_source(request)
+    output = output or default_output(source, request)
+    _check_output(output, source, request.dst, force=force)
+    port = check_and_map(source, request)
+    state_dict = port.conversion.state_dict
     sha256s = tensor_sha256s(state_dict)
     described: dict[str, Any] = {}
 
@@ -87,9 +160,11 @@ def convert_checkpoint(
     write_atomically(output, lambda stream: files.write(output, stream, state_dict), check)
     manifest = build_manifest(
         source=source,
-        conversion=conversion,
-        config=config,
-        variant=variant,
+        conversion=port.conversion,
+        config=port.config,
+        layouts=(port.layout, request.dst),
+        variant=request.variant,
+        note=port.note,
         target_sha256s=sha256s,
         output=described,
         command_line=command_line,
@@ -97,6 +172,15 @@ def convert_checkpoint(
     text = json.dumps(manifest, indent=1).encode() + b"\n"
     write_atomically(manifest_path(output), lambda stream: _write(stream, text))
     return manifest
+
+
+def _check_output(output: Path, source: Source, dst: Layout, *, force: bool) -> None:
+    files.check_writable(output)
+    if dst == "timm" and output.suffix != ".safetensors":
+        raise UsageProblem(f"{output}: timm reads .safetensors. Choose another --out.")
+    inputs = (source.path,) if source.path else ()
+    for path in (output, manifest_path(output)):
+        refuse_overwrite(path, force=force, inputs=inputs)
 
 
 def _write(stream: BinaryIO, text: bytes) -> None:

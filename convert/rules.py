@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Literal
 
 from convert.arrays import Array, Shape
-from convert.shapes import TIMM_SHAPES, in_forward_order
-from convert.variants import MixerConfig
+from convert.shapes import TIMM_SHAPES, in_forward_order, timm_shapes
+from convert.variants import Family, MixerConfig
+
+Layout = Literal["timm", "paddle", "paddlevit", "google", "facebook"]
 
 
 class Transform(Enum):
@@ -16,19 +19,49 @@ class Transform(Enum):
 
     IDENTITY = "identity"
     TRANSPOSE = "transpose"
+    HWIO_TO_OIHW = "HWIO to OIHW"
+    OIHW_TO_HWIO = "OIHW to HWIO"
+    UNSQUEEZE = "(D) to (1, 1, D)"
+    SQUEEZE = "(1, 1, D) to (D)"
 
     def apply(self, array: Array) -> Array:
         """Return a view of the array in the target's layout; no data is copied."""
-        return array.T if self is Transform.TRANSPOSE else array
+        return array.transpose(_AXES[self]) if self in _AXES else array.reshape(self.shape(array.shape))
 
     def shape(self, shape: Shape) -> Shape:
         """Return the shape that `apply` gives an array of this shape."""
-        return shape[::-1] if self is Transform.TRANSPOSE else shape
+        if self in _AXES:
+            return tuple(shape[axis] for axis in _AXES[self]) if len(shape) == len(_AXES[self]) else shape
+        if self is Transform.UNSQUEEZE:
+            return (1, 1, *shape)
+        return shape[2:] if self is Transform.SQUEEZE else shape
 
     @property
     def inverse(self) -> Transform:
         """The transform that undoes this one."""
-        return self
+        return _INVERSES.get(self, self)
+
+    def then(self, following: Transform) -> Transform:
+        """Return both, one after the other, as one transform."""
+        if following is self.inverse:
+            return Transform.IDENTITY
+        if self is Transform.IDENTITY:
+            return following
+        if following is Transform.IDENTITY:
+            return self
+        raise ValueError(f"{self.value} then {following.value} is no single transform")
+
+
+_AXES = {
+    Transform.TRANSPOSE: (1, 0),
+    Transform.HWIO_TO_OIHW: (3, 2, 0, 1),
+    Transform.OIHW_TO_HWIO: (2, 3, 1, 0),
+}
+_PAIRS = (
+    (Transform.HWIO_TO_OIHW, Transform.OIHW_TO_HWIO),
+    (Transform.UNSQUEEZE, Transform.SQUEEZE),
+)
+_INVERSES = {one: other for pair in _PAIRS for one, other in (pair, pair[::-1])}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,13 +82,18 @@ class KeyRule:
         return KeyRule(source=self.source.format(i=i), target=self.target.format(i=i), transform=self.transform)
 
 
-def _keep(name: str) -> KeyRule:
-    return KeyRule(source=name, target=name, transform=Transform.IDENTITY)
+def _keep(name: str, target: str = "") -> KeyRule:
+    return KeyRule(source=name, target=target or name, transform=Transform.IDENTITY)
 
 
-def _linear(name: str) -> KeyRule:
-    """A Linear weight: [out, in] in PyTorch, [in, out] in PaddlePaddle."""
-    return KeyRule(source=name, target=name, transform=Transform.TRANSPOSE)
+def _linear(name: str, target: str = "") -> KeyRule:
+    """A Linear weight: [out, in] in PyTorch, [in, out] in PaddlePaddle and Flax."""
+    return KeyRule(source=name, target=target or name, transform=Transform.TRANSPOSE)
+
+
+def _affine(name: str) -> KeyRule:
+    """An Affine parameter: (D,) in Facebook's files, (1, 1, D) in timm."""
+    return KeyRule(source=name, target=name, transform=Transform.UNSQUEEZE)
 
 
 TIMM_TO_PADDLE: tuple[KeyRule, ...] = (
@@ -105,11 +143,119 @@ Source: torch.nn.Linear holds weight (out_features, in_features)
 (https://www.paddlepaddle.org.cn/documentation/docs/en/api/paddle/nn/Linear_en.html).
 """
 
-PADDLE_TO_TIMM: tuple[KeyRule, ...] = tuple(rule.inverse for rule in TIMM_TO_PADDLE)
+TIMM_TO_PADDLEVIT: tuple[KeyRule, ...] = (
+    _keep("stem.proj.weight", "patch_embed.patch_embed.weight"),
+    _keep("stem.proj.bias", "patch_embed.patch_embed.bias"),
+    _keep("blocks.{i}.norm1.weight", "mixer_layers.{i}.norm1.weight"),
+    _keep("blocks.{i}.norm1.bias", "mixer_layers.{i}.norm1.bias"),
+    _linear("blocks.{i}.mlp_tokens.fc1.weight", "mixer_layers.{i}.mlp_tokens.fc1.weight"),
+    _keep("blocks.{i}.mlp_tokens.fc1.bias", "mixer_layers.{i}.mlp_tokens.fc1.bias"),
+    _linear("blocks.{i}.mlp_tokens.fc2.weight", "mixer_layers.{i}.mlp_tokens.fc2.weight"),
+    _keep("blocks.{i}.mlp_tokens.fc2.bias", "mixer_layers.{i}.mlp_tokens.fc2.bias"),
+    _keep("blocks.{i}.norm2.weight", "mixer_layers.{i}.norm2.weight"),
+    _keep("blocks.{i}.norm2.bias", "mixer_layers.{i}.norm2.bias"),
+    _linear("blocks.{i}.mlp_channels.fc1.weight", "mixer_layers.{i}.mlp_channels.fc1.weight"),
+    _keep("blocks.{i}.mlp_channels.fc1.bias", "mixer_layers.{i}.mlp_channels.fc1.bias"),
+    _linear("blocks.{i}.mlp_channels.fc2.weight", "mixer_layers.{i}.mlp_channels.fc2.weight"),
+    _keep("blocks.{i}.mlp_channels.fc2.bias", "mixer_layers.{i}.mlp_channels.fc2.bias"),
+    _keep("norm.weight"),
+    _keep("norm.bias"),
+    _linear("head.weight"),
+    _keep("head.bias"),
+)
+"""timm's layout to that of PaddleViT's Mixer.
+
+Source: https://github.com/BR-IDL/PaddleViT, image_classification/MLP-Mixer/mlp_mixer.py, class MlpMixer.
+"""
+
+GOOGLE_TO_TIMM: tuple[KeyRule, ...] = (
+    KeyRule(source="stem/kernel", target="stem.proj.weight", transform=Transform.HWIO_TO_OIHW),
+    _keep("stem/bias", "stem.proj.bias"),
+    _keep("MixerBlock_{i}/LayerNorm_0/scale", "blocks.{i}.norm1.weight"),
+    _keep("MixerBlock_{i}/LayerNorm_0/bias", "blocks.{i}.norm1.bias"),
+    _linear("MixerBlock_{i}/token_mixing/Dense_0/kernel", "blocks.{i}.mlp_tokens.fc1.weight"),
+    _keep("MixerBlock_{i}/token_mixing/Dense_0/bias", "blocks.{i}.mlp_tokens.fc1.bias"),
+    _linear("MixerBlock_{i}/token_mixing/Dense_1/kernel", "blocks.{i}.mlp_tokens.fc2.weight"),
+    _keep("MixerBlock_{i}/token_mixing/Dense_1/bias", "blocks.{i}.mlp_tokens.fc2.bias"),
+    _keep("MixerBlock_{i}/LayerNorm_1/scale", "blocks.{i}.norm2.weight"),
+    _keep("MixerBlock_{i}/LayerNorm_1/bias", "blocks.{i}.norm2.bias"),
+    _linear("MixerBlock_{i}/channel_mixing/Dense_0/kernel", "blocks.{i}.mlp_channels.fc1.weight"),
+    _keep("MixerBlock_{i}/channel_mixing/Dense_0/bias", "blocks.{i}.mlp_channels.fc1.bias"),
+    _linear("MixerBlock_{i}/channel_mixing/Dense_1/kernel", "blocks.{i}.mlp_channels.fc2.weight"),
+    _keep("MixerBlock_{i}/channel_mixing/Dense_1/bias", "blocks.{i}.mlp_channels.fc2.bias"),
+    _keep("pre_head_layer_norm/scale", "norm.weight"),
+    _keep("pre_head_layer_norm/bias", "norm.bias"),
+    _linear("head/kernel", "head.weight"),
+    _keep("head/bias", "head.bias"),
+)
+"""Google's original .npz files to timm's layout.
+
+Source: https://github.com/google-research/vision_transformer, vit_jax/models_mixer.py, and the files' own keys.
+"""
+
+FACEBOOK_TO_TIMM: tuple[KeyRule, ...] = (
+    _keep("patch_embed.proj.weight", "stem.proj.weight"),
+    _keep("patch_embed.proj.bias", "stem.proj.bias"),
+    _keep("blocks.{i}.gamma_1", "blocks.{i}.ls1"),
+    _keep("blocks.{i}.gamma_2", "blocks.{i}.ls2"),
+    _affine("blocks.{i}.norm1.alpha"),
+    _affine("blocks.{i}.norm1.beta"),
+    _keep("blocks.{i}.attn.weight", "blocks.{i}.linear_tokens.weight"),
+    _keep("blocks.{i}.attn.bias", "blocks.{i}.linear_tokens.bias"),
+    _affine("blocks.{i}.norm2.alpha"),
+    _affine("blocks.{i}.norm2.beta"),
+    _keep("blocks.{i}.mlp.fc1.weight", "blocks.{i}.mlp_channels.fc1.weight"),
+    _keep("blocks.{i}.mlp.fc1.bias", "blocks.{i}.mlp_channels.fc1.bias"),
+    _keep("blocks.{i}.mlp.fc2.weight", "blocks.{i}.mlp_channels.fc2.weight"),
+    _keep("blocks.{i}.mlp.fc2.bias", "blocks.{i}.mlp_channels.fc2.bias"),
+    _affine("norm.alpha"),
+    _affine("norm.beta"),
+    _keep("head.weight"),
+    _keep("head.bias"),
+)
+"""Facebook's ResMLP files to timm's layout.
+
+Source: timm 1.0.31, timm/models/mlp_mixer.py, checkpoint_filter_fn.
+"""
+
+FROM_TIMM: dict[Layout, tuple[KeyRule, ...]] = {
+    "timm": tuple(_keep(rule.source) for rule in TIMM_TO_PADDLE),
+    "paddle": TIMM_TO_PADDLE,
+    "paddlevit": TIMM_TO_PADDLEVIT,
+    "google": tuple(rule.inverse for rule in GOOGLE_TO_TIMM),
+    "facebook": tuple(rule.inverse for rule in FACEBOOK_TO_TIMM),
+}
+"""Every layout's table, read from timm's; the ways back are derived."""
 
 
-def expand(rules: Iterable[KeyRule], config: MixerConfig) -> tuple[KeyRule, ...]:
-    """Return the rows for the parameters of the config's family, block indices filled in, in forward order."""
+def expand(rules: Sequence[KeyRule], config: MixerConfig) -> tuple[KeyRule, ...]:
+    """Return the rows from timm's names for the config's family, block indices filled in, in forward order.
+
+    Raises:
+        ValueError: The table has two rows for a parameter, or none.
+    """
     by_source = {rule.source: rule for rule in rules}
-    patterns = [pattern for pattern in TIMM_SHAPES[config.family] if pattern in by_source]
+    patterns = TIMM_SHAPES[config.family]
+    if len(by_source) != len(rules) or not by_source.keys() >= patterns.keys():
+        raise ValueError("the rule table does not map every parameter exactly once")
     return tuple(by_source[pattern].at(i) for pattern, i in in_forward_order(patterns, config.num_blocks))
+
+
+def covers(layout: Layout, family: Family) -> bool:
+    """Return whether a layout has rows for every parameter of a family."""
+    return {rule.source for rule in FROM_TIMM[layout]} >= TIMM_SHAPES[family].keys()
+
+
+def route(src: Layout, dst: Layout, config: MixerConfig) -> tuple[KeyRule, ...]:
+    """Return the rows that lead from one layout to another by way of timm's names, in forward order."""
+    pairs = zip(expand(FROM_TIMM[src], config), expand(FROM_TIMM[dst], config), strict=True)
+    return tuple(
+        KeyRule(source=back.target, target=on.target, transform=back.transform.inverse.then(on.transform))
+        for back, on in pairs
+    )
+
+
+def layout_shapes(config: MixerConfig, layout: Layout) -> dict[str, Shape]:
+    """Return every parameter name of the config in a layout, with its shape there, in forward order."""
+    shapes = timm_shapes(config)
+    return {rule.target: rule.transform.shape(shapes[rule.source]) for rule in expand(FROM_TIMM[layout], config)}

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from convert.arrays import Shape
 from convert.errors import BadInput
-from convert.variants import Family, MixerConfig
+from convert.variants import Family, Gelu, MixerConfig
 
 Dims = tuple[str | int, ...]
 
@@ -123,8 +123,8 @@ def parameter_count(config: MixerConfig) -> int:
     return sum(math.prod(shape) for shape in timm_shapes(config).values())
 
 
-def infer_config(shapes: Mapping[str, Shape], source: str) -> MixerConfig:
-    """Return the config that a checkpoint's names and shapes imply, with timm's epsilon and its erf GELU.
+def infer_config(shapes: Mapping[str, Shape], source: str, gelu: Gelu = "erf") -> MixerConfig:
+    """Return the config that a checkpoint's names and shapes imply, with timm's epsilon.
 
     Only sizes that read the same in timm's and Paddle's layout are used (biases, the stem, numbers of elements), so
     that no Linear weight is ever judged by its shape.
@@ -132,6 +132,7 @@ def infer_config(shapes: Mapping[str, Shape], source: str) -> MixerConfig:
     Args:
         shapes: Parameter names and shapes of a timm-named checkpoint.
         source: What to call the checkpoint in an error.
+        gelu: The form of GELU, which no shape tells.
 
     Raises:
         BadInput: A name that the family always has is absent, or the tokens do not form a square image.
@@ -169,4 +170,5 @@ def infer_config(shapes: Mapping[str, Shape], source: str) -> MixerConfig:
         channels_mlp_dim=channels_mlp_dim,
         num_classes=size("head.bias"),
         family=family,
+        gelu=gelu,
     )

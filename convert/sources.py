@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from convert import files
@@ -27,6 +28,8 @@ class Provenance:
     repo_id: str | None = None
     revision: str | None = None
     seed: int | None = None
+    shards: Mapping[str, str] = field(default_factory=dict)
+    ema: bool | None = None
     stripped_prefix: str | None = None
 
 
@@ -40,10 +43,22 @@ class Source:
     path: Path | None = None
 
 
-def from_file(path: Path) -> Source:
-    """Return the weights of a local checkpoint, without the prefix that a wrapper put before every key."""
-    state_dict, prefix = _strip_prefix(files.read(path))
-    provenance = Provenance(kind="file", file=path.name, sha256=file_sha256(path), stripped_prefix=prefix)
+def from_file(path: Path, *, ema: bool | None = None) -> Source:
+    """Return the weights of a local checkpoint, without the prefix that a wrapper put before every key.
+
+    Args:
+        path: A checkpoint, or the index of a sharded one.
+        ema: Which weights of a training checkpoint that holds raw and averaged ones; None when it holds one set.
+    """
+    state_dict, prefix = _strip_prefix(files.read(path, ema=ema))
+    provenance = Provenance(
+        kind="file",
+        file=path.name,
+        sha256=file_sha256(path),
+        shards={shard.name: file_sha256(shard) for shard in files.shards_of(path)},
+        ema=ema,
+        stripped_prefix=prefix,
+    )
     return Source(state_dict=state_dict, name=path.name, provenance=provenance, path=path)
 
 
@@ -86,7 +101,8 @@ def _download(variant: Variant) -> Path:
 
 
 def _strip_prefix(state_dict: StateDict) -> tuple[StateDict, str | None]:
-    for prefix in WRAPPER_PREFIXES:
-        if state_dict and all(key.startswith(prefix) for key in state_dict):
-            return {key.removeprefix(prefix): array for key, array in state_dict.items()}, prefix
-    return state_dict, None
+    stripped = ""
+    while prefix := next((p for p in WRAPPER_PREFIXES if state_dict and all(k.startswith(p) for k in state_dict)), ""):
+        state_dict = {key.removeprefix(prefix): array for key, array in state_dict.items()}
+        stripped += prefix
+    return state_dict, stripped or None

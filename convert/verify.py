@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from convert import files
-from convert.arrays import Array, StateDict, differing_bits, first_index, same_bits
+from convert.arrays import StateDict, describe_difference, same_bits
 from convert.layouts import in_paddle_layout
 
 
@@ -49,15 +47,4 @@ def verify_state_dicts(a: StateDict, b: StateDict) -> Verification:
         only_in_a=tuple(sorted(a.keys() - b.keys())),
         only_in_b=tuple(sorted(b.keys() - a.keys())),
         unequal={key: describe_difference(a[key], b[key]) for key in shared if not same_bits(a[key], b[key])},
-    )
-
-
-def describe_difference(a: Array, b: Array) -> str:
-    """Return in words how two tensors that are not the same bits differ."""
-    if a.dtype != b.dtype or a.shape != b.shape:
-        return f"{a.dtype.name} {a.shape} against {b.dtype.name} {b.shape}"
-    mask = differing_bits(a, b)
-    index = first_index(mask)
-    return (
-        f"{np.count_nonzero(mask)} of {mask.size} elements differ, first at {index}: {a[index]!s} against {b[index]!s}"
     )

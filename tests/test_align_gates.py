@@ -20,7 +20,6 @@ from convert import files
 from convert.arrays import StateDict
 from convert.init import init_state_dict
 from convert.mapping import convert_state_dict
-from convert.rules import TIMM_TO_PADDLE
 from convert.variants import MixerConfig, get_variant
 
 pytestmark = pytest.mark.usefixtures("frameworks")
@@ -35,7 +34,7 @@ def subject(square_config: MixerConfig, square_source: StateDict) -> Subject:
 
 @pytest.fixture(scope="module")
 def converted(subject: Subject) -> StateDict:
-    return convert_state_dict(subject.source, TIMM_TO_PADDLE, subject.config).state_dict
+    return convert_state_dict(subject.source, subject.config).state_dict
 
 
 def with_candidate(subject: Subject, candidate: StateDict) -> AlignmentResult:
@@ -247,7 +246,7 @@ def test_a_196_by_196_weight_left_untransposed_is_named(
     mixer_align: Run, tmp_path: Path, name: str, parameter: str, layer: str
 ) -> None:
     config = get_variant(name).config
-    converted = dict(convert_state_dict(init_state_dict(config, 0), TIMM_TO_PADDLE, config).state_dict)
+    converted = dict(convert_state_dict(init_state_dict(config, 0), config).state_dict)
     assert converted[parameter].shape == (196, 196)
     converted[parameter] = converted[parameter].T
     candidate = save_safetensors(tmp_path / "faulty.safetensors", converted)

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from convert import files, port
 from convert.arrays import StateDict
 from convert.fingerprint import tensor_sha256
 from convert.manifest import manifest_path
-from convert.rules import TIMM_TO_PADDLE, Transform, expand
+from convert.rules import Transform, route
 from convert.variants import VARIANTS, MixerConfig
 
 
@@ -37,7 +38,7 @@ class TestConversion:
         converted = files.read(out)
         manifest = json.loads(manifest_path(out).read_text())
         assert [entry["target"] for entry in manifest["tensors"]] == list(converted)
-        rules = {rule.source: rule for rule in expand(TIMM_TO_PADDLE, config)}
+        rules = {rule.source: rule for rule in route("timm", "paddle", config)}
         for entry in manifest["tensors"]:
             rule, array = rules[entry["source"]], source[entry["source"]]
             assert entry["transform"] == rule.transform.value
@@ -92,8 +93,8 @@ class TestConversion:
         out = tmp_path / "out.pdparams"
         read = files.read
 
-        def flip(path: Path) -> StateDict:
-            state_dict = dict(read(path))
+        def flip(path: Path, **options: Any) -> StateDict:
+            state_dict = dict(read(path, **options))
             if path != checkpoint:
                 state_dict["norm.bias"] = state_dict["norm.bias"] * 2
             return state_dict
@@ -194,6 +195,14 @@ class TestBadInput:
             (["--variant", "s32", "--init", "random", "--checkpoint", "x.safetensors"], "exclude each other"),
             (["--init", "random"], "Pass --variant NAME"),
             (["--variant", "s32", "--seed", "1"], "--seed goes with --init random"),
+            (["--src", "google", "--variant", "b16_in1k"], "Pass --checkpoint FILE. Google's files are at"),
+            (["--variant", "gmlp_ti16", "--init", "random", "--dst", "paddlevit"], "no paddlevit layout for gmlp"),
+            (
+                ["--variant", "s32", "--init", "random", "--dst", "timm", "--out", "x.pdparams"],
+                "timm reads .safetensors",
+            ),
+            (["--variant", "s32", "--init", "random", "--image-size", "256"], "49 patches"),
+            (["--variant", "s32", "--init", "random", "--in-chans", "4"], "only 3 can be adapted, to 1"),
             (["--variant", "s32", "--init", "random", "--out", "x.onnx"], "cannot write .onnx"),
         ],
     )

@@ -239,7 +239,6 @@ def test_pth_is_read_where_training_code_puts_it(tmp_path: Path, frameworks: Non
     ("content", "reason"),
     [
         ({"state_dict": {"a": 1.0}, "model": {"a": 1.0}}, "several sets of weights"),
-        ({"state_dict": {"a": 1.0}, "state_dict_ema": {"a": 1.0}}, "several sets of weights"),
         ({"a": 1.0}, "not a dense tensor"),
         ({}, "not a state dict"),
         ([1, 2], "not a state dict"),

@@ -12,7 +12,7 @@ from convert.arrays import StateDict
 from convert.errors import KeyMismatch, NonFinite, ShapeMismatch, WrongDtype
 from convert.init import init_state_dict
 from convert.mapping import check_finite, convert_state_dict
-from convert.rules import PADDLE_TO_TIMM, TIMM_TO_PADDLE, KeyRule, Transform, expand
+from convert.rules import FROM_TIMM, TIMM_TO_PADDLE, KeyRule, Transform, expand
 from convert.shapes import TIMM_SHAPES, timm_shapes
 from convert.variants import MixerConfig
 
@@ -42,7 +42,7 @@ def test_exactly_the_linear_weights_are_transposed() -> None:
 
 
 def test_square_weights_are_transposed_too(square_config: MixerConfig, square_source: StateDict) -> None:
-    converted = convert_state_dict(square_source, TIMM_TO_PADDLE, square_config).state_dict
+    converted = convert_state_dict(square_source, square_config).state_dict
     name = "blocks.2.mlp_tokens.fc1.weight"
     assert square_source[name].shape == (64, 64)
     np.testing.assert_array_equal(converted[name], square_source[name].T)
@@ -52,9 +52,9 @@ def test_square_weights_are_transposed_too(square_config: MixerConfig, square_so
 @given(config=configs(), seed=st.integers(0, 9))
 def test_there_and_back_is_bit_exact(config: MixerConfig, seed: int) -> None:
     source = init_state_dict(config, seed)
-    there = convert_state_dict(source, TIMM_TO_PADDLE, config)
+    there = convert_state_dict(source, config)
     assert set(there.state_dict) == {rule.target for rule in there.renames}
-    back = {rule.target: rule.transform.apply(there.state_dict[rule.source]) for rule in expand(PADDLE_TO_TIMM, config)}
+    back = convert_state_dict(there.state_dict, config, src="paddle", dst="timm").state_dict
     assert back.keys() == source.keys()
     assert all(back[key].tobytes() == source[key].tobytes() for key in source)
 
@@ -78,7 +78,7 @@ def test_order_is_forward_order(config: MixerConfig) -> None:
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16])
 def test_dtypes_are_kept(config: MixerConfig, source: StateDict, dtype: type) -> None:
     cast = {key: array.astype(dtype) for key, array in source.items()}
-    converted = convert_state_dict(cast, TIMM_TO_PADDLE, config).state_dict
+    converted = convert_state_dict(cast, config).state_dict
     assert {array.dtype for array in converted.values()} == {np.dtype(dtype)}
 
 
@@ -88,25 +88,25 @@ def test_missing_and_unexpected_keys_are_counted_and_sorted(config: MixerConfig,
         del broken[key]
     broken["zzz"] = broken["aaa"] = np.zeros(1, np.float32)
     with pytest.raises(KeyMismatch, match=r"2 missing \(- head.bias, - norm.bias\), 2 unexpected \(\+ aaa, \+ zzz\)"):
-        convert_state_dict(broken, TIMM_TO_PADDLE, config, name="x.pth")
+        convert_state_dict(broken, config, name="x.pth")
 
 
 def test_a_long_list_of_keys_is_cut(config: MixerConfig) -> None:
     with pytest.raises(KeyMismatch, match=r"54 missing .* and 46 more") as error:
-        convert_state_dict({}, TIMM_TO_PADDLE, config)
+        convert_state_dict({}, config)
     assert len(error.value.missing) == 2 + 12 * config.num_blocks + 4
 
 
 def test_a_transposed_source_is_refused(config: MixerConfig, source: StateDict) -> None:
     broken = source | {"head.weight": source["head.weight"].T}
     with pytest.raises(ShapeMismatch, match=r"head.weight: x.pth has \(10, 7\), toy expects \(7, 10\)"):
-        convert_state_dict(broken, TIMM_TO_PADDLE, config, name="x.pth", expected="toy")
+        convert_state_dict(broken, config, name="x.pth", expected="toy")
 
 
 def test_other_dtypes_are_refused(config: MixerConfig, source: StateDict) -> None:
     broken = source | {"norm.bias": source["norm.bias"].astype(np.float64)}
     with pytest.raises(WrongDtype, match=r"norm.bias: x.pth has dtype float64, expected float32, float16 or bfloat16"):
-        convert_state_dict(broken, TIMM_TO_PADDLE, config, name="x.pth")
+        convert_state_dict(broken, config, name="x.pth")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -127,9 +127,12 @@ def test_non_finite_weights_are_named(source: StateDict, value: float) -> None:
         ),
     ],
 )
-def test_a_faulty_table_is_caught(config: MixerConfig, source: StateDict, rules: tuple[KeyRule, ...]) -> None:
+def test_a_faulty_table_is_caught(
+    monkeypatch: pytest.MonkeyPatch, config: MixerConfig, source: StateDict, rules: tuple[KeyRule, ...]
+) -> None:
+    monkeypatch.setitem(FROM_TIMM, "paddle", rules)
     with pytest.raises(ValueError, match="exactly once"):
-        convert_state_dict(source, rules, config)
+        convert_state_dict(source, config)
 
 
 def test_random_weights_are_never_trivial_and_depend_on_seed_and_name(config: MixerConfig) -> None:

@@ -11,7 +11,6 @@ from align.inputs import seeded_images
 from align.layers import layers_of
 from convert.arrays import StateDict
 from convert.mapping import convert_state_dict
-from convert.rules import TIMM_TO_PADDLE
 from convert.variants import MixerConfig
 
 pytestmark = pytest.mark.usefixtures("frameworks")
@@ -39,7 +38,7 @@ def test_intermediates_are_named_in_forward_order(config: MixerConfig, source: S
 
     from align.paddle_probe import build
 
-    model = build(config, convert_state_dict(source, TIMM_TO_PADDLE, config).state_dict)
+    model = build(config, convert_state_dict(source, config).state_dict)
     images = paddle.to_tensor(seeded_images(config, 3, 0))
     named = model.intermediates(images)
     assert [(name, tuple(value.shape)) for name, value in named.items()] == [

@@ -15,17 +15,26 @@ MODULES = {
     ".pdparams": "convert.files.pdparams",
     ".pth": "convert.files.pth",
     ".pt": "convert.files.pth",
+    ".npz": "convert.files.npz",
+    ".json": "convert.files.sharded",
 }
+TRAINING = (".pth", ".pt")
 WRITABLE = (".pdparams", ".safetensors")
 
 
 class _Format(Protocol):
-    def read(self, path: Path) -> StateDict: ...
+    """Only the formats of TRAINING take `ema`."""
+
+    def read(self, path: Path, *, ema: bool | None = ...) -> StateDict: ...
     def write(self, stream: BinaryIO, state_dict: StateDict) -> None: ...
 
 
-def read(path: Path) -> StateDict:
+def read(path: Path, *, ema: bool | None = None) -> StateDict:
     """Return the tensors of a checkpoint, as its suffix says how to read it.
+
+    Args:
+        path: The file.
+        ema: For training checkpoints (.pth, .pt): the averaged weights, the raw ones, or None for the only ones.
 
     Raises:
         UsageProblem: An unknown suffix.
@@ -33,7 +42,22 @@ def read(path: Path) -> StateDict:
     """
     form = _format(path)
     check_kind(path)
+    if path.suffix in TRAINING:
+        return form.read(path, ema=ema)
+    if ema is not None:
+        raise UsageProblem(
+            f"{path}: --ema and --no-ema go with training checkpoints ({', '.join(TRAINING)}). Leave it out."
+        )
     return form.read(path)
+
+
+def shards_of(path: Path) -> list[Path]:
+    """Return the files that an index names, sorted; none for a checkpoint in one file."""
+    if path.suffix != ".json":
+        return []
+    from convert.files import sharded
+
+    return sharded.shards(path)
 
 
 def write(path: Path, stream: BinaryIO, state_dict: StateDict) -> None:

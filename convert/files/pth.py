@@ -13,23 +13,28 @@ import ml_dtypes
 import numpy as np
 
 from convert.arrays import Array, StateDict
-from convert.errors import Unreadable
+from convert.errors import Unreadable, UsageProblem
 
 if TYPE_CHECKING:
     import torch
 
 NESTS = ("state_dict", "model")
-EMA = "state_dict_ema"
+EMA = ("state_dict_ema", "model_ema")
 RESAVE = "Where you trust the file, save the weights alone: torch.save(model.state_dict(), FILE)."
 
 
-def read(path: Path) -> StateDict:
-    """Return the tensors of a state dict, found at the top or under `state_dict` or `model`.
+def read(path: Path, *, ema: bool | None = None) -> StateDict:
+    """Return the tensors of a state dict, found at the top or under `state_dict`, `model` or `state_dict_ema`.
+
+    Args:
+        path: The file.
+        ema: Whether to take the averaged weights; has to be said when the file holds raw ones too.
 
     Raises:
+        UsageProblem: The file holds raw and averaged weights and ema is None, or not the ones asked for.
         Unreadable: The file is damaged, holds more than tensors, or holds no state dict.
     """
-    state_dict = _unnest(path, _load(path))
+    state_dict = _unnest(path, _load(path), ema)
     return {str(key): _array(path, str(key), value) for key, value in state_dict.items()}
 
 
@@ -53,16 +58,27 @@ def _gist(error: Exception) -> str:
     return (reason if found else text).split(". ")[0].removesuffix(".")[:160]
 
 
-def _unnest(path: Path, loaded: object) -> Mapping[Any, Any]:
+def _unnest(path: Path, loaded: object, ema: bool | None) -> Mapping[Any, Any]:
     if isinstance(loaded, Mapping):
-        nests = [key for key in NESTS if isinstance(loaded.get(key), Mapping)]
-        if len(nests) > 1 or (nests and EMA in loaded):
-            found = ", ".join([*nests, *([EMA] if EMA in loaded else [])])
-            raise Unreadable(path, f"it holds several sets of weights ({found})", "Save the one you want alone.")
-        state_dict = loaded[nests[0]] if nests else loaded
+        raw = [key for key in NESTS if isinstance(loaded.get(key), Mapping)]
+        averaged = [key for key in EMA if isinstance(loaded.get(key), Mapping)]
+        nest = _choose(path, raw, averaged, ema) if raw or averaged or ema is not None else None
+        state_dict = loaded if nest is None else loaded[nest]
         if state_dict:
             return state_dict
     raise Unreadable(path, f"it holds a {type(loaded).__name__} without weights, not a state dict", RESAVE)
+
+
+def _choose(path: Path, raw: list[str], averaged: list[str], ema: bool | None) -> str:
+    if ema is None and raw and averaged:
+        found = ", ".join([*raw, *averaged])
+        raise UsageProblem(f"{path}: it holds raw and averaged weights ({found}). Pass --ema or --no-ema.")
+    nests = averaged if ema or not raw else raw
+    if ema is not None and not (averaged if ema else raw):
+        raise UsageProblem(f"{path}: it has no {'averaged' if ema else 'raw'} weights. Leave --ema and --no-ema out.")
+    if len(nests) > 1:
+        raise Unreadable(path, f"it holds several sets of weights ({', '.join(nests)})", "Save the one you want alone.")
+    return nests[0]
 
 
 def _array(path: Path, key: str, value: object) -> Array:

@@ -11,6 +11,8 @@ EXPECTED = {
     ".pdparams": {"a pickle"},
     ".pth": {"a zip archive", "a pickle"},
     ".pt": {"a zip archive", "a pickle"},
+    ".npz": {"a zip archive"},
+    ".json": {"JSON"},
 }
 """The kinds a suffix may hold. torch.save writes a zip archive since 1.6 and a bare pickle before that."""
 
@@ -30,6 +32,8 @@ def kind_of(head: bytes) -> str:
         return "a Git LFS pointer"
     if text.startswith((b"<!doctype", b"<html", b"<?xml")):
         return "an HTML page"
+    if text.startswith(b"{"):
+        return "JSON"
     if head.startswith(b"PK\x03\x04"):
         return "a zip archive"
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 40:

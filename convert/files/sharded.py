@@ -1,0 +1,62 @@
+"""A checkpoint in several .safetensors files, by its index: `model.safetensors.index.json`.
+
+Source: https://huggingface.co/docs/transformers/big_models#sharded-checkpoints
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from convert.arrays import StateDict
+from convert.errors import Unreadable
+from convert.files import safetensors
+
+
+def read(path: Path) -> StateDict:
+    """Return the tensors of every shard, each from the shard that the index names for it.
+
+    Raises:
+        Unreadable: The index is none, a shard is missing or elsewhere, or does not hold what the index says.
+    """
+    weight_map = _weight_map(path)
+    state_dict: dict[str, object] = {}
+    for shard in shards(path):
+        tensors = safetensors.read(shard)
+        wanted = {key for key, name in weight_map.items() if name == shard.name}
+        if tensors.keys() != wanted:
+            odd = sorted(tensors.keys() ^ wanted)[0]
+            raise Unreadable(path, f"{shard.name} and the index disagree about {odd}")
+        state_dict |= tensors
+    return state_dict  # type: ignore[return-value]  # arrays, by the line above
+
+
+def shards(path: Path) -> list[Path]:
+    """Return the shards that an index names, sorted, all beside it.
+
+    Raises:
+        Unreadable: One is not there, or its name leads elsewhere.
+    """
+    found = [path.with_name(name) for name in sorted(set(_weight_map(path).values())) if _plain(path, name)]
+    for shard in found:
+        if not shard.is_file():
+            raise Unreadable(path, f"the index names {shard.name}, which is not beside it", "Fetch that file too.")
+    return found
+
+
+def _plain(path: Path, name: str) -> bool:
+    if name != Path(name).name or not name.endswith(".safetensors"):
+        raise Unreadable(path, f"the index names {name!r}, which is no file beside it")
+    return True
+
+
+def _weight_map(path: Path) -> dict[str, str]:
+    try:
+        weight_map = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise Unreadable(
+            path, "it is no index of a sharded checkpoint", "Name model.safetensors.index.json."
+        ) from error
+    if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
+        raise Unreadable(path, "its weight_map is no mapping of names to files")
+    return weight_map
