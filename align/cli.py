@@ -13,8 +13,9 @@ import click
 from convert.command_line import OneSentence, debug_option, write_json
 
 if TYPE_CHECKING:
-    from align.result import AlignmentResult
+    from align.result import AlignmentResult, Reference
     from align.run import Subject
+    from convert.variants import MixerConfig
 
 FILE = click.Path(path_type=Path)
 DEFAULT_VARIANT = "b16_in21k"
@@ -27,6 +28,11 @@ DEFAULT_VARIANT = "b16_in21k"
     default="timm",
     show_default=True,
     help="Where the weights are from; Google's make both sides use the tanh GELU.",
+)
+@click.option(
+    "--reference",
+    type=click.Choice(["timm", "flax"]),
+    help="What Paddle is compared with; flax needs the flax extra. Default: flax for --src google, else timm.",
 )
 @click.option("--variant", metavar="NAME", help=f"A name of mixer-convert --list. Default: {DEFAULT_VARIANT}.")
 @click.option("--checkpoint", type=FILE, help="timm weights: .safetensors, .pth or .pt. Default: seeded random ones.")
@@ -66,7 +72,14 @@ def _align(*, atol: float, batch: int, input_seed: int, **weights: Any) -> Align
 
 
 def _subject(
-    *, src: str, variant: str | None, checkpoint: Path | None, init: str | None, seed: int, candidate: Path | None
+    *,
+    src: str,
+    reference: Reference | None,
+    variant: str | None,
+    checkpoint: Path | None,
+    init: str | None,
+    seed: int,
+    candidate: Path | None,
 ) -> Subject:
     """Return the weights to compare, checked as a conversion checks them."""
     from dataclasses import asdict
@@ -87,9 +100,25 @@ def _subject(
         config=port.config,
         name=f"{chosen.name if chosen else ''} {source.name}".strip(),
         variant=chosen,
+        reference=_available(reference or ("flax" if src == "google" else "timm"), port.config),
         candidate=files.read(candidate) if candidate else None,
         provenance={**asdict(source.provenance), "candidate": candidate and candidate.name},
     )
+
+
+def _available(reference: Reference, config: MixerConfig) -> Reference:
+    """Return the reference asked for, if there is one for this family and it is installed."""
+    from importlib.util import find_spec
+
+    from convert.errors import UsageProblem
+
+    if reference == "flax" and config.family != "mixer":
+        raise UsageProblem(f"--reference flax: there is none for {config.family}. Pass --reference timm.")
+    if reference == "flax" and find_spec("flax") is None:
+        raise UsageProblem(
+            "--reference flax: flax is not installed. Install mixer-convert[flax], or pass --reference timm."
+        )
+    return reference
 
 
 def _print(result: AlignmentResult, *, to_stderr: bool) -> None:

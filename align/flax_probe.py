@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -62,7 +62,7 @@ def parameters(model: FlaxModel) -> StateDict:
     return dict(flatten_dict(model.params, sep="/"))
 
 
-def forward(model: FlaxModel, images: Array, tap: Tap) -> None:
+def forward(model: FlaxModel, images: Array, names: Iterable[str], tap: Tap) -> None:
     """Run the model on images (batch, in_chans, image_size, image_size) and show each named point to the tap.
 
     The parameters' dtype is the precision of the run; the images are cast to it here, because JAX would round float64
@@ -73,8 +73,11 @@ def forward(model: FlaxModel, images: Array, tap: Tap) -> None:
     dtype = model.params["head"]["bias"].dtype
     channels_last = images.transpose(0, 2, 3, 1).astype(dtype)
 
+    wanted = frozenset(names)
+
     def show(name: str, value: jax.Array) -> None:
-        tap(name, np.array(value))
+        if name in wanted:
+            tap(name, np.array(value))
 
     cpu = jax.default_device(jax.devices("cpu")[0])
     with cpu, jax.enable_x64(dtype == np.float64), jax.default_matmul_precision("highest"):

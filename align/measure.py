@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, Literal
 
-from align import paddle_probe, torch_probe
+from align import paddle_probe
 from align.compare import FLOAT64, UNBOUNDED, LayerDiff, Tolerance, float32_introduced
 from align.layers import Layer
 from align.result import LOGITS, Differences, Finding
@@ -19,14 +20,15 @@ Figures = dict[str, LayerDiff]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Sides:
-    """The two models under comparison."""
+    """The two models under comparison, and the probe that knows the reference's framework."""
 
     reference: Any
     candidate: Any
+    probe: ModuleType
 
     def cast(self, precision: Precision) -> None:
         """Cast both models' parameters in place; float32 to float64 changes no value."""
-        torch_probe.cast(self.reference, precision)
+        self.probe.cast(self.reference, precision)
         paddle_probe.cast(self.candidate, precision)
 
 
@@ -63,11 +65,15 @@ class Measurement:
     def run(self, sides: Sides, images: Array, progress: Callable[[str], None]) -> Mapping[str, Differences]:
         """Return the figures of every point; none where a side did not show the points expected (see `findings`)."""
         names = [point.name for point in self.points]
-        progress(f"{self.precision}: timm")
-        self._watch("timm", self._on_reference, lambda tap: torch_probe.forward(sides.reference, images, names, tap))
+        progress(f"{self.precision}: the reference")
+        self._watch(
+            "the reference",
+            self._on_reference,
+            lambda tap: sides.probe.forward(sides.reference, images, names, tap),
+        )
         progress(f"{self.precision}: Paddle on its own activations")
         self._watch("Paddle", self._on_own, lambda tap: paddle_probe.forward(sides.candidate, images, tap))
-        progress(f"{self.precision}: Paddle on timm's activations")
+        progress(f"{self.precision}: Paddle on the reference's activations")
         self._watch("Paddle", self._on_forced, lambda tap: paddle_probe.forward(sides.candidate, images, tap))
         return {} if self.findings else {name: self._differences(name) for name in names}
 

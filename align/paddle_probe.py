@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import warnings
 from collections.abc import Callable
@@ -33,9 +34,14 @@ def build(config: MixerConfig, state_dict: StateDict) -> MlpMixer:
         from convert import paddle_mixer
     paddle.device.set_device("cpu")
     paddle.base.core.set_num_threads(os.cpu_count() or 1)  # eager matrix products run on one thread otherwise
-    model = paddle_mixer.build(config)
-    model.set_state_dict({key: paddle.to_tensor(array) for key, array in state_dict.items()})
-    return model
+    return paddle_mixer.build(config, state_dict)
+
+
+def copy_of(model: MlpMixer) -> MlpMixer:
+    """Return an independent copy in evaluation mode, with whatever was changed in the model."""
+    duplicate = copy.deepcopy(model)
+    duplicate.eval()
+    return duplicate
 
 
 def cast(model: MlpMixer, dtype: Literal["float32", "float64"]) -> None:

@@ -18,7 +18,7 @@ HEADERS = (
     "float32 inherited",
     "float32 introduced",
     "ulp",
-    "float32 torch-witness",
+    "float32 reference-witness",
     "float32 Paddle-witness",
     "",
 )

@@ -13,10 +13,14 @@ from align.compare import LayerDiff
 Verdict = Literal["aligned", "rounding", "diverged"]
 GateName = Literal["structure", "weights", "float64", "float32"]
 LOGITS = "logits"
+Reference = Literal["timm", "flax"]
+FRAMEWORKS: dict[Reference, str] = {"timm": "torch", "flax": "Flax"}
+"""What to call the reference's side in a sentence."""
+
 SIDES = {
-    "introduced": ("torch", "Paddle"),
-    "inherited": ("torch", "Paddle"),
-    "reference_vs_witness": ("the witness", "torch"),
+    "introduced": ("{reference}", "Paddle"),
+    "inherited": ("{reference}", "Paddle"),
+    "reference_vs_witness": ("the witness", "{reference}"),
     "candidate_vs_witness": ("the witness", "Paddle"),
 }
 """Who stands on the reference's side and on the candidate's side of each figure."""
@@ -97,7 +101,11 @@ class AlignmentResult:
 
 
 def judge(
-    structure: Iterable[Finding], weights: Sequence[Finding] | None, layers: tuple[LayerRow, ...]
+    structure: Iterable[Finding],
+    weights: Sequence[Finding] | None,
+    layers: tuple[LayerRow, ...],
+    *,
+    reference: Reference = "timm",
 ) -> tuple[tuple[Gate, ...], Verdict, Divergence | None]:
     """Return the gates, the verdict and the first divergence.
 
@@ -105,8 +113,10 @@ def judge(
         structure: Findings about points, shapes, dtypes and keys, in forward order.
         weights: Parameters whose bits are not the source's, in forward order; None when they could not be compared.
         layers: The measured layers, in forward order; empty when the structure left nothing to compare.
+        reference: What stood on the reference's side.
     """
-    wrong_structure = [*structure, *_not_finite(layers)]
+    side = FRAMEWORKS[reference]
+    wrong_structure = [*structure, *_not_finite(layers, side)]
     logits = next((row.float32.inherited for row in layers if row.name == LOGITS), None)
     over64 = [row for row in layers if not all(diff.passed for diff in row.float64.each())]
     over32 = [row for row in layers if not row.float32.introduced.passed]
@@ -119,7 +129,7 @@ def judge(
     )
     sound = all(gate.passed for gate in gates[:3]) and not over32
     verdict: Verdict = "diverged" if not sound else "aligned" if logits_passed else "rounding"
-    divergence = _first_divergence(wrong_structure, weights or [], layers) if verdict == "diverged" else None
+    divergence = _first_divergence(wrong_structure, weights or [], layers, side) if verdict == "diverged" else None
     return gates, verdict, divergence
 
 
@@ -161,58 +171,60 @@ def _float32_gate(layers: tuple[LayerRow, ...], over: list[LayerRow], logits: La
 
 
 def _first_divergence(
-    structure: Sequence[Finding], weights: Sequence[Finding], layers: tuple[LayerRow, ...]
+    structure: Sequence[Finding], weights: Sequence[Finding], layers: tuple[LayerRow, ...], side: str
 ) -> Divergence | None:
     """Return the first layer whose introduced float64 difference is over, else the first with any other evidence."""
     introduced64 = [row for row in layers if not row.float64.introduced.passed]
     if introduced64:
         row = introduced64[0]
         cause = next((f"; {f.sentence}" for f in weights if f.layer == row.name), "")
-        return Divergence(layer=row.name, sentence=f"{_introduced(row, 'float64')}{cause}; {_who_left(row)}")
+        return Divergence(
+            layer=row.name, sentence=f"{_introduced(row, 'float64', side)}{cause}; {_who_left(row, side)}"
+        )
     for finding in (*structure, *weights):
         return Divergence(layer=finding.layer, sentence=f"{finding.layer}: {finding.sentence}")
-    return next(_other_evidence(layers), None)
+    return next(_other_evidence(layers, side), None)
 
 
-def _other_evidence(layers: tuple[LayerRow, ...]) -> Iterator[Divergence]:
+def _other_evidence(layers: tuple[LayerRow, ...], side: str) -> Iterator[Divergence]:
     for row in layers:
         if not row.float32.introduced.passed:
-            yield Divergence(layer=row.name, sentence=f"{_introduced(row, 'float32')}; {_who_left(row)}")
+            yield Divergence(layer=row.name, sentence=f"{_introduced(row, 'float32', side)}; {_who_left(row, side)}")
     for row in layers:
         for diff in row.float64.each():
             if not diff.passed:
-                sentence = f"{row.name}: float64 difference {_figure(diff)}; {_who_left(row)}"
+                sentence = f"{row.name}: float64 difference {_figure(diff)}; {_who_left(row, side)}"
                 yield Divergence(layer=row.name, sentence=sentence)
 
 
-def _introduced(row: LayerRow, precision: Literal["float64", "float32"]) -> str:
+def _introduced(row: LayerRow, precision: Literal["float64", "float32"], side: str) -> str:
     diff = row.float64.introduced if precision == "float64" else row.float32.introduced
     return (
         f"{row.name}: introduced {precision} difference {_figure(diff)} in {diff.num_over} of {diff.num_elements} "
-        f"elements, at {list(diff.worst_index)} torch {diff.reference_value:.9g}, Paddle {diff.candidate_value:.9g}"
+        f"elements, at {list(diff.worst_index)} {side} {diff.reference_value:.9g}, Paddle {diff.candidate_value:.9g}"
     )
 
 
-def _who_left(row: LayerRow) -> str:
+def _who_left(row: LayerRow, side: str) -> str:
     """Say which side left the witness at this layer, on its own activations in float64."""
-    torch, paddle = row.float64.reference_vs_witness, row.float64.candidate_vs_witness
-    if torch.passed and paddle.passed:
+    reference, paddle = row.float64.reference_vs_witness, row.float64.candidate_vs_witness
+    if reference.passed and paddle.passed:
         return "in float64 both sides agree with the NumPy witness here"
-    if torch.passed:
-        return f"Paddle left the NumPy witness ({paddle.max_abs_diff:.1e}; torch {torch.max_abs_diff:.1e})"
+    if reference.passed:
+        return f"Paddle left the NumPy witness ({paddle.max_abs_diff:.1e}; {side} {reference.max_abs_diff:.1e})"
     if paddle.passed:
-        return f"torch left the NumPy witness ({torch.max_abs_diff:.1e}; Paddle {paddle.max_abs_diff:.1e})"
-    return f"both left the NumPy witness (torch {torch.max_abs_diff:.1e}, Paddle {paddle.max_abs_diff:.1e})"
+        return f"{side} left the NumPy witness ({reference.max_abs_diff:.1e}; Paddle {paddle.max_abs_diff:.1e})"
+    return f"both left the NumPy witness ({side} {reference.max_abs_diff:.1e}, Paddle {paddle.max_abs_diff:.1e})"
 
 
-def _not_finite(layers: tuple[LayerRow, ...]) -> Iterator[Finding]:
+def _not_finite(layers: tuple[LayerRow, ...], side: str) -> Iterator[Finding]:
     """Yield a finding for each layer where any side, in either precision, shows a NaN or an infinity."""
     for row in layers:
         for differences, figure in itertools.product((row.float64, row.float32), SIDES):
             diff = getattr(differences, figure)
             if not math.isfinite(diff.max_abs_diff):
                 values = zip(SIDES[figure], (diff.reference_value, diff.candidate_value), strict=True)
-                who = " and ".join(side for side, value in values if not math.isfinite(value))
+                who = " and ".join(name.format(reference=side) for name, value in values if not math.isfinite(value))
                 yield Finding(layer=row.name, sentence=f"{who} is not finite at {list(diff.worst_index)}")
                 break
 

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from types import ModuleType
 from typing import Any
 
-from align import paddle_probe, torch_probe, witness
+from align import flax_probe, paddle_probe, torch_probe, witness
 from align.compare import LOGITS_ATOL
 from align.environment import environment
 from align.inputs import images_sha256, seeded_images
 from align.layers import layers_of
 from align.measure import Measurement, Sides
-from align.result import AlignmentResult, Finding, LayerRow, judge
+from align.result import AlignmentResult, Finding, LayerRow, Reference, judge
 from align.trace import Trace
 from align.weights import in_float32, structure_findings, weight_findings
 from convert.arrays import Array, StateDict
 from convert.mapping import convert_state_dict
+from convert.shapes import infer_config
 from convert.variants import MixerConfig, Variant
 
+PROBES: dict[Reference, ModuleType] = {"timm": torch_probe, "flax": flax_probe}
 Progress = Callable[[str], None]
 BuildCandidate = Callable[[MixerConfig, StateDict], Any]
 
@@ -36,13 +40,15 @@ class Settings:
 class Subject:
     """What is to be compared: timm's weights, the model they belong to, and the candidate's weights.
 
-    source is in timm's layout, checked and finite; candidate in Paddle's, by default the source converted.
+    source is in timm's layout, checked and finite; candidate in Paddle's, by default the source converted. The
+    reference is timm's model, or our Flax one, which is the function that Google's figures were measured on.
     """
 
     source: StateDict
     config: MixerConfig
     name: str
     variant: Variant | None = None
+    reference: Reference = "timm"
     candidate: StateDict | None = None
     provenance: Mapping[str, Any] | None = None
 
@@ -51,14 +57,16 @@ def align(
     subject: Subject,
     settings: Settings | None = None,
     *,
+    build_reference: Callable[[Subject], Any] | None = None,
     build_candidate: BuildCandidate | None = None,
     progress: Progress = lambda _: None,
 ) -> AlignmentResult:
-    """Return how timm's model and the Paddle model compare on one seeded batch.
+    """Return how the reference and the Paddle model compare on one seeded batch.
 
     Args:
         subject: The weights of both sides.
         settings: Batch, seed and bound.
+        build_reference: Builds the reference; by default timm's model or the Flax one, as the subject says.
         build_candidate: Builds the Paddle model from a config and a float32 state dict in Paddle's layout;
             `paddle_probe.build` by default.
         progress: Is told what is about to run.
@@ -71,10 +79,14 @@ def align(
     weights: list[Finding] | None = None
     layers: tuple[LayerRow, ...] = ()
     if not structure:
-        sides = _build(subject, candidate, build_candidate or paddle_probe.build, progress)
+        progress("building the reference")
+        reference = (build_reference or _build_reference)(subject)
+        progress("building the Paddle model")
+        paddle_model = (build_candidate or paddle_probe.build)(subject.config, in_float32(candidate))
+        sides = Sides(reference=reference, candidate=paddle_model, probe=PROBES[subject.reference])
         weights = weight_findings(expected, candidate, paddle_probe.parameters(sides.candidate))
         structure, layers = _measure(subject, sides, images, settings.atol, progress)
-    gates, verdict, first_divergence = judge(structure, weights, layers)
+    gates, verdict, first_divergence = judge(structure, weights, layers, reference=subject.reference)
     return AlignmentResult(
         variant=subject.name,
         gates=gates,
@@ -82,16 +94,43 @@ def align(
         verdict=verdict,
         first_divergence=first_divergence,
         input_sha256=images_sha256(images),
-        settings={**asdict(settings), "config": asdict(subject.config), "weights": dict(subject.provenance or {})},
+        settings={
+            **asdict(settings),
+            "reference": subject.reference,
+            "config": asdict(subject.config),
+            "weights": dict(subject.provenance or {}),
+        },
         environment=environment(),
     )
 
 
-def _build(subject: Subject, candidate: StateDict, build_candidate: BuildCandidate, progress: Progress) -> Sides:
-    progress("building timm's model")
-    reference = torch_probe.build(subject.config, subject.variant, in_float32(subject.source))
-    progress("building the Paddle model")
-    return Sides(reference=reference, candidate=build_candidate(subject.config, in_float32(candidate)))
+def align_models(timm_model: Any, paddle_model: Any, settings: Settings | None = None) -> AlignmentResult:
+    """Return how two models in memory compare; they are copied, so neither is changed.
+
+    Args:
+        timm_model: A vision MLP of timm's mlp_mixer module, float32.
+        paddle_model: A convert.paddle_mixer.MlpMixer, float32.
+        settings: Batch, seed and bound.
+
+    Raises:
+        BadInput: timm_model is no vision MLP that we know.
+    """
+    source, name = torch_probe.parameters(timm_model), type(timm_model).__name__
+    config = infer_config({key: array.shape for key, array in source.items()}, name, torch_probe.gelu_of(timm_model))
+    subject = Subject(source=source, config=config, name=name, candidate=paddle_probe.parameters(paddle_model))
+    return align(
+        subject,
+        settings,
+        build_reference=lambda _: copy.deepcopy(timm_model).eval(),
+        build_candidate=lambda *_: paddle_probe.copy_of(paddle_model),
+    )
+
+
+def _build_reference(subject: Subject) -> Any:
+    source = in_float32(subject.source)
+    if subject.reference == "flax":
+        return flax_probe.build(subject.config, convert_state_dict(source, subject.config, dst="google").state_dict)
+    return torch_probe.build(subject.config, subject.variant, source)
 
 
 def _measure(

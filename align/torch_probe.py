@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convert.arrays import Array, StateDict
-from convert.variants import MixerConfig, Variant
+from convert.variants import Gelu, MixerConfig, Variant
 
 if TYPE_CHECKING:
     from torch import nn
@@ -55,6 +55,19 @@ def cast(model: nn.Module, dtype: str) -> None:
     for module in model.modules():
         if isinstance(module, torch.nn.LayerNorm):
             module.eps = float(np.float32(module.eps))
+
+
+def parameters(model: nn.Module) -> StateDict:
+    """Return what the model holds, in timm's layout."""
+    return {key: np.array(tensor.numpy()) for key, tensor in model.state_dict().items()}
+
+
+def gelu_of(model: nn.Module) -> Gelu:
+    """Return the form of GELU that the model uses; erf when it uses none."""
+    import torch
+
+    forms = {module.approximate for module in model.modules() if isinstance(module, torch.nn.GELU)}
+    return "tanh" if forms == {"tanh"} else "erf"
 
 
 def forward(model: nn.Module, images: Array, names: Iterable[str], tap: Tap) -> None:

@@ -59,8 +59,8 @@ def refuse_image_size(config: MixerConfig, image_size: int) -> None:
     """
     if image_size != config.image_size:
         raise UsageProblem(
-            f"--image-size {image_size}: these weights are for {config.image_size} pixels. Token mixing has weights for "
-            f"each of {config.tokens} patches, so the size cannot change. Resize the images instead."
+            f"--image-size {image_size}: these weights are for {config.image_size} pixels. Token mixing has weights "
+            f"for each of {config.tokens} patches, so the size cannot change. Resize the images instead."
         )
 
 

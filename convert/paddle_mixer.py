@@ -9,11 +9,13 @@ from typing import cast
 import paddle
 from paddle import Tensor, nn
 
+from convert.arrays import StateDict
 from convert.variants import GATE_NORM_EPS, Family, Gelu, MixerConfig
 
 Tap = Callable[[str, Tensor], Tensor]
 """Is shown each named intermediate as the forward reaches it, and returns what the forward goes on with."""
 
+DTYPES = {"float16": paddle.float16, "bfloat16": paddle.bfloat16}
 LAYER_SCALE_INIT = 1e-4
 """Where training starts. Source: timm 1.0.31, timm/models/mlp_mixer.py, ResBlock's `init_values`."""
 
@@ -240,9 +242,21 @@ def _norm(config: MixerConfig) -> nn.Layer:
     return nn.LayerNorm(config.hidden_dim, epsilon=config.layer_norm_eps)
 
 
-def build(config: MixerConfig) -> MlpMixer:
-    """Return a model whose parameters wait for `set_state_dict` instead of being initialised first."""
+def build(config: MixerConfig, state_dict: StateDict) -> MlpMixer:
+    """Return the model with these weights, in evaluation mode; its parameters are not initialised first.
+
+    Args:
+        config: Sizes, epsilon and GELU.
+        state_dict: Paddle's layout, every parameter present and of its shape. The model gets its dtype; float32 if the
+            tensors have several.
+    """
     with paddle.LazyGuard():
         model = MlpMixer(config)
+    model.set_state_dict(
+        {key: paddle.to_tensor(array.astype("float32", copy=False)) for key, array in state_dict.items()}
+    )
+    dtypes = {array.dtype.name for array in state_dict.values()}
+    if len(dtypes) == 1 and dtypes != {"float32"}:
+        model.to(dtype=DTYPES[dtypes.pop()])
     model.eval()
     return model

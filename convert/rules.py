@@ -190,7 +190,7 @@ GOOGLE_TO_TIMM: tuple[KeyRule, ...] = (
 )
 """Google's original .npz files to timm's layout.
 
-Source: https://github.com/google-research/vision_transformer, vit_jax/models_mixer.py, and the files' own keys.
+Source: https://github.com/google-research/vision_transformer, vit_jax/models_mixer.py at 2ecbc73, class MlpMixer.
 """
 
 FACEBOOK_TO_TIMM: tuple[KeyRule, ...] = (

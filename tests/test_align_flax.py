@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections import deque
 from collections.abc import Callable
 from functools import partial
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import Run
 
 from align import flax_probe, paddle_probe, torch_probe, witness
 from align.inputs import seeded_images
 from align.layers import layers_of
+from align.run import Subject, align
 from convert.arrays import Array, StateDict
 from convert.init import init_state_dict
 from convert.mapping import convert_state_dict
-from convert.rules import TIMM_TO_PADDLE
 from convert.variants import MixerConfig, get_variant
 
 pytest.importorskip("flax", reason="needs the flax extra")
@@ -51,10 +54,14 @@ def google_named(config: MixerConfig, timm: StateDict) -> dict[str, Array]:
     return google
 
 
+def names_of(config: MixerConfig) -> list[str]:
+    return [layer.name for layer in layers_of(config, 1)]
+
+
 def flax_trace(config: MixerConfig, weights: StateDict, images: Array, dtype: str) -> Trace:
     model = flax_probe.build(config, weights)
     flax_probe.cast(model, dtype)
-    return traced(partial(flax_probe.forward, model, images.astype(dtype)))
+    return traced(partial(flax_probe.forward, model, images.astype(dtype), names_of(config)))
 
 
 def traced(forward: Forward) -> Trace:
@@ -164,12 +171,12 @@ def test_float32_stays_float32_after_a_float64_run(tanh_config: MixerConfig, wei
 
     setting = jax.config.jax_enable_x64
     model = flax_probe.build(tanh_config, weights)
-    first = traced(partial(flax_probe.forward, model, images))
+    first = traced(partial(flax_probe.forward, model, images, names_of(tanh_config)))
     flax_probe.cast(model, "float64")
-    traced(partial(flax_probe.forward, model, images.astype(np.float64)))
+    traced(partial(flax_probe.forward, model, images.astype(np.float64), names_of(tanh_config)))
     assert jax.config.jax_enable_x64 == setting
     flax_probe.cast(model, "float32")
-    again = traced(partial(flax_probe.forward, model, images.astype(np.float64)))
+    again = traced(partial(flax_probe.forward, model, images.astype(np.float64), names_of(tanh_config)))
     assert all(np.array_equal(first[name], again[name]) for name in first)
 
 
@@ -180,7 +187,7 @@ def test_flax_timm_and_paddle_are_one_function_on_b16(
     config = dataclasses.replace(get_variant("b16_in1k").config, gelu="tanh")
     source = init_state_dict(config, 0)
     images = seeded_images(config, 1, 0)
-    converted = convert_state_dict(source, TIMM_TO_PADDLE, config).state_dict
+    converted = convert_state_dict(source, config).state_dict
     flax = flax_probe.build(config, google_named(config, source))
     timm, paddle = torch_probe.build(config, None, source), paddle_probe.build(config, converted)
     for dtype, bound in (("float32", 1e-5), ("float64", 1e-12)):
@@ -188,7 +195,7 @@ def test_flax_timm_and_paddle_are_one_function_on_b16(
         torch_probe.cast(timm, dtype)
         paddle_probe.cast(paddle, dtype)
         logits = {
-            "Flax": last(partial(flax_probe.forward, flax, images.astype(dtype))),
+            "Flax": last(partial(flax_probe.forward, flax, images.astype(dtype), names_of(config))),
             "timm": last(partial(torch_probe.forward, timm, images.astype(dtype), ["logits"])),
             "Paddle": last(partial(paddle_probe.forward, paddle, images.astype(dtype))),
         }
@@ -197,3 +204,37 @@ def test_flax_timm_and_paddle_are_one_function_on_b16(
             record_property(f"{one} and {other}, {dtype} logits, max_abs_diff", measured)
             print(f"{one} and {other}, {dtype} logits: max_abs_diff {measured:.3g}")
             assert measured < bound
+
+
+@pytest.mark.slow
+def test_the_gate_compares_paddle_with_google_s_function(mixer_align: Run, tmp_path: Path) -> None:
+    """B/16 with tanh against Flax: every gate, at the real size."""
+    report = tmp_path / "report.json"
+    arguments = ("--src", "google", "--variant", "b16_in1k", "--init", "random", "--batch", "1", "--json", report)
+    result = mixer_align(*arguments)
+    assert result.exit_code == 0, result.output
+    data = json.loads(report.read_text())
+    assert data["settings"]["reference"] == "flax"
+    assert data["settings"]["config"]["gelu"] == "tanh"
+    figures = [diff["max_abs_diff"] for layer in data["layers"] for diff in layer["float64"].values()]
+    assert max(figures) < 1e-12
+
+
+def test_google_s_file_aligns_with_both_references(
+    mixer_align: Run, tmp_path: Path, config: MixerConfig, weights: StateDict
+) -> None:
+    np.savez(tmp_path / "Mixer-X_5.npz", **weights)
+    for reference in ("flax", "timm"):
+        result = mixer_align("--src", "google", "--reference", reference, "--checkpoint", tmp_path / "Mixer-X_5.npz")
+        assert result.exit_code == 0, result.output
+
+
+def test_the_flax_reference_finds_erf_in_paddle(config: MixerConfig, source: StateDict) -> None:
+    tanh = dataclasses.replace(config, gelu="tanh")
+    subject = Subject(source=source, config=tanh, name="x", reference="flax")
+    assert align(subject).verdict == "aligned"
+    result = align(subject, build_candidate=lambda _, weights: paddle_probe.build(config, weights))
+    assert result.first_divergence is not None
+    assert result.first_divergence.layer == "blocks.0.mlp_tokens.act"
+    assert "Paddle left the NumPy witness" in result.first_divergence.sentence
+    assert "Flax" in result.first_divergence.sentence

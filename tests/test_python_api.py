@@ -1,0 +1,65 @@
+"""The two functions for notebooks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import save_safetensors
+
+import align
+import convert
+from align import torch_probe
+from convert.arrays import StateDict
+from convert.errors import MixerConvertError
+from convert.init import init_state_dict
+from convert.variants import MixerConfig, get_variant
+
+pytestmark = pytest.mark.usefixtures("frameworks")
+
+
+def test_load_paddle_returns_a_ready_model(tmp_path: Path) -> None:
+    import paddle
+
+    weights = init_state_dict(get_variant("s32").config, 0)
+    path = save_safetensors(tmp_path / "s32.safetensors", weights)
+    model = convert.load_paddle("s32", checkpoint=path)
+    assert isinstance(model, paddle.nn.Layer)
+    assert not model.training
+    np.testing.assert_array_equal(model.head.weight.numpy(), weights["head.weight"].T)
+    assert convert.load_paddle(checkpoint=path, num_classes=3)(paddle.zeros([1, 3, 224, 224])).shape == [1, 3]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_load_paddle_keeps_the_dtype(tmp_path: Path, source: StateDict, dtype: str) -> None:
+    import ml_dtypes
+    import paddle
+
+    cast = {key: array.astype(getattr(ml_dtypes, dtype, dtype)) for key, array in source.items()}
+    model = convert.load_paddle(checkpoint=save_safetensors(tmp_path / "x.safetensors", cast))
+    assert model.norm.bias.dtype == getattr(paddle, dtype)
+    expected = cast["norm.bias"].astype(np.float32)
+    np.testing.assert_array_equal(model.norm.bias.astype("float32").numpy(), expected)
+
+
+def test_errors_are_the_command_s(tmp_path: Path) -> None:
+    with pytest.raises(MixerConvertError, match="Did you mean"):
+        convert.load_paddle("b16_in2k")
+
+
+def test_align_takes_models_in_memory_and_leaves_them_alone(
+    tmp_path: Path, config: MixerConfig, source: StateDict
+) -> None:
+    import paddle
+
+    timm_model = torch_probe.build(config, None, source)
+    paddle_model = convert.load_paddle(checkpoint=save_safetensors(tmp_path / "x.safetensors", source))
+    assert align.align(timm_model, paddle_model).verdict == "aligned"
+    assert next(timm_model.parameters()).dtype.is_floating_point
+    assert next(timm_model.parameters()).itemsize == 4
+    assert paddle_model.head.weight.dtype == paddle.float32
+    paddle_model.blocks[1].norm1._epsilon = 1e-5
+    result = align.align(timm_model, paddle_model, input_seed=3)
+    assert result.first_divergence is not None
+    assert result.first_divergence.layer == "blocks.1.norm1"
