@@ -9,8 +9,8 @@ from convert.arrays import Shape, StateDict
 from convert.errors import BadInput
 from convert.mapping import convert_state_dict
 from convert.rules import FROM_TIMM, Layout, covers, layout_shapes
-from convert.shapes import infer_config
-from convert.variants import MixerConfig
+from convert.shapes import TIMM_SHAPES, infer_config
+from convert.variants import Family, MixerConfig
 
 SOURCES: dict[str, tuple[Layout, ...]] = {
     "timm": ("timm", "facebook"),
@@ -25,6 +25,21 @@ def nearest_layout(keys: Collection[str], layouts: Collection[Layout]) -> Layout
     return max(
         layouts, key=lambda layout: sum(any(pattern.fullmatch(key) for pattern in _names(layout)) for key in keys)
     )
+
+
+def account(keys: Collection[str], layout: Layout) -> tuple[Family, list[str], list[str]]:
+    """Return the layout's family that the keys come nearest to, its names that no key takes, and keys beyond its names.
+
+    The names are those of the tables, {i} standing for any block.
+    """
+
+    def missing(family: Family) -> list[str]:
+        names = [rule.target for rule in FROM_TIMM[layout] if rule.source in TIMM_SHAPES[family]]
+        return [name for name in names if not any(_pattern(name).fullmatch(key) for key in keys)]
+
+    family = min((family for family in TIMM_SHAPES if covers(layout, family)), key=lambda family: len(missing(family)))
+    known = [_pattern(rule.target) for rule in FROM_TIMM[layout] if rule.source in TIMM_SHAPES[family]]
+    return family, missing(family), [key for key in keys if not any(name.fullmatch(key) for name in known)]
 
 
 def config_of(shapes: Mapping[str, Shape], layout: Layout, source: str) -> MixerConfig:

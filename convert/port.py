@@ -14,7 +14,7 @@ from convert.arrays import Shape
 from convert.errors import BadInput, IntegrityProblem, KeyMismatch, UsageProblem
 from convert.files.atomic import refuse_overwrite, write_atomically
 from convert.fingerprint import tensor_sha256s
-from convert.layouts import SOURCES, config_of, hint_at, nearest_layout
+from convert.layouts import SOURCES, account, config_of, hint_at, nearest_layout
 from convert.manifest import build_manifest, describe_output, manifest_path
 from convert.mapping import Conversion, check_finite, convert_state_dict
 from convert.rules import Layout, covers, route
@@ -23,7 +23,10 @@ from convert.variants import Gelu, MixerConfig, Variant
 
 GOOGLE_FILES = "https://console.cloud.google.com/storage/mixer_models"
 TANH_NOTE = "Google trained these weights with the tanh GELU"
-ERF_NOTE = "Google trained these weights with the tanh GELU; with erf the model is another function"
+ERF_NOTE = (
+    "Google trained these weights with the tanh GELU; with erf the model is another function, whose logits lie about "
+    "1e-4 away on B/16 with random weights"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,8 +119,11 @@ def _infer(shapes: Mapping[str, Shape], layout: Layout, source: Source) -> Mixer
     try:
         return config_of(shapes, layout, source.name)
     except BadInput as error:
+        family, missing, unexpected = account(shapes, layout)
+        if not missing and not unexpected:
+            raise
         hint = hint_at(shapes, source.name)
-        raise BadInput(f"{error} {hint}".rstrip()) from error
+        raise KeyMismatch(source.name, missing, unexpected, f"{family} in {layout} layout", hint) from error
 
 
 def default_output(source: Source, request: Request) -> Path:

@@ -138,7 +138,7 @@ class TestBadInput:
                 lambda s: s.update({"norm.bias": s["norm.bias"].astype(np.int32)}), ["norm.bias", "int32"], id="dtype"
             ),
             pytest.param(_nan, ["norm.bias", "nan", "(4,)"], id="NaN"),
-            pytest.param(lambda s: s.pop("head.bias"), ["head.bias", "not one"], id="no Mixer"),
+            pytest.param(lambda s: s.pop("head.bias"), ["1 missing (- head.bias)", "of mixer in timm"], id="no head"),
         ],
     )
     def test_wrong_tensors(

@@ -10,11 +10,13 @@ import sys
 import sysconfig
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import Hub, save_safetensors
 
 from convert.init import init_state_dict
 from convert.listing import HEADERS, as_row
+from convert.mapping import convert_state_dict
 from convert.tables import markdown
 from convert.variants import VARIANTS, get_variant
 
@@ -41,14 +43,17 @@ def test_the_variant_table_is_the_table() -> None:
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """The project as a user gets it, with the file that the examples name."""
+    """The project as a user gets it, with the files that the examples name."""
     folder = tmp_path / "copy"
     folder.mkdir()
     for name in KEPT:
         ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
         source = ROOT / name
         (shutil.copytree(source, folder / name, ignore=ignore) if source.is_dir() else shutil.copy(source, folder))
-    save_safetensors(folder / "my_mixer.safetensors", init_state_dict(get_variant("s32").config, 0))
+    config = get_variant("s32").config
+    weights = init_state_dict(config, 0)
+    save_safetensors(folder / "my_mixer.safetensors", weights)
+    np.savez(folder / "google_mixer.npz", **convert_state_dict(weights, config, dst="google").state_dict)
     return folder
 
 
