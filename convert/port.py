@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 from convert import files
 from convert.adapt import Adaptation, adapt, refuse_image_size
-from convert.arrays import Shape
+from convert.arrays import Shape, StateDict
 from convert.errors import BadInput, IntegrityProblem, KeyMismatch, UsageProblem
 from convert.files.atomic import refuse_overwrite, write_atomically
 from convert.fingerprint import tensor_sha256s
@@ -22,7 +22,7 @@ from convert.sources import Source, from_file, from_hub, from_seed
 from convert.variants import Gelu, MixerConfig, Variant
 
 GOOGLE_FILES = "https://console.cloud.google.com/storage/mixer_models"
-TANH_NOTE = "Google trained these weights with the tanh GELU"
+TANH_NOTE = "Google trained these weights with the tanh GELU; build the model with it"
 ERF_NOTE = (
     "Google trained these weights with the tanh GELU; with erf the model is another function, whose logits lie about "
     "1e-4 away on B/16 with random weights"
@@ -82,40 +82,56 @@ def check_and_map(source: Source, request: Request) -> Port:
         BadInput: A key, shape, dtype or value that a checkpoint of this config does not have.
         UsageProblem: The layout wanted does not exist for this family, or the adaptation is impossible.
     """
-    shapes = {key: array.shape for key, array in source.state_dict.items()}
-    layout = nearest_layout(shapes, SOURCES["timm" if source.provenance.kind == "random" else request.src])
-    variant = request.variant
-    gelu: Gelu = request.gelu or ("tanh" if request.src == "google" else "erf")
-    config = replace(variant.config if variant else _infer(shapes, layout, source), gelu=gelu)
-    for known in (layout, request.dst):
-        if not covers(known, config.family):
-            raise UsageProblem(f"{source.name}: there is no {known} layout for {config.family}. Choose another --dst.")
-    expected = variant.name if variant else f"{config.family} in {layout} layout"
-    try:
-        mapped = convert_state_dict(
-            source.state_dict, config, src=layout, dst="timm", name=source.name, expected=expected
+    layout, config = _layout_and_config(source, request)
+    if not covers(request.dst, config.family):
+        raise UsageProblem(
+            f"--dst {request.dst}: there is no {request.dst} layout for {config.family}. Choose another."
         )
-    except KeyMismatch as error:
-        raise KeyMismatch(
-            source.name, error.missing, error.unexpected, expected, hint_at(shapes, source.name)
-        ) from error
+    in_timm = _in_timm_layout(source, request, layout, config)
     check_finite(source.state_dict, source.name)
     if request.image_size is not None:
         refuse_image_size(config, request.image_size)
-    adapted, config = adapt(mapped.state_dict, config, request.adaptation)
+    adapted, config = adapt(in_timm, config, request.adaptation)
     there = convert_state_dict(adapted, config, src="timm", dst=request.dst)
-    renames = route(layout, request.dst, config)
     changes = request.adaptation.changes
     conversion = Conversion(
         state_dict=there.state_dict,
-        renames=renames,
+        renames=route(layout, request.dst, config),
         adapted={rule.target: changes[rule.source] for rule in there.renames if rule.source in changes},
     )
-    note = "" if request.src != "google" else TANH_NOTE if gelu == "tanh" else ERF_NOTE
+    note = "" if request.src != "google" else TANH_NOTE if config.gelu == "tanh" else ERF_NOTE
     return Port(source=source, config=config, layout=layout, conversion=conversion, note=note)
 
 
+def _layout_and_config(source: Source, request: Request) -> tuple[Layout, MixerConfig]:
+    """Return the source's layout, told by its names among those that --src allows, and its config."""
+    shapes = {key: array.shape for key, array in source.state_dict.items()}
+    layouts = SOURCES["timm" if source.provenance.kind == "random" else request.src]
+    gelu: Gelu = request.gelu or ("tanh" if request.src == "google" else "erf")
+    if request.variant is None:
+        layout = nearest_layout(shapes, layouts)
+        return layout, replace(_infer(shapes, layout, source), gelu=gelu)
+    config = replace(request.variant.config, gelu=gelu)
+    possible = [layout for layout in layouts if covers(layout, config.family)]
+    if not possible:
+        raise UsageProblem(f"--src {request.src}: there is no such layout for {config.family}. Is --variant right?")
+    return nearest_layout(shapes, possible), config
+
+
+def _in_timm_layout(source: Source, request: Request, layout: Layout, config: MixerConfig) -> StateDict:
+    expected = request.variant.name if request.variant else f"{config.family} in {layout} layout"
+    state_dict = source.state_dict
+    try:
+        return convert_state_dict(
+            state_dict, config, src=layout, dst="timm", name=source.name, expected=expected
+        ).state_dict
+    except KeyMismatch as error:
+        hint = hint_at({key: array.shape for key, array in state_dict.items()}, source.name)
+        raise KeyMismatch(source.name, error.missing, error.unexpected, expected, hint) from error
+
+
 def _infer(shapes: Mapping[str, Shape], layout: Layout, source: Source) -> MixerConfig:
+    """Return the config that the shapes imply; where names are lacking, say which are missing or unexpected."""
     try:
         return config_of(shapes, layout, source.name)
     except BadInput as error:
@@ -130,7 +146,7 @@ def default_output(source: Source, request: Request) -> Path:
     """Return the output's name in the current folder; random weights never get the name of a published checkpoint."""
     variant = request.variant
     if variant is None:
-        stem = source.path.name.split(".")[0] if source.path else "mixer"
+        stem = Path(source.path.name.removesuffix(".index.json")).stem if source.path else "mixer"
     elif source.provenance.kind == "random":
         stem = f"{variant.architecture}.random_seed{source.provenance.seed}"
     else:

@@ -208,6 +208,20 @@ class TestWrongLayouts:
         assert "its keys are not those of b16_in1k" in result.stderr
         assert "They are nearest to gmlp in timm layout" in result.stderr
 
+    def test_facebook_s_resmlp_offered_as_a_mixer(self, mixer_convert: Run, tmp_path: Path) -> None:
+        config = get_variant("resmlp_12").config
+        weights = convert_state_dict(init_state_dict(config, 0), config, dst="facebook").state_dict
+        path = save_safetensors(tmp_path / "x.safetensors", weights)
+        result = mixer_convert("--checkpoint", path, "--variant", "b16_in1k", "--out", tmp_path / "o.pdparams")
+        assert result.exit_code == 3
+        assert "They are nearest to resmlp in facebook layout" in result.stderr
+
+    def test_a_family_that_the_source_s_layout_lacks(self, mixer_convert: Run, tmp_path: Path) -> None:
+        np.savez(tmp_path / "x.npz", a=np.zeros(1, np.float32))
+        result = mixer_convert("--src", "google", "--variant", "resmlp_12", "--checkpoint", tmp_path / "x.npz")
+        assert result.exit_code == 2
+        assert "no such layout for resmlp" in result.stderr
+
 
 class TestPaddle:
     @pytest.mark.parametrize("layout", ["paddle", "paddlevit"])
