@@ -35,10 +35,12 @@ DEFAULT_VARIANT = "b16_in21k"
     help="What Paddle is compared with; flax needs the flax extra. Default: flax for --src google, else timm.",
 )
 @click.option("--variant", metavar="NAME", help=f"A name of mixer-convert --list. Default: {DEFAULT_VARIANT}.")
-@click.option("--checkpoint", type=FILE, help="timm weights: .safetensors, .pth or .pt. Default: seeded random ones.")
+@click.option(
+    "--checkpoint", type=FILE, help="The reference's weights, as mixer-convert reads them. Default: seeded random."
+)
 @click.option("--init", type=click.Choice(["random"]), help="Seeded random weights; the default without --checkpoint.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the random weights.")
-@click.option("--candidate", type=FILE, help="Paddle weights to judge. Default: the timm weights, converted in memory.")
+@click.option("--candidate", type=FILE, help="Paddle weights to judge. Default: the reference's, converted in memory.")
 @click.option("--atol", type=click.FloatRange(min=0), default=1e-5, show_default=True, help="Bound on float32 logits.")
 @click.option("--batch", type=click.IntRange(min=1), default=2, show_default=True, help="Number of images.")
 @click.option("--input-seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the images.")
@@ -48,7 +50,7 @@ DEFAULT_VARIANT = "b16_in21k"
 @click.version_option(package_name="mixer-convert")
 @click.pass_context
 def main(ctx: click.Context, /, accept_rounding: bool, json_target: str | None, **options: Any) -> None:
-    """Compare timm's MLP-Mixer with the Paddle one, layer by layer, against a NumPy float64 witness.
+    """Compare timm's vision MLP with the Paddle one, layer by layer, against a NumPy float64 witness.
 
     \b
     Verdicts: aligned (exit 0); rounding (exit 1 without --accept-rounding); diverged (exit 1).

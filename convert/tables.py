@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from itertools import zip_longest
 
 Rows = Sequence[Sequence[str]]
+UNLIMITED = 10_000
+LAST_COLUMN = 4
+"""The least width of the last column, which alone is wrapped."""
 
 
 def print_table(headers: Sequence[str], rows: Rows, *, title: str = "") -> None:
-    """Print a table to standard output: a rich one on a terminal, else `plain`."""
+    """Print a table to standard output: a rich one on a terminal wide enough, else `plain`."""
     if not sys.stdout.isatty():
         print(plain(headers, rows))
         return
@@ -18,11 +21,17 @@ def print_table(headers: Sequence[str], rows: Rows, *, title: str = "") -> None:
     from rich.table import Table
 
     table = Table(title=title or None, header_style="bold")
-    for header in headers:
-        table.add_column(header, overflow="fold")
+    for header in headers[:-1]:
+        table.add_column(header.replace(" ", "\n"), no_wrap=True)
+    table.add_column(headers[-1], overflow="fold", min_width=LAST_COLUMN)
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    console = Console()
+    needed = console.measure(table, options=console.options.update(max_width=UNLIMITED)).minimum
+    if needed <= console.width:
+        console.print(table)
+    else:
+        print(plain(headers, rows))
 
 
 def plain(headers: Sequence[str], rows: Rows) -> str:

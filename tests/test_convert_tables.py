@@ -19,10 +19,20 @@ def test_markdown() -> None:
 
 def test_a_terminal_gets_a_rich_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
     print_table(HEADERS, ROWS, title="a title")
     shown = capsys.readouterr().out
     assert "━" in shown
     assert "a title" in shown
+
+
+def test_a_terminal_too_narrow_gets_plain_text(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "12")
+    print_table(HEADERS, ROWS)
+    assert capsys.readouterr().out == plain(HEADERS, ROWS) + "\n"
 
 
 def test_no_color_is_respected(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
