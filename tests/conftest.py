@@ -147,3 +147,8 @@ def save_safetensors(path: Path, state_dict: StateDict) -> Path:
 
     save_file({key: np.ascontiguousarray(array) for key, array in state_dict.items()}, path)
     return path
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with the slow tests, so that parallel workers end at about the same time."""
+    items.sort(key=lambda item: "slow" not in item.keywords)
