@@ -40,6 +40,7 @@ DEFAULT_VARIANT = "b16_in21k"
 )
 @click.option("--init", type=click.Choice(["random"]), help="Seeded random weights; the default without --checkpoint.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the random weights.")
+@click.option("--ema/--no-ema", default=None, help="Averaged or raw weights of a training checkpoint that has both.")
 @click.option("--candidate", type=FILE, help="Paddle weights to judge. Default: the reference's, converted in memory.")
 @click.option("--atol", type=click.FloatRange(min=0), default=1e-5, show_default=True, help="Bound on float32 logits.")
 @click.option("--batch", type=click.IntRange(min=1), default=2, show_default=True, help="Number of images.")
@@ -57,17 +58,22 @@ def main(ctx: click.Context, /, accept_rounding: bool, json_target: str | None, 
     Other exit codes: 2 wrong usage, 3 bad or unsafe input, 4 input/output, 5 integrity.
     """  # noqa: D301  # \b is click's mark for text that is not to be wrapped
     result = _align(**options)
+    _print(result, to_stderr=json_target == "-")
     if json_target:
         from align.render import as_data
 
         write_json(as_data(result), json_target)
-    _print(result, to_stderr=json_target == "-")
     ctx.exit(1 if result.failed(accept_rounding=accept_rounding) else 0)
 
 
 def _align(*, atol: float, batch: int, input_seed: int, **weights: Any) -> AlignmentResult:
-    from align.run import Settings, align
+    import math
 
+    from align.run import Settings, align
+    from convert.errors import UsageProblem
+
+    if not math.isfinite(atol):
+        raise UsageProblem(f"--atol {atol}: a bound has to be a finite number.")
     subject = _subject(**weights)
     with _progress() as progress:
         return align(subject, Settings(batch=batch, input_seed=input_seed, atol=atol), progress=progress)
@@ -76,6 +82,7 @@ def _align(*, atol: float, batch: int, input_seed: int, **weights: Any) -> Align
 def _subject(
     *,
     src: str,
+    ema: bool | None,
     reference: Reference | None,
     variant: str | None,
     checkpoint: Path | None,
@@ -87,14 +94,14 @@ def _subject(
     from dataclasses import asdict
 
     from align.run import Subject
-    from convert import files
     from convert.port import Request, check_and_map, choose_source
+    from convert.sources import read_weights
     from convert.variants import get_variant
 
     name = variant or (None if checkpoint else DEFAULT_VARIANT)
     chosen = get_variant(name) if name else None
     init_seed = seed if init or not checkpoint else None
-    request = Request(variant=chosen, checkpoint=checkpoint, init_seed=init_seed, src=src, dst="timm")
+    request = Request(variant=chosen, checkpoint=checkpoint, init_seed=init_seed, src=src, ema=ema, dst="timm")
     source = choose_source(request)
     port = check_and_map(source, request)
     return Subject(
@@ -102,18 +109,20 @@ def _subject(
         config=port.config,
         name=f"{chosen.name if chosen else ''} {source.name}".strip(),
         variant=chosen,
-        reference=_available(reference or ("flax" if src == "google" else "timm"), port.config),
-        candidate=files.read(candidate) if candidate else None,
+        reference=_available(reference, src, port.config),
+        candidate=read_weights(candidate)[0] if candidate else None,
         provenance={**asdict(source.provenance), "candidate": candidate and candidate.name},
     )
 
 
-def _available(reference: Reference, config: MixerConfig) -> Reference:
+def _available(reference: Reference | None, src: str, config: MixerConfig) -> Reference:
     """Return the reference asked for, if there is one for this family and it is installed."""
     from importlib.util import find_spec
 
     from convert.errors import UsageProblem
 
+    if reference is None:
+        reference = "flax" if src == "google" and config.family == "mixer" else "timm"
     if reference == "flax" and config.family != "mixer":
         raise UsageProblem(f"--reference flax: there is none for {config.family}. Pass --reference timm.")
     if reference == "flax" and find_spec("flax") is None:

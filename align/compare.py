@@ -59,17 +59,20 @@ class LayerDiff:
     passed: bool
 
 
-def float32_introduced(terms: int) -> Tolerance:
+def float32_introduced(terms: int, cancellation: float = 1.0) -> Tolerance:
     """Return what a layer may add in float32 when each of its elements is a sum of this many terms.
 
     The rounding error of a sum grows with the square root of its length: a right port reaches 12 ulp at the 768 terms
     of a 16-pixel stem and 29 at the 3,072 of a 32-pixel one.
 
+    A LayerNorm subtracts the mean, which leaves the rounding of what cancels: `cancellation` says how many times larger
+    its input was than what is left.
+
     Source: Higham and Mary, "A New Approach to Probabilistic Rounding Error Analysis", SIAM J. Sci. Comput. 41(5),
     2019, https://doi.org/10.1137/18M1226312.
     """
     longer = math.sqrt(max(1.0, terms / TERMS_OF_INTRODUCED_ULP))
-    return Tolerance(atol=0.0, rtol=INTRODUCED_ULP * FLOAT32_ULP * longer)
+    return Tolerance(atol=0.0, rtol=INTRODUCED_ULP * FLOAT32_ULP * longer * cancellation)
 
 
 def compare(name: str, reference: Array, candidate: Array, tolerance: Tolerance, scale: float) -> LayerDiff:
@@ -108,6 +111,12 @@ def compare(name: str, reference: Array, candidate: Array, tolerance: Tolerance,
         num_elements=difference.size,
         passed=passed,
     )
+
+
+def cancellation_of(rows: Array, epsilon: float) -> float:
+    """Return the greatest ratio, over all rows (…, channels), of a row's magnitude before and after it is centred."""
+    centred = np.abs(rows - rows.mean(axis=-1, keepdims=True)).max(axis=-1)
+    return max(1.0, float((np.abs(rows).max(axis=-1) / np.maximum(centred, math.sqrt(epsilon))).max()))
 
 
 def largest(array: Array) -> float:

@@ -11,11 +11,16 @@ from convert.variants import Family, MixerConfig
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
-    """One comparison point: its name, the shape of its output for a batch, and how many terms each element sums up."""
+    """One comparison point.
+
+    name and shape are those of its output for a batch; terms is how many terms each element sums up; normalises names
+    the point whose last channels it centres, for a LayerNorm.
+    """
 
     name: str
     shape: Shape
     terms: int = 1
+    normalises: str = ""
 
 
 def layers_of(config: MixerConfig, batch: int) -> tuple[Layer, ...]:
@@ -24,8 +29,8 @@ def layers_of(config: MixerConfig, batch: int) -> tuple[Layer, ...]:
     block = BLOCKS[config.family]
     return (
         Layer(name="stem", shape=mixed, terms=config.in_chans * config.patch_size**2),
-        *(layer for i in range(config.num_blocks) for layer in block(config, mixed, f"blocks.{i}")),
-        Layer(name="norm", shape=mixed),
+        *(layer for i in range(config.num_blocks) for layer in block(config, mixed, f"blocks.{i}", _before(i))),
+        Layer(name="norm", shape=mixed, normalises=_centred(config, _before(config.num_blocks))),
         Layer(name="pooled", shape=(batch, config.hidden_dim), terms=config.tokens),
         Layer(name="logits", shape=(batch, config.num_classes), terms=config.hidden_dim),
     )
@@ -39,19 +44,29 @@ def layer_of_parameter(name: str) -> str:
     return {"stem.proj": "stem", "head": "logits"}.get(module, module)
 
 
-def _mixer(config: MixerConfig, mixed: Shape, at: str) -> tuple[Layer, ...]:
+def _before(i: int) -> str:
+    """Return the point that block i takes its input from."""
+    return f"blocks.{i - 1}" if i else "stem"
+
+
+def _centred(config: MixerConfig, point: str) -> str:
+    """Return the point, where the family's norm centres its input; ResMLP's does not."""
+    return "" if config.family == "resmlp" else point
+
+
+def _mixer(config: MixerConfig, mixed: Shape, at: str, before: str) -> tuple[Layer, ...]:
     mlp = _glu_mlp if config.family == "gmixer" else _mlp
     return (
-        Layer(name=f"{at}.norm1", shape=mixed),
+        Layer(name=f"{at}.norm1", shape=mixed, normalises=before),
         *mlp(f"{at}.mlp_tokens", _across(config, mixed), config.tokens_mlp_dim),
         Layer(name=f"{at}.token_mixing", shape=mixed),
-        Layer(name=f"{at}.norm2", shape=mixed),
+        Layer(name=f"{at}.norm2", shape=mixed, normalises=f"{at}.token_mixing"),
         *mlp(f"{at}.mlp_channels", mixed, config.channels_mlp_dim),
         Layer(name=at, shape=mixed),
     )
 
 
-def _resmlp(config: MixerConfig, mixed: Shape, at: str) -> tuple[Layer, ...]:
+def _resmlp(config: MixerConfig, mixed: Shape, at: str, _before: str) -> tuple[Layer, ...]:
     return (
         Layer(name=f"{at}.norm1", shape=mixed),
         Layer(name=f"{at}.linear_tokens", shape=_across(config, mixed), terms=config.tokens),
@@ -62,15 +77,15 @@ def _resmlp(config: MixerConfig, mixed: Shape, at: str) -> tuple[Layer, ...]:
     )
 
 
-def _gmlp(config: MixerConfig, mixed: Shape, at: str) -> tuple[Layer, ...]:
+def _gmlp(config: MixerConfig, mixed: Shape, at: str, before: str) -> tuple[Layer, ...]:
     fc1, act, fc2 = _mlp(f"{at}.mlp_channels", mixed, config.channels_mlp_dim)
     gated = (*mixed[:-1], config.channels_gated_dim)
     gate = f"{at}.mlp_channels.gate"
     return (
-        Layer(name=f"{at}.norm", shape=mixed),
+        Layer(name=f"{at}.norm", shape=mixed, normalises=before),
         fc1,
         act,
-        Layer(name=f"{gate}.norm", shape=gated),
+        Layer(name=f"{gate}.norm", shape=gated, normalises=act.name),
         Layer(name=f"{gate}.proj", shape=(mixed[0], config.channels_gated_dim, config.tokens), terms=config.tokens),
         Layer(name=gate, shape=gated),
         replace(fc2, terms=config.channels_gated_dim),
@@ -78,7 +93,7 @@ def _gmlp(config: MixerConfig, mixed: Shape, at: str) -> tuple[Layer, ...]:
     )
 
 
-BLOCKS: dict[Family, Callable[[MixerConfig, Shape, str], tuple[Layer, ...]]] = {
+BLOCKS: dict[Family, Callable[[MixerConfig, Shape, str, str], tuple[Layer, ...]]] = {
     "mixer": _mixer,
     "gmixer": _mixer,
     "resmlp": _resmlp,

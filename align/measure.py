@@ -8,11 +8,12 @@ from types import ModuleType
 from typing import Any, Literal
 
 from align import paddle_probe
-from align.compare import FLOAT64, UNBOUNDED, LayerDiff, Tolerance, float32_introduced
+from align.compare import FLOAT64, UNBOUNDED, LayerDiff, Tolerance, cancellation_of, float32_introduced
 from align.layers import Layer
 from align.result import LOGITS, Differences, Finding
 from align.trace import Points, Trace
 from convert.arrays import Array
+from convert.variants import TIMM_LAYER_NORM_EPS
 
 Precision = Literal["float32", "float64"]
 Figures = dict[str, LayerDiff]
@@ -41,12 +42,15 @@ class Bounds:
     witness: Tolerance
 
 
-def bounds_of(point: Layer, precision: Precision, atol: float) -> Bounds:
+def bounds_of(point: Layer, precision: Precision, atol: float, truth: Trace) -> Bounds:
     """Return the bounds of a point. In float32 only the logits and what each layer introduces are judged."""
     if precision == "float64":
         return Bounds(inherited=FLOAT64, introduced=FLOAT64, witness=FLOAT64)
     inherited = Tolerance(atol=atol, rtol=0.0) if point.name == LOGITS else UNBOUNDED
-    return Bounds(inherited=inherited, introduced=float32_introduced(point.terms), witness=UNBOUNDED)
+    cancellation = 1.0
+    if point.normalises:
+        cancellation = cancellation_of(truth.values[point.normalises][..., -point.shape[-1] :], TIMM_LAYER_NORM_EPS)
+    return Bounds(inherited=inherited, introduced=float32_introduced(point.terms, cancellation), witness=UNBOUNDED)
 
 
 class Measurement:
@@ -54,7 +58,7 @@ class Measurement:
 
     def __init__(self, points: Sequence[Layer], precision: Precision, truth: Trace, atol: float) -> None:
         self.points, self.precision, self.truth = points, precision, truth
-        self.bounds = {point.name: bounds_of(point, precision, atol) for point in points}
+        self.bounds = {point.name: bounds_of(point, precision, atol, truth) for point in points}
         self.reference = Trace()
         self.findings: list[Finding] = []
         self.inherited: Figures = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from types import ModuleType
 from typing import Any
 
@@ -117,6 +117,7 @@ def align_models(timm_model: Any, paddle_model: Any, settings: Settings | None =
     """
     source, name = torch_probe.parameters(timm_model), type(timm_model).__name__
     config = infer_config({key: array.shape for key, array in source.items()}, name, torch_probe.gelu_of(timm_model))
+    config = replace(config, layer_norm_eps=torch_probe.epsilon_of(timm_model))
     subject = Subject(source=source, config=config, name=name, candidate=paddle_probe.parameters(paddle_model))
     return align(
         subject,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convert.arrays import Array, StateDict
-from convert.variants import Gelu, MixerConfig, Variant
+from convert.variants import TIMM_LAYER_NORM_EPS, Gelu, MixerConfig, Variant
 
 if TYPE_CHECKING:
     from torch import nn
@@ -68,6 +68,11 @@ def gelu_of(model: nn.Module) -> Gelu:
 
     forms = {module.approximate for module in model.modules() if isinstance(module, torch.nn.GELU)}
     return "tanh" if forms == {"tanh"} else "erf"
+
+
+def epsilon_of(model: nn.Module) -> float:
+    """Return the epsilon of the model's final LayerNorm; timm's default where there is none."""
+    return float(getattr(model.get_submodule("norm"), "eps", TIMM_LAYER_NORM_EPS))
 
 
 def forward(model: nn.Module, images: Array, names: Iterable[str], tap: Tap) -> None:

@@ -14,6 +14,7 @@ def load_paddle(
     *,
     checkpoint: str | PathLike[str] | None = None,
     src: str = "timm",
+    ema: bool | None = None,
     num_classes: int | None = None,
 ) -> MlpMixer:
     """Return a ready Paddle model, in evaluation mode, with the weights converted in memory.
@@ -22,6 +23,7 @@ def load_paddle(
         variant: A name of `mixer-convert --list`. Default: read from the checkpoint's shapes.
         checkpoint: A local file. Default: the variant's published weights, from the Hugging Face hub.
         src: Where the weights are from: timm, google or paddle.
+        ema: Averaged or raw weights of a training checkpoint that has both.
         num_classes: A fresh random head for so many classes.
 
     Raises:
@@ -37,6 +39,7 @@ def load_paddle(
         variant=get_variant(variant) if variant else None,
         checkpoint=Path(checkpoint) if checkpoint else None,
         src=src,
+        ema=ema,
         adaptation=Adaptation(num_classes=num_classes),
     )
     port = check_and_map(choose_source(request), request)

@@ -40,6 +40,8 @@ def adapt(state_dict: StateDict, config: MixerConfig, adaptation: Adaptation) ->
     Raises:
         UsageProblem: The stem cannot be adapted so.
     """
+    if adaptation.num_classes is not None and adaptation.num_classes < 1:
+        raise UsageProblem(f"--num-classes {adaptation.num_classes}: a head needs at least one class.")
     adapted = dict(state_dict)
     if adaptation.in_chans is not None:
         adapted[STEM] = _adapt_stem(state_dict, config.in_chans, adaptation.in_chans)

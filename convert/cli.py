@@ -12,6 +12,10 @@ from convert.command_line import OneSentenceGroup, command_line, debug_option, w
 FILE = click.Path(path_type=Path)
 json_option = click.option("--json", "json_target", metavar="FILE", help="Write the result as JSON (- for stdout).")
 
+ema_option = click.option(
+    "--ema/--no-ema", default=None, help="Averaged or raw weights of a training checkpoint that has both."
+)
+
 
 @click.group(cls=OneSentenceGroup, invoke_without_command=True, no_args_is_help=True)
 @click.option(
@@ -36,7 +40,7 @@ json_option = click.option("--json", "json_target", metavar="FILE", help="Write 
 )
 @click.option("--init", type=click.Choice(["random"]), help="Seeded random weights instead of a checkpoint.")
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of --init random. Default: 0.")
-@click.option("--ema/--no-ema", default=None, help="Averaged or raw weights of a training checkpoint that has both.")
+@ema_option
 @click.option("--gelu", type=click.Choice(["erf", "tanh"]), help="Default: tanh for --src google, else erf.")
 @click.option("--num-classes", type=click.IntRange(min=1), help="A fresh random head for N classes.")
 @click.option("--in-chans", type=click.IntRange(min=1), help="Adapt a 3-channel stem to 1.")
@@ -57,6 +61,13 @@ def main(ctx: click.Context, /, list_variants: bool, json_target: str | None, **
     Exit codes: 0 done, 2 wrong usage, 3 bad or unsafe input, 4 input/output or network, 5 integrity.
     """  # noqa: D301  # \b is click's mark for text that is not to be wrapped
     if ctx.invoked_subcommand is not None:
+        given = [
+            name for name in ctx.params if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+        ]
+        if given:
+            raise click.UsageError(
+                f"options before {ctx.invoked_subcommand} belong to a conversion. Leave them out.", ctx
+            )
         return
     if list_variants:
         _list(json_target)
@@ -66,13 +77,14 @@ def main(ctx: click.Context, /, list_variants: bool, json_target: str | None, **
 
 @main.command()
 @click.argument("file", type=FILE)
+@ema_option
 @json_option
-def inspect(file: Path, json_target: str | None) -> None:
+def inspect(file: Path, ema: bool | None, json_target: str | None) -> None:
     """Print what a checkpoint holds: layout, config, and each tensor with its SHA-256."""
     from convert.inspection import inspect_file
     from convert.tables import print_table
 
-    inspection = inspect_file(file)
+    inspection = inspect_file(file, ema=ema)
     if json_target != "-":
         rows = [
             (t["name"], t["dtype"], "x".join(map(str, t["shape"])), t["sha256"][:16]) for t in inspection["tensors"]

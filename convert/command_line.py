@@ -70,4 +70,6 @@ def _failure(error: Exception) -> Failure:
         return Failure(str(error), error.exit_code)
     if isinstance(error, OSError):
         return Failure(f"{error.filename or 'input/output'}: {error.strerror or error}.", 4)
+    if isinstance(error, MemoryError):
+        return Failure(f"There is not enough memory for this ({error}). Ask for less.", 4)
     return Failure(f"{type(error).__name__}: {error}. This is a defect; --debug shows where.", INTERNAL_ERROR)

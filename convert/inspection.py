@@ -6,15 +6,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from convert import files
 from convert.fingerprint import file_sha256, fingerprint, tensor_sha256s
 from convert.layouts import recognise
+from convert.sources import read_weights
 from convert.variants import variants_of
 
 
-def inspect_file(path: Path) -> dict[str, Any]:
+def inspect_file(path: Path, *, ema: bool | None = None) -> dict[str, Any]:
     """Return layout, config, matching variants, tensors and hashes of a checkpoint, be it a Mixer's or not."""
-    state_dict = files.read(path)
+    state_dict, _ = read_weights(path, ema=ema)
     sha256s = tensor_sha256s(state_dict)
     recognised = recognise(state_dict, path.name)
     config, layouts = recognised or (None, frozenset())

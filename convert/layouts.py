@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Collection, Mapping
 
 from convert.arrays import Shape, StateDict
 from convert.errors import BadInput
-from convert.mapping import convert_state_dict
 from convert.rules import FROM_TIMM, Layout, covers, layout_shapes
 from convert.shapes import TIMM_SHAPES, infer_config
 from convert.variants import Family, MixerConfig
@@ -37,7 +37,8 @@ def account(keys: Collection[str], layout: Layout) -> tuple[Family, list[str], l
         names = [rule.target for rule in FROM_TIMM[layout] if rule.source in TIMM_SHAPES[family]]
         return [name for name in names if not any(_pattern(name).fullmatch(key) for key in keys)]
 
-    family = min((family for family in TIMM_SHAPES if covers(layout, family)), key=lambda family: len(missing(family)))
+    families = [family for family in TIMM_SHAPES if covers(layout, family)]
+    family = max(families, key=lambda family: len(TIMM_SHAPES[family]) - 2 * len(missing(family)))
     known = [_pattern(rule.target) for rule in FROM_TIMM[layout] if rule.source in TIMM_SHAPES[family]]
     return family, missing(family), [key for key in keys if not any(name.fullmatch(key) for name in known)]
 
@@ -57,13 +58,15 @@ def config_of(shapes: Mapping[str, Shape], layout: Layout, source: str) -> Mixer
     return infer_config(renamed or shapes, source, gelu="tanh" if layout == "google" else "erf")
 
 
-def hint_at(shapes: Mapping[str, Shape], source: str) -> str:
-    """Return in a sentence which known layout a checkpoint's names are nearest to, and how to say so."""
-    layout = nearest_layout(shapes, FROM_TIMM)
+def hint_at(shapes: Mapping[str, Shape], source: str, src: str, tried: tuple[Layout, Family]) -> str:
+    """Return in a sentence which known layout a checkpoint's names are nearest to; nothing if that was tried."""
+    layout = nearest_layout(shapes, [*SOURCES[src], *FROM_TIMM])
     src = next(src for src, layouts in SOURCES.items() if layout in layouts)
     try:
         family = config_of(shapes, layout, source).family
     except BadInput:
+        return ""
+    if (layout, family) == tried:
         return ""
     return f"They are nearest to {family} in {layout} layout (--src {src})."
 
@@ -82,19 +85,11 @@ def recognise(state_dict: StateDict, source: str) -> tuple[MixerConfig, frozense
     return config, frozenset(fits)
 
 
-def in_paddle_layout(state_dict: StateDict, source: str) -> StateDict:
-    """Return the checkpoint in Paddle's layout where it has exactly one known layout, else as it is."""
-    recognised = recognise(state_dict, source)
-    if recognised is None or len(recognised[1]) != 1:
-        return state_dict
-    config, (layout,) = recognised
-    return convert_state_dict(state_dict, config, src=layout, dst="paddle", name=source).state_dict
-
-
 def _names(layout: Layout) -> list[re.Pattern[str]]:
     return [_pattern(rule.target) for rule in FROM_TIMM[layout]]
 
 
+@functools.cache
 def _pattern(name: str) -> re.Pattern[str]:
-    """Return what matches the name for any block; re keeps the compiled patterns."""
+    """Return what matches the name for any block."""
     return re.compile(re.escape(name).replace(re.escape("{i}"), r"(?P<i>[0-9]+)"))

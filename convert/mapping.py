@@ -92,7 +92,12 @@ def _check_keys(source: StateDict, shapes: dict[str, Shape], name: str, expected
 def _check_shapes(source: StateDict, shapes: dict[str, Shape], name: str, expected: str) -> None:
     wrong = [(key, source[key].shape, shape) for key, shape in shapes.items() if source[key].shape != shape]
     if wrong:
-        raise ShapeMismatch(name, wrong, expected, "Is --variant right? Without it the config is read from the shapes.")
+        raise ShapeMismatch(
+            name,
+            wrong,
+            expected,
+            "Are --src and --variant right? Without --variant the config is read from the shapes.",
+        )
 
 
 def _check_dtypes(source: StateDict, name: str) -> None:

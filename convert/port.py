@@ -63,8 +63,14 @@ def choose_source(request: Request) -> Source:
     """
     if request.checkpoint is not None and request.init_seed is not None:
         raise UsageProblem("--checkpoint and --init exclude each other. Pass one of them.")
+    if request.src not in SOURCES:
+        raise UsageProblem(f"src {request.src}: no such source. Known: {', '.join(SOURCES)}.")
     if request.checkpoint is not None:
+        if request.checkpoint.suffix == ".pdparams" and request.src != "paddle":
+            raise UsageProblem(f"{request.checkpoint}: a .pdparams has Paddle's layout. Pass --src paddle.")
         return from_file(request.checkpoint, ema=request.ema)
+    if request.ema is not None:
+        raise UsageProblem("--ema and --no-ema go with --checkpoint. Leave them out.")
     if request.variant is None:
         raise UsageProblem("Nothing to work on. Pass --variant NAME (see mixer-convert --list) or --checkpoint FILE.")
     if request.init_seed is not None:
@@ -99,7 +105,7 @@ def check_and_map(source: Source, request: Request) -> Port:
         renames=route(layout, request.dst, config),
         adapted={rule.target: changes[rule.source] for rule in there.renames if rule.source in changes},
     )
-    note = "" if request.src != "google" else TANH_NOTE if config.gelu == "tanh" else ERF_NOTE
+    note = "" if layout != "google" else TANH_NOTE if config.gelu == "tanh" else ERF_NOTE
     return Port(source=source, config=config, layout=layout, conversion=conversion, note=note)
 
 
@@ -110,7 +116,7 @@ def _layout_and_config(source: Source, request: Request) -> tuple[Layout, MixerC
     gelu: Gelu = request.gelu or ("tanh" if request.src == "google" else "erf")
     if request.variant is None:
         layout = nearest_layout(shapes, layouts)
-        return layout, replace(_infer(shapes, layout, source), gelu=gelu)
+        return layout, replace(_infer(shapes, layout, source, request.src), gelu=gelu)
     config = replace(request.variant.config, gelu=gelu)
     possible = [layout for layout in layouts if covers(layout, config.family)]
     if not possible:
@@ -126,11 +132,12 @@ def _in_timm_layout(source: Source, request: Request, layout: Layout, config: Mi
             state_dict, config, src=layout, dst="timm", name=source.name, expected=expected
         ).state_dict
     except KeyMismatch as error:
-        hint = hint_at({key: array.shape for key, array in state_dict.items()}, source.name)
+        shapes = {key: array.shape for key, array in state_dict.items()}
+        hint = hint_at(shapes, source.name, request.src, (layout, config.family))
         raise KeyMismatch(source.name, error.missing, error.unexpected, expected, hint) from error
 
 
-def _infer(shapes: Mapping[str, Shape], layout: Layout, source: Source) -> MixerConfig:
+def _infer(shapes: Mapping[str, Shape], layout: Layout, source: Source, src: str) -> MixerConfig:
     """Return the config that the shapes imply; where names are lacking, say which are missing or unexpected."""
     try:
         return config_of(shapes, layout, source.name)
@@ -138,12 +145,12 @@ def _infer(shapes: Mapping[str, Shape], layout: Layout, source: Source) -> Mixer
         family, missing, unexpected = account(shapes, layout)
         if not missing and not unexpected:
             raise
-        hint = hint_at(shapes, source.name)
+        hint = hint_at(shapes, source.name, src, (layout, family))
         raise KeyMismatch(source.name, missing, unexpected, f"{family} in {layout} layout", hint) from error
 
 
 def default_output(source: Source, request: Request) -> Path:
-    """Return the output's name in the current folder; random weights never get the name of a published checkpoint."""
+    """Return the output's name in the current folder; random and adapted weights never get a published one's."""
     variant = request.variant
     if variant is None:
         stem = Path(source.path.name.removesuffix(".index.json")).stem if source.path else "mixer"
@@ -151,6 +158,9 @@ def default_output(source: Source, request: Request) -> Path:
         stem = f"{variant.architecture}.random_seed{source.provenance.seed}"
     else:
         stem = variant.timm_id
+    adapted = request.adaptation
+    stem += f".{adapted.num_classes}classes" if adapted.num_classes is not None else ""
+    stem += f".{adapted.in_chans}chan" if adapted.in_chans is not None else ""
     return Path(f"{stem}.safetensors" if request.dst == "timm" else f"{stem}.pdparams")
 
 
@@ -200,7 +210,7 @@ def _check_output(output: Path, source: Source, dst: Layout, *, force: bool) -> 
     files.check_writable(output)
     if dst == "timm" and output.suffix != ".safetensors":
         raise UsageProblem(f"{output}: timm reads .safetensors. Choose another --out.")
-    inputs = (source.path,) if source.path else ()
+    inputs = (source.path, *files.shards_of(source.path)) if source.path else ()
     for path in (output, manifest_path(output)):
         refuse_overwrite(path, force=force, inputs=inputs)
 

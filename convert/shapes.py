@@ -150,10 +150,14 @@ def infer_config(shapes: Mapping[str, Shape], source: str, gelu: Gelu = "erf") -
     family: Family = next((family for family, mark in MARKS.items() if mark in shapes), "mixer")
     tokens, patch_size, hidden_dim = size(MARKS[family]), size("stem.proj.weight", 3), size("stem.proj.bias")
     channels_mlp_dim = size("blocks.0.mlp_channels.fc1.bias")
-    tokens_mlp_dim = size("blocks.0.mlp_tokens.fc1.bias") if family == "mixer" else 0
+    tokens_mlp_dim = max(1, size("blocks.0.mlp_tokens.fc1.bias")) if family == "mixer" else 0
     size("blocks.0.mlp_channels.fc2.weight", 1)
     if family == "mixer" and 2 * math.prod(shapes["blocks.0.mlp_channels.fc2.weight"]) == channels_mlp_dim * hidden_dim:
         family = "gmixer"
+    if min(tokens, patch_size, hidden_dim, channels_mlp_dim, size("stem.proj.weight", 1), size("head.bias")) < 1:
+        raise BadInput(f"{source}: a size of its stem, blocks or head is 0. Is it the right file?")
+    if family in ("gmixer", "gmlp") and (channels_mlp_dim % 2 or tokens_mlp_dim % 2):
+        raise BadInput(f"{source}: its gates would halve an odd number of channels. Is it the right file?")
     grid = math.isqrt(tokens)
     if grid * grid != tokens:
         raise BadInput(

@@ -43,6 +43,11 @@ class Source:
     path: Path | None = None
 
 
+def read_weights(path: Path, *, ema: bool | None = None) -> tuple[StateDict, str | None]:
+    """Return a local checkpoint's weights and the prefix that a wrapper put before every key, which is stripped."""
+    return _strip_prefix(files.read(path, ema=ema))
+
+
 def from_file(path: Path, *, ema: bool | None = None) -> Source:
     """Return the weights of a local checkpoint, without the prefix that a wrapper put before every key.
 
@@ -50,7 +55,7 @@ def from_file(path: Path, *, ema: bool | None = None) -> Source:
         path: A checkpoint, or the index of a sharded one.
         ema: Which weights of a training checkpoint that holds raw and averaged ones; None when it holds one set.
     """
-    state_dict, prefix = _strip_prefix(files.read(path, ema=ema))
+    state_dict, prefix = read_weights(path, ema=ema)
     provenance = Provenance(
         kind="file",
         file=path.name,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
-from convert import files
 from convert.arrays import StateDict, describe_difference, same_bits
-from convert.layouts import in_paddle_layout
+from convert.layouts import recognise
+from convert.mapping import convert_state_dict
+from convert.rules import Layout
+from convert.sources import read_weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +38,21 @@ class Verification:
 
 
 def verify_files(a: Path, b: Path) -> Verification:
-    """Return what differs between two checkpoints; a Mixer in timm's layout is compared in Paddle's."""
-    return verify_state_dicts(in_paddle_layout(files.read(a), a.name), in_paddle_layout(files.read(b), b.name))
+    """Return what differs between two checkpoints.
+
+    Where both are vision MLPs that we know, they are compared in the pair of layouts in which they differ least: a file
+    of square weights alone could be in either.
+    """
+    first, second = read_weights(a)[0], read_weights(b)[0]
+    config, layouts = recognise(first, a.name) or (None, frozenset[Layout]())
+    other, others = recognise(second, b.name) or (None, frozenset[Layout]())
+    verifications = [verify_state_dicts(first, second)]
+    if config and other and config.family == other.family:
+        for src, dst in itertools.product(sorted(layouts), sorted(others)):
+            if src != dst:
+                moved = convert_state_dict(first, config, src=src, dst=dst, name=a.name).state_dict
+                verifications.append(verify_state_dicts(moved, second))
+    return min(verifications, key=lambda found: len(found.only_in_a) + len(found.only_in_b) + len(found.unequal))
 
 
 def verify_state_dicts(a: StateDict, b: StateDict) -> Verification:

@@ -69,6 +69,14 @@ class TestRightPort:
         first, other = align(subject), align(subject, Settings(input_seed=1))
         assert first.input_sha256 == align(subject).input_sha256 != other.input_sha256
 
+    @pytest.mark.parametrize("offset", [30.0, 1000.0])
+    def test_a_mean_that_cancels_is_no_fault(self, subject: Subject, offset: float) -> None:
+        """A LayerNorm keeps the rounding of what it subtracts; that is no difference between the ports."""
+        source = dict(subject.source) | {"stem.proj.bias": subject.source["stem.proj.bias"] + np.float32(offset)}
+        result = align(dataclasses.replace(subject, source=source))
+        assert result.verdict in ("aligned", "rounding"), result.first_divergence
+        assert all(row.float32.introduced.passed for row in result.layers)
+
     def test_half_precision_weights_are_compared_in_float32(self, subject: Subject) -> None:
         import ml_dtypes
 
@@ -470,6 +478,25 @@ class TestCommand:
         result = mixer_align("--checkpoint", save_safetensors(tmp_path / "x.safetensors", source))
         assert result.exit_code == 3
         assert "norm.bias" in result.stderr
+
+    @pytest.mark.parametrize("atol", ["nan", "inf"])
+    def test_a_bound_that_is_no_number_is_refused(self, mixer_align: Run, atol: str) -> None:
+        result = mixer_align("--variant", "s32", "--atol", atol)
+        assert result.exit_code == 2
+        assert "finite" in result.stderr
+
+    def test_the_verdict_is_shown_even_when_the_json_cannot_be_written(
+        self, mixer_align: Run, tmp_path: Path, subject: Subject
+    ) -> None:
+        checkpoint = save_safetensors(tmp_path / "x.safetensors", subject.source)
+        result = mixer_align("--checkpoint", checkpoint, "--json", tmp_path / "none" / "x.json")
+        assert result.exit_code == 4
+        assert result.stdout.splitlines()[-1].startswith("aligned: ")
+
+    def test_there_is_no_flax_reference_for_other_families(self, mixer_align: Run) -> None:
+        result = mixer_align("--variant", "gmixer_12", "--reference", "flax")
+        assert result.exit_code == 2
+        assert "there is none for gmixer" in result.stderr
 
     def test_a_missing_candidate_exits_4(self, mixer_align: Run, tmp_path: Path, subject: Subject) -> None:
         checkpoint = save_safetensors(tmp_path / "x.safetensors", subject.source)

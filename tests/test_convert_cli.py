@@ -137,6 +137,11 @@ class TestBadInput:
             pytest.param(
                 lambda s: s.update({"norm.bias": s["norm.bias"].astype(np.int32)}), ["norm.bias", "int32"], id="dtype"
             ),
+            pytest.param(
+                lambda s: s.update({"stem.proj.weight": np.zeros((10, 3, 0, 0), np.float32)}),
+                ["size", "0"],
+                id="zero size",
+            ),
             pytest.param(_nan, ["norm.bias", "nan", "(4,)"], id="NaN"),
             pytest.param(lambda s: s.pop("head.bias"), ["1 missing (- head.bias)", "of mixer in timm"], id="no head"),
         ],
@@ -194,6 +199,9 @@ class TestBadInput:
             (["--variant", "s32"], "publishes no weights"),
             (["--variant", "s32", "--init", "random", "--checkpoint", "x.safetensors"], "exclude each other"),
             (["--init", "random"], "Pass --variant NAME"),
+            (["--checkpoint", "x.pdparams"], "Pass --src paddle"),
+            (["--variant", "s32", "--init", "random", "--ema"], "go with --checkpoint"),
+            (["--variant", "s32", "inspect", "x.safetensors"], "belong to a conversion"),
             (["--variant", "s32", "--seed", "1"], "--seed goes with --init random"),
             (["--src", "google", "--variant", "b16_in1k"], "Pass --checkpoint FILE. Google's files are at"),
             (["--variant", "gmlp_ti16", "--init", "random", "--dst", "paddlevit"], "no paddlevit layout for gmlp"),
@@ -330,6 +338,30 @@ class TestListInspectVerify:
         result = mixer_convert("verify", checkpoint, save_safetensors(tmp_path / "other.safetensors", state_dict))
         assert result.exit_code == 1
         assert says in result.stdout
+
+    def test_verify_sees_through_a_wrapper_s_prefix(
+        self, mixer_convert: Run, checkpoint: Path, tmp_path: Path, source: StateDict
+    ) -> None:
+        wrapped = save_safetensors(tmp_path / "x.safetensors", {f"module.{k}": v for k, v in source.items()})
+        assert mixer_convert("verify", wrapped, checkpoint).exit_code == 0
+
+    def test_verify_finds_one_extra_key_and_no_more(
+        self, mixer_convert: Run, checkpoint: Path, tmp_path: Path, source: StateDict
+    ) -> None:
+        extra = save_safetensors(tmp_path / "x.safetensors", {**source, "extra": source["norm.bias"]})
+        result = mixer_convert("verify", extra, checkpoint)
+        assert result.exit_code == 1
+        assert "differ in 1 tensors; 54 are equal" in result.stdout
+
+    @pytest.mark.parametrize("dtype", [np.float64, np.complex128, np.int8, np.bool_])
+    def test_verify_compares_any_dtype(self, mixer_convert: Run, tmp_path: Path, dtype: type) -> None:
+        for name, value in (("a", [0, 1]), ("b", [0, 0])):
+            np.savez(tmp_path / f"{name}.npz", x=np.array(value, dtype))
+        a, b = tmp_path / "a.npz", tmp_path / "b.npz"
+        assert mixer_convert("verify", a, a).exit_code == 0
+        result = mixer_convert("verify", a, b)
+        assert result.exit_code == 1
+        assert "1 of 2 elements differ, first at (1,)" in result.stdout
 
     def test_verify_sees_negative_zero(self, mixer_convert: Run, tmp_path: Path) -> None:
         paths = [

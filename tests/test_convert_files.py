@@ -252,6 +252,29 @@ def test_pth_without_one_state_dict_is_refused(tmp_path: Path, frameworks: None,
         files.read(tmp_path / "x.pth")
 
 
+@pytest.mark.parametrize(("key", "says"), [(1, "no text for a name"), ("a", "a tensor of a kind")])
+def test_pth_with_odd_tensors_is_refused(tmp_path: Path, frameworks: None, key: object, says: str) -> None:
+    import torch
+
+    torch.save({key: torch.zeros(2).to(torch.float8_e4m3fn)}, tmp_path / "x.pth")
+    with pytest.raises(BadInput, match=says):
+        files.read(tmp_path / "x.pth")
+
+
+def test_npz_of_other_things_is_refused(tmp_path: Path) -> None:
+    import zipfile
+
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        archive.writestr("note.txt", "hello")
+    with pytest.raises(BadInput, match=r"note\.txt is no array"):
+        files.read(tmp_path / "x.npz")
+
+
+def test_big_endian_arrays_come_back_native(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", a=np.arange(3, dtype=">f4"))
+    assert files.read(tmp_path / "x.npz")["a"].dtype == np.dtype(np.float32)
+
+
 def test_pth_with_more_than_tensors_is_refused_with_a_hint(
     tmp_path: Path, frameworks: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -196,9 +196,7 @@ class TestWrongLayouts:
         path = save_safetensors(tmp_path / "y.safetensors", mixed)
         result = mixer_convert("--checkpoint", path, "--out", tmp_path / "o.pdparams")
         assert result.exit_code == 3
-        assert (
-            "1 unexpected (+ patch_embed.patch_embed.weight). They are nearest to mixer in timm layout" in result.stderr
-        )
+        assert "not those of mixer in timm layout: 1 unexpected (+ patch_embed.patch_embed.weight)." in result.stderr
 
     def test_gmlp_weights_offered_as_a_mixer(self, mixer_convert: Run, tmp_path: Path) -> None:
         weights = init_state_dict(get_variant("gmlp_ti16").config, 0)
@@ -311,6 +309,18 @@ class TestTrainingCheckpoints:
         assert mixer_convert(*arguments, "--ema").exit_code == 0
         assert np.array_equal(files.read(out)["norm.bias"], source["norm.bias"] * 2)
 
+    def test_every_command_lets_the_user_choose(
+        self, mixer_convert: Run, mixer_align: Run, tmp_path: Path, source: StateDict
+    ) -> None:
+        import torch
+
+        raw = {key: torch.from_numpy(array) for key, array in source.items()}
+        torch.save({"state_dict": raw, "state_dict_ema": raw}, tmp_path / "last.pth")
+        assert mixer_convert("inspect", tmp_path / "last.pth").exit_code == 2
+        assert mixer_convert("inspect", tmp_path / "last.pth", "--ema").exit_code == 0
+        assert mixer_align("--checkpoint", tmp_path / "last.pth").exit_code == 2
+        assert mixer_align("--checkpoint", tmp_path / "last.pth", "--no-ema").exit_code == 0
+
     def test_ema_of_a_file_without_it(self, mixer_convert: Run, tmp_path: Path, frameworks: None) -> None:
         import torch
 
@@ -338,6 +348,14 @@ class TestShards:
         assert result.exit_code == 0, result.output
         assert len(json.loads(manifest_path(out).read_text())["source"]["shards"]) == 2
         assert set(files.read(out)) == set(source)
+
+    def test_no_shard_is_overwritten(self, mixer_convert: Run, index: Path) -> None:
+        shard = index.with_name("model-00001-of-00002.safetensors")
+        before = shard.read_bytes()
+        result = mixer_convert("--checkpoint", index, "--out", shard, "--force")
+        assert result.exit_code == 2
+        assert "the input itself" in result.stderr
+        assert shard.read_bytes() == before
 
     def test_a_missing_shard_is_named(self, mixer_convert: Run, index: Path) -> None:
         index.with_name("model-00002-of-00002.safetensors").unlink()
@@ -381,6 +399,14 @@ class TestAdaptation:
         adapted = {t["target"] for t in manifest["tensors"] if t["adapted"]}
         assert adapted == {"head.weight", "head.bias"}
         assert manifest["config"]["num_classes"] == 3
+
+    def test_it_never_gets_a_published_name(
+        self, mixer_convert: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        weights = save_safetensors(tmp_path / "x.safetensors", init_state_dict(get_variant("s32").config, 0))
+        result = mixer_convert("--variant", "s32", "--checkpoint", weights, "--num-classes", "10", "--in-chans", "1")
+        assert result.stdout == "mixer_s32_224.untrained.10classes.1chan.pdparams\n"
 
     def test_a_one_channel_stem_is_timm_s(
         self, mixer_convert: Run, checkpoint: Path, tmp_path: Path, source: StateDict, frameworks: None

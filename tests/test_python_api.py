@@ -46,6 +46,8 @@ def test_load_paddle_keeps_the_dtype(tmp_path: Path, source: StateDict, dtype: s
 def test_errors_are_the_command_s(tmp_path: Path) -> None:
     with pytest.raises(MixerConvertError, match="Did you mean"):
         convert.load_paddle("b16_in2k")
+    with pytest.raises(MixerConvertError, match="no such source"):
+        convert.load_paddle("s32", src="foo")
 
 
 def test_align_takes_models_in_memory_and_leaves_them_alone(
@@ -63,3 +65,17 @@ def test_align_takes_models_in_memory_and_leaves_them_alone(
     result = align.align(timm_model, paddle_model, input_seed=3)
     assert result.first_divergence is not None
     assert result.first_divergence.layer == "blocks.1.norm1"
+
+
+def test_align_takes_the_epsilon_from_the_model(tmp_path: Path, config: MixerConfig, source: StateDict) -> None:
+    import torch
+
+    timm_model = torch_probe.build(config, None, source)
+    paddle_model = convert.load_paddle(checkpoint=save_safetensors(tmp_path / "x.safetensors", source))
+    for module in timm_model.modules():
+        if isinstance(module, torch.nn.LayerNorm):
+            module.eps = 1e-5
+    for layer in paddle_model.sublayers():
+        if hasattr(layer, "_epsilon"):
+            layer._epsilon = 1e-5
+    assert align.align(timm_model, paddle_model).verdict == "aligned"

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
-from convert.arrays import StateDict
+from convert.arrays import Array, StateDict
 from convert.errors import Unreadable
 
 
@@ -22,6 +20,14 @@ def read(path: Path) -> StateDict:
         with np.load(path, allow_pickle=False) as archive:
             if len(set(archive.files)) != len(archive.files):
                 raise Unreadable(path, "it holds a member twice")
-            return {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+            return {name: _native(path, name, archive[name]) for name in archive.files}
+    except Unreadable:
+        raise
+    except Exception as error:  # a damaged archive can raise anything in zipfile and NumPy
         raise Unreadable(path, f"it is truncated, damaged or no NumPy archive ({error})") from error
+
+
+def _native(path: Path, name: str, member: object) -> Array:
+    if not isinstance(member, np.ndarray):
+        raise Unreadable(path, f"member {name} is no array")
+    return member.astype(member.dtype.newbyteorder("="), copy=False)

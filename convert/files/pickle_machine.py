@@ -86,7 +86,7 @@ class PendingArray:
     def build(self, state: Any) -> None:
         """Take what numpy.ndarray.__setstate__ takes."""
         _, shape, dtype, fortran_order, data = state
-        flat = np.frombuffer(data, dtype.dtype)
+        flat = np.frombuffer(data, dtype.dtype).astype(dtype.dtype.newbyteorder("="), copy=False)
         self.array = flat.reshape(shape, order="F" if fortran_order else "C")
 
 

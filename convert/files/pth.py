@@ -35,7 +35,10 @@ def read(path: Path, *, ema: bool | None = None) -> StateDict:
         Unreadable: The file is damaged, holds more than tensors, or holds no state dict.
     """
     state_dict = _unnest(path, _load(path), ema)
-    return {str(key): _array(path, str(key), value) for key, value in state_dict.items()}
+    for key in state_dict:
+        if not isinstance(key, str):
+            raise Unreadable(path, f"entry {key!r} has no text for a name", RESAVE)
+    return {key: _array(path, key, value) for key, value in state_dict.items()}
 
 
 def _load(path: Path) -> object:
@@ -45,9 +48,11 @@ def _load(path: Path) -> object:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except OSError:
+        raise
     except pickle.UnpicklingError as error:
         raise Unreadable(path, f"torch refuses to read it as plain tensors ({_gist(error)})", RESAVE) from error
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # a damaged file can raise anything in torch's readers
         raise Unreadable(path, f"it is truncated or damaged ({_gist(error)})") from error
 
 
@@ -86,7 +91,10 @@ def _array(path: Path, key: str, value: object) -> Array:
 
     if not isinstance(value, torch.Tensor) or value.layout != torch.strided:
         raise Unreadable(path, f"entry {key!r} is a {type(value).__name__}, not a dense tensor", RESAVE)
-    return _numpy(value.detach())
+    try:
+        return _numpy(value.detach())
+    except (TypeError, RuntimeError) as error:
+        raise Unreadable(path, f"{key} is a tensor of a kind that is not read here ({value.dtype})", RESAVE) from error
 
 
 def _numpy(tensor: torch.Tensor) -> Array:

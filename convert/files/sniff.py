@@ -34,7 +34,7 @@ def kind_of(head: bytes) -> str:
         return "an HTML page"
     if text.startswith(b"{"):
         return "JSON"
-    if head.startswith(b"PK\x03\x04"):
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return "a zip archive"
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 40:
         return "a safetensors file"
