@@ -53,6 +53,14 @@ class Subject:
     provenance: Mapping[str, Any] | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Builders:
+    """How the two models come to be."""
+
+    reference: Callable[[Subject], Any]
+    candidate: BuildCandidate
+
+
 def align(
     subject: Subject,
     settings: Settings | None = None,
@@ -73,19 +81,8 @@ def align(
     """
     settings = settings or Settings()
     images = seeded_images(subject.config, settings.batch, settings.input_seed)
-    expected = convert_state_dict(subject.source, subject.config).state_dict
-    candidate = expected if subject.candidate is None else subject.candidate
-    structure = structure_findings(expected, candidate)
-    weights: list[Finding] | None = None
-    layers: tuple[LayerRow, ...] = ()
-    if not structure:
-        progress("building the reference")
-        reference = (build_reference or _build_reference)(subject)
-        progress("building the Paddle model")
-        paddle_model = (build_candidate or paddle_probe.build)(subject.config, in_float32(candidate))
-        sides = Sides(reference=reference, candidate=paddle_model, probe=PROBES[subject.reference])
-        weights = weight_findings(expected, candidate, paddle_probe.parameters(sides.candidate))
-        structure, layers = _measure(subject, sides, images, settings.atol, progress)
+    build = Builders(reference=build_reference or _build_reference, candidate=build_candidate or paddle_probe.build)
+    structure, weights, layers = _observe(subject, images, settings.atol, build, progress)
     gates, verdict, first_divergence = judge(structure, weights, layers, reference=subject.reference)
     return AlignmentResult(
         variant=subject.name,
@@ -94,12 +91,7 @@ def align(
         verdict=verdict,
         first_divergence=first_divergence,
         input_sha256=images_sha256(images),
-        settings={
-            **asdict(settings),
-            "reference": subject.reference,
-            "config": asdict(subject.config),
-            "weights": dict(subject.provenance or {}),
-        },
+        settings=_settings(subject, settings),
         environment=environment(),
     )
 
@@ -125,6 +117,30 @@ def align_models(timm_model: Any, paddle_model: Any, settings: Settings | None =
         build_reference=lambda _: copy.deepcopy(timm_model).eval(),
         build_candidate=lambda *_: paddle_probe.copy_of(paddle_model),
     )
+
+
+def _settings(subject: Subject, settings: Settings) -> dict[str, Any]:
+    weights = dict(subject.provenance or {})
+    return {**asdict(settings), "reference": subject.reference, "config": asdict(subject.config), "weights": weights}
+
+
+def _observe(
+    subject: Subject, images: Array, atol: float, build: Builders, progress: Progress
+) -> tuple[list[Finding], list[Finding] | None, tuple[LayerRow, ...]]:
+    """Return the findings about structure and weights, and the layers, where the structure lets them be compared."""
+    expected = convert_state_dict(subject.source, subject.config).state_dict
+    candidate = expected if subject.candidate is None else subject.candidate
+    structure = structure_findings(expected, candidate)
+    if structure:
+        return structure, None, ()
+    progress("building the reference")
+    reference = build.reference(subject)
+    progress("building the Paddle model")
+    paddle_model = build.candidate(subject.config, in_float32(candidate))
+    weights = weight_findings(expected, candidate, paddle_probe.parameters(paddle_model))
+    sides = Sides(reference=reference, candidate=paddle_model, probe=PROBES[subject.reference])
+    structure, layers = _measure(subject, sides, images, atol, progress)
+    return structure, weights, layers
 
 
 def _build_reference(subject: Subject) -> Any:

@@ -6,6 +6,7 @@ import itertools
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 
 from convert.arrays import Shape
 from convert.errors import BadInput
@@ -137,36 +138,23 @@ def infer_config(shapes: Mapping[str, Shape], source: str, gelu: Gelu = "erf") -
     Raises:
         BadInput: A name that the family always has is absent, or the tokens do not form a square image.
     """
-
-    def size(name: str, axis: int = 0) -> int:
-        if name not in shapes or axis >= len(shapes[name]):
-            some = ", ".join(sorted(shapes)[:3])
-            raise BadInput(
-                f"{source}: no {name} of the shape that timm's vision MLPs have, so it is not one ({len(shapes)} keys, "
-                f"such as {some}). Is it the right file?"
-            )
-        return shapes[name][axis]
-
+    size = partial(_size, shapes, source)
     family: Family = next((family for family, mark in MARKS.items() if mark in shapes), "mixer")
-    tokens, patch_size, hidden_dim = size(MARKS[family]), size("stem.proj.weight", 3), size("stem.proj.bias")
-    channels_mlp_dim = size("blocks.0.mlp_channels.fc1.bias")
-    tokens_mlp_dim = max(1, size("blocks.0.mlp_tokens.fc1.bias")) if family == "mixer" else 0
+    tokens, grid = size(MARKS[family]), math.isqrt(size(MARKS[family]))
+    if grid * grid != tokens:
+        raise BadInput(
+            f"{source}: {MARKS[family]} has {tokens} tokens, which is no square image. Only those are supported."
+        )
+    channels_mlp_dim, hidden_dim = size("blocks.0.mlp_channels.fc1.bias"), size("stem.proj.bias")
+    tokens_mlp_dim = size("blocks.0.mlp_tokens.fc1.bias") if family == "mixer" else 0
     size("blocks.0.mlp_channels.fc2.weight", 1)
     if family == "mixer" and 2 * math.prod(shapes["blocks.0.mlp_channels.fc2.weight"]) == channels_mlp_dim * hidden_dim:
         family = "gmixer"
-    if min(tokens, patch_size, hidden_dim, channels_mlp_dim, size("stem.proj.weight", 1), size("head.bias")) < 1:
-        raise BadInput(f"{source}: a size of its stem, blocks or head is 0. Is it the right file?")
     if family in ("gmixer", "gmlp") and (channels_mlp_dim % 2 or tokens_mlp_dim % 2):
         raise BadInput(f"{source}: its gates would halve an odd number of channels. Is it the right file?")
-    grid = math.isqrt(tokens)
-    if grid * grid != tokens:
-        raise BadInput(
-            f"{source}: {MARKS.get(family, MARKS['mixer'])} has {tokens} tokens, which is no square image. "
-            "Only square images are supported."
-        )
     return MixerConfig(
-        image_size=grid * patch_size,
-        patch_size=patch_size,
+        image_size=grid * size("stem.proj.weight", 3),
+        patch_size=size("stem.proj.weight", 3),
         in_chans=size("stem.proj.weight", 1),
         num_blocks=len({m[1] for m in map(re.compile(r"blocks\.(\d+)\.").match, shapes) if m}),
         hidden_dim=hidden_dim,
@@ -176,3 +164,16 @@ def infer_config(shapes: Mapping[str, Shape], source: str, gelu: Gelu = "erf") -
         family=family,
         gelu=gelu,
     )
+
+
+def _size(shapes: Mapping[str, Shape], source: str, name: str, axis: int = 0) -> int:
+    """Return one dimension of a parameter that has to be there."""
+    if name not in shapes or axis >= len(shapes[name]):
+        some = ", ".join(sorted(shapes)[:3])
+        raise BadInput(
+            f"{source}: no {name} of the shape that timm's vision MLPs have, so it is not one ({len(shapes)} keys, "
+            f"such as {some}). Is it the right file?"
+        )
+    if shapes[name][axis] < 1:
+        raise BadInput(f"{source}: {name} has the size 0. Is it the right file?")
+    return shapes[name][axis]
