@@ -48,20 +48,24 @@ class _Reader:
         self._mapped, self._view, self._at = mapped, memoryview(mapped), 0
 
     def read(self, size: int) -> bytes | memoryview:
+        """Return the next bytes, fewer at the end; a view of the mapping where they are many."""
         data = self._view[self._at : self._at + size]
         self._at += len(data)
         return bytes(data) if size < self.COPY_BELOW else data
 
     def readline(self) -> bytes:
+        """Return the bytes up to and with the next newline."""
         self._mapped.seek(self._at)
         line = self._mapped.readline()
         self._at += len(line)
         return line
 
     def tell(self) -> int:
+        """Return the position."""
         return self._at
 
     def exhausted(self) -> bool:
+        """Return whether everything was read."""
         return self._at == len(self._view)
 
 
@@ -74,6 +78,7 @@ class _PendingDtype:
         self.dtype = np.dtype(str(code))
 
     def build(self, state: Any) -> None:
+        """Take the byte order from what numpy.dtype.__setstate__ takes."""
         self.dtype = self.dtype.newbyteorder(state[1])
 
 
