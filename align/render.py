@@ -44,10 +44,10 @@ def gate_lines(result: AlignmentResult) -> list[str]:
 def verdict_line(result: AlignmentResult) -> str:
     """Return the one line that a CI log is read for; it starts with the verdict."""
     if result.first_divergence is not None:
-        return f"diverged: {result.variant}: {result.first_divergence.sentence}"
-    if result.verdict == "diverged":
-        sentence = next(gate.sentence for gate in result.gates if not gate.passed)
-        return f"diverged: {result.variant}: {sentence}"
+        return f"{result.verdict}: {result.variant}: {result.first_divergence.sentence}"
+    if result.verdict in ("diverged", "inconclusive"):
+        sentence = next(gate.sentence for gate in result.gates if gate.passed is False)
+        return f"{result.verdict}: {result.variant}: {sentence}"
     logits = next(layer for layer in result.layers if layer.name == LOGITS)
     wide, narrow = logits.float64.inherited, logits.float32.inherited
     figures = f"logits differ by {wide.max_abs_diff:.1e} in float64"

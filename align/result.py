@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from align.compare import LayerDiff
 
-Verdict = Literal["aligned", "rounding", "diverged"]
-GateName = Literal["structure", "weights", "float64", "float32"]
+Verdict = Literal["aligned", "rounding", "diverged", "inconclusive"]
+GateName = Literal["structure", "weights", "float64", "float32", "determinism", "backward", "training"]
 LOGITS = "logits"
 Reference = Literal["timm", "flax"]
 FRAMEWORKS: dict[Reference, str] = {"timm": "torch", "flax": "Flax"}
@@ -79,6 +79,31 @@ class Divergence:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One figure of a gate that does not go by layers, against its bound.
+
+    name says what was measured (a parameter, an optimizer's step), detail where it is worst. A figure without a bound
+    is shown and not judged.
+    """
+
+    name: str
+    layer: str
+    figure: float
+    bound: float | None
+    detail: str
+    passed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """A gate beyond the forward's four: determinism, backward, training."""
+
+    gate: Gate
+    checks: tuple[Check, ...]
+    divergence: Divergence | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AlignmentResult:
     """The whole outcome of one alignment."""
 
@@ -90,6 +115,7 @@ class AlignmentResult:
     input_sha256: str
     settings: Mapping[str, Any]
     environment: Mapping[str, Any]
+    sections: tuple[Section, ...] = ()
 
     def gate(self, name: GateName) -> Gate:
         """Return one gate's outcome."""
@@ -131,6 +157,24 @@ def judge(
     verdict: Verdict = "diverged" if not sound else "aligned" if logits_passed else "rounding"
     divergence = _first_divergence(wrong_structure, weights or [], layers, side) if verdict == "diverged" else None
     return gates, verdict, divergence
+
+
+def with_section(result: AlignmentResult, section: Section) -> AlignmentResult:
+    """Return the result with one more gate; one that fails turns a good verdict into a bad one.
+
+    A side that does not repeat itself proves nothing either way, so a failed determinism gate is inconclusive.
+    """
+    verdict, divergence = result.verdict, result.first_divergence
+    if section.gate.passed is False and verdict != "diverged":
+        verdict = "inconclusive" if section.gate.name == "determinism" else "diverged"
+        divergence = section.divergence
+    return replace(
+        result,
+        gates=(*result.gates, section.gate),
+        sections=(*result.sections, section),
+        verdict=verdict,
+        first_divergence=divergence,
+    )
 
 
 def _structure_gate(layers: tuple[LayerRow, ...], findings: Sequence[Finding]) -> Gate:

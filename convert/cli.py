@@ -7,11 +7,16 @@ from typing import Any
 
 import click
 
-from convert.command_line import OneSentenceGroup, command_line, debug_option, write_json
+from convert.command_line import (
+    OneSentenceGroup,
+    command_line,
+    debug_option,
+    json_option,
+    refuse_options_before,
+    write_json,
+)
 
 FILE = click.Path(path_type=Path)
-json_option = click.option("--json", "json_target", metavar="FILE", help="Write the result as JSON (- for stdout).")
-
 ema_option = click.option(
     "--ema/--no-ema", default=None, help="Averaged or raw weights of a training checkpoint that has both."
 )
@@ -61,13 +66,7 @@ def main(ctx: click.Context, /, list_variants: bool, json_target: str | None, **
     Exit codes: 0 done, 2 wrong usage, 3 bad or unsafe input, 4 input/output or network, 5 integrity.
     """  # noqa: D301  # \b is click's mark for text that is not to be wrapped
     if ctx.invoked_subcommand is not None:
-        given = [
-            name for name in ctx.params if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
-        ]
-        if given:
-            raise click.UsageError(
-                f"options before {ctx.invoked_subcommand} belong to a conversion. Leave them out.", ctx
-            )
+        refuse_options_before(ctx, "a conversion")
         return
     if list_variants:
         _list(json_target)

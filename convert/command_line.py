@@ -49,6 +49,15 @@ debug_option = click.option(
     "--debug", is_flag=True, expose_value=False, callback=_note_debug, help="Show the traceback of an error."
 )
 
+json_option = click.option("--json", "json_target", metavar="FILE", help="Write the result as JSON (- for stdout).")
+
+
+def refuse_options_before(ctx: click.Context, main_job: str) -> None:
+    """Raise a UsageError if a group was given options of its own, which belong to its main job, before a subcommand."""
+    given = [name for name in ctx.params if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE]
+    if given:
+        raise click.UsageError(f"options before {ctx.invoked_subcommand} belong to {main_job}. Leave them out.", ctx)
+
 
 def write_json(data: Any, target: str) -> None:
     """Write data as JSON to a file, or to standard output for `-`."""

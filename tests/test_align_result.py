@@ -9,7 +9,19 @@ import numpy as np
 import pytest
 
 from align.compare import FLOAT64, UNBOUNDED, LayerDiff, Tolerance, compare, float32_introduced
-from align.result import Differences, Finding, LayerRow, judge
+from align.render import verdict_line
+from align.result import (
+    AlignmentResult,
+    Differences,
+    Divergence,
+    Finding,
+    Gate,
+    GateName,
+    LayerRow,
+    Section,
+    judge,
+    with_section,
+)
 
 
 def diff(value: float, tolerance: Tolerance) -> LayerDiff:
@@ -98,3 +110,46 @@ def test_changed_weights_fail_even_when_no_activation_shows_it() -> None:
     assert verdict == "diverged"
     assert divergence is not None
     assert divergence.layer == "norm"
+
+
+class TestFurtherGates:
+    def test_a_failed_determinism_gate_is_inconclusive(self) -> None:
+        result = with_section(aligned(), section("determinism", passed=False))
+        assert result.verdict == "inconclusive"
+        assert result.failed(accept_rounding=True)
+        assert verdict_line(result) == "inconclusive: x: twice: torch did not repeat itself"
+
+    @pytest.mark.parametrize("name", ["backward", "training"])
+    def test_any_other_failed_gate_diverges(self, name: GateName) -> None:
+        result = with_section(aligned(), section(name, passed=False))
+        assert result.verdict == "diverged"
+        assert result.first_divergence is not None
+
+    @pytest.mark.parametrize("passed", [True, None])
+    def test_a_gate_that_does_not_fail_leaves_the_verdict(self, passed: bool | None) -> None:
+        result = with_section(aligned(), section("backward", passed=passed))
+        assert (result.verdict, result.first_divergence) == ("aligned", None)
+        assert result.gate("backward").passed is passed
+
+    def test_the_forward_comes_first(self) -> None:
+        first = Divergence(layer="stem", sentence="stem: x")
+        diverged = dataclasses.replace(aligned(), verdict="diverged", first_divergence=first)
+        assert with_section(diverged, section("determinism", passed=False)).first_divergence == first
+
+
+def aligned() -> AlignmentResult:
+    return AlignmentResult(
+        variant="x",
+        gates=(),
+        layers=(),
+        verdict="aligned",
+        first_divergence=None,
+        input_sha256="",
+        settings={},
+        environment={},
+    )
+
+
+def section(name: GateName, *, passed: bool | None) -> Section:
+    divergence = None if passed else Divergence(layer="", sentence="twice: torch did not repeat itself")
+    return Section(gate=Gate(name=name, passed=passed, sentence=""), checks=(), divergence=divergence)
