@@ -6,21 +6,18 @@ Source: paddlepaddle 3.3.1, python/paddle/framework/io.py, paddle.save.
 from __future__ import annotations
 
 import mmap
-import struct
 from pathlib import Path
 from typing import BinaryIO
 
-import ml_dtypes
 import numpy as np
 
-from convert.arrays import Array, StateDict, canonical_bytes
+from convert.arrays import Array, StateDict
 from convert.errors import Unreadable
+from convert.files.array_pickle import BFLOAT16, text, write_items
 from convert.files.pickle_machine import PendingArray, Refused, interpret
 
 NAME_TABLE = "StructuredToParameterName@@"
 """An entry that paddle.save adds, structured name → parameter name; some Paddle code deletes it without asking."""
-
-BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
 
 def read(path: Path) -> StateDict:
@@ -43,30 +40,8 @@ def read(path: Path) -> StateDict:
 def write(stream: BinaryIO, state_dict: StateDict) -> None:
     """Write what `paddle.save` would, tensor by tensor; the same tensors always give the same bytes."""
     stream.write(b"\x80\x04}(")
-    for key, array in state_dict.items():
-        stream.write(_text(key) + _array_head(array))
-        stream.write(canonical_bytes(array))
-        stream.write(b"tb")
-    stream.write(_text(NAME_TABLE) + b"}(" + b"".join(_text(key) * 2 for key in state_dict) + b"uu.")
-
-
-def _text(text: str) -> bytes:
-    data = text.encode()
-    return b"X" + struct.pack("<I", len(data)) + data
-
-
-def _array_head(array: Array) -> bytes:
-    """Return the opcodes of an array up to its bytes; `tb` after them builds it.
-
-    They name numpy.core.multiarray, which NumPy 1 and 2 both keep for the sake of old pickles.
-    """
-    code = "u2" if array.dtype == BFLOAT16 else array.dtype.str[1:]
-    order = b"|" if array.dtype.itemsize == 1 else b"<"
-    empty = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85C\x01b\x87R"
-    shape = b"(" + b"".join(b"J" + struct.pack("<i", size) for size in array.shape) + b"t"
-    dtype = b"cnumpy\ndtype\n" + _text(code) + b"\x89\x88\x87R(K\x03" + _text(order.decode()) + b"NNN"
-    dtype += 2 * (b"J" + struct.pack("<i", -1)) + b"K\x00tb"
-    return empty + b"(K\x01" + shape + dtype + b"\x89\x8e" + struct.pack("<Q", array.nbytes)
+    write_items(stream, state_dict)
+    stream.write(text(NAME_TABLE) + b"}(" + b"".join(text(key) * 2 for key in state_dict) + b"uu.")
 
 
 def _tensors(path: Path, content: object) -> StateDict:
