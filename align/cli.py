@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from align.options import INPUTS, WEIGHTS, progress_line, subject_of, with_options
+from align.reprod_command import reprod
 from convert.command_line import OneSentenceGroup, debug_option, json_option, refuse_options_before, write_json
 
 if TYPE_CHECKING:
@@ -63,6 +64,9 @@ def _print(result: AlignmentResult, *, to_stderr: bool) -> None:
         if result.layers:
             print_table(HEADERS, rows(result), title=result.variant)
         print("\n".join([*gate_lines(result), verdict_line(result)]))
+
+
+main.add_command(reprod)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,266 @@
+"""The five stages of PaddlePaddle's paper-reproduction guide, run in torch and in Paddle, and the folder they fill."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from align import paddle_probe, reprod_paddle, reprod_torch, torch_probe
+from align.inputs import seeded_images
+from align.reprod_data import METRIC_RANKS, Batch, Patterns, labels_by_rank, metric_images, projections, seeded_labels
+from align.reprod_log import FILES, TRAINED, Stage, failure, guide_bounds, log_text
+from align.run import BuildCandidate, Progress, Subject
+from align.weights import in_float32, structure_findings
+from convert.arrays import Array, StateDict
+from convert.errors import BadInput, IOProblem, OutputRefused
+from convert.files.array_pickle import write_object_npy
+from convert.files.atomic import refuse_overwrite, write_atomically
+from convert.mapping import convert_state_dict
+from convert.variants import MixerConfig
+
+Fill = tuple[str, Callable[[BinaryIO], None]]
+"""A file's name and what writes its content."""
+
+IMAGES, LABELS = "fake_data.npy", "fake_label.npy"
+LEARNING_RATE = 1e-3
+"""Of the backward stage. Source: PaddlePaddle/models, tutorials/mobilenetv3_prod/Step1-5/05_test_backward.py."""
+
+TRAIN_LEARNING_RATE = 1e-2
+"""Of the train stage: ours, so that few steps move the loss by far more than the bound."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Images a batch, the seed of all data, SGD steps of the two training stages, the bound on mean differences."""
+
+    batch: int = 2
+    input_seed: int = 0
+    backward_steps: int = 3
+    train_steps: int = 4
+    threshold: float = 1e-6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Pack:
+    """All that goes into the folder: the batch of the forward, loss and backward stages, and what was recorded."""
+
+    name: str
+    images: Array
+    labels: Array
+    stages: tuple[Stage, ...]
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """Return a sentence for each stage that failed."""
+        found = {stage.name: failure(stage) for stage in self.stages}
+        return {name: sentence for name, sentence in found.items() if sentence}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Models:
+    reference: Any
+    candidate: Any
+
+
+def reproduce(
+    subject: Subject,
+    settings: Settings | None = None,
+    *,
+    build_candidate: BuildCandidate | None = None,
+    progress: Progress = lambda _: None,
+) -> Pack:
+    """Return what torch and Paddle recorded in the five stages, both in float32.
+
+    Args:
+        subject: The weights of both sides; the reference is timm's model.
+        settings: Sizes, seed and bound.
+        build_candidate: Builds the Paddle model; `paddle_probe.build` by default.
+        progress: Is told what is about to run.
+
+    Raises:
+        BadInput: The candidate's keys, shapes or dtypes are not the model's, so that nothing can run.
+    """
+    settings = settings or Settings()
+    images = seeded_images(subject.config, settings.batch, settings.input_seed)
+    labels = seeded_labels(subject.config, settings.batch, settings.input_seed)
+    build = _builder(subject, build_candidate or paddle_probe.build)
+    progress("forward, metric and loss")
+    models = build()
+    forward = _forward(models, images, settings)
+    stages = [forward, _metric(models, subject, settings), _loss(forward, labels, settings)]
+    progress("backward")
+    stages.append(_backward(models, subject.config, (images, labels), settings))
+    progress("training")
+    stages.append(_train(build(), subject, settings))
+    return Pack(name=subject.name, images=images, labels=labels, stages=tuple(stages))
+
+
+def refuse_to_replace(folder: Path, *, force: bool) -> None:
+    """Check that the pack may be written to the folder, which need not exist.
+
+    Raises:
+        OutputRefused: It holds a file of the pack and force is off, or something that is no regular file.
+        IOProblem: The path is no folder.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise IOProblem(f"{folder}: it is not a folder. Choose another OUT_DIR.")
+    for name in (IMAGES, LABELS, *(name for names in FILES.values() for name in names)):
+        path = folder / name
+        if path.exists() and not force:
+            raise OutputRefused(path, "it exists", "Pass --force to replace it, or choose another OUT_DIR.")
+        if folder.is_dir():
+            refuse_overwrite(path, force=True)
+
+
+def write_pack(pack: Pack, folder: Path, time: str) -> list[Path]:
+    """Write the records and the logs, each file whole or not at all, and return their paths.
+
+    Logs that are there are removed first and written last, so that none ever stands beside records it was not made
+    from.
+
+    Args:
+        pack: What was recorded.
+        folder: Where to; it is created.
+        time: What the log's lines start with.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for _, _, log in FILES.values():
+        (folder / log).unlink(missing_ok=True)
+    fills = [*_inputs(pack), *_records(pack), *_logs(pack, time)]
+    for name, fill in fills:
+        write_atomically(folder / name, fill)
+    return [folder / name for name, _ in fills]
+
+
+def _inputs(pack: Pack) -> list[Fill]:
+    def fill(array: Array, stream: BinaryIO) -> None:
+        np.save(stream, array, allow_pickle=False)
+
+    return [(IMAGES, partial(fill, pack.images)), (LABELS, partial(fill, pack.labels))]
+
+
+def _records(pack: Pack) -> Iterator[Fill]:
+    def fill(record: StateDict, stream: BinaryIO) -> None:
+        write_object_npy(stream, record)
+
+    for stage in pack.stages:
+        reference, candidate, _ = FILES[stage.name]
+        yield reference, partial(fill, stage.reference)
+        yield candidate, partial(fill, stage.candidate)
+
+
+def _logs(pack: Pack, time: str) -> Iterator[Fill]:
+    def fill(text: str, stream: BinaryIO) -> None:
+        stream.write(text.encode())
+
+    for stage in pack.stages:
+        yield FILES[stage.name][2], partial(fill, log_text(stage, time))
+
+
+def _builder(subject: Subject, build_candidate: BuildCandidate) -> Callable[[], _Models]:
+    """Return what builds both models anew, as they were before any training."""
+    expected = convert_state_dict(subject.source, subject.config).state_dict
+    candidate = expected if subject.candidate is None else subject.candidate
+    findings = structure_findings(expected, candidate)
+    if findings:
+        raise BadInput(
+            f"{subject.name}: {findings[0].sentence}. No stage can run; convert the candidate again with mixer-convert."
+        )
+    return lambda: _Models(
+        reference=torch_probe.build(subject.config, subject.variant, in_float32(subject.source)),
+        candidate=build_candidate(subject.config, in_float32(candidate)),
+    )
+
+
+def _forward(models: _Models, images: Array, settings: Settings) -> Stage:
+    return Stage(
+        name="forward",
+        reference={"logits": reprod_torch.logits(models.reference, images)},
+        candidate={"logits": reprod_paddle.logits(models.candidate, images)},
+        bounds=guide_bounds(settings.threshold),
+        note=f"forward on {len(images)} seeded images (input seed {settings.input_seed})",
+    )
+
+
+def _metric(models: _Models, subject: Subject, settings: Settings) -> Stage:
+    images = metric_images(subject.config, settings.input_seed)
+    reference, candidate = (
+        reprod_torch.logits(models.reference, images),
+        reprod_paddle.logits(models.candidate, images),
+    )
+    labels = labels_by_rank(reference)
+    k = min(5, subject.config.num_classes)
+    return Stage(
+        name="metric",
+        reference={f"acc_top{n}": reprod_torch.accuracy(reference, labels, n) for n in (1, k)},
+        candidate={f"acc_top{n}": reprod_paddle.accuracy(candidate, labels, n) for n in (1, k)},
+        bounds=guide_bounds(settings.threshold),
+        note=f"accuracy on {len(images)} seeded images, labelled by torch's own ranking: no real data",
+    )
+
+
+def _loss(forward: Stage, labels: Array, settings: Settings) -> Stage:
+    return Stage(
+        name="loss",
+        reference={"loss": reprod_torch.loss(forward.reference["logits"], labels)},
+        candidate={"loss": reprod_paddle.loss(forward.candidate["logits"], labels)},
+        bounds=guide_bounds(settings.threshold),
+        note=f"cross-entropy (float64, of float32 logits) on the forward's images with {len(labels)} seeded labels",
+    )
+
+
+def _backward(models: _Models, config: MixerConfig, batch: Batch, settings: Settings) -> Stage:
+    batches = [batch] * settings.backward_steps
+    reference, gradients = reprod_torch.train(models.reference, batches, LEARNING_RATE)
+    candidate, candidate_gradients = reprod_paddle.train(models.candidate, batches, LEARNING_RATE)
+    reference_gradients = convert_state_dict(gradients, config).state_dict
+    return Stage(
+        name="backward",
+        reference=_with_gradients(reference, reference_gradients, settings),
+        candidate=_with_gradients(candidate, candidate_gradients, settings),
+        bounds=guide_bounds(settings.threshold),
+        note=(
+            f"{len(batches)} SGD steps on the forward's images, learning rate {LEARNING_RATE}; grad_0: each gradient "
+            "of the first step, projected on a seeded direction"
+        ),
+    )
+
+
+def _with_gradients(record: StateDict, gradients: StateDict, settings: Settings) -> StateDict:
+    """Return the record with the gradients after the first loss, so that the first key at fault is the cause."""
+    projected = {f"grad_0.{key}": value for key, value in projections(gradients, settings.input_seed).items()}
+    first = {key: value for key, value in record.items() if key.endswith("_0")}
+    return {**first, **projected, **record}
+
+
+def _train(models: _Models, subject: Subject, settings: Settings) -> Stage:
+    data = Patterns(subject.config, settings.batch, settings.input_seed)
+    batches = list(data.batches(settings.train_steps))
+    reprod_torch.train(models.reference, batches, TRAIN_LEARNING_RATE)
+    reprod_paddle.train(models.candidate, batches, TRAIN_LEARNING_RATE)
+    images, labels = data.evaluation()
+    reference, candidate = (
+        reprod_torch.logits(models.reference, images),
+        reprod_paddle.logits(models.candidate, images),
+    )
+    return Stage(
+        name="train",
+        reference=_trained(reprod_torch, reference, labels),
+        candidate=_trained(reprod_paddle, candidate, labels),
+        bounds=TRAINED,
+        note=(
+            f"{settings.train_steps} SGD steps of {settings.batch} images, learning rate {TRAIN_LEARNING_RATE}, then "
+            f"{len(METRIC_RANKS)} new images: seeded patterns with noise, no real data; the benchmark is torch's "
+            "figure after the same steps, not a published one"
+        ),
+    )
+
+
+def _trained(side: ModuleType, scores: Array, labels: Array) -> StateDict:
+    return {"top1": side.accuracy(scores, labels, 1), "loss": side.loss(scores, labels)}

@@ -1,0 +1,88 @@
+"""What the reproduction stages are given: seeded images and labels, the same bytes for both sides. Pure."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from convert.arrays import Array, StateDict
+from convert.variants import MixerConfig
+
+METRIC_RANKS = (0, 1, 4, 5, 0, 1, 4, 5)
+"""Which class of torch's ranking labels each image of the metric stage: hits of top-1, of top-5 only, and misses."""
+
+NOISE = 0.5
+"""How far a training image lies from its class's pattern, as a standard deviation; the patterns have 1."""
+
+Batch = tuple[Array, Array]
+"""Images (batch, in_chans, image_size, image_size), float32, and labels (batch,), int64."""
+
+
+def seeded_labels(config: MixerConfig, batch: int, seed: int) -> Array:
+    """Return labels (batch,), int64."""
+    return np.random.default_rng((seed, 1)).integers(0, config.num_classes, batch)
+
+
+def metric_images(config: MixerConfig, seed: int) -> Array:
+    """Return one standard normal image per METRIC_RANKS."""
+    return _normal(np.random.default_rng((seed, 2)), len(METRIC_RANKS), config)
+
+
+def labels_by_rank(logits: Array) -> Array:
+    """Return labels that make the reference's accuracy known and its neighbours' different.
+
+    With random labels both sides' accuracy would be 0, which any two models agree on.
+
+    Args:
+        logits: The reference's, (len(METRIC_RANKS), num_classes).
+    """
+    ranking = np.argsort(-logits, axis=1, kind="stable")
+    ranks = np.minimum(METRIC_RANKS, logits.shape[1] - 1)
+    return np.take_along_axis(ranking, ranks[:, None], axis=1)[:, 0].astype(np.int64)
+
+
+class Patterns:
+    """A data set that can be learnt: a seeded pattern for each class in use, plus noise."""
+
+    def __init__(self, config: MixerConfig, batch: int, seed: int) -> None:
+        self._random = np.random.default_rng((seed, 3))
+        self._patterns = _normal(self._random, batch, config)
+        self._labels = np.resize(self._random.permutation(config.num_classes)[:batch], batch)
+        self._config = config
+
+    def batches(self, steps: int) -> Iterator[Batch]:
+        """Yield a batch a step, one image of each pattern."""
+        for _ in range(steps):
+            yield self._noisy(self._patterns), self._labels
+
+    def evaluation(self) -> Batch:
+        """Return as many new images as METRIC_RANKS has, going through the patterns in turn."""
+        chosen: Sequence[int] = np.resize(np.arange(len(self._labels)), len(METRIC_RANKS)).tolist()
+        return self._noisy(self._patterns[chosen]), self._labels[chosen]
+
+    def _noisy(self, patterns: Array) -> Array:
+        noise = self._random.standard_normal(patterns.shape, dtype=np.float32)
+        noisy: Array = patterns + np.float32(NOISE) * noise
+        return noisy
+
+
+def projections(gradients: StateDict, seed: int) -> StateDict:
+    """Return each gradient's component along a seeded direction, 0-d float64.
+
+    It is of the size of the gradient's root mean square and any change of the gradient moves it, while a record of all
+    gradients would be as large as the model, and the losses of a few steps hide most gradients' faults.
+    """
+    return {key: _component(gradient, (seed, 4, zlib.crc32(key.encode()))) for key, gradient in gradients.items()}
+
+
+def _component(gradient: Array, seed: tuple[int, ...]) -> Array:
+    direction = np.random.default_rng(seed).standard_normal(gradient.size, dtype=np.float32)
+    length = math.sqrt(np.dot(direction, direction.astype(np.float64)))
+    return np.array(np.dot(gradient.ravel().astype(np.float64), direction) / length)
+
+
+def _normal(random: np.random.Generator, count: int, config: MixerConfig) -> Array:
+    return random.standard_normal((count, config.in_chans, config.image_size, config.image_size), dtype=np.float32)
