@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from align.options import INPUTS, WEIGHTS, progress_line, subject_of, with_options
+from align.options import INPUTS, REPORTS, WEIGHTS, progress_line, subject_of, with_options
 from align.reprod_command import reprod
-from convert.command_line import OneSentenceGroup, debug_option, json_option, refuse_options_before, write_json
+from convert.command_line import OneSentenceGroup, debug_option, json_option, refuse_options_before
 
 if TYPE_CHECKING:
     from align.result import AlignmentResult
@@ -21,10 +22,20 @@ if TYPE_CHECKING:
 @click.option("--atol", type=click.FloatRange(min=0), default=1e-5, show_default=True, help="Bound on float32 logits.")
 @click.option("--accept-rounding", is_flag=True, help="Exit 0 on the verdict `rounding` too.")
 @json_option
+@with_options(REPORTS)
 @debug_option
 @click.version_option(package_name="mixer-convert")
 @click.pass_context
-def main(ctx: click.Context, /, accept_rounding: bool, json_target: str | None, **options: Any) -> None:
+def main(
+    ctx: click.Context,
+    /,
+    accept_rounding: bool,
+    json_target: str | None,
+    junit: Path | None,
+    markdown: Path | None,
+    html: Path | None,
+    **options: Any,
+) -> None:
     """Compare timm's vision MLP with the Paddle one, layer by layer, against a NumPy float64 witness.
 
     \b
@@ -34,13 +45,22 @@ def main(ctx: click.Context, /, accept_rounding: bool, json_target: str | None, 
     if ctx.invoked_subcommand is not None:
         refuse_options_before(ctx, "an alignment")
         return
+    from align.publish import Targets, check_targets, publish
+
+    targets = Targets(json=json_target, junit=junit, markdown=markdown, html=html)
+    check_targets(targets, {name: options[name] for name in ("checkpoint", "candidate")})
     result = _align(**options)
     _print(result, to_stderr=json_target == "-")
-    if json_target:
-        from align.render import as_data
-
-        write_json(as_data(result), json_target)
+    publish(result, targets, accept_rounding=accept_rounding)
     ctx.exit(1 if result.failed(accept_rounding=accept_rounding) else 0)
+
+
+@main.command()
+def schema() -> None:
+    """Print the JSON Schema that --json keeps to."""
+    from align.render import schema_text
+
+    click.echo(schema_text(), nl=False)
 
 
 def _align(*, atol: float, batch: int, input_seed: int, **weights: Any) -> AlignmentResult:
@@ -63,7 +83,7 @@ def _print(result: AlignmentResult, *, to_stderr: bool) -> None:
     with contextlib.redirect_stdout(sys.stderr) if to_stderr else contextlib.nullcontext():
         if result.layers:
             print_table(HEADERS, rows(result), title=result.variant)
-        print("\n".join([*gate_lines(result), verdict_line(result)]))
+        print("\n".join([*gate_lines(result), verdict_line(result)]), flush=True)  # before a report that fails
 
 
 main.add_command(reprod)

@@ -50,6 +50,12 @@ INPUTS = (
     click.option("--batch", type=click.IntRange(min=1), default=2, show_default=True, help="Number of images."),
     click.option("--input-seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the images."),
 )
+REPORT = click.Path(path_type=Path, dir_okay=False)
+REPORTS = (
+    click.option("--junit", type=REPORT, metavar="FILE", help="Write a JUnit report: a case per gate and layer."),
+    click.option("--markdown", type=REPORT, metavar="FILE", help="Write a summary as Markdown."),
+    click.option("--html", type=REPORT, metavar="FILE", help="Write a self-contained page with a chart of the layers."),
+)
 
 
 def with_options(*groups: tuple[Callable[[Any], Any], ...]) -> Callable[[Any], Any]:

@@ -60,12 +60,14 @@ def refuse_options_before(ctx: click.Context, main_job: str) -> None:
 
 
 def write_json(data: Any, target: str) -> None:
-    """Write data as JSON to a file, or to standard output for `-`."""
+    """Write data as JSON to a file, whole or not at all, or to standard output for `-`."""
+    from convert.files.atomic import write_report
+
     text = json.dumps(data, indent=1)
     if target == "-":
         click.echo(text)
         return
-    Path(target).write_text(f"{text}\n", encoding="utf-8")
+    write_report(Path(target), f"{text}\n".encode())
 
 
 def command_line() -> list[str]:

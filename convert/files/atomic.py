@@ -63,6 +63,25 @@ def write_atomically(path: Path, fill: Callable[[BinaryIO], None], check: Callab
         temporary.unlink(missing_ok=True)
 
 
+def write_report(path: Path, content: bytes) -> None:
+    """Write a report whole or not at all, in place of an older one.
+
+    What is no regular file (a pipe, /dev/stdout) is written to as it is: it must not be replaced by one.
+
+    Raises:
+        IOProblem: The folder or the disk refused.
+    """
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        path.write_bytes(content)
+        return
+    refuse_overwrite(path, force=True)
+    write_atomically(path, lambda stream: _write(stream, content))
+
+
+def _write(stream: BinaryIO, content: bytes) -> None:
+    stream.write(content)
+
+
 def _umask() -> int:
     """Return the process's umask, which can only be read by setting it."""
     mask = os.umask(0)

@@ -1,15 +1,9 @@
-"""One result as plain data or as lines of text."""
+"""One result as lines of text."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
-
 from align.result import LOGITS, AlignmentResult, LayerRow
 
-SCHEMA = "mixer-align/result/1"
 HEADERS = (
     "layer",
     "shape",
@@ -22,12 +16,6 @@ HEADERS = (
     "float32 Paddle-witness",
     "",
 )
-
-
-def as_data(result: AlignmentResult) -> dict[str, Any]:
-    """Return the result as JSON takes it; NaN and infinities, which JSON lacks, become the texts `nan` and `inf`."""
-    data: dict[str, Any] = _finite({"schema": SCHEMA, **asdict(result)})
-    return data
 
 
 def rows(result: AlignmentResult) -> list[tuple[str, ...]]:
@@ -48,7 +36,9 @@ def verdict_line(result: AlignmentResult) -> str:
     if result.verdict in ("diverged", "inconclusive"):
         sentence = next(gate.sentence for gate in result.gates if gate.passed is False)
         return f"{result.verdict}: {result.variant}: {sentence}"
-    logits = next(layer for layer in result.layers if layer.name == LOGITS)
+    logits = next((layer for layer in result.layers if layer.name == LOGITS), None)
+    if logits is None:
+        return f"{result.verdict}: {result.variant}: {'; '.join(gate.sentence for gate in result.gates)}"
     wide, narrow = logits.float64.inherited, logits.float32.inherited
     figures = f"logits differ by {wide.max_abs_diff:.1e} in float64"
     if result.verdict == "rounding":
@@ -75,11 +65,3 @@ def _row(layer: LayerRow) -> tuple[str, ...]:
         f"{narrow.candidate_vs_witness.max_abs_diff:.1e}",
         "" if passed else "over",
     )
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_finite(item) for item in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

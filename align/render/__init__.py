@@ -1,0 +1,12 @@
+"""One result in the forms that people and CI systems read, all of them rendered from the same plain data.
+
+Each form has a module: `text` for the terminal, `data` for JSON, `markdown`, `junit`, `annotations` and `html` for what
+`data.as_data` returns. The latter four bring their libraries in and are imported where they are needed.
+"""
+
+from __future__ import annotations
+
+from align.render.data import SCHEMA, as_data, schema_text
+from align.render.text import HEADERS, gate_lines, rows, verdict_line
+
+__all__ = ["HEADERS", "SCHEMA", "as_data", "gate_lines", "rows", "schema_text", "verdict_line"]

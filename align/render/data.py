@@ -1,0 +1,93 @@
+"""One result as the plain data that JSON takes, and the questions that every renderer asks of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from importlib import resources
+from typing import Any
+
+from align.render.text import verdict_line
+from align.result import SIDES, AlignmentResult
+
+SCHEMA = "mixer-align/result/1"
+PRECISIONS = ("float64", "float32")
+FIGURES = tuple(SIDES)
+"""The four figures of a layer in one precision."""
+
+OUTCOMES = {True: "passed", False: "failed", None: "not run"}
+
+Data = dict[str, Any]
+
+
+def as_data(result: AlignmentResult) -> Data:
+    """Return the result as JSON takes it; NaN and infinities, which JSON lacks, become the texts `nan` and `inf`."""
+    data: Data = _finite({"schema": SCHEMA, "sentence": verdict_line(result), **asdict(result)})
+    return data
+
+
+def schema_text() -> str:
+    """Return the JSON Schema (draft 2020-12) that `as_data` keeps to."""
+    return resources.files("align.render").joinpath("result.schema.json").read_text(encoding="utf-8")
+
+
+def number(figure: float | str | None) -> float:
+    """Return a figure of the data as a number again; a bound that is missing is infinite."""
+    return math.inf if figure is None else float(figure)
+
+
+def ratio(figure: float | str, bound: float | str | None) -> float:
+    """Return a figure in units of its bound, NaN counting as infinite; 0 where there is no bound."""
+    value, limit = number(figure), number(bound)
+    if not math.isfinite(value):
+        return math.inf
+    if math.isinf(limit):
+        return 0.0
+    if limit == 0:
+        return 0.0 if value == 0 else math.inf
+    return value / limit
+
+
+def compared(figure: float | str, bound: float | str | None, *, passed: bool) -> str:
+    """Return a figure against its bound, as the sentences write it: `2.0e-15 ≤ 1.0e-12`."""
+    limit = number(bound)
+    if math.isinf(limit):
+        return f"{number(figure):.2e}" + ("" if passed else ", not finite")
+    return f"{number(figure):.2e} {'≤' if passed else 'exceeds'} {limit:.1e}"
+
+
+def diffs(layer: Data) -> Iterator[tuple[str, str, Data]]:
+    """Yield precision, figure and difference of a layer, eight in all, the introduced ones first."""
+    for figure in ("introduced", *(name for name in FIGURES if name != "introduced")):
+        for precision in PRECISIONS:
+            yield precision, figure, layer[precision][figure]
+
+
+def worst_ratio(layer: Data) -> float:
+    """Return the layer's worst figure in units of its bound."""
+    return max(ratio(diff["max_abs_diff"], diff["bound"]) for _, _, diff in diffs(layer))
+
+
+def failing_layer(data: Data) -> str:
+    """Return the name of the first layer at fault, or an empty text."""
+    return str((data["first_divergence"] or {}).get("layer", ""))
+
+
+def failure_of(data: Data, layer: Data) -> str:
+    """Return what is wrong at a layer in one sentence, or an empty text."""
+    if layer["name"] == failing_layer(data):
+        return str(data["first_divergence"]["sentence"])
+    for precision, figure, diff in diffs(layer):
+        if not diff["passed"]:
+            said = compared(diff["max_abs_diff"], diff["bound"], passed=False)
+            return f"{layer['name']}: {figure.replace('_', ' ')} {precision} difference {said}"
+    return ""
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_finite(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

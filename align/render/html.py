@@ -1,0 +1,91 @@
+"""One result as a single HTML page that needs no network and no script."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterator, Mapping
+from importlib import resources
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from align.render import chart as geometry
+from align.render.data import OUTCOMES, Data, compared, diffs, failing_layer, failure_of
+
+VERDICTS = {
+    "aligned": "The port is the same function.",
+    "rounding": "The port is the same function; its float32 logits are too large for the bound.",
+    "diverged": "The port is not the same function.",
+    "inconclusive": "Nothing is proved either way.",
+}
+
+
+def html(data: Data) -> bytes:
+    """Return the page. Text of any origin is escaped, and the page's own policy lets nothing but its style in."""
+    environment = Environment(
+        loader=PackageLoader("align.render"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    style = resources.files("align.render").joinpath("templates", "report.css").read_text(encoding="utf-8")
+    page = environment.get_template("report.html.j2").render(
+        data=data,
+        meaning=VERDICTS[data["verdict"]],
+        where=failing_layer(data),
+        chart=geometry.chart(data),
+        size=geometry,
+        figures=[f"{precision} {figure.replace('_', ' ')}" for precision, figure, _ in _diffs_of_first(data)],
+        layers=[_layer(data, layer) for layer in data["layers"]],
+        sections=[(section["gate"], [_check(check) for check in section["checks"]]) for section in data["sections"]],
+        outcomes=OUTCOMES,
+        facts=list(_facts(data)),
+        style=Markup(style),  # noqa: S704  # our own file, without markup
+        style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
+    )
+    return page.encode(errors="backslashreplace")
+
+
+def _diffs_of_first(data: Data) -> Iterator[tuple[str, str, Data]]:
+    for layer in data["layers"][:1]:
+        yield from diffs(layer)
+
+
+def _layer(data: Data, layer: Data) -> dict[str, Any]:
+    return {
+        "name": layer["name"],
+        "shape": "×".join(map(str, layer["float32"]["inherited"]["shape"])),
+        "cells": [
+            (compared(d["max_abs_diff"], d["bound"], passed=d["passed"]), d["passed"]) for _, _, d in diffs(layer)
+        ],
+        "failed": bool(failure_of(data, layer)),
+    }
+
+
+def _check(check: Data) -> dict[str, Any]:
+    judged = check["bound"] is not None or not check["passed"]
+    return {
+        **check,
+        "said": compared(check["figure"], check["bound"], passed=check["passed"]),
+        "outcome": OUTCOMES[check["passed"]] if judged else "not judged",
+    }
+
+
+def _facts(data: Data) -> Iterator[tuple[str, str]]:
+    """Yield name and value of what the comparison was made with and on."""
+    yield "batch SHA-256", data["input_sha256"]
+    yield from _flat(data["settings"])
+    yield from _flat(data["environment"])
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in values.items():
+        name = f"{prefix}{key.replace('_', ' ')}"
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{name}: ")
+        elif value is not None:
+            yield name, str(value)

@@ -1,0 +1,111 @@
+"""One result as GitHub-flavoured Markdown, for a job's summary or a comment."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from align.render.data import OUTCOMES, Data, compared, diffs, failing_layer, ratio, worst_ratio
+from convert.tables import Rows
+from convert.tables import markdown as table
+
+WORST = 5
+SIGNS = {"aligned": "✅", "rounding": "⚠️", "diverged": "❌", "inconclusive": "❔"}
+MARKS = {True: "✅", False: "❌", None: "➖"}
+SPECIAL = re.compile(r"[\\`*_\[\]|~<>&$@]")
+"""What GitHub-flavoured Markdown or HTML could read as more than a character within a line."""
+
+
+def markdown(data: Data) -> str:
+    """Return the whole document."""
+    parts = [
+        f"## {SIGNS[data['verdict']]} mixer-align: {cell(data['verdict'])}",
+        cell(data["sentence"]),
+        *_first_divergence(data),
+        _table(("gate", "", "finding"), [_gate(gate) for gate in data["gates"]]),
+        *_worst(data),
+        *(part for section in data["sections"] for part in _section(section)),
+        *_all_layers(data),
+        f"Batch SHA-256 {cell(data['input_sha256'])}; {cell(_versions(data))}",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def cell(text: object) -> str:
+    """Return text that Markdown shows as it is, on one line; it must not open a block's first line."""
+    return SPECIAL.sub(r"\\\g<0>", " ".join(str(text).split()))
+
+
+def _first_divergence(data: Data) -> list[str]:
+    where = failing_layer(data)
+    return [f"**First divergence: {cell(where)}**"] if where else []
+
+
+def _gate(gate: Data) -> tuple[str, ...]:
+    return gate["name"], f"{MARKS[gate['passed']]} {OUTCOMES[gate['passed']]}", gate["sentence"]
+
+
+def _worst(data: Data) -> list[str]:
+    """Return the layers that come nearest to a bound, or exceed it most."""
+    layers = sorted(data["layers"], key=worst_ratio, reverse=True)[:WORST]
+    if not layers:
+        return []
+    return [
+        "### Worst layers, by ratio to the bound",
+        _table(("layer", "figure", "", "ratio"), map(_worst_row, layers)),
+    ]
+
+
+def _worst_row(layer: Data) -> tuple[str, ...]:
+    precision, figure, diff = max(diffs(layer), key=lambda each: ratio(each[2]["max_abs_diff"], each[2]["bound"]))
+    said = compared(diff["max_abs_diff"], diff["bound"], passed=diff["passed"])
+    return (
+        layer["name"],
+        f"{precision} {figure.replace('_', ' ')}",
+        f"{said} {MARKS[diff['passed']]}",
+        f"{ratio(diff['max_abs_diff'], diff['bound']):.2g}",
+    )
+
+
+def _section(section: Data) -> list[str]:
+    if not section["checks"]:
+        return []
+    checks = [
+        (check["name"], check["layer"], _figure(check), check["detail"], MARKS[check["passed"]])
+        for check in section["checks"]
+    ]
+    return _folded(
+        f"{section['gate']['name']}: {len(checks)} checks", _table(("check", "layer", "figure", "detail", ""), checks)
+    )
+
+
+def _figure(check: Data) -> str:
+    return compared(check["figure"], check["bound"], passed=check["passed"])
+
+
+def _all_layers(data: Data) -> list[str]:
+    if not data["layers"]:
+        return []
+    headers = (
+        "layer",
+        *(f"{precision} {figure.replace('_', ' ')}" for precision, figure, _ in diffs(data["layers"][0])),
+    )
+    lines = [
+        (layer["name"], *(f"{float(d['max_abs_diff']):.1e}{'' if d['passed'] else ' ❌'}" for _, _, d in diffs(layer)))
+        for layer in data["layers"]
+    ]
+    return _folded(f"All {len(lines)} layers", _table(headers, lines))
+
+
+def _folded(summary: str, content: str) -> list[str]:
+    return ["<details>", f"<summary>{summary}</summary>", content, "</details>"]
+
+
+def _table(headers: tuple[str, ...], lines: Iterable[tuple[str, ...]]) -> str:
+    escaped: Rows = [[cell(text) for text in line] for line in lines]
+    return table(headers, escaped)
+
+
+def _versions(data: Data) -> str:
+    found = data["environment"].get("versions", {})
+    return ", ".join(f"{name} {version}" for name, version in found.items() if version)

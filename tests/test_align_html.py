@@ -1,0 +1,304 @@
+"""The page: what it says, what it draws, its contrast, and how a browser takes it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+import re
+import shutil
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import made_up
+import pytest
+
+from align.render import as_data
+from align.render.chart import LANE, SMALLEST, chart, heat_of
+from align.render.html import html
+
+EVERY = pytest.mark.parametrize("name", made_up.ALL)
+
+
+def data_of(name: str) -> dict[str, Any]:
+    return json.loads(json.dumps(as_data(made_up.ALL[name]())))
+
+
+def page(name: str) -> str:
+    return html(data_of(name)).decode()
+
+
+class Elements(HTMLParser):
+    """Every element's tag and attributes, and the texts by the class of the element they stand in."""
+
+    VOID = ("meta", "link", "rect", "line", "path")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def of(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+class TestPage:
+    @EVERY
+    def test_it_is_well_formed_and_says_the_verdict(self, name: str) -> None:
+        data = data_of(name)
+        elements = Elements(page(name))
+        assert [e["class"] for e in elements.of("section") if "class" in e] == [f"banner {data['verdict']}"]
+        assert len(elements.of("table")) == len(elements.of("caption"))
+        assert all(e.get("scope") for e in elements.of("th"))
+        identifiers = [e["id"] for _, e in elements.elements if "id" in e]
+        assert len(identifiers) == len(set(identifiers))
+
+    @EVERY
+    def test_nothing_but_its_own_style_may_load(self, name: str) -> None:
+        text = page(name)
+        elements = Elements(text)
+        policy = next(e["content"] for e in elements.of("meta") if e.get("http-equiv") == "Content-Security-Policy")
+        (style,) = re.findall(r"<style>(.*?)</style>", text, flags=re.DOTALL)
+        hashed = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+        assert policy is not None
+        assert policy.startswith(f"default-src 'none'; style-src 'sha256-{hashed}';")
+        assert "unsafe" not in policy
+        assert "url(" not in style
+        assert "@import" not in style
+        for tag, attributes in elements.elements:
+            assert tag not in ("script", "img", "iframe", "object", "embed", "base")
+            assert "style" not in attributes
+            assert not any(key.startswith("on") for key in attributes)
+            assert (attributes.get("href") or "#").startswith(("#", "data:,"))
+
+    def test_text_of_any_origin_is_escaped(self) -> None:
+        text = page("hostile")
+        assert "<script" not in text
+        assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+
+    def test_a_file_name_that_is_no_text_is_held(self) -> None:
+        assert b"\\udcff" in html(data_of("aligned") | {"variant": "a\udcff"})
+
+    @pytest.mark.parametrize("name", ["diverged", "not_a_number"])
+    def test_the_failing_layer_is_named_on_top_and_marked_once(self, name: str) -> None:
+        text = page(name)
+        assert f'<code id="failing-layer">{made_up.FAULTY}</code>' in text
+        assert text.index("failing-layer") < text.index("<table")
+        assert text.count('id="marked-layer"') == 1
+        assert "marked" not in page("aligned").partition("</style>")[2]
+
+    def test_each_section_s_checks_are_shown(self) -> None:
+        text = page("trained_badly")
+        assert '<td class="figure">nan exceeds 1.0e-10</td><td class="failed">failed</td>' in text
+        assert '<td class="figure">2.30e+00</td><td class="not-judged">not judged</td>' in text
+
+    def test_without_layers_there_is_no_chart(self) -> None:
+        assert "No layer was measured" in page("structure_failed")
+        assert "<figure>" not in page("structure_failed")
+
+
+class TestChart:
+    def test_a_column_per_layer_fills_the_width(self) -> None:
+        drawn = chart(data_of("diverged"))
+        assert [column.name for column in drawn.columns] == list(made_up.NAMES)
+        assert drawn.columns[-1].x + drawn.width == pytest.approx(100, abs=0.01)
+        assert [column.name for column in drawn.columns if column.marked] == [made_up.FAULTY]
+        assert [number for _, number in drawn.blocks] == ["0", "1", "2"]
+
+    def test_what_is_over_its_bound_stands_above_the_line_and_what_is_not_below(self) -> None:
+        for name in ("aligned", "diverged", "rounding"):
+            bars = [bar for column in chart(data_of(name)).columns for bar in column.bars if bar.bound_y is not None]
+            assert bars
+            for bar in bars:
+                assert bar.bound_y is not None
+                assert (bar.y > bar.bound_y) == bar.passed, bar
+                assert (bar.heat == "over") != bar.passed
+
+    def test_the_scale_is_logarithmic(self) -> None:
+        data = data_of("aligned")
+        for layer, value in zip(data["layers"], (1e-16, 1e-15, 1e-14, 1e-13), strict=False):
+            layer["float64"]["introduced"]["max_abs_diff"] = value
+        heights = [column.bars[0].height for column in chart(data).columns[:4]]
+        assert heights[0] == 2.0, "a mark is left of what stands at the foot"
+        (step,) = {round(b - a, 1) for a, b in pairwise(heights[1:])}
+        assert step == round(LANE / 4, 1)
+
+    @pytest.mark.parametrize("value", [0.0, 5e-324, SMALLEST / 10, 1e300, "inf", "nan"])
+    def test_any_figure_can_be_drawn(self, value: float | str) -> None:
+        data = data_of("aligned")
+        for layer in data["layers"]:
+            for figure in ("introduced", "inherited"):
+                layer["float64"][figure]["max_abs_diff"] = value
+        for column in chart(data).columns:
+            assert all(math.isfinite(bar.y) and 2.0 <= bar.height <= LANE for bar in column.bars)
+
+    def test_a_nan_is_drawn_to_the_top(self) -> None:
+        (column,) = [column for column in chart(data_of("not_a_number")).columns if column.marked]
+        assert (column.bars[0].height, column.bars[0].heat) == (LANE, "over")
+
+    @pytest.mark.parametrize(
+        ("share", "heat"), [(0.0, "h0"), (1e-3, "h0"), (1.0, "h4"), (1.01, "over"), (math.nan, "over")]
+    )
+    def test_heat(self, share: float, heat: str) -> None:
+        assert heat_of(share) == heat
+
+    def test_the_figures_shown_first_are_the_worst_layer_s(self) -> None:
+        data = data_of("aligned")
+        data["layers"][3]["float64"]["inherited"]["max_abs_diff"] = 9e-13
+        shown, marked = chart(data).shown, chart(data_of("diverged")).shown
+        assert shown is not None
+        assert marked is not None
+        assert (shown.name, marked.name) == (made_up.NAMES[3], made_up.FAULTY)
+
+
+def colours(text: str) -> list[dict[str, str]]:
+    """Return the page's colours by name, light and dark."""
+    return [
+        dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", block)) for block in re.findall(r":root \{(.*?)\}", text, re.S)
+    ]
+
+
+def contrast(one: str, other: str) -> float:
+    """Return the contrast ratio. Source: https://www.w3.org/TR/WCAG22/#dfn-contrast-ratio."""
+
+    def luminance(colour: str) -> float:
+        channels = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+        linear = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
+        return sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+class TestContrast:
+    """WCAG 2.2 AA: 4.5 for text (1.4.3), 3 for what a chart is read by (1.4.11)."""
+
+    @pytest.mark.parametrize("scheme", [0, 1])
+    def test_text(self, scheme: int) -> None:
+        c = colours(page("aligned"))[scheme]
+        on_page = [(c[name], c["page"]) for name in ("ink", "quiet", "link", "good", "bad", "warn", "open")]
+        on_banner = [(c[name], c[f"{n}-page"]) for n in ("good", "bad", "warn", "open") for name in ("ink", n)]
+        for pair in (*on_page, *on_banner):
+            assert contrast(*pair) >= 4.5, pair
+
+    @pytest.mark.parametrize("scheme", [0, 1])
+    def test_bars(self, scheme: int) -> None:
+        c = colours(page("aligned"))[scheme]
+        for name in ("h0", "h1", "h2", "h3", "h4", "over", "free", "ink"):
+            assert contrast(c[name], c["lane"]) >= 3, name
+
+    def test_the_formula(self) -> None:
+        assert contrast("#000000", "#ffffff") == pytest.approx(21)
+        assert contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.01)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A headless Chromium that logs what it says and what it asks the network for."""
+    paths = [shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")]
+    if None in paths:
+        pytest.skip("needs chromium and chromedriver (apt-get install chromium chromium-driver), which are not here")
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(paths[0])
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(str(paths[1])))
+    yield driver
+    driver.quit()
+
+
+def load(browser: Any, path: Path, width: int, height: int, scheme: str = "light") -> list[str]:
+    """Show a file in a window of this size; return the addresses that were asked for."""
+    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    feature = {"name": "prefers-color-scheme", "value": scheme}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+    browser.get_log("performance")
+    browser.get(path.as_uri())
+    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    return [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+
+
+def in_view(browser: Any, selector: str) -> bool:
+    """Return whether an element lies in the window whole, and is what one sees there."""
+    script = """
+        const e = document.querySelector(arguments[0]), r = e.getBoundingClientRect();
+        const seen = document.elementFromPoint(r.x + r.width / 2, r.y + r.height / 2);
+        return r.width > 0 && r.left >= 0 && r.right <= innerWidth && r.top >= 0 && r.bottom <= innerHeight
+            && (e === seen || e.contains(seen));
+    """
+    return bool(browser.execute_script(script, selector))
+
+
+@pytest.mark.slow
+class TestBrowser:
+    @pytest.mark.parametrize("scheme", ["light", "dark"])
+    @EVERY
+    def test_it_shows_without_an_error_or_a_request(self, browser: Any, tmp_path: Path, name: str, scheme: str) -> None:
+        path = tmp_path / "page.html"
+        path.write_bytes(html(data_of(name)))
+        requests = load(browser, path, 400, 800, scheme)
+        assert {url for url in requests if not url.startswith("data:")} == {path.as_uri()}
+        assert browser.get_log("browser") == []
+        assert browser.execute_script("const e = document.documentElement; return e.scrollWidth - e.clientWidth") == 0
+        ink = "rgb(26, 31, 38)" if scheme == "light" else "rgb(231, 235, 240)"
+        assert browser.execute_script("return getComputedStyle(document.body).color") == ink
+
+    @pytest.mark.parametrize(("width", "height"), [(400, 800), (1200, 900)])
+    def test_the_failing_layer_is_in_view_without_scrolling(
+        self, browser: Any, tmp_path: Path, width: int, height: int
+    ) -> None:
+        path = tmp_path / "page.html"
+        path.write_bytes(html(data_of("diverged")))
+        load(browser, path, width, height)
+        assert in_view(browser, "#failing-layer")
+        assert browser.find_element("id", "failing-layer").text == made_up.FAULTY
+        if width == 1200:
+            assert in_view(browser, "#marked-layer .pointer path")
+        browser.execute_script("scrollTo(0, document.body.scrollHeight)")
+        assert not in_view(browser, "#failing-layer"), "the measure itself can fail"
+
+    def test_a_column_shows_its_figures_when_it_is_reached_by_the_keyboard(self, browser: Any, tmp_path: Path) -> None:
+        path = tmp_path / "page.html"
+        path.write_bytes(html(data_of("diverged")))
+        load(browser, path, 1200, 900)
+        visible = "return getComputedStyle(document.querySelector('#marked-layer .tip')).visibility"
+        assert browser.execute_script(visible) == "hidden"
+        from selenium.webdriver import ActionChains, Keys
+
+        for _ in range(3 + made_up.NAMES.index(made_up.FAULTY)):  # behind the gates' table and the link
+            ActionChains(browser).send_keys(Keys.TAB).perform()
+        assert browser.execute_script("return document.activeElement.id") == "marked-layer"
+        assert browser.execute_script(visible) == "visible"
+
+    def test_what_the_policy_forbids_is_seen(self, browser: Any, tmp_path: Path) -> None:
+        """The proof that a request or an error would be noticed."""
+        path = tmp_path / "page.html"
+        free = page("aligned").replace("img-src data:", "img-src *")
+        path.write_text(free.replace("<h1>", '<img src="http://127.0.0.1:9/x.png" alt=""><h1>'))
+        assert "http://127.0.0.1:9/x.png" in load(browser, path, 400, 800)
+        browser.get_log("browser")
+        path.write_text(page("aligned").replace("<h1>", '<h1 style="color: red">'))
+        load(browser, path, 400, 800)
+        assert any("Content Security Policy" in entry["message"] for entry in browser.get_log("browser"))
