@@ -1,0 +1,80 @@
+"""A pytest plugin: the fixture `assert_aligned`, which fails a test with the line that says where a port goes wrong.
+
+pytest loads it wherever the distribution is installed, so it imports neither a framework nor NumPy before it is used.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from align.result import AlignmentResult
+
+OPTION = "--mixer-align-html"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option for the pages."""
+    group = parser.getgroup("mixer-align")
+    group.addoption(OPTION, metavar="DIR", help="Write an HTML page per alignment, named for its test.")
+
+
+@pytest.fixture
+def assert_aligned(request: pytest.FixtureRequest) -> Callable[..., AlignmentResult]:
+    """Return a function that fails the test unless a port is aligned, and else returns the AlignmentResult.
+
+    Call it with two models in memory, `assert_aligned(timm_model, paddle_model)`, or with what the command line takes:
+    `assert_aligned(variant="s32", candidate="my_mixer.pdparams")`, where `checkpoint`, `seed`, `src`, `reference` and
+    `ema` may be given too. Either way `batch`, `input_seed` and `atol` set the comparison, and `accept_rounding=True`
+    lets the verdict `rounding` pass.
+    """
+    calls = 0
+
+    def check(
+        timm_model: Any = None, paddle_model: Any = None, *, accept_rounding: bool = False, **options: Any
+    ) -> AlignmentResult:
+        nonlocal calls
+        __tracebackhide__ = True
+        from align.render import as_data, verdict_line
+
+        calls += 1
+        result = _align(timm_model, paddle_model, options)
+        if folder := request.config.getoption(OPTION):
+            _write_page(as_data(result), Path(folder), f"{request.node.nodeid}-{calls}")
+        if result.failed(accept_rounding=accept_rounding):
+            pytest.fail(verdict_line(result), pytrace=False)
+        return result
+
+    return check
+
+
+def _align(timm_model: Any, paddle_model: Any, options: dict[str, Any]) -> AlignmentResult:
+    from align.run import Settings, align, align_models
+
+    settings = Settings(**{key: options.pop(key) for key in ("batch", "input_seed", "atol") if key in options})
+    if timm_model is None and paddle_model is None:
+        return align(_subject(options), settings)
+    if timm_model is None or paddle_model is None or options:
+        raise TypeError("assert_aligned: give two models, or none and what the command line takes.")
+    return align_models(timm_model, paddle_model, settings)
+
+
+def _subject(options: dict[str, Any]) -> Any:
+    from align.options import subject_of
+
+    defaults = {"src": "timm", "ema": None, "reference": None, "variant": None, "init": None, "seed": 0}
+    files = {key: path and Path(path) for key in ("checkpoint", "candidate") for path in [options.pop(key, None)]}
+    return subject_of(**{**defaults, **options, **files})
+
+
+def _write_page(data: dict[str, Any], folder: Path, name: str) -> None:
+    from align.render.html import html
+    from convert.files.atomic import write_report
+
+    folder.mkdir(parents=True, exist_ok=True)
+    write_report(folder / f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', name)}.html", html(data))
