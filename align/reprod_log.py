@@ -42,8 +42,11 @@ class Bounds:
 
 
 def guide_bounds(threshold: float) -> Bounds:
-    """Return the bounds of the first four stages; reprod_log's own default threshold is 1e-6."""
-    return Bounds(mean=threshold, max=MAX_OVER_MEAN * threshold)
+    """Return the bounds of the first four stages; reprod_log's own default threshold is 1e-6.
+
+    The product is rounded to twelve digits, so that ten times 1e-6 reads 1e-05.
+    """
+    return Bounds(mean=threshold, max=float(f"{MAX_OVER_MEAN * threshold:.12g}"))
 
 
 TRAINED = Bounds(mean=ACCURACY_BOUND, max=ACCURACY_BOUND)
