@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 @with_options(WEIGHTS, INPUTS)
 @click.option("--atol", type=click.FloatRange(min=0), default=1e-5, show_default=True, help="Bound on float32 logits.")
 @click.option("--accept-rounding", is_flag=True, help="Exit 0 on the verdict `rounding` too.")
+@click.option("--backward", is_flag=True, help="Compare the loss and every parameter's gradient too.")
+@click.option(
+    "--train-steps",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Compare N steps of SGD, momentum, Adam and AdamW too.",
+)
 @json_option
 @with_options(REPORTS)
 @debug_option
@@ -63,7 +70,9 @@ def schema() -> None:
     click.echo(schema_text(), nl=False)
 
 
-def _align(*, atol: float, batch: int, input_seed: int, **weights: Any) -> AlignmentResult:
+def _align(
+    *, atol: float, batch: int, input_seed: int, backward: bool, train_steps: int | None, **weights: Any
+) -> AlignmentResult:
     import math
 
     from align.run import Settings, align
@@ -72,17 +81,20 @@ def _align(*, atol: float, batch: int, input_seed: int, **weights: Any) -> Align
     if not math.isfinite(atol):
         raise UsageProblem(f"--atol {atol}: a bound has to be a finite number.")
     subject = subject_of(**weights)
+    settings = Settings(batch=batch, input_seed=input_seed, atol=atol, backward=backward, train_steps=train_steps or 0)
     with progress_line() as progress:
-        return align(subject, Settings(batch=batch, input_seed=input_seed, atol=atol), progress=progress)
+        return align(subject, settings, progress=progress)
 
 
 def _print(result: AlignmentResult, *, to_stderr: bool) -> None:
-    from align.render import HEADERS, gate_lines, rows, verdict_line
+    from align.render import HEADERS, TRAINING_HEADERS, gate_lines, rows, training_rows, verdict_line
     from convert.tables import print_table
 
     with contextlib.redirect_stdout(sys.stderr) if to_stderr else contextlib.nullcontext():
         if result.layers:
             print_table(HEADERS, rows(result), title=result.variant)
+        if trained := training_rows(result):
+            print_table(TRAINING_HEADERS, trained, title="training: the worst of all steps")
         print("\n".join([*gate_lines(result), verdict_line(result)]), flush=True)  # before a report that fails
 
 

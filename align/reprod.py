@@ -12,8 +12,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from align import paddle_probe, reprod_paddle, reprod_torch, torch_probe
-from align.inputs import seeded_images
-from align.reprod_data import METRIC_RANKS, Batch, Patterns, labels_by_rank, metric_images, projections, seeded_labels
+from align.inputs import seeded_images, seeded_labels
+from align.reprod_data import METRIC_RANKS, Batch, Patterns, labels_by_rank, metric_images, projections
 from align.reprod_log import FILES, TRAINED, Stage, failure, guide_bounds, log_text
 from align.run import BuildCandidate, Progress, Subject
 from align.weights import in_float32, structure_findings

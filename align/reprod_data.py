@@ -21,11 +21,6 @@ Batch = tuple[Array, Array]
 """Images (batch, in_chans, image_size, image_size), float32, and labels (batch,), int64."""
 
 
-def seeded_labels(config: MixerConfig, batch: int, seed: int) -> Array:
-    """Return labels (batch,), int64."""
-    return np.random.default_rng((seed, 1)).integers(0, config.num_classes, batch)
-
-
 def metric_images(config: MixerConfig, seed: int) -> Array:
     """Return one standard normal image per METRIC_RANKS."""
     return _normal(np.random.default_rng((seed, 2)), len(METRIC_RANKS), config)

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from types import ModuleType
 from typing import Any
 
-from align import flax_probe, paddle_probe, torch_probe, witness
+from align import flax_probe, paddle_probe, paddle_steps, torch_probe, witness
 from align.compare import LOGITS_ATOL
 from align.environment import environment
 from align.inputs import images_sha256, seeded_images
 from align.layers import layers_of
+from align.learning import Task, gradients_section, not_run, steps_section
 from align.measure import Measurement, Sides
-from align.result import AlignmentResult, Finding, LayerRow, Reference, judge
+from align.recipes import RECIPES
+from align.result import AlignmentResult, Finding, LayerRow, Reference, Section, judge, with_section
 from align.trace import Trace
+from align.training import BuildOptimizer
 from align.weights import in_float32, structure_findings, weight_findings
 from convert.arrays import Array, StateDict
+from convert.errors import UsageProblem
 from convert.mapping import convert_state_dict
 from convert.shapes import infer_config
 from convert.variants import MixerConfig, Variant
@@ -29,11 +33,16 @@ BuildCandidate = Callable[[MixerConfig, StateDict], Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What a gatekeeper may set: images per batch, the seed they are drawn from, the bound on float32 logits."""
+    """What a gatekeeper may set: images per batch, the seed they are drawn from, the bound on float32 logits.
+
+    backward adds the gate of the gradients; train_steps, if not 0, that of so many optimizer steps.
+    """
 
     batch: int = 2
     input_seed: int = 0
     atol: float = LOGITS_ATOL
+    backward: bool = False
+    train_steps: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -55,10 +64,11 @@ class Subject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Builders:
-    """How the two models come to be."""
+    """How the two models and Paddle's optimizers come to be."""
 
     reference: Callable[[Subject], Any]
     candidate: BuildCandidate
+    optimizer: BuildOptimizer = paddle_steps.optimizer
 
 
 def align(
@@ -67,6 +77,7 @@ def align(
     *,
     build_reference: Callable[[Subject], Any] | None = None,
     build_candidate: BuildCandidate | None = None,
+    build_optimizer: BuildOptimizer | None = None,
     progress: Progress = lambda _: None,
 ) -> AlignmentResult:
     """Return how the reference and the Paddle model compare on one seeded batch.
@@ -77,14 +88,27 @@ def align(
         build_reference: Builds the reference; by default timm's model or the Flax one, as the subject says.
         build_candidate: Builds the Paddle model from a config and a float32 state dict in Paddle's layout;
             `paddle_probe.build` by default.
+        build_optimizer: Gives the Paddle model its optimizer; `paddle_steps.optimizer` by default.
         progress: Is told what is about to run.
+
+    Raises:
+        UsageProblem: Gradients of a reference that has none here.
     """
     settings = settings or Settings()
+    if subject.reference == "flax" and (settings.backward or settings.train_steps):
+        raise UsageProblem(
+            "--reference flax: gradients and training are compared with timm only. Pass --reference timm, or leave out "
+            "--backward and --train-steps."
+        )
     images = seeded_images(subject.config, settings.batch, settings.input_seed)
-    build = Builders(reference=build_reference or _build_reference, candidate=build_candidate or paddle_probe.build)
+    build = Builders(
+        reference=build_reference or _build_reference,
+        candidate=build_candidate or paddle_probe.build,
+        optimizer=build_optimizer or paddle_steps.optimizer,
+    )
     structure, weights, layers = _observe(subject, images, settings.atol, build, progress)
     gates, verdict, first_divergence = judge(structure, weights, layers, reference=subject.reference)
-    return AlignmentResult(
+    result = AlignmentResult(
         variant=subject.name,
         gates=gates,
         layers=layers,
@@ -94,6 +118,9 @@ def align(
         settings=_settings(subject, settings),
         environment=environment(),
     )
+    for section in _training_sections(subject, settings, build, images, verdict == "diverged", progress):
+        result = with_section(result, section)
+    return result
 
 
 def align_models(timm_model: Any, paddle_model: Any, settings: Settings | None = None) -> AlignmentResult:
@@ -121,7 +148,38 @@ def align_models(timm_model: Any, paddle_model: Any, settings: Settings | None =
 
 def _settings(subject: Subject, settings: Settings) -> dict[str, Any]:
     weights = dict(subject.provenance or {})
-    return {**asdict(settings), "reference": subject.reference, "config": asdict(subject.config), "weights": weights}
+    recipes = [asdict(recipe) for recipe in RECIPES] if settings.train_steps else []
+    return {
+        **asdict(settings),
+        "reference": subject.reference,
+        "config": asdict(subject.config),
+        "weights": weights,
+        "recipes": recipes,
+    }
+
+
+def _training_sections(
+    subject: Subject, settings: Settings, build: Builders, images: Array, diverged: bool, progress: Progress
+) -> Iterator[Section]:
+    """Yield the gates of training that were asked for; models of their own, so that nothing of the forward is left."""
+    if diverged:
+        yield from not_run(wants_backward=settings.backward, train_steps=settings.train_steps)
+        return
+    expected = convert_state_dict(subject.source, subject.config).state_dict
+    converted = in_float32(expected if subject.candidate is None else subject.candidate)
+    task = Task(
+        config=subject.config,
+        source=in_float32(subject.source),
+        converted=converted,
+        build_reference=lambda: build.reference(subject),
+        build_candidate=lambda: build.candidate(subject.config, converted),
+        build_optimizer=build.optimizer,
+    )
+    seed = settings.input_seed
+    if settings.backward:
+        yield gradients_section(task, images, seed=seed, progress=progress)
+    if settings.train_steps:
+        yield steps_section(task, steps=settings.train_steps, batch=len(images), seed=seed, progress=progress)
 
 
 def _observe(

@@ -29,6 +29,8 @@ SETTINGS = {
     "batch": 2,
     "input_seed": 0,
     "atol": 1e-5,
+    "backward": False,
+    "train_steps": 0,
     "reference": "timm",
     "config": {
         "image_size": 20,
@@ -44,6 +46,7 @@ SETTINGS = {
         "family": "mixer",
     },
     "weights": {"kind": "random", "seed": 0, "shards": {}},
+    "recipes": [],
 }
 ENVIRONMENT = {
     "versions": {"python": "3.11.7", "torch": "2.14.1", "timm": None},

@@ -7,6 +7,16 @@ Each form has a module: `text` for the terminal, `data` for JSON, `markdown`, `j
 from __future__ import annotations
 
 from align.render.data import SCHEMA, as_data, schema_text
-from align.render.text import HEADERS, gate_lines, rows, verdict_line
+from align.render.text import HEADERS, TRAINING_HEADERS, gate_lines, rows, training_rows, verdict_line
 
-__all__ = ["HEADERS", "SCHEMA", "as_data", "gate_lines", "rows", "schema_text", "verdict_line"]
+__all__ = [
+    "HEADERS",
+    "SCHEMA",
+    "TRAINING_HEADERS",
+    "as_data",
+    "gate_lines",
+    "rows",
+    "schema_text",
+    "training_rows",
+    "verdict_line",
+]

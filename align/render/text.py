@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from align.result import LOGITS, AlignmentResult, LayerRow
+import math
+
+from align.result import LOGITS, AlignmentResult, Check, LayerRow
 
 HEADERS = (
     "layer",
@@ -17,10 +19,31 @@ HEADERS = (
     "",
 )
 
+TRAINING_HEADERS = (
+    "optimizer",
+    "learning rate",
+    "steps",
+    "float64 loss",
+    "float64 gradients",
+    "float64 parameters",
+    "float32 parameters from float64",
+    "",
+)
+
 
 def rows(result: AlignmentResult) -> list[tuple[str, ...]]:
     """Return a row of text per layer, one text per header."""
     return [_row(layer) for layer in result.layers]
+
+
+def training_rows(result: AlignmentResult) -> list[tuple[str, ...]]:
+    """Return a row of text per optimizer and schedule, with the worst figures of all steps; none where none was run."""
+    checks = [check for section in result.sections if section.gate.name == "training" for check in section.checks]
+    runs: dict[tuple[str, str], list[Check]] = {}
+    for check in checks:
+        optimizer, schedule, *_ = check.name.split("/")
+        runs.setdefault((optimizer, schedule), []).append(check)
+    return [_training_row(optimizer, schedule, run) for (optimizer, schedule), run in runs.items()]
 
 
 def gate_lines(result: AlignmentResult) -> list[str]:
@@ -65,3 +88,14 @@ def _row(layer: LayerRow) -> tuple[str, ...]:
         f"{narrow.candidate_vs_witness.max_abs_diff:.1e}",
         "" if passed else "over",
     )
+
+
+def _training_row(optimizer: str, schedule: str, checks: list[Check]) -> tuple[str, ...]:
+    def worst(figure: str) -> str:
+        figures = [check.figure for check in checks if check.name.endswith(f"/{figure}")]
+        return f"{math.nan if any(map(math.isnan, figures)) else max(figures):.1e}"
+
+    figures = (worst(figure) for figure in ("loss/float64", "gradients/float64", "parameters/float64"))
+    steps = len({check.name.split("/")[2] for check in checks})
+    over = "" if all(check.passed for check in checks) else "over"
+    return (optimizer, schedule, str(steps), *figures, worst("parameters/float32"), over)

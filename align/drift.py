@@ -1,0 +1,97 @@
+"""How a step of training is judged: the worst tensor in float64, and how far float32 drifts from it on each side."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from align.compare import FLOAT32_ULP
+from align.gradients import Distance
+from align.layers import layer_of_parameter
+from align.result import Check
+from convert.arrays import Array
+
+BOUND = 1e-9
+"""On float64 losses, gradients and parameters after every step, each over its scale."""
+
+RATIO = 10
+"""How many times as far as the reference's own float32 run Paddle's may lie from the float64 one: one order."""
+
+LEAST_ULP = 8
+"""The least distance that counts, in ulp of the size: the float32 run of a few steps can be right by luck."""
+
+
+class Drift:
+    """The worst tensor of a step in float64."""
+
+    def __init__(self, at: str) -> None:
+        self._at, self._name, self._found = (
+            at,
+            "",
+            Distance(relative=-1.0, index=(), reference_value=math.nan, candidate_value=math.nan),
+        )
+        self._absent = ""
+
+    def add(self, name: str, found: Distance) -> None:
+        """Note a tensor; the first that is not a number stays the worst."""
+        if not math.isnan(self._found.relative) and not found.relative <= self._found.relative:
+            self._name, self._found = name, found
+
+    def absent(self, name: str) -> None:
+        """Note a tensor that a side does not have."""
+        self._absent = self._absent or name
+
+    def check(self) -> Check:
+        """Return the check of the worst; a tensor that is absent is worse than any."""
+        if self._absent or not self._name:
+            detail = f"{self._absent or 'every tensor'} is absent on one side"
+            return step_check(f"{self._at}/float64", _layer(self._absent), math.nan, BOUND, detail)
+        found = self._found
+        detail = (
+            f"{self._name} at {list(found.index)} torch {found.reference_value:.9g}, Paddle {found.candidate_value:.9g}"
+        )
+        return step_check(f"{self._at}/float64", _layer(self._name), found.relative, BOUND, detail)
+
+
+class Sums:
+    """The Euclidean distances of all tensors of a step, float32 from float64, on each side.
+
+    Not the worst element: where a gradient is nearly 0, Adam's step has the sign of rounding and the full length of the
+    learning rate, on either side. Over all elements such steps average out.
+    """
+
+    def __init__(self) -> None:
+        self._size = self._reference = self._candidate = 0.0
+
+    def add(self, truth: Array, reference: Array, candidate: Array) -> None:
+        """Add a tensor: the reference's in float64, in float32, and Paddle's in float32."""
+        self._size += _squares(truth)
+        self._reference += _squares(np.subtract(reference, truth, dtype=np.float64))
+        self._candidate += _squares(np.subtract(candidate, truth, dtype=np.float64))
+
+    def check(self, at: str) -> Check:
+        """Return the check that Paddle's float32 run drifts no further than one order beyond the reference's."""
+        reference, candidate, size = (math.sqrt(s) for s in (self._reference, self._candidate, self._size))
+        return drift_check(f"{at}/float32", "", reference, candidate, size)
+
+
+def drift_check(name: str, layer: str, reference: float, candidate: float, size: float) -> Check:
+    """Return the check of two distances from float64, of values of this size: figures over the size."""
+    scale = size or 1.0
+    bound = RATIO * max(reference / scale, LEAST_ULP * FLOAT32_ULP)
+    return step_check(name, layer, candidate / scale, bound, f"from float64; torch is {reference / scale:.2g} from it")
+
+
+def step_check(name: str, layer: str, figure: float, bound: float, detail: str) -> Check:
+    """Return a check that passes within its bound, and never for a NaN."""
+    passed = figure <= bound and math.isfinite(figure)
+    return Check(name=name, layer=layer, figure=figure, bound=bound, detail=detail, passed=passed)
+
+
+def _squares(array: Array) -> float:
+    return float(np.square(array, dtype=np.float64).sum())
+
+
+def _layer(name: str) -> str:
+    return layer_of_parameter(name) if name else ""

@@ -1,0 +1,98 @@
+"""The candidate side in training: loss, gradients and optimizer steps of the Paddle model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from align.recipes import Recipe, Schedule, Stepper
+from convert.arrays import Array, StateDict
+
+if TYPE_CHECKING:
+    from convert.paddle_mixer import MlpMixer
+
+
+def backward(model: MlpMixer, images: Array, labels: Array) -> float:
+    """Return the mean cross-entropy; the gradients stay with the model.
+
+    Args:
+        model: The Paddle model, whose dtype is the precision of the run.
+        images: (batch, in_chans, image_size, image_size), of the same dtype.
+        labels: Class indices (batch,), int64.
+    """
+    import paddle
+
+    forget(model)
+    loss = paddle.nn.functional.cross_entropy(model(paddle.to_tensor(images)), paddle.to_tensor(labels))
+    loss.backward()
+    return float(loss)
+
+
+def gradients(model: MlpMixer) -> Callable[[str], Array | None]:
+    """Return what gives a copy of each parameter's gradient by name; None where there is none."""
+    named = dict(model.named_parameters())
+
+    def read(name: str) -> Array | None:
+        gradient = named[name].grad if name in named else None
+        return None if gradient is None else gradient.numpy()
+
+    return read
+
+
+def values(model: MlpMixer) -> Callable[[str], Array | None]:
+    """Return what gives a copy of each parameter's value by name."""
+    named = dict(model.named_parameters())
+    return lambda name: named[name].numpy() if name in named else None
+
+
+def forget(model: MlpMixer) -> None:
+    """Drop the model's gradients; zeroed ones would hide a gradient that never comes."""
+    for parameter in model.parameters():
+        parameter.clear_gradient(set_to_zero=False)
+
+
+def reset(model: MlpMixer, state_dict: StateDict) -> None:
+    """Give the model these values again, in its own dtype."""
+    for name, parameter in model.named_parameters():
+        if name in state_dict:
+            parameter.set_value(state_dict[name].astype(str(parameter.dtype).rpartition(".")[2]))
+    forget(model)
+
+
+def optimizer(model: MlpMixer, recipe: Recipe, schedule: Schedule) -> Stepper:
+    """Return Paddle's own optimizer over every parameter, with Paddle's own schedule."""
+    from paddle import optimizer as optimizers
+
+    lr, parameters = _learning_rate(recipe, schedule), model.parameters()
+    beta1, beta2 = recipe.betas
+    build: dict[str, Callable[[], Any]] = {
+        "sgd": lambda: optimizers.SGD(lr, parameters),
+        "momentum": lambda: optimizers.Momentum(lr, recipe.momentum, parameters),
+        "adam": lambda: optimizers.Adam(lr, beta1, beta2, recipe.epsilon, parameters),
+        "adamw": lambda: optimizers.AdamW(
+            lr, beta1, beta2, recipe.epsilon, parameters, weight_decay=recipe.weight_decay
+        ),
+    }
+    return stepper(build[recipe.name]())
+
+
+def stepper(chosen: Any) -> Stepper:
+    """Return what makes one step of a Paddle optimizer and of its schedule, and gives the learning rate it used."""
+
+    def step() -> float:
+        lr = float(chosen.get_lr())
+        chosen.step()
+        if hasattr(chosen._learning_rate, "step"):
+            chosen._learning_rate.step()
+        return lr
+
+    return step
+
+
+def _learning_rate(recipe: Recipe, schedule: Schedule) -> Any:
+    if schedule.name == "constant":
+        return recipe.lr
+    from paddle.optimizer.lr import CosineAnnealingDecay, LinearWarmup
+
+    cosine = CosineAnnealingDecay(recipe.lr, schedule.decay_steps)
+    return LinearWarmup(cosine, schedule.warmup_steps, schedule.start_factor * recipe.lr, recipe.lr)

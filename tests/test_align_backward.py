@@ -1,0 +1,287 @@
+"""The gradients of right ports agree, and each planted fault that the forward cannot see is caught and named."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Run
+
+import align as package
+from align import paddle_probe, torch_probe
+from align.finite_differences import Loss, direction_check, entry_checks
+from align.gradients import float32_gradient_check, gradient_check, in_backward_order, loss_check, pairs
+from align.inputs import seeded_images, seeded_labels
+from align.result import AlignmentResult
+from align.run import Settings, Subject, align
+from convert.arrays import Array, StateDict
+from convert.errors import UsageProblem
+from convert.init import init_state_dict
+from convert.mapping import convert_state_dict
+from convert.rules import KeyRule, Transform
+from convert.variants import Family, MixerConfig
+
+pytestmark = pytest.mark.usefixtures("frameworks")
+SETTINGS = Settings(backward=True)
+
+
+@pytest.fixture(scope="module")
+def subject(config: MixerConfig, source: StateDict) -> Subject:
+    return Subject(source=source, config=config, name="small")
+
+
+def with_model(subject: Subject, fault: Callable[[Any], object]) -> AlignmentResult:
+    def build(config: MixerConfig, state_dict: StateDict) -> Any:
+        model = paddle_probe.build(config, state_dict)
+        fault(model)
+        return model
+
+    return align(subject, SETTINGS, build_candidate=build)
+
+
+class TestRightPort:
+    def test_square_weights(self, square_config: MixerConfig, square_source: StateDict) -> None:
+        result = align(Subject(source=square_source, config=square_config, name="square"), SETTINGS)
+        assert result.verdict == "aligned", result.first_divergence
+        assert result.gate("backward").passed is True
+        gradients = [check for check in result.sections[0].checks if check.name.endswith("weight/float64")]
+        assert len(gradients) == 1 + 6 * 4 + 1 + 1
+        assert max(check.figure for check in gradients) < 1e-13
+
+    @pytest.mark.parametrize("family", ["gmixer", "resmlp", "gmlp"])
+    def test_every_family(self, config: MixerConfig, family: Family) -> None:
+        config = dataclasses.replace(config, family=family, tokens_mlp_dim=6 if family == "gmixer" else 0)
+        result = align(Subject(source=init_state_dict(config, 0), config=config, name=family), SETTINGS)
+        assert result.verdict == "aligned", result.first_divergence
+
+    @pytest.mark.slow
+    def test_b16(self, mixer_align: Run) -> None:
+        result = mixer_align("--variant", "b16_in1k", "--batch", "1", "--backward")
+        assert result.exit_code == 0, result.output
+        assert "backward   passed   150 gradients: float64 at most " in result.stdout
+
+    def test_models_in_memory(self, config: MixerConfig, source: StateDict) -> None:
+        timm_model = torch_probe.build(config, None, source)
+        paddle_model = paddle_probe.build(config, convert_state_dict(source, config).state_dict)
+        assert package.align(timm_model, paddle_model, backward=True).gate("backward").passed is True
+        assert timm_model.head.weight.grad is None
+        paddle_model.blocks[2].norm2.bias.stop_gradient = True
+        result = package.align(timm_model, paddle_model, backward=True)
+        assert result.first_divergence is not None
+        assert result.first_divergence.layer == "blocks.2.norm2"
+
+
+def detached(model: Any) -> None:
+    fc1 = model.blocks[1].mlp_tokens.fc1
+    forward = fc1.forward
+    fc1.forward = lambda x: forward(x.detach())
+
+
+def frozen(model: Any) -> None:
+    model.blocks[2].mlp_channels.fc1.bias.stop_gradient = True
+
+
+def straight_through(model: Any) -> None:
+    act = model.blocks[3].mlp_channels.act
+    forward = act.forward
+    act.forward = lambda x: x + (forward(x) - x).detach()
+
+
+def nan_backwards(model: Any) -> None:
+    import paddle
+
+    class Nan(paddle.autograd.PyLayer):
+        @staticmethod
+        def forward(ctx: Any, x: Any) -> Any:
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx: Any, gradient: Any) -> Any:
+            return gradient * float("nan")
+
+    norm = model.blocks[1].norm2.forward
+    model.blocks[1].norm2.forward = lambda x: Nan.apply(norm(x))
+
+
+def slightly(model: Any) -> None:
+    act = model.blocks[2].mlp_tokens.act
+    forward = act.forward
+    act.forward = lambda x: (y := forward(x)) * (1 + 1e-8) - (y * 1e-8).detach()
+
+
+FAULTS = [
+    pytest.param(detached, "blocks.1.norm1", "Paddle has no gradient here", id="a detached branch"),
+    pytest.param(frozen, "blocks.2.mlp_channels.fc1", "Paddle has no gradient here", id="a frozen parameter"),
+    pytest.param(straight_through, "blocks.3.mlp_channels.fc1", "exceeds 1e-10", id="a straight-through activation"),
+    pytest.param(nan_backwards, "blocks.1.norm2", "nan exceeds 1e-10", id="NaN"),
+    pytest.param(slightly, "blocks.2.mlp_tokens.fc1", "1e-08 exceeds 1e-10", id="one part in 10^8"),
+]
+
+
+@pytest.mark.parametrize(("fault", "layer", "says"), FAULTS)
+def test_what_the_forward_cannot_see_is_named(
+    subject: Subject, fault: Callable[[Any], object], layer: str, says: str
+) -> None:
+    """The first in backward order: the one nearest to the fault."""
+    result = with_model(subject, fault)
+    assert result.gate("float64").passed is True
+    assert result.gate("backward").passed is False
+    assert result.verdict == "diverged"
+    assert result.first_divergence is not None
+    assert result.first_divergence.layer == layer
+    assert says in result.first_divergence.sentence
+
+
+def test_a_fault_of_both_sides_is_found_by_the_finite_differences(
+    subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = torch_probe.build
+
+    def faulty(*arguments: Any) -> Any:
+        model = build(*arguments)
+        straight_through(model)
+        return model
+
+    monkeypatch.setattr(torch_probe, "build", faulty)
+    result = with_model(subject, straight_through)
+    assert result.gate("float64").passed is True
+    assert result.first_divergence is not None
+    assert result.first_divergence.layer == "blocks.3.mlp_channels.fc1"
+    assert "the witness's difference quotient" in result.first_divergence.sentence
+
+
+def test_low_precision_in_float32_alone_is_caught(subject: Subject) -> None:
+    import paddle
+
+    def half(model: Any) -> None:
+        norm = model.norm.forward
+
+        class Half(paddle.autograd.PyLayer):
+            @staticmethod
+            def forward(ctx: Any, x: Any) -> Any:
+                return x.clone()
+
+            @staticmethod
+            def backward(ctx: Any, gradient: Any) -> Any:
+                low = gradient.astype("float16").astype("float32")
+                return low if gradient.dtype == paddle.float32 else gradient.clone()
+
+        model.norm.forward = lambda x: Half.apply(norm(x))
+
+    result = with_model(subject, half)
+    assert result.gate("float32").passed is True
+    assert result.gate("backward").passed is False
+    assert result.first_divergence is not None
+    assert result.first_divergence.layer == "norm"
+    assert "float32" in result.first_divergence.sentence
+
+
+class TestNotRun:
+    def test_after_a_diverged_forward(self, subject: Subject) -> None:
+        def other_bias(model: Any) -> None:
+            model.norm.bias.set_value(model.norm.bias + 1)
+
+        settings = Settings(backward=True, train_steps=2)
+
+        def build(config: MixerConfig, state_dict: StateDict) -> Any:
+            model = paddle_probe.build(config, state_dict)
+            other_bias(model)
+            return model
+
+        result = align(subject, settings, build_candidate=build)
+        assert result.gate("backward").passed is None
+        assert result.gate("training").passed is None
+        assert "not run" in result.gate("training").sentence
+        assert result.first_divergence is not None
+        assert result.first_divergence.layer == "norm"
+
+    def test_flax_is_refused(self, subject: Subject) -> None:
+        with pytest.raises(UsageProblem, match="--reference timm"):
+            align(dataclasses.replace(subject, reference="flax"), SETTINGS)
+
+
+class TestChecks:
+    ROW = KeyRule(source="head.bias", target="head.bias", transform=Transform.IDENTITY)
+
+    def test_missing_empty_misshapen_and_nan_fail(self) -> None:
+        good = np.ones(3)
+        for reference, candidate in ((good, None), (None, good), (None, None), (good, np.ones(2)), (np.ones(0),) * 2):
+            assert not gradient_check(self.ROW, reference, candidate, 0.0).passed
+        nan = np.array([1, np.nan, 1])
+        for reference, candidate in ((good, nan), (nan, good), (nan, nan)):
+            assert not gradient_check(self.ROW, reference, candidate, 0.0).passed
+        assert gradient_check(self.ROW, good, good, 0.0).passed
+
+    def test_the_floor_is_for_gradients_that_are_zero_but_for_rounding(self) -> None:
+        noise, other = np.array([1e-18, -2e-18]), np.array([3e-18, 1e-18])
+        assert not gradient_check(self.ROW, noise, other, 0.0).passed
+        assert gradient_check(self.ROW, noise, other, 1e-5).passed
+
+    def test_float32_is_judged_by_the_float64_gradient(self) -> None:
+        truth = np.array([1.0, 0.5])
+        near, far = (np.array([1 + ulp * 2.0**-23, 0.5]) for ulp in (255, 257))
+        exact = truth
+        assert float32_gradient_check(self.ROW, truth, exact, near, 0.0).passed
+        assert not float32_gradient_check(self.ROW, truth, exact, far, 0.0).passed
+        assert float32_gradient_check(self.ROW, truth, far, far, 0.0).passed
+        assert not float32_gradient_check(self.ROW, truth, exact, None, 0.0).passed
+        assert not float32_gradient_check(self.ROW, truth, np.array([np.nan, 0]), near, 0.0).passed
+
+    def test_losses(self) -> None:
+        assert loss_check("loss", 2.0, 2.0, 1e-12).passed
+        assert not loss_check("loss", 2.0, 2.1, 1e-12).passed
+        assert not loss_check("loss", float("nan"), float("nan"), 1e-12).passed
+
+    def test_backward_order_is_head_to_stem(self, config: MixerConfig) -> None:
+        resmlp = dataclasses.replace(config, family="resmlp", tokens_mlp_dim=0)
+        names = [row.source for row in in_backward_order(resmlp)]
+        assert names[:2] == ["head.weight", "head.bias"]
+        assert names[-2:] == ["stem.proj.weight", "stem.proj.bias"]
+        assert names.index("blocks.1.ls2") < names.index("blocks.1.mlp_channels.fc2.weight")
+        assert sorted(names) == sorted(row.source for row in pairs(resmlp))
+
+
+@pytest.fixture(scope="module")
+def loss(config: MixerConfig) -> Loss:
+    return Loss(config=config, images=seeded_images(config, 2, 0), labels=seeded_labels(config, 2, 0))
+
+
+@pytest.fixture(scope="module")
+def gradients(config: MixerConfig, source: StateDict, loss: Loss) -> dict[str, Array]:
+    from align import torch_steps
+
+    model = torch_probe.build(config, None, source)
+    torch_probe.cast(model, "float64")
+    torch_steps.backward(model, loss.images.astype(np.float64), loss.labels)
+    read = torch_steps.gradients(model)
+    return {name: np.array(read(name)) for name in source}
+
+
+class TestFiniteDifferences:
+    def test_one_wrong_entry_of_one_parameter_shows_along_a_direction(
+        self, source: StateDict, loss: Loss, gradients: dict[str, Array]
+    ) -> None:
+        names = list(gradients)
+        assert direction_check(loss, source, gradients, names, 0, 1e-5).passed
+        wrong = dict(gradients) | {"norm.weight": gradients["norm.weight"].copy()}
+        wrong["norm.weight"][3] *= 1.01
+        assert not direction_check(loss, source, wrong, names, 0, 1e-5).passed
+
+    def test_every_single_parameter_passes_and_halved_fails(
+        self, source: StateDict, loss: Loss, gradients: dict[str, Array]
+    ) -> None:
+        for name, gradient in gradients.items():
+            assert direction_check(loss, source, gradients, [name], 0, 1e-5).passed, name
+            zero = name.endswith("mlp_tokens.fc2.bias")  # no gradient but rounding: the LayerNorms take it away
+            assert (np.abs(gradient).max() < 1e-15) == zero, name
+            assert direction_check(loss, source, {**gradients, name: gradient / 2}, [name], 0, 1e-5).passed == zero
+
+    def test_entries(self, source: StateDict, loss: Loss, gradients: dict[str, Array]) -> None:
+        checks = list(entry_checks(loss, source, gradients, 0, 1e-5))
+        assert len({check.layer for check in checks}) > 1
+        assert all(check.passed for check in checks)
+        shifted = {name: gradient + np.abs(gradient).max() + 1e-3 for name, gradient in gradients.items()}
+        assert not any(check.passed for check in entry_checks(loss, source, shifted, 0, 1e-5))
