@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from align.golden_cli import check, record
 from align.options import INPUTS, REPORTS, WEIGHTS, progress_line, subject_of, with_options
 from align.reprod_command import reprod
 from convert.command_line import OneSentenceGroup, debug_option, json_option, refuse_options_before
@@ -98,7 +99,8 @@ def _print(result: AlignmentResult, *, to_stderr: bool) -> None:
         print("\n".join([*gate_lines(result), verdict_line(result)]), flush=True)  # before a report that fails
 
 
-main.add_command(reprod)
+for command in (record, check, reprod):
+    main.add_command(command)
 
 
 if __name__ == "__main__":

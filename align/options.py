@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 FILE = click.Path(path_type=Path)
 DEFAULT_VARIANT = "b16_in21k"
 
-WEIGHTS = (
+SOURCE = (
     click.option(
         "--src",
         type=click.Choice(["timm", "google"]),
@@ -42,6 +42,9 @@ WEIGHTS = (
         "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the random weights."
     ),
     click.option("--ema/--no-ema", default=None, help="Averaged or raw weights of a training checkpoint with both."),
+)
+WEIGHTS = (
+    *SOURCE,
     click.option(
         "--candidate", type=FILE, help="Paddle weights to judge. Default: the reference's, converted in memory."
     ),
@@ -78,7 +81,7 @@ def subject_of(
     checkpoint: Path | None,
     init: str | None,
     seed: int,
-    candidate: Path | None,
+    candidate: Path | None = None,
 ) -> Subject:
     """Return the weights to compare, checked as a conversion checks them."""
     from dataclasses import asdict

@@ -102,7 +102,7 @@ def align(
         )
     images = seeded_images(subject.config, settings.batch, settings.input_seed)
     build = Builders(
-        reference=build_reference or _build_reference,
+        reference=build_reference or reference_model,
         candidate=build_candidate or paddle_probe.build,
         optimizer=build_optimizer or paddle_steps.optimizer,
     )
@@ -201,7 +201,8 @@ def _observe(
     return structure, weights, layers
 
 
-def _build_reference(subject: Subject) -> Any:
+def reference_model(subject: Subject) -> Any:
+    """Return the reference with the subject's weights: timm's model or our Flax one, float32."""
     source = in_float32(subject.source)
     if subject.reference == "flax":
         return flax_probe.build(subject.config, convert_state_dict(source, subject.config, dst="google").state_dict)

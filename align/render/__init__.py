@@ -6,7 +6,7 @@ Each form has a module: `text` for the terminal, `data` for JSON, `markdown`, `j
 
 from __future__ import annotations
 
-from align.render.data import SCHEMA, as_data, schema_text
+from align.render.data import SCHEMA, as_data, finite, schema_text
 from align.render.text import HEADERS, TRAINING_HEADERS, gate_lines, rows, training_rows, verdict_line
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "SCHEMA",
     "TRAINING_HEADERS",
     "as_data",
+    "finite",
     "gate_lines",
     "rows",
     "schema_text",

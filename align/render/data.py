@@ -23,7 +23,7 @@ Data = dict[str, Any]
 
 def as_data(result: AlignmentResult) -> Data:
     """Return the result as JSON takes it; NaN and infinities, which JSON lacks, become the texts `nan` and `inf`."""
-    data: Data = _finite({"schema": SCHEMA, "sentence": verdict_line(result), **asdict(result)})
+    data: Data = finite({"schema": SCHEMA, "sentence": verdict_line(result), **asdict(result)})
     return data
 
 
@@ -85,9 +85,10 @@ def failure_of(data: Data, layer: Data) -> str:
     return ""
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """Return plain data in which a NaN or an infinity is a text, as JSON lacks both."""
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from align.result import LOGITS, AlignmentResult, Check, LayerRow
+
+if TYPE_CHECKING:
+    from align.golden_result import TraceResult
 
 HEADERS = (
     "layer",
@@ -46,7 +50,7 @@ def training_rows(result: AlignmentResult) -> list[tuple[str, ...]]:
     return [_training_row(optimizer, schedule, run) for (optimizer, schedule), run in runs.items()]
 
 
-def gate_lines(result: AlignmentResult) -> list[str]:
+def gate_lines(result: AlignmentResult | TraceResult) -> list[str]:
     """Return a line per gate."""
     words = {True: "passed", False: "FAILED", None: "not run"}
     return [f"{gate.name:<10} {words[gate.passed]:<8} {gate.sentence}" for gate in result.gates]
