@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from align.certificate_cli import predictions
 from align.golden_cli import check, record
 from align.options import INPUTS, REPORTS, WEIGHTS, progress_line, subject_of, with_options
 from align.reprod_command import reprod
@@ -99,7 +100,7 @@ def _print(result: AlignmentResult, *, to_stderr: bool) -> None:
         print("\n".join([*gate_lines(result), verdict_line(result)]), flush=True)  # before a report that fails
 
 
-for command in (record, check, reprod):
+for command in (check, predictions, record, reprod):
     main.add_command(command)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from conftest import Hub, save_safetensors
 
+from align.inputs import seeded_images
 from convert.init import init_state_dict
 from convert.listing import HEADERS, as_row
 from convert.mapping import convert_state_dict
@@ -56,6 +57,7 @@ def copy(tmp_path: Path) -> Path:
     config = get_variant("s32").config
     weights = init_state_dict(config, 0)
     save_safetensors(folder / "my_mixer.safetensors", weights)
+    np.save(folder / "images.npy", seeded_images(config, 2, 0))
     np.savez(folder / "google_mixer.npz", **convert_state_dict(weights, config, dst="google").state_dict)
     return folder
 

@@ -1,0 +1,121 @@
+"""Images of a user's own: picture files, preprocessed as the variant wants it, and arrays ready as they are."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from convert.arrays import Array, StateDict
+from convert.errors import Unreadable, UsageProblem
+from convert.files import npz
+from convert.variants import MixerConfig, Variant
+
+ARRAYS = (".npy", ".npz")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Image:
+    """One normalised image (in_chans, image_size, image_size), float32, and what to call it."""
+
+    name: str
+    pixels: Array
+
+
+def batches(
+    paths: Sequence[Path], config: MixerConfig, variant: Variant | None, batch_size: int
+) -> Iterator[tuple[Image, ...]]:
+    """Yield the images of all files in order, so many at a time.
+
+    Args:
+        paths: Picture files, or .npy and .npz files with arrays (images, in_chans, image_size, image_size), float32,
+            normalised.
+        config: The size that the model takes.
+        variant: Says how pictures are resized, cropped and normalised; without it only arrays are read.
+        batch_size: Images at a time; the last may be fewer.
+
+    Raises:
+        Unreadable: A file is no image or array of this kind.
+        UsageProblem: A picture without a variant.
+    """
+    pictures = [path for path in paths if path.suffix not in ARRAYS]
+    if pictures and (variant is None or variant.config.image_size != config.image_size):
+        raise UsageProblem(
+            f"{pictures[0]}: only a variant says how pictures are preprocessed. Pass --variant, or arrays (.npy, .npz)."
+        )
+    transform = _transform(variant) if pictures and variant else None
+    images = itertools.chain.from_iterable(_images(path, config, transform) for path in paths)
+    while batch := tuple(itertools.islice(images, batch_size)):
+        yield batch
+
+
+def _images(path: Path, config: MixerConfig, transform: Callable[[Path], Array] | None) -> Iterable[Image]:
+    if transform is not None and path.suffix not in ARRAYS:
+        return [_checked(path, str(path), transform(path))]
+    with path.open("rb"):  # a file that is missing is an error of its own, not a damaged one
+        pass
+    members = npz.read(path) if path.suffix == ".npz" else {"": _npy(path)}
+    return _rows(path, members, config)
+
+
+def _rows(path: Path, members: StateDict, config: MixerConfig) -> Iterator[Image]:
+    wanted = (config.in_chans, config.image_size, config.image_size)
+    for member, array in members.items():
+        name = f"{path}:{member}" if member else str(path)
+        if array.ndim != 4 or array.shape[1:] != wanted or len(array) == 0 or array.dtype != np.float32:
+            size = ", ".join(map(str, wanted))
+            raise Unreadable(
+                path,
+                f"{member or 'it'} is {array.dtype.name} {array.shape}, not float32 (images, {size})",
+                "Save normalised images, channels first, as float32.",
+            )
+        for i, row in enumerate(array):
+            yield _checked(path, f"{name}[{i}]", np.asarray(row))
+
+
+def _npy(path: Path) -> Array:
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # a damaged file can raise anything in NumPy
+        raise Unreadable(path, f"it is truncated, damaged or no NumPy array ({error})") from error
+    if not isinstance(array, np.ndarray):
+        raise Unreadable(path, "it is no NumPy array")
+    return array
+
+
+def _checked(path: Path, name: str, pixels: Array) -> Image:
+    if not np.isfinite(pixels).all():
+        raise Unreadable(path, f"{name} holds a value that is not finite", "Leave that image out.")
+    return Image(name=name, pixels=pixels)
+
+
+def _transform(variant: Variant) -> Callable[[Path], Array]:
+    """Return what turns a picture file into an image: timm's own evaluation transform of the variant."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from PIL import Image as Pillow
+        from timm.data.transforms_factory import create_transform
+    config = variant.config
+    transform = create_transform(
+        input_size=(config.in_chans, config.image_size, config.image_size),
+        interpolation=variant.interpolation,
+        mean=variant.mean,
+        std=variant.std,
+        crop_pct=variant.crop_pct,
+    )
+
+    def read(path: Path) -> Array:
+        with path.open("rb") as stream:
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("error", Pillow.DecompressionBombWarning)
+                    picture = Pillow.open(stream).convert("RGB")
+            except Exception as error:  # a damaged picture can raise anything in Pillow
+                raise Unreadable(path, f"it is no picture that can be read ({error})") from error
+        return np.asarray(transform(picture).numpy())
+
+    return read
