@@ -34,6 +34,17 @@ def frameworks() -> None:
         import torch  # noqa: F401
 
 
+@pytest.fixture(scope="module")
+def one_thread(frameworks: None) -> Iterator[None]:
+    """torch on one thread: its backward pass on toy models otherwise does little but wait for the second."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def config() -> MixerConfig:
     """All sizes differ, so that every swap or transposition changes a shape."""

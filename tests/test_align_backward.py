@@ -24,7 +24,7 @@ from convert.mapping import convert_state_dict
 from convert.rules import KeyRule, Transform
 from convert.variants import Family, MixerConfig
 
-pytestmark = pytest.mark.usefixtures("frameworks")
+pytestmark = pytest.mark.usefixtures("one_thread")
 SETTINGS = Settings(backward=True)
 
 

@@ -24,7 +24,7 @@ from convert.arrays import StateDict
 from convert.mapping import convert_state_dict
 from convert.variants import MixerConfig
 
-pytestmark = pytest.mark.usefixtures("frameworks")
+pytestmark = pytest.mark.usefixtures("one_thread")
 BY_NAME = {recipe.name: recipe for recipe in RECIPES}
 Train = Callable[..., Section]
 
@@ -87,20 +87,18 @@ def one_left_out(model: Any, recipe: Recipe, _: Schedule) -> Stepper:
 
 
 def no_bias_correction(model: Any, recipe: Recipe, _: Schedule) -> Stepper:
-    """Adam whose powers of beta stay 0, as after infinitely many steps."""
+    """Adam whose powers of beta are 0 from its second step on, as after infinitely many."""
     import paddle
 
     adam = paddle.optimizer.Adam(recipe.lr, parameters=model.parameters())
+    take = paddle_steps.stepper(adam)
 
     def step() -> float:
-        if not adam._accumulators:
-            adam._create_accumulators(None, model.parameters())
-        for name in ("beta1_pow_acc", "beta2_pow_acc"):
-            for accumulator in adam._accumulators[f"{name}_0"].values():
-                accumulator.set_value(np.zeros(accumulator.shape, str(accumulator.dtype).rpartition(".")[2]))
+        for name, accumulators in adam._accumulators.items():
+            for accumulator in accumulators.values() if "_pow_acc" in name else ():
+                accumulator.set_value(paddle.zeros_like(accumulator))
         return take()
 
-    take = paddle_steps.stepper(adam)
     return step
 
 
@@ -111,7 +109,7 @@ FAULTS = [
     pytest.param("adam", decoupled, "adam/constant/step 1/parameters/float64", id="decoupled decay for none"),
     pytest.param("sgd", late_schedule, "sgd/cosine/step 2/learning rate/float64", id="schedule"),
     pytest.param("sgd", one_left_out, "sgd/constant/step 1/parameters/float64", id="a parameter left out"),
-    pytest.param("adam", no_bias_correction, "adam/constant/step 1/parameters/float64", id="bias correction"),
+    pytest.param("adam", no_bias_correction, "adam/constant/step 2/parameters/float64", id="bias correction"),
     pytest.param(
         "momentum", with_constants(momentum=0.8), "momentum/constant/step 2/parameters/float64", id="momentum"
     ),
@@ -140,17 +138,20 @@ def test_right_optimizers_agree(train: Train, recipe: Recipe) -> None:
     ("name", "constant"), [("momentum", {"momentum": MU}), ("adamw", {"weight_decay": WEIGHT_DECAY})]
 )
 def test_paddle_rounds_these_constants(train: Train, name: Any, constant: dict[str, float]) -> None:
-    """With the constant itself on both sides, float64 drifts; with the rounded one it does not."""
+    """With the constant itself on both sides, float64 drifts; with the rounded one it does not.
+
+    A large epsilon keeps Adam from magnifying the rounding of gradients that are zero.
+    """
 
     def worst(section: Section) -> float:
         return max(check.figure for check in section.checks if check.name.endswith("parameters/float64"))
 
-    recipe = BY_NAME[name]
+    recipe = dataclasses.replace(BY_NAME[name], epsilon=1e-3)
     assert {key: as_paddle_rounds(value) for key, value in constant.items()} == {
         key: getattr(recipe, key) for key in constant
     }
     asked = dataclasses.replace(recipe, **constant)
-    assert worst(train(asked, steps=3)) > 10 * worst(train(recipe, steps=3))
+    assert worst(train(asked, steps=3)) > 100 * worst(train(recipe, steps=3))
 
 
 def test_the_result_says_what_was_rounded(config: MixerConfig, source: StateDict) -> None:
