@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +11,8 @@ from align.certificate_cli import predictions
 from align.golden_cli import check, record
 from align.options import INPUTS, REPORTS, WEIGHTS, progress_line, subject_of, with_options
 from align.reprod_command import reprod
-from convert.command_line import OneSentenceGroup, debug_option, json_option, refuse_options_before
+from align.selftest_command import selftest
+from convert.command_line import OneSentenceGroup, debug_option, json_option, refuse_options_before, text_beside
 
 if TYPE_CHECKING:
     from align.result import AlignmentResult
@@ -59,7 +58,8 @@ def main(
     targets = Targets(json=json_target, junit=junit, markdown=markdown, html=html)
     check_targets(targets, {name: options[name] for name in ("checkpoint", "candidate")})
     result = _align(**options)
-    _print(result, to_stderr=json_target == "-")
+    with text_beside(json_target):
+        _print(result)
     publish(result, targets, accept_rounding=accept_rounding)
     ctx.exit(1 if result.failed(accept_rounding=accept_rounding) else 0)
 
@@ -72,9 +72,7 @@ def schema() -> None:
     click.echo(schema_text(), nl=False)
 
 
-def _align(
-    *, atol: float, batch: int, input_seed: int, backward: bool, train_steps: int | None, **weights: Any
-) -> AlignmentResult:
+def _align(*, atol: float, train_steps: int | None, **options: Any) -> AlignmentResult:
     import math
 
     from align.run import Settings, align
@@ -82,25 +80,25 @@ def _align(
 
     if not math.isfinite(atol):
         raise UsageProblem(f"--atol {atol}: a bound has to be a finite number.")
-    subject = subject_of(**weights)
-    settings = Settings(batch=batch, input_seed=input_seed, atol=atol, backward=backward, train_steps=train_steps or 0)
+    chosen = {name: options.pop(name) for name in ("batch", "input_seed", "inputs", "backward")}
+    settings = Settings(atol=atol, train_steps=train_steps or 0, **chosen)
+    subject = subject_of(**options)
     with progress_line() as progress:
         return align(subject, settings, progress=progress)
 
 
-def _print(result: AlignmentResult, *, to_stderr: bool) -> None:
+def _print(result: AlignmentResult) -> None:
     from align.render import HEADERS, TRAINING_HEADERS, gate_lines, rows, training_rows, verdict_line
     from convert.tables import print_table
 
-    with contextlib.redirect_stdout(sys.stderr) if to_stderr else contextlib.nullcontext():
-        if result.layers:
-            print_table(HEADERS, rows(result), title=result.variant)
-        if trained := training_rows(result):
-            print_table(TRAINING_HEADERS, trained, title="training: the worst of all steps")
-        print("\n".join([*gate_lines(result), verdict_line(result)]), flush=True)  # before a report that fails
+    if result.layers:
+        print_table(HEADERS, rows(result), title=result.variant)
+    if trained := training_rows(result):
+        print_table(TRAINING_HEADERS, trained, title="training: the worst of all steps")
+    print("\n".join([*gate_lines(result), verdict_line(result)]), flush=True)  # before a report that fails
 
 
-for command in (check, predictions, record, reprod):
+for command in (check, predictions, record, reprod, selftest):
     main.add_command(command)
 
 

@@ -43,11 +43,15 @@ LOGITS_ATOL = 1e-5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerDiff:
-    """How two sides differ at one layer. Scalars only, so that a result holds no activations."""
+    """How two sides differ at one layer. Scalars only, so that a result holds no activations.
+
+    scale is the largest magnitude of the reference there.
+    """
 
     name: str
     shape: Shape
     dtype: str
+    scale: float
     max_abs_diff: float
     max_ulp_diff: float
     worst_index: tuple[int, ...]
@@ -101,6 +105,7 @@ def compare(name: str, reference: Array, candidate: Array, tolerance: Tolerance,
         name=name,
         shape=reference.shape,
         dtype=candidate.dtype.name,
+        scale=scale,
         max_abs_diff=greatest,
         max_ulp_diff=_in_ulp(greatest, scale),
         worst_index=tuple(int(i) for i in worst),
@@ -137,6 +142,7 @@ def _incomparable(name: str, reference: Array, candidate: Array, bound: float) -
         name=name,
         shape=candidate.shape,
         dtype=candidate.dtype.name,
+        scale=math.nan,
         max_abs_diff=math.nan,
         max_ulp_diff=math.nan,
         worst_index=(),

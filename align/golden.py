@@ -81,7 +81,7 @@ def record(subject: Subject, settings: Settings, *, progress: Progress = lambda 
     Raises:
         Unrecordable: The reference leaves the NumPy witness in float64, or does not show the points expected.
     """
-    images = seeded_images(subject.config, settings.batch, settings.input_seed)
+    images = seeded_images(subject.config, settings.batch, settings.input_seed, settings.inputs)
     narrow, wide, truth = _run(subject, images, progress)
     _refuse_to_leave(subject.name, FRAMEWORKS[subject.reference], wide, truth)
     provenance = subject.provenance or {"kind": "file"}
@@ -94,6 +94,7 @@ def record(subject: Subject, settings: Settings, *, progress: Progress = lambda 
         source_fingerprint=fingerprint(tensor_sha256s(subject.source)),
         batch=settings.batch,
         input_seed=settings.input_seed,
+        inputs=settings.inputs,
         input_sha256=images_sha256(images),
         versions={key: versions[key] for key in RECORDED_VERSIONS if key in versions},
         logits=tuple(wide.logits.tolist()),
@@ -173,7 +174,7 @@ def check(
         IntegrityProblem: The images or weights drawn again are not the recorded ones.
         UsageProblem: There is no candidate, and the weights were not seeded.
     """
-    images = seeded_images(trace.config, trace.batch, trace.input_seed)
+    images = seeded_images(trace.config, trace.batch, trace.input_seed, trace.inputs)
     _same(images_sha256(images), trace.input_sha256, "images", trace.input_seed)
     held = _seeded(trace) if candidate is None else candidate
     structure, weights = structure_findings(trace.weights, held), None
@@ -202,6 +203,7 @@ def _settings(trace: GoldenTrace, atol: float) -> dict[str, Any]:
     return {
         "batch": trace.batch,
         "input_seed": trace.input_seed,
+        "inputs": trace.inputs,
         "atol": atol,
         "reference": trace.reference,
         "recorded_with": dict(trace.versions),

@@ -16,6 +16,7 @@ from convert.command_line import OneSentence, debug_option, json_option, write_j
 if TYPE_CHECKING:
     from align.golden_file import GoldenTrace
     from align.golden_result import TraceResult
+    from align.inputs import Kind
 
 
 @click.command(cls=OneSentence)
@@ -81,13 +82,13 @@ def _read_back(path: Path, trace: GoldenTrace) -> None:
         raise IntegrityProblem(f"{path}: what was read back is not what was written. Check the disk.")
 
 
-def _record(*, batch: int, input_seed: int, **source: Any) -> GoldenTrace:
+def _record(*, batch: int, input_seed: int, inputs: Kind, **source: Any) -> GoldenTrace:
     from align import golden
     from align.run import Settings
 
     subject = subject_of(**source)
     with progress_line() as progress:
-        return golden.record(subject, Settings(batch=batch, input_seed=input_seed), progress=progress)
+        return golden.record(subject, Settings(batch=batch, input_seed=input_seed, inputs=inputs), progress=progress)
 
 
 def _check(*, trace_path: Path, candidate: Path | None, atol: float) -> TraceResult:

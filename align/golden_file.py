@@ -7,10 +7,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from align.golden_result import PointRecord
 from align.golden_schema import Malformed, Reader, check_config
+from align.inputs import DRAW, Kind
 from align.layers import layers_of
 from align.result import Reference
 from align.sketch import LABEL, PROJECTIONS, Sketch
@@ -55,6 +56,7 @@ class GoldenTrace:
     source_fingerprint: str
     batch: int
     input_seed: int
+    inputs: Kind
     input_sha256: str
     versions: Mapping[str, str | None]
     logits: tuple[float, ...]
@@ -135,7 +137,12 @@ def _as_data(trace: GoldenTrace) -> dict[str, Any]:
         "reference": trace.reference,
         "config": asdict(trace.config),
         "source": {**trace.source, "fingerprint": trace.source_fingerprint},
-        "inputs": {"batch": trace.batch, "seed": trace.input_seed, "sha256": trace.input_sha256},
+        "inputs": {
+            "kind": trace.inputs,
+            "batch": trace.batch,
+            "seed": trace.input_seed,
+            "sha256": trace.input_sha256,
+        },
         "versions": dict(trace.versions),
         "logits": list(trace.logits),
         "weights": [{**asdict(tensor), "shape": list(tensor.shape)} for tensor in trace.weights],
@@ -176,6 +183,7 @@ def _trace(content: Reader) -> GoldenTrace:
         source_fingerprint=source.hexadecimal("fingerprint", _SHA256),
         batch=batch,
         input_seed=inputs.integer("seed", 0, most=1 << 63),
+        inputs=cast("Kind", inputs.one_of("kind", tuple(DRAW))),
         input_sha256=inputs.hexadecimal("sha256", _SHA256),
         versions={key: versions.text_or_none(key) for key in versions.data},
         logits=logits,

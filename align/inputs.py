@@ -2,25 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import numpy as np
 
-from convert.arrays import Array
+from convert.arrays import Array, Shape
 from convert.fingerprint import tensor_sha256
 from convert.variants import MixerConfig
 
+Kind = Literal["normal", "image-like", "large"]
+WAVES = 4
 LABELS = 0x1ABE1
 """Sets the labels' generator apart from that of the images."""
 
 
-def seeded_images(config: MixerConfig, batch: int, seed: int | Sequence[int]) -> Array:
-    """Return standard normal images (batch, in_chans, image_size, image_size), float32.
+def seeded_images(config: MixerConfig, batch: int, seed: int | Sequence[int], kind: Kind = "normal") -> Array:
+    """Return images (batch, in_chans, image_size, image_size), float32.
 
-    Normalised images have about zero mean and unit variance, so their activations are of the size that real ones have.
+    Args:
+        config: The sizes.
+        batch: Number of images.
+        seed: What NumPy's default generator takes.
+        kind: normal: standard normal, which normalised images are in mean and variance. image-like: smooth, in 256
+            levels, normalised to [-1, 1]. large: standard normal times 1,000, which stresses rounding.
     """
     shape = (batch, config.in_chans, config.image_size, config.image_size)
-    return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
+    return DRAW[kind](np.random.default_rng(seed), shape)
+
+
+def _normal(rng: np.random.Generator, shape: Shape) -> Array:
+    return rng.standard_normal(shape, dtype=np.float32)
+
+
+def _image_like(rng: np.random.Generator, shape: Shape) -> Array:
+    """Return a few smooth waves per image in random directions, the same in each channel up to a tint."""
+    batch, channels, height, width = shape
+    y, x = np.mgrid[:height, :width] / max(height, width)
+    direction, phase, tint = (
+        rng.uniform(-1, 1, size) for size in ((batch, WAVES, 2), (batch, WAVES), (batch, channels))
+    )
+    angle = (direction[..., 0, None, None] * y + direction[..., 1, None, None] * x + phase[..., None, None]) * (
+        2 * np.pi * WAVES
+    )
+    brightness = np.sin(angle).mean(axis=1)[:, None] + 0.3 * tint[..., None, None]
+    levels = np.clip(np.rint(127.5 + 127.5 * brightness), 0, 255)
+    return np.asarray(levels / 127.5 - 1, dtype=np.float32)
+
+
+def _large(rng: np.random.Generator, shape: Shape) -> Array:
+    return _normal(rng, shape) * np.float32(1000)
+
+
+DRAW: dict[Kind, Callable[[np.random.Generator, Shape], Array]] = {
+    "normal": _normal,
+    "image-like": _image_like,
+    "large": _large,
+}
 
 
 def seeded_labels(config: MixerConfig, batch: int, seed: int | Sequence[int]) -> Array:

@@ -52,6 +52,13 @@ WEIGHTS = (
 INPUTS = (
     click.option("--batch", type=click.IntRange(min=1), default=2, show_default=True, help="Number of images."),
     click.option("--input-seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the images."),
+    click.option(
+        "--inputs",
+        type=click.Choice(["normal", "image-like", "large"]),
+        default="normal",
+        show_default=True,
+        help="What the images are like; large ones stress rounding.",
+    ),
 )
 REPORT = click.Path(path_type=Path, dir_okay=False)
 REPORTS = (

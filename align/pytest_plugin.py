@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from align.result import AlignmentResult
 
 OPTION = "--mixer-align-html"
+SETTINGS = ("batch", "input_seed", "inputs", "atol")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -30,8 +31,8 @@ def assert_aligned(request: pytest.FixtureRequest) -> Callable[..., AlignmentRes
 
     Call it with two models in memory, `assert_aligned(timm_model, paddle_model)`, or with what the command line takes:
     `assert_aligned(variant="s32", candidate="my_mixer.pdparams")`, where `checkpoint`, `seed`, `src`, `reference` and
-    `ema` may be given too. Either way `batch`, `input_seed` and `atol` set the comparison, and `accept_rounding=True`
-    lets the verdict `rounding` pass.
+    `ema` may be given too. Either way `batch`, `input_seed`, `inputs` and `atol` set the comparison, and
+    `accept_rounding=True` lets the verdict `rounding` pass.
     """
     calls = 0
 
@@ -56,7 +57,7 @@ def assert_aligned(request: pytest.FixtureRequest) -> Callable[..., AlignmentRes
 def _align(timm_model: Any, paddle_model: Any, options: dict[str, Any]) -> AlignmentResult:
     from align.run import Settings, align, align_models
 
-    settings = Settings(**{key: options.pop(key) for key in ("batch", "input_seed", "atol") if key in options})
+    settings = Settings(**{key: options.pop(key) for key in SETTINGS if key in options})
     if timm_model is None and paddle_model is None:
         return align(_subject(options), settings)
     if timm_model is None or paddle_model is None or options:

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from align import paddle_probe, reprod_paddle, reprod_torch, torch_probe
-from align.inputs import seeded_images, seeded_labels
+from align.inputs import Kind, seeded_images, seeded_labels
 from align.reprod_data import METRIC_RANKS, Batch, Patterns, labels_by_rank, metric_images, projections
 from align.reprod_log import FILES, TRAINED, Stage, failure, guide_bounds, log_text
 from align.run import BuildCandidate, Progress, Subject
@@ -37,10 +37,11 @@ TRAIN_LEARNING_RATE = 1e-2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Images a batch, the seed of all data, SGD steps of the two training stages, the bound on mean differences."""
+    """Images a batch, seed and kind of the images, SGD steps of two stages, the bound on mean differences."""
 
     batch: int = 2
     input_seed: int = 0
+    inputs: Kind = "normal"
     backward_steps: int = 3
     train_steps: int = 4
     threshold: float = 1e-6
@@ -87,7 +88,7 @@ def reproduce(
         BadInput: The candidate's keys, shapes or dtypes are not the model's, so that nothing can run.
     """
     settings = settings or Settings()
-    images = seeded_images(subject.config, settings.batch, settings.input_seed)
+    images = seeded_images(subject.config, settings.batch, settings.input_seed, settings.inputs)
     labels = seeded_labels(subject.config, settings.batch, settings.input_seed)
     build = _builder(subject, build_candidate or paddle_probe.build)
     progress("forward, metric and loss")

@@ -13,6 +13,7 @@ from align.options import FILE, INPUTS, WEIGHTS, progress_line, subject_of, with
 from convert.command_line import OneSentence, debug_option, json_option, write_json
 
 if TYPE_CHECKING:
+    from align.inputs import Kind
     from align.reprod import Pack
 
 
@@ -51,7 +52,14 @@ def reprod(ctx: click.Context, /, out_dir: Path, force: bool, json_target: str |
 
 
 def _run(
-    *, train_steps: int, diff_threshold: float, batch: int, input_seed: int, reference: str | None, **weights: Any
+    *,
+    train_steps: int,
+    diff_threshold: float,
+    batch: int,
+    input_seed: int,
+    inputs: Kind,
+    reference: str | None,
+    **weights: Any,
 ) -> Pack:
     from align.reprod import Settings, reproduce
     from convert.errors import UsageProblem
@@ -61,7 +69,9 @@ def _run(
     if not diff_threshold <= 1:
         raise UsageProblem(f"--diff-threshold {diff_threshold}: a bound has to be a number.")
     subject = subject_of(**weights, reference="timm")
-    settings = Settings(batch=batch, input_seed=input_seed, train_steps=train_steps, threshold=diff_threshold)
+    settings = Settings(
+        batch=batch, input_seed=input_seed, inputs=inputs, train_steps=train_steps, threshold=diff_threshold
+    )
     with progress_line() as progress:
         return reproduce(subject, settings, progress=progress)
 

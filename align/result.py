@@ -13,6 +13,9 @@ from align.compare import LayerDiff
 Verdict = Literal["aligned", "rounding", "diverged", "inconclusive"]
 GateName = Literal["structure", "weights", "float64", "float32", "determinism", "backward", "training"]
 LOGITS = "logits"
+VACUOUS = (
+    "every logit is 0 on every side, so comparing them proves nothing. Give the head weights; timm initialises it to 0"
+)
 Reference = Literal["timm", "flax"]
 FRAMEWORKS: dict[Reference, str] = {"timm": "torch", "flax": "Flax"}
 """What to call the reference's side in a sentence."""
@@ -146,17 +149,29 @@ def judge(
     logits = next((row.float32.inherited for row in layers if row.name == LOGITS), None)
     over64 = [row for row in layers if not all(diff.passed for diff in row.float64.each())]
     over32 = [row for row in layers if not row.float32.introduced.passed]
-    logits_passed = logits is not None and logits.passed
+    vacuous = [Finding(layer=LOGITS, sentence=VACUOUS)] if logits is not None and logits.scale == 0 else []
     gates = (
-        _structure_gate(layers, wrong_structure),
+        _structure_gate(layers, [*wrong_structure, *vacuous]),
         _weights_gate(weights),
         _float64_gate(layers, over64),
         _float32_gate(layers, over32, logits),
     )
-    sound = all(gate.passed for gate in gates[:3]) and not over32
-    verdict: Verdict = "diverged" if not sound else "aligned" if logits_passed else "rounding"
-    divergence = _first_divergence(wrong_structure, weights or [], layers, side) if verdict == "diverged" else None
+    sound = not wrong_structure and bool(layers) and all(gate.passed for gate in gates[1:3]) and not over32
+    verdict = _verdict(sound=sound, vacuous=bool(vacuous), logits=logits)
+    divergence = None
+    if verdict == "diverged":
+        divergence = _first_divergence(wrong_structure, weights or [], layers, side)
+    elif vacuous:
+        divergence = Divergence(layer=LOGITS, sentence=f"{LOGITS}: {VACUOUS}")
     return gates, verdict, divergence
+
+
+def _verdict(*, sound: bool, vacuous: bool, logits: LayerDiff | None) -> Verdict:
+    if not sound:
+        return "diverged"
+    if vacuous:
+        return "inconclusive"
+    return "aligned" if logits is not None and logits.passed else "rounding"
 
 
 def with_section(result: AlignmentResult, section: Section) -> AlignmentResult:

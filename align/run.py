@@ -11,7 +11,7 @@ from typing import Any
 from align import flax_probe, paddle_probe, paddle_steps, torch_probe, witness
 from align.compare import LOGITS_ATOL
 from align.environment import environment
-from align.inputs import images_sha256, seeded_images
+from align.inputs import Kind, images_sha256, seeded_images
 from align.layers import layers_of
 from align.learning import Task, gradients_section, not_run, steps_section
 from align.measure import Measurement, Sides
@@ -33,13 +33,14 @@ BuildCandidate = Callable[[MixerConfig, StateDict], Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What a gatekeeper may set: images per batch, the seed they are drawn from, the bound on float32 logits.
+    """What a gatekeeper may set: images per batch, seed and kind of the images, the bound on float32 logits.
 
     backward adds the gate of the gradients; train_steps, if not 0, that of so many optimizer steps.
     """
 
     batch: int = 2
     input_seed: int = 0
+    inputs: Kind = "normal"
     atol: float = LOGITS_ATOL
     backward: bool = False
     train_steps: int = 0
@@ -100,7 +101,7 @@ def align(
             "--reference flax: gradients and training are compared with timm only. Pass --reference timm, or leave out "
             "--backward and --train-steps."
         )
-    images = seeded_images(subject.config, settings.batch, settings.input_seed)
+    images = seeded_images(subject.config, settings.batch, settings.input_seed, settings.inputs)
     build = Builders(
         reference=build_reference or reference_model,
         candidate=build_candidate or paddle_probe.build,

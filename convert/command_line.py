@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -57,6 +58,11 @@ def refuse_options_before(ctx: click.Context, main_job: str) -> None:
     given = [name for name in ctx.params if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE]
     if given:
         raise click.UsageError(f"options before {ctx.invoked_subcommand} belong to {main_job}. Leave them out.", ctx)
+
+
+def text_beside(json_target: str | None) -> contextlib.AbstractContextManager[object]:
+    """Return what sends printed text to standard error where standard output is JSON."""
+    return contextlib.redirect_stdout(sys.stderr) if json_target == "-" else contextlib.nullcontext()
 
 
 def write_json(data: Any, target: str) -> None:

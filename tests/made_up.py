@@ -28,6 +28,7 @@ HOSTILE = 'x|y <script>alert(1)</script> "`*a*_b_@team\n::error::%0A & [z](http:
 SETTINGS = {
     "batch": 2,
     "input_seed": 0,
+    "inputs": "normal",
     "atol": 1e-5,
     "backward": False,
     "train_steps": 0,
@@ -93,7 +94,9 @@ def trained_badly() -> AlignmentResult:
         gate=Gate(name="backward", passed=True, sentence="2 gradients"),
         checks=(check("stem.proj.weight", 1e-15, 1e-12), check("loss", 2.3, None)),
     )
-    bad = section("training", "Adam left at step 3", check("Adam, step 3", math.nan, 1e-10, layer="head"))
+    bad = section(
+        "training", "Adam left at step 3", check("adam/constant/3/parameters/float64", math.nan, 1e-10, layer="head")
+    )
     return with_section(with_section(aligned(), good), bad)
 
 

@@ -99,8 +99,10 @@ class TestSchema:
         assert list(SCHEMA["$defs"][name]["properties"]) == fields == SCHEMA["$defs"][name]["required"]
 
     def test_it_has_what_a_run_records(self) -> None:
-        settings = {field.name for field in dataclasses.fields(Settings)} | {"reference", "config", "weights"}
-        assert set(SCHEMA["$defs"]["settings"]["properties"]) == settings
+        settings = {field.name for field in dataclasses.fields(Settings)}
+        assert set(SCHEMA["$defs"]["settings"]["properties"]) == settings | {
+            *("reference", "config", "weights", "recipes")
+        }
         assert set(SCHEMA["$defs"]["environment"]["properties"]) == set(environment())
         assert SCHEMA["$defs"]["gate_name"]["enum"] == list(typing.get_args(results.GateName))
         assert SCHEMA["properties"]["verdict"]["enum"] == list(typing.get_args(results.Verdict))
@@ -171,9 +173,8 @@ class TestJunit:
     def test_each_check_of_a_section_is_a_case(self) -> None:
         report = parsed("trained_badly")
         assert [case.name for case in suite(report, "backward")] == ["stem.proj.weight", "loss"]
-        assert failures(suite(report, "training")) == {
-            "Adam, step 3 at head": "Adam, step 3 at head: nan exceeds 1.0e-10, at [0]"
-        }
+        name = "adam/constant/3/parameters/float64 at head"
+        assert failures(suite(report, "training")) == {name: f"{name}: nan exceeds 1.0e-10, at [0]"}
 
     def test_an_inconclusive_result_fails(self) -> None:
         assert list(failures(suite(parsed("inconclusive"), "determinism"))) == ["twice"]
@@ -228,7 +229,7 @@ class TestMarkdown:
         text = plain(markdown(data_of("trained_badly")))
         assert text.count("<details>") == text.count("</details>") == 3
         assert "<summary>All 8 layers</summary>" in text
-        assert "| Adam, step 3 | head | nan exceeds 1.0e-10 | at [0] | ❌ |" in text
+        assert "| adam/constant/3/parameters/float64 | head | nan exceeds 1.0e-10 | at [0] | ❌ |" in text
 
     def test_without_layers_there_is_no_table_of_them(self) -> None:
         assert "<details>" not in markdown(data_of("structure_failed"))

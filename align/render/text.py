@@ -97,6 +97,8 @@ def _row(layer: LayerRow) -> tuple[str, ...]:
 def _training_row(optimizer: str, schedule: str, checks: list[Check]) -> tuple[str, ...]:
     def worst(figure: str) -> str:
         figures = [check.figure for check in checks if check.name.endswith(f"/{figure}")]
+        if not figures:
+            return "—"
         return f"{math.nan if any(map(math.isnan, figures)) else max(figures):.1e}"
 
     figures = (worst(figure) for figure in ("loss/float64", "gradients/float64", "parameters/float64"))

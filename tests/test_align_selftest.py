@@ -1,0 +1,192 @@
+"""The self-test finds every fault of the catalogue in every family, and it can fail."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Run
+
+from align import faults, selftest, selftest_report
+from align.faults import Fault, Planted
+from align.inputs import DRAW, seeded_images
+from align.selftest import CONFIGS, Finding, RightPort, SelfTest
+from convert.init import init_state_dict
+
+pytestmark = pytest.mark.usefixtures("frameworks")
+
+RECORDED = Path(__file__).resolve().parents[1] / "docs" / "selftest.json"
+SMALL = [name for name in CONFIGS if name != "s32"]
+
+
+def unseen(config: Any) -> Planted:
+    """Change nothing, so that no gate can see it."""
+    return Planted(layer="stem")
+
+
+def misplaced(config: Any) -> Planted:
+    """Zero the head's bias and say that it was the stem."""
+
+    def weights(state_dict: Any) -> None:
+        state_dict["head.bias"] = np.zeros_like(state_dict["head.bias"])
+
+    return Planted(layer="stem", weights=weights)
+
+
+class TestItCanFail:
+    @pytest.mark.parametrize(
+        ("plant", "says"),
+        [
+            (unseen, "failed: small-mixer: made up, planted at stem, was missed"),
+            (misplaced, "failed: small-mixer: made up, planted at stem, was misplaced, logits was blamed"),
+        ],
+    )
+    def test_a_fault_that_survives_exits_1(
+        self, mixer_align: Run, monkeypatch: pytest.MonkeyPatch, plant: Any, says: str
+    ) -> None:
+        fault = Fault(name="made up", kind="weights", plant=plant)
+        monkeypatch.setattr(faults, "CATALOGUE", (*faults.CATALOGUE[:2], fault))
+        monkeypatch.setattr(selftest, "SENSITIVITIES", {})
+        result = mixer_align("selftest", "--on", "small-mixer", "--seeds", 1)
+        assert result.exit_code == 1, result.output
+        assert result.stdout.splitlines()[-1] == says
+
+    def test_a_false_alarm_exits_1(self, mixer_align: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Bounds that no right port keeps."""
+        from align import measure
+        from align.compare import Tolerance
+
+        monkeypatch.setattr(faults, "CATALOGUE", ())
+        monkeypatch.setattr(selftest, "SENSITIVITIES", {})
+        monkeypatch.setattr(measure, "FLOAT64", Tolerance(atol=1e-30, rtol=0.0))
+        result = mixer_align("selftest", "--on", "small-mixer", "--seeds", 1)
+        assert result.exit_code == 1
+        assert "a right port, seed 0, normal inputs, was diverged" in result.stdout.splitlines()[-1]
+
+    def test_trying_nothing_is_no_pass(self) -> None:
+        assert not SelfTest(findings=(), right_ports=(), sensitivities=()).passed
+
+    def test_rounding_is_no_false_alarm(self) -> None:
+        ports = {
+            verdict: RightPort(config="x", seed=0, inputs="large", verdict=verdict)
+            for verdict in ("aligned", "rounding", "diverged", "inconclusive")
+        }
+        alarms = [verdict for verdict, port in ports.items() if port.false_alarm]
+        assert alarms == ["diverged", "inconclusive"]
+
+
+class TestCatalogue:
+    def test_it_has_four_kinds_and_no_name_twice(self) -> None:
+        names = [fault.name for fault in faults.CATALOGUE]
+        assert len(names) == len(set(names)) >= 30
+        assert {fault.kind for fault in faults.CATALOGUE} == {"weights", "structure", "numerics", "harness"}
+
+    def test_every_fault_applies_somewhere(self) -> None:
+        for fault in faults.CATALOGUE:
+            assert any(fault.plant(config) for config in CONFIGS.values()), fault.name
+
+    def test_the_recorded_matrix_is_of_this_catalogue(self) -> None:
+        """The README's matrix is made from it, so it must not go stale."""
+        data = json.loads(RECORDED.read_text(encoding="utf-8"))
+        planted = {
+            (fault.name, name)
+            for name, config in CONFIGS.items()
+            for fault in faults.CATALOGUE
+            if fault.plant(config) is not None
+        }
+        assert {(finding["fault"], finding["config"]) for finding in data["findings"]} == planted
+        assert data["passed"] is True
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SMALL)
+def test_every_fault_is_caught_and_placed(name: str) -> None:
+    outcome = selftest.selftest([name], seeds=5)
+    assert not outcome.survivors
+    assert not outcome.false_alarms
+    recorded = json.loads(RECORDED.read_text(encoding="utf-8"))["findings"]
+    expected = {finding["fault"]: finding["gates"] for finding in recorded if finding["config"] == name}
+    assert {finding.fault: list(finding.gates) for finding in outcome.findings} == expected
+    for sensitivity in outcome.sensitivities:
+        assert sensitivity.smallest is not None
+        assert sensitivity.smallest <= (1e-5 if "float32" in sensitivity.what else 1e-7), sensitivity
+
+
+class TestReport:
+    def finding(self, **changes: Any) -> Finding:
+        caught = Finding(
+            fault="a",
+            kind="weights",
+            config="one",
+            outcome="caught",
+            planted="stem",
+            blamed="stem",
+            gates=("weights", "float64"),
+            logits=None,
+        )
+        return dataclasses.replace(caught, **changes)
+
+    def test_a_row_per_fault_and_a_column_per_config(self) -> None:
+        findings = (
+            self.finding(),
+            self.finding(config="two", outcome="misplaced", blamed=""),
+            self.finding(config="two", fault="b", outcome="missed", logits=2e-7),
+        )
+        data = selftest_report.as_data(SelfTest(findings=findings, right_ports=(), sensitivities=()))
+        assert selftest_report.headers(data)[-2:] == ("one", "two")
+        assert selftest_report.rows(data) == [
+            ("weights", "a", "stem", "weights, float64", "—", "caught", "MISPLACED (nothing blamed)"),
+            ("weights", "b", "stem", "weights, float64", "2.0e-07", "—", "MISSED"),
+        ]
+        assert data["passed"] is False
+
+    def test_json_goes_to_standard_output_alone(self, mixer_align: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(faults, "CATALOGUE", faults.CATALOGUE[:1])
+        monkeypatch.setattr(selftest, "SENSITIVITIES", {})
+        result = mixer_align("selftest", "--on", "small-gmlp", "--seeds", 1, "--json", "-")
+        assert result.exit_code == 0, result.output
+        data = json.loads(result.stdout)
+        assert data["schema"] == "mixer-align/selftest/1"
+        assert data["right_ports"] == {f"small-gmlp, {kind}": {"aligned": 1} for kind in DRAW}
+
+    def test_an_unknown_config_exits_2(self, mixer_align: Run) -> None:
+        result = mixer_align("selftest", "--on", "b16")
+        assert result.exit_code == 2
+        assert "small-mixer" in result.stderr
+
+    def test_options_before_it_are_refused(self, mixer_align: Run) -> None:
+        result = mixer_align("--variant", "s32", "selftest")
+        assert result.exit_code == 2
+        assert "belong to an alignment" in result.stderr
+
+
+class TestInputs:
+    def test_image_like_ones_are_pixels(self) -> None:
+        images = seeded_images(CONFIGS["small-mixer"], 2, 0, "image-like")
+        levels = (images.astype(np.float64) + 1) * 127.5
+        assert np.abs(levels - np.rint(levels)).max() < 1e-4
+        assert images.min() >= -1
+        assert images.max() <= 1
+        assert images.std() > 0.2
+        neighbours = np.abs(np.diff(images, axis=3)).mean()
+        assert neighbours < images.std() / 2
+
+    def test_large_ones_are_the_normal_ones_times_1000(self) -> None:
+        config = CONFIGS["small-mixer"]
+        normal, large = (seeded_images(config, 2, 0, kind) for kind in ("normal", "large"))
+        assert np.array_equal(large, normal * np.float32(1000))
+
+
+def test_an_all_zero_head_is_inconclusive() -> None:
+    config = CONFIGS["small-mixer"]
+    fault = next(fault for fault in faults.HARNESS if fault.name == "all-zero head")
+    planted = fault.plant(config)
+    assert planted is not None
+    result = selftest.align_with(planted, config, init_state_dict(config, 0))
+    assert result.verdict == "inconclusive"
+    assert result.failed(accept_rounding=True)
+    assert "every logit is 0" in result.gate("structure").sentence
