@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from align.certificate_cli import predictions
-from align.golden_cli import check, record
+from align.golden.command import check, record
 from align.options import INPUTS, REPORTS, WEIGHTS, progress_line, subject_of, with_options
-from align.reprod_command import reprod
-from align.selftest_command import selftest
+from align.predictions.command import predictions
+from align.reprod.command import reprod
+from align.selftest.command import selftest
 from convert.command_line import OneSentenceGroup, debug_option, json_option, refuse_options_before, text_beside
 
 if TYPE_CHECKING:

@@ -8,17 +8,18 @@ from dataclasses import asdict, dataclass, replace
 from types import ModuleType
 from typing import Any
 
-from align import flax_probe, paddle_probe, paddle_steps, torch_probe, witness
+from align import flax_probe, paddle_probe, torch_probe, witness
 from align.compare import LOGITS_ATOL
 from align.environment import environment
 from align.inputs import Kind, images_sha256, seeded_images
 from align.layers import layers_of
-from align.learning import Task, gradients_section, not_run, steps_section
+from align.learning import paddle_steps
+from align.learning.gates import Task, gradients_section, not_run, steps_section
+from align.learning.recipes import RECIPES
+from align.learning.training import BuildOptimizer
 from align.measure import Measurement, Sides
-from align.recipes import RECIPES
 from align.result import AlignmentResult, Finding, LayerRow, Reference, Section, judge, with_section
 from align.trace import Trace
-from align.training import BuildOptimizer
 from align.weights import in_float32, structure_findings, weight_findings
 from convert.arrays import Array, StateDict
 from convert.errors import UsageProblem

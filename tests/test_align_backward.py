@@ -12,9 +12,9 @@ from conftest import Run
 
 import align as package
 from align import paddle_probe, torch_probe
-from align.finite_differences import Loss, direction_check, entry_checks
-from align.gradients import float32_gradient_check, gradient_check, in_backward_order, loss_check, pairs
 from align.inputs import seeded_images, seeded_labels
+from align.learning.finite_differences import Loss, direction_check, entry_checks
+from align.learning.gradients import float32_gradient_check, gradient_check, in_backward_order, loss_check, pairs
 from align.result import AlignmentResult
 from align.run import Settings, Subject, align
 from convert.arrays import Array, StateDict
@@ -251,7 +251,7 @@ def loss(config: MixerConfig) -> Loss:
 
 @pytest.fixture(scope="module")
 def gradients(config: MixerConfig, source: StateDict, loss: Loss) -> dict[str, Array]:
-    from align import torch_steps
+    from align.learning import torch_steps
 
     model = torch_probe.build(config, None, source)
     torch_probe.cast(model, "float64")

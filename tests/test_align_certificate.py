@@ -12,8 +12,8 @@ from conftest import Run, save_safetensors, shared
 from hypothesis import given
 from hypothesis import strategies as st
 
-from align.certificate import certificate_of, predictions_of
-from align.images import batches
+from align.predictions.certificate import certificate_of, predictions_of
+from align.predictions.images import batches
 from convert.arrays import Array, StateDict
 from convert.mapping import convert_state_dict
 from convert.variants import MixerConfig, get_variant

@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 from conftest import Run, save_safetensors
 
-from align import golden, golden_file, paddle_probe, torch_probe
-from align.golden_file import GoldenTrace
+from align import paddle_probe, torch_probe
+from align.golden import gate, trace_file
+from align.golden.sketch import PROJECTIONS, distance, sketch, weights_along
+from align.golden.trace_file import GoldenTrace
 from align.run import Settings, Subject
-from align.sketch import PROJECTIONS, distance, sketch, weights_along
 from convert import init
 from convert.arrays import Array, StateDict
 from convert.fingerprint import tensor_sha256
@@ -47,7 +48,7 @@ def subject_of(config: MixerConfig, seed: int = 0) -> Subject:
 def traces(frameworks: None, square_config: MixerConfig) -> dict[str, GoldenTrace]:
     """A trace of each family."""
     configs = {family: config_of(family, square_config) for family in FAMILIES}
-    return {family: golden.record(subject_of(config), Settings()) for family, config in configs.items()}
+    return {family: gate.record(subject_of(config), Settings()) for family, config in configs.items()}
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +68,7 @@ def path(tmp_path: Path, trace: GoldenTrace) -> Path:
 
 def written(path: Path, trace: GoldenTrace) -> Path:
     with path.open("wb") as stream:
-        golden_file.write(stream, trace)
+        trace_file.write(stream, trace)
     return path
 
 
@@ -77,13 +78,13 @@ def with_model(trace: GoldenTrace, fault: Callable[[Any], object]) -> Any:
         fault(model)
         return model
 
-    return golden.check(trace, build_candidate=build)
+    return gate.check(trace, build_candidate=build)
 
 
 class TestRightPort:
     @pytest.mark.parametrize("family", FAMILIES)
     def test_every_family_passes(self, traces: dict[str, GoldenTrace], family: str) -> None:
-        result = golden.check(traces[family])
+        result = gate.check(traces[family])
         assert result.verdict == "aligned", result.gates
         assert [gate.passed for gate in result.gates] == [True] * 4
         assert not result.failed()
@@ -93,7 +94,7 @@ class TestRightPort:
         """The bounds are neither met by a hair nor so far off that they could never fail."""
         config = config_of(family, square_config)
         for seed in (1, 2):
-            result = golden.check(golden.record(subject_of(config, seed), Settings(batch=1, input_seed=seed)))
+            result = gate.check(gate.record(subject_of(config, seed), Settings(batch=1, input_seed=seed)))
             assert result.verdict == "aligned", result.gates
             assert max(row.float64.distance / row.float64.bound for row in result.points) < 0.1
             assert 0.01 < max(row.float32.distance / row.float32.bound for row in result.points) < 0.5
@@ -102,8 +103,8 @@ class TestRightPort:
     def test_a_mean_that_cancels_is_no_fault(self, square_source: StateDict, offset: float, trace: GoldenTrace) -> None:
         """The reference's own rounding sets the bounds, so a hard point is judged by how hard it is."""
         source = dict(square_source) | {"stem.proj.bias": square_source["stem.proj.bias"] + np.float32(offset)}
-        recorded = golden.record(Subject(source=source, config=trace.config, name="offset"), Settings())
-        result = golden.check(recorded, convert_state_dict(source, trace.config).state_dict)
+        recorded = gate.record(Subject(source=source, config=trace.config, name="offset"), Settings())
+        result = gate.check(recorded, convert_state_dict(source, trace.config).state_dict)
         assert all(row.float64.passed and row.float32.passed for row in result.points), result.gates
 
     @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
@@ -112,15 +113,15 @@ class TestRightPort:
 
         half = np.float16 if dtype == "float16" else ml_dtypes.bfloat16
         source = {key: array.astype(half) for key, array in square_source.items()}
-        recorded = golden.record(Subject(source=source, config=trace.config, name=dtype), Settings())
+        recorded = gate.record(Subject(source=source, config=trace.config, name=dtype), Settings())
         assert {tensor.dtype for tensor in recorded.weights} == {dtype}
-        result = golden.check(recorded, convert_state_dict(source, trace.config).state_dict)
+        result = gate.check(recorded, convert_state_dict(source, trace.config).state_dict)
         assert result.verdict == "aligned", result.gates
 
     def test_large_logits_are_rounding_and_not_a_fault(self, square_source: StateDict, trace: GoldenTrace) -> None:
         source = dict(square_source) | {"head.weight": square_source["head.weight"] * np.float32(10_000)}
-        recorded = golden.record(Subject(source=source, config=trace.config, name="large"), Settings())
-        result = golden.check(recorded, convert_state_dict(source, trace.config).state_dict)
+        recorded = gate.record(Subject(source=source, config=trace.config, name="large"), Settings())
+        result = gate.check(recorded, convert_state_dict(source, trace.config).state_dict)
         assert result.verdict == "rounding"
         assert result.failed()
         assert not result.failed(accept_rounding=True)
@@ -200,7 +201,7 @@ def test_faulty_weights_fail_both_gates_and_the_layer_is_named(
     recorded = traces[family]
     state_dict = dict(convert_state_dict(init_state_dict(recorded.config, 0), recorded.config).state_dict)
     fault(state_dict)
-    result = golden.check(recorded, state_dict)
+    result = gate.check(recorded, state_dict)
     assert result.verdict == "diverged"
     assert [gate.passed for gate in result.gates[:3]] == [True, False, False]
     assert result.first_divergence is not None
@@ -354,7 +355,7 @@ class TestOtherGates:
     def test_what_is_not_finite_fails(self, trace: GoldenTrace, weights: StateDict, value: float) -> None:
         broken = dict(weights)
         broken["blocks.3.mlp_channels.fc2.bias"] = np.full(24, value, np.float32)
-        result = golden.check(trace, broken)
+        result = gate.check(trace, broken)
         assert [gate.passed for gate in result.gates] == [False, False, False, False]
         assert result.first_divergence.layer == "blocks.3.mlp_channels.fc2"
 
@@ -372,7 +373,7 @@ class TestOtherGates:
     ) -> None:
         broken = dict(weights)
         breakage(broken)
-        result = golden.check(trace, broken)
+        result = gate.check(trace, broken)
         assert [gate.passed for gate in result.gates] == [False, None, None, None]
         assert says in result.gates[0].sentence
 
@@ -380,7 +381,7 @@ class TestOtherGates:
         wrong = dict(weights)
         swapped(wrong, "blocks.2.norm1.", "blocks.2.norm2.")
         put(wrong, "blocks.1.mlp_tokens.fc1.weight", weights["blocks.1.mlp_tokens.fc1.weight"].T)
-        sentences = golden.check(trace, wrong).gates[1].sentence
+        sentences = gate.check(trace, wrong).gates[1].sentence
         assert "they are those of blocks.1.mlp_tokens.fc1.weight transposed (and 4 more)" in sentences
 
 
@@ -405,10 +406,10 @@ class TestRecord:
         assert not out.exists()
 
     def test_the_bytes_are_the_same_twice(self, trace: GoldenTrace, tmp_path: Path) -> None:
-        again = golden.record(subject_of(trace.config), Settings())
+        again = gate.record(subject_of(trace.config), Settings())
         first, second = written(tmp_path / "1.json", dataclasses.replace(trace, name=again.name)), tmp_path / "2.json"
         assert written(second, again).read_bytes() == first.read_bytes()
-        assert golden_file.read(second) == again
+        assert trace_file.read(second) == again
 
     def test_the_points_are_the_references_and_not_paddles(self, trace: GoldenTrace) -> None:
         """Recomputed from timm's own logits, by the definition of a projection."""
@@ -575,8 +576,8 @@ class TestFile:
     def test_images_that_are_drawn_otherwise_exit_5(
         self, mixer_align: Run, monkeypatch: pytest.MonkeyPatch, path: Path
     ) -> None:
-        draw = golden.seeded_images
-        monkeypatch.setattr(golden, "seeded_images", lambda *arguments: draw(*arguments) * np.float32(2))
+        draw = gate.seeded_images
+        monkeypatch.setattr(gate, "seeded_images", lambda *arguments: draw(*arguments) * np.float32(2))
         result = mixer_align("check", "--trace", path)
         assert result.exit_code == 5
         assert "the images drawn are not those that were recorded" in result.stderr

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from conftest import Run, save_safetensors
 
-from align.reprod import Pack, Settings, reproduce, write_pack
-from align.reprod_log import FILES, Bounds, Stage, diffs_of, failure, guide_bounds, log_text
+from align.reprod.log import FILES, Bounds, Stage, diffs_of, failure, guide_bounds, log_text
+from align.reprod.stages import Pack, Settings, reproduce, write_pack
 from align.run import Subject
 from convert.arrays import Array, StateDict
 from convert.mapping import convert_state_dict
@@ -160,11 +160,11 @@ def test_a_wrong_candidate_fails_its_stages(
 def test_another_set_of_labels_fails_that_stage(
     subject: Subject, monkeypatch: pytest.MonkeyPatch, function: str, failing: set[str]
 ) -> None:
-    from align import reprod_paddle
+    from align.reprod import paddle_side
 
-    right = getattr(reprod_paddle, function)
+    right = getattr(paddle_side, function)
     monkeypatch.setattr(
-        reprod_paddle, function, lambda scores, labels, *rest: right(scores, (labels + 1) % scores.shape[1], *rest)
+        paddle_side, function, lambda scores, labels, *rest: right(scores, (labels + 1) % scores.shape[1], *rest)
     )
     failures = reproduce(subject).failures.keys()
     assert failures & failing
@@ -172,10 +172,10 @@ def test_another_set_of_labels_fails_that_stage(
 
 
 def test_another_learning_rate_fails_the_training_stages(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
-    from align import reprod_paddle
+    from align.reprod import paddle_side
 
-    right = reprod_paddle.train
-    monkeypatch.setattr(reprod_paddle, "train", lambda model, batches, rate: right(model, batches, rate * 1.5))
+    right = paddle_side.train
+    monkeypatch.setattr(paddle_side, "train", lambda model, batches, rate: right(model, batches, rate * 1.5))
     assert reproduce(subject, Settings(train_steps=8)).failures.keys() == {"backward", "train"}
 
 

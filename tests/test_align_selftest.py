@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from conftest import Run
 
-from align import faults, selftest, selftest_report
+from align import faults
 from align.faults import Fault, Planted
 from align.inputs import DRAW, seeded_images
-from align.selftest import CONFIGS, Finding, RightPort, SelfTest
+from align.selftest import report, run
+from align.selftest.run import CONFIGS, Finding, RightPort, SelfTest
 from convert.init import init_state_dict
 
 pytestmark = pytest.mark.usefixtures("frameworks")
@@ -50,7 +51,7 @@ class TestItCanFail:
     ) -> None:
         fault = Fault(name="made up", kind="weights", plant=plant)
         monkeypatch.setattr(faults, "CATALOGUE", (*faults.CATALOGUE[:2], fault))
-        monkeypatch.setattr(selftest, "SENSITIVITIES", {})
+        monkeypatch.setattr(run, "SENSITIVITIES", {})
         result = mixer_align("selftest", "--on", "small-mixer", "--seeds", 1)
         assert result.exit_code == 1, result.output
         assert result.stdout.splitlines()[-1] == says
@@ -61,7 +62,7 @@ class TestItCanFail:
         from align.compare import Tolerance
 
         monkeypatch.setattr(faults, "CATALOGUE", ())
-        monkeypatch.setattr(selftest, "SENSITIVITIES", {})
+        monkeypatch.setattr(run, "SENSITIVITIES", {})
         monkeypatch.setattr(measure, "FLOAT64", Tolerance(atol=1e-30, rtol=0.0))
         result = mixer_align("selftest", "--on", "small-mixer", "--seeds", 1)
         assert result.exit_code == 1
@@ -105,7 +106,7 @@ class TestCatalogue:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_every_fault_is_caught_and_placed(name: str) -> None:
-    outcome = selftest.selftest([name], seeds=5)
+    outcome = run.selftest([name], seeds=5)
     assert not outcome.survivors
     assert not outcome.false_alarms
     recorded = json.loads(RECORDED.read_text(encoding="utf-8"))["findings"]
@@ -136,9 +137,9 @@ class TestReport:
             self.finding(config="two", outcome="misplaced", blamed=""),
             self.finding(config="two", fault="b", outcome="missed", logits=2e-7),
         )
-        data = selftest_report.as_data(SelfTest(findings=findings, right_ports=(), sensitivities=()))
-        assert selftest_report.headers(data)[-2:] == ("one", "two")
-        assert selftest_report.rows(data) == [
+        data = report.as_data(SelfTest(findings=findings, right_ports=(), sensitivities=()))
+        assert report.headers(data)[-2:] == ("one", "two")
+        assert report.rows(data) == [
             ("weights", "a", "stem", "weights, float64", "—", "caught", "MISPLACED (nothing blamed)"),
             ("weights", "b", "stem", "weights, float64", "2.0e-07", "—", "MISSED"),
         ]
@@ -146,7 +147,7 @@ class TestReport:
 
     def test_json_goes_to_standard_output_alone(self, mixer_align: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(faults, "CATALOGUE", faults.CATALOGUE[:1])
-        monkeypatch.setattr(selftest, "SENSITIVITIES", {})
+        monkeypatch.setattr(run, "SENSITIVITIES", {})
         result = mixer_align("selftest", "--on", "small-gmlp", "--seeds", 1, "--json", "-")
         assert result.exit_code == 0, result.output
         data = json.loads(result.stdout)
@@ -186,7 +187,7 @@ def test_an_all_zero_head_is_inconclusive() -> None:
     fault = next(fault for fault in faults.HARNESS if fault.name == "all-zero head")
     planted = fault.plant(config)
     assert planted is not None
-    result = selftest.align_with(planted, config, init_state_dict(config, 0))
+    result = run.align_with(planted, config, init_state_dict(config, 0))
     assert result.verdict == "inconclusive"
     assert result.failed(accept_rounding=True)
     assert "every logit is 0" in result.gate("structure").sentence

@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 from conftest import Run, save_safetensors
 
-from align import paddle_probe, paddle_steps, torch_probe
-from align.drift import Drift, Sums, drift_check
-from align.gradients import distance
-from align.recipes import MU, RECIPES, WEIGHT_DECAY, Recipe, Schedule, Stepper, as_paddle_rounds
+from align import paddle_probe, torch_probe
+from align.learning import paddle_steps
+from align.learning.drift import Drift, Sums, drift_check
+from align.learning.gradients import distance
+from align.learning.recipes import MU, RECIPES, WEIGHT_DECAY, Recipe, Schedule, Stepper, as_paddle_rounds
+from align.learning.training import BuildOptimizer, learners, training
 from align.result import Check, Section
 from align.run import Settings, Subject, align
-from align.training import BuildOptimizer, learners, training
 from convert.arrays import StateDict
 from convert.mapping import convert_state_dict
 from convert.variants import MixerConfig

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from align.result import LOGITS, AlignmentResult, Check, LayerRow
 
 if TYPE_CHECKING:
-    from align.golden_result import TraceResult
+    from align.golden.result import TraceResult
 
 HEADERS = (
     "layer",

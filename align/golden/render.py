@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from align.golden_result import TraceResult, TraceRow
+from align.golden.result import TraceResult, TraceRow
 from align.render import finite
 from align.result import LOGITS
 

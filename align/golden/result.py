@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from align.compare import FLOAT32_ULP, FLOAT64, Tolerance
+from align.golden.sketch import Sketch, distance, summary_distance
 from align.result import Divergence, Finding, Gate
-from align.sketch import Sketch, distance, summary_distance
 from convert.arrays import Shape
 
 Precision = Literal["float64", "float32"]

@@ -21,19 +21,19 @@ def selftest(ctx: click.Context, /, names: tuple[str, ...], seeds: int, json_tar
 
     Runs on s32 and on a small config of each family.
     """
-    from align import selftest, selftest_report
+    from align.selftest import report, run
     from convert.errors import UsageProblem
     from convert.tables import print_table
 
-    unknown = [name for name in names if name not in selftest.CONFIGS]
+    unknown = [name for name in names if name not in run.CONFIGS]
     if unknown:
-        raise UsageProblem(f"--on {unknown[0]}: no such config. Known: {', '.join(selftest.CONFIGS)}.")
+        raise UsageProblem(f"--on {unknown[0]}: no such config. Known: {', '.join(run.CONFIGS)}.")
     with progress_line() as progress:
-        outcome = selftest.selftest(names or tuple(selftest.CONFIGS), seeds=seeds, progress=progress)
-    data = selftest_report.as_data(outcome)
+        outcome = run.selftest(names or tuple(run.CONFIGS), seeds=seeds, progress=progress)
+    data = report.as_data(outcome)
     with text_beside(json_target):
-        print_table(selftest_report.headers(data), selftest_report.rows(data))
-        print("\n".join(selftest_report.sentences(data)))
+        print_table(report.headers(data), report.rows(data))
+        print("\n".join(report.sentences(data)))
     if json_target:
         write_json(data, json_target)
     ctx.exit(0 if outcome.passed else 1)

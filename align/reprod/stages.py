@@ -11,10 +11,11 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from align import paddle_probe, reprod_paddle, reprod_torch, torch_probe
+from align import paddle_probe, torch_probe
 from align.inputs import Kind, seeded_images, seeded_labels
-from align.reprod_data import METRIC_RANKS, Batch, Patterns, labels_by_rank, metric_images, projections
-from align.reprod_log import FILES, TRAINED, Stage, failure, guide_bounds, log_text
+from align.reprod import paddle_side, torch_side
+from align.reprod.data import METRIC_RANKS, Batch, Patterns, labels_by_rank, metric_images, projections
+from align.reprod.log import FILES, TRAINED, Stage, failure, guide_bounds, log_text
 from align.run import BuildCandidate, Progress, Subject
 from align.weights import in_float32, structure_findings
 from convert.arrays import Array, StateDict
@@ -182,8 +183,8 @@ def _builder(subject: Subject, build_candidate: BuildCandidate) -> Callable[[], 
 def _forward(models: _Models, images: Array, settings: Settings) -> Stage:
     return Stage(
         name="forward",
-        reference={"logits": reprod_torch.logits(models.reference, images)},
-        candidate={"logits": reprod_paddle.logits(models.candidate, images)},
+        reference={"logits": torch_side.logits(models.reference, images)},
+        candidate={"logits": paddle_side.logits(models.candidate, images)},
         bounds=guide_bounds(settings.threshold),
         note=f"forward on {len(images)} seeded images (input seed {settings.input_seed})",
     )
@@ -192,15 +193,15 @@ def _forward(models: _Models, images: Array, settings: Settings) -> Stage:
 def _metric(models: _Models, subject: Subject, settings: Settings) -> Stage:
     images = metric_images(subject.config, settings.input_seed)
     reference, candidate = (
-        reprod_torch.logits(models.reference, images),
-        reprod_paddle.logits(models.candidate, images),
+        torch_side.logits(models.reference, images),
+        paddle_side.logits(models.candidate, images),
     )
     labels = labels_by_rank(reference)
     k = min(5, subject.config.num_classes)
     return Stage(
         name="metric",
-        reference={f"acc_top{n}": reprod_torch.accuracy(reference, labels, n) for n in (1, k)},
-        candidate={f"acc_top{n}": reprod_paddle.accuracy(candidate, labels, n) for n in (1, k)},
+        reference={f"acc_top{n}": torch_side.accuracy(reference, labels, n) for n in (1, k)},
+        candidate={f"acc_top{n}": paddle_side.accuracy(candidate, labels, n) for n in (1, k)},
         bounds=guide_bounds(settings.threshold),
         note=f"accuracy on {len(images)} seeded images, labelled by torch's own ranking: no real data",
     )
@@ -209,8 +210,8 @@ def _metric(models: _Models, subject: Subject, settings: Settings) -> Stage:
 def _loss(forward: Stage, labels: Array, settings: Settings) -> Stage:
     return Stage(
         name="loss",
-        reference={"loss": reprod_torch.loss(forward.reference["logits"], labels)},
-        candidate={"loss": reprod_paddle.loss(forward.candidate["logits"], labels)},
+        reference={"loss": torch_side.loss(forward.reference["logits"], labels)},
+        candidate={"loss": paddle_side.loss(forward.candidate["logits"], labels)},
         bounds=guide_bounds(settings.threshold),
         note=f"cross-entropy (float64, of float32 logits) on the forward's images with {len(labels)} seeded labels",
     )
@@ -218,8 +219,8 @@ def _loss(forward: Stage, labels: Array, settings: Settings) -> Stage:
 
 def _backward(models: _Models, config: MixerConfig, batch: Batch, settings: Settings) -> Stage:
     batches = [batch] * settings.backward_steps
-    reference, gradients = reprod_torch.train(models.reference, batches, LEARNING_RATE)
-    candidate, candidate_gradients = reprod_paddle.train(models.candidate, batches, LEARNING_RATE)
+    reference, gradients = torch_side.train(models.reference, batches, LEARNING_RATE)
+    candidate, candidate_gradients = paddle_side.train(models.candidate, batches, LEARNING_RATE)
     reference_gradients = convert_state_dict(gradients, config).state_dict
     return Stage(
         name="backward",
@@ -243,17 +244,17 @@ def _with_gradients(record: StateDict, gradients: StateDict, settings: Settings)
 def _train(models: _Models, subject: Subject, settings: Settings) -> Stage:
     data = Patterns(subject.config, settings.batch, settings.input_seed)
     batches = list(data.batches(settings.train_steps))
-    reprod_torch.train(models.reference, batches, TRAIN_LEARNING_RATE)
-    reprod_paddle.train(models.candidate, batches, TRAIN_LEARNING_RATE)
+    torch_side.train(models.reference, batches, TRAIN_LEARNING_RATE)
+    paddle_side.train(models.candidate, batches, TRAIN_LEARNING_RATE)
     images, labels = data.evaluation()
     reference, candidate = (
-        reprod_torch.logits(models.reference, images),
-        reprod_paddle.logits(models.candidate, images),
+        torch_side.logits(models.reference, images),
+        paddle_side.logits(models.candidate, images),
     )
     return Stage(
         name="train",
-        reference=_trained(reprod_torch, reference, labels),
-        candidate=_trained(reprod_paddle, candidate, labels),
+        reference=_trained(torch_side, reference, labels),
+        candidate=_trained(paddle_side, candidate, labels),
         bounds=TRAINED,
         note=(
             f"{settings.train_steps} SGD steps of {settings.batch} images, learning rate {TRAIN_LEARNING_RATE}, then "

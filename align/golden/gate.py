@@ -10,13 +10,13 @@ import numpy as np
 from align import paddle_probe, witness
 from align.compare import FLOAT64, LOGITS_ATOL
 from align.environment import environment
-from align.golden_file import GoldenTrace, TensorRecord, logits_kept
-from align.golden_result import LogitsDiff, PointRecord, Precision, TraceResult, TraceRow, compare_sketch, judge
-from align.golden_weights import held_findings, structure_findings, weight_findings
+from align.golden.result import LogitsDiff, PointRecord, Precision, TraceResult, TraceRow, compare_sketch, judge
+from align.golden.sketch import Sketch, distance, sketch, summary_distance
+from align.golden.trace_file import GoldenTrace, TensorRecord, logits_kept
+from align.golden.weights import held_findings, structure_findings, weight_findings
 from align.inputs import images_sha256, seeded_images
 from align.layers import Layer, layers_of
 from align.result import FRAMEWORKS, LOGITS, Finding
-from align.sketch import Sketch, distance, sketch, summary_distance
 from align.trace import Points
 from align.weights import in_float32
 from convert.arrays import Array, StateDict

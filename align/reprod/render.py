@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from align.environment import environment
-from align.reprod import Pack
-from align.reprod_log import FILES, KeyDiff, Stage, diffs_of
+from align.reprod.log import FILES, KeyDiff, Stage, diffs_of
+from align.reprod.stages import Pack
 from convert.fingerprint import file_sha256
 
 SCHEMA = "mixer-align/reprod/1"

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from align import paddle_probe, torch_probe
-from align.backward import Batch, backward
 from align.inputs import seeded_labels
+from align.learning.backward import Batch, backward
+from align.learning.training import BuildOptimizer, learners, training
 from align.result import Gate, GateName, Section
-from align.training import BuildOptimizer, learners, training
 from convert.arrays import Array, StateDict
 from convert.variants import MixerConfig
 

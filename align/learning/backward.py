@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from align import paddle_probe, paddle_steps, torch_probe, torch_steps
-from align.finite_differences import Loss, direction_check, entry_checks
-from align.gradients import (
+from align import paddle_probe, torch_probe
+from align.learning import paddle_steps, torch_steps
+from align.learning.finite_differences import Loss, direction_check, entry_checks
+from align.learning.gradients import (
     LOSS_FLOAT32,
     LOSS_FLOAT64,
     first_failed,

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from align import paddle_steps, torch_steps
 from align.compare import largest
-from align.drift import BOUND, Drift, Sums, drift_check, step_check
-from align.gradients import FLOOR, distance, first_failed, loss_check, pairs
 from align.inputs import seeded_images, seeded_labels
-from align.recipes import RECIPES, Recipe, Schedule, Stepper, schedules
+from align.learning import paddle_steps, torch_steps
+from align.learning.drift import BOUND, Drift, Sums, drift_check, step_check
+from align.learning.gradients import FLOOR, distance, first_failed, loss_check, pairs
+from align.learning.recipes import RECIPES, Recipe, Schedule, Stepper, schedules
 from align.result import Check, Divergence, Gate, Section
 from convert.arrays import Array, StateDict
 from convert.rules import KeyRule

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from align.golden_file import TensorRecord
+from align.golden.trace_file import TensorRecord
 from align.layers import layer_of_parameter
 from align.result import Finding
 from align.weights import as_float32

@@ -13,7 +13,7 @@ from align.options import FILE, WEIGHTS, progress_line, subject_of, with_options
 from convert.command_line import OneSentence, debug_option, json_option, write_json
 
 if TYPE_CHECKING:
-    from align.certificate import Certificate
+    from align.predictions.certificate import Certificate
 
 SCHEMA = "mixer-align/predictions/1"
 
@@ -41,8 +41,8 @@ def predictions(
 
 
 def _certify(images: tuple[Path, ...], batch_size: int, options: dict[str, Any]) -> Certificate:
-    from align.images import batches
-    from align.predict import certify
+    from align.predictions.images import batches
+    from align.predictions.predict import certify
 
     subject = subject_of(**options)
     with progress_line() as progress:
@@ -50,7 +50,7 @@ def _certify(images: tuple[Path, ...], batch_size: int, options: dict[str, Any])
 
 
 def _print(certificate: Certificate, *, to_stderr: bool) -> None:
-    from align.certificate import HEADERS, listed, verdict_line
+    from align.predictions.certificate import HEADERS, listed, verdict_line
     from convert.tables import print_table
 
     with contextlib.redirect_stdout(sys.stderr) if to_stderr else contextlib.nullcontext():

@@ -14,7 +14,7 @@ from convert.command_line import OneSentence, debug_option, json_option, write_j
 
 if TYPE_CHECKING:
     from align.inputs import Kind
-    from align.reprod import Pack
+    from align.reprod.stages import Pack
 
 
 @click.command(cls=OneSentence)
@@ -38,8 +38,8 @@ def reprod(ctx: click.Context, /, out_dir: Path, force: bool, json_target: str |
     Forward, metric, loss, backward and train, each run in torch and in Paddle, in the file names and the format of
     reprod_log. Exit 1 if a stage fails.
     """
-    from align.reprod import refuse_to_replace, write_pack
-    from align.reprod_render import as_data, lines
+    from align.reprod.render import as_data, lines
+    from align.reprod.stages import refuse_to_replace, write_pack
 
     refuse_to_replace(out_dir, force=force)
     pack = _run(**options)
@@ -61,7 +61,7 @@ def _run(
     reference: str | None,
     **weights: Any,
 ) -> Pack:
-    from align.reprod import Settings, reproduce
+    from align.reprod.stages import Settings, reproduce
     from convert.errors import UsageProblem
 
     if reference == "flax":

@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 from align.compare import FLOAT32_ULP
-from align.gradients import Distance
 from align.layers import layer_of_parameter
+from align.learning.gradients import Distance
 from align.result import Check
 from convert.arrays import Array
 

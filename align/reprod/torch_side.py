@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from align.reprod_data import Batch
+from align.reprod.data import Batch
 from convert.arrays import Array, StateDict
 
 if TYPE_CHECKING:

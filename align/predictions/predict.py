@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from align import paddle_probe
-from align.certificate import Certificate, Prediction, certificate_of, predictions_of
-from align.images import Image
+from align.predictions.certificate import Certificate, Prediction, certificate_of, predictions_of
+from align.predictions.images import Image
 from align.result import LOGITS
 from align.run import PROBES, Progress, Subject, reference_model
 from align.weights import in_float32, structure_findings

@@ -14,8 +14,8 @@ from align.options import FILE, INPUTS, SOURCE, progress_line, subject_of, with_
 from convert.command_line import OneSentence, debug_option, json_option, write_json
 
 if TYPE_CHECKING:
-    from align.golden_file import GoldenTrace
-    from align.golden_result import TraceResult
+    from align.golden.result import TraceResult
+    from align.golden.trace_file import GoldenTrace
     from align.inputs import Kind
 
 
@@ -30,14 +30,14 @@ def record(out: Path, force: bool, json_target: str | None, **options: Any) -> N
 
     A reference that leaves the NumPy witness in float64 is refused (exit 1).
     """
-    from align import golden_file
+    from align.golden import trace_file
     from convert.files.atomic import refuse_overwrite, write_atomically
     from convert.fingerprint import file_sha256
 
     checkpoint = options["checkpoint"]
     refuse_overwrite(out, force=force, inputs=(checkpoint,) if checkpoint else ())
     trace = _record(**options)
-    write_atomically(out, lambda stream: golden_file.write(stream, trace), check=lambda path: _read_back(path, trace))
+    write_atomically(out, lambda stream: trace_file.write(stream, trace), check=lambda path: _read_back(path, trace))
     size = out.stat().st_size
     sentence = (
         f"{out}: recorded {trace.name}: {len(trace.points)} points, {len(trace.weights)} tensors, {size:,} bytes."
@@ -68,44 +68,44 @@ def check(ctx: click.Context, /, accept_rounding: bool, json_target: str | None,
     result = _check(**options)
     _print(result, to_stderr=json_target == "-")
     if json_target:
-        from align.golden_render import as_data
+        from align.golden.render import as_data
 
         write_json(as_data(result), json_target)
     ctx.exit(1 if result.failed(accept_rounding=accept_rounding) else 0)
 
 
 def _read_back(path: Path, trace: GoldenTrace) -> None:
-    from align import golden_file
+    from align.golden import trace_file
     from convert.errors import IntegrityProblem
 
-    if golden_file.read(path) != trace:
+    if trace_file.read(path) != trace:
         raise IntegrityProblem(f"{path}: what was read back is not what was written. Check the disk.")
 
 
 def _record(*, batch: int, input_seed: int, inputs: Kind, **source: Any) -> GoldenTrace:
-    from align import golden
+    from align.golden import gate
     from align.run import Settings
 
     subject = subject_of(**source)
     with progress_line() as progress:
-        return golden.record(subject, Settings(batch=batch, input_seed=input_seed, inputs=inputs), progress=progress)
+        return gate.record(subject, Settings(batch=batch, input_seed=input_seed, inputs=inputs), progress=progress)
 
 
 def _check(*, trace_path: Path, candidate: Path | None, atol: float) -> TraceResult:
-    from align import golden, golden_file
+    from align.golden import gate, trace_file
     from convert.errors import UsageProblem
     from convert.sources import read_weights
 
     if not math.isfinite(atol):
         raise UsageProblem(f"--atol {atol}: a bound has to be a finite number.")
-    trace = golden_file.read(trace_path)
+    trace = trace_file.read(trace_path)
     weights = read_weights(candidate)[0] if candidate else None
     with progress_line() as progress:
-        return golden.check(trace, weights, atol=atol, progress=progress)
+        return gate.check(trace, weights, atol=atol, progress=progress)
 
 
 def _print(result: TraceResult, *, to_stderr: bool) -> None:
-    from align.golden_render import HEADERS, rows, verdict_line
+    from align.golden.render import HEADERS, rows, verdict_line
     from align.render import gate_lines
     from convert.tables import print_table
 

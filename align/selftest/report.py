@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from align.environment import environment
-from align.selftest import SelfTest
+from align.selftest.run import SelfTest
 
 SCHEMA = "mixer-align/selftest/1"
 Row = tuple[str, ...]

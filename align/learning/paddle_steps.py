@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from align.recipes import Recipe, Schedule, Stepper
+from align.learning.recipes import Recipe, Schedule, Stepper
 from convert.arrays import Array, StateDict
 
 if TYPE_CHECKING:

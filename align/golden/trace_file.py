@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from align.golden_result import PointRecord
-from align.golden_schema import Malformed, Reader, check_config
+from align.golden.result import PointRecord
+from align.golden.schema import Malformed, Reader, check_config
+from align.golden.sketch import LABEL, PROJECTIONS, Sketch
 from align.inputs import DRAW, Kind
 from align.layers import layers_of
 from align.result import Reference
-from align.sketch import LABEL, PROJECTIONS, Sketch
 from convert.arrays import Array, Shape
 from convert.errors import IntegrityProblem, Unreadable
 from convert.mapping import WEIGHT_DTYPES

@@ -1,0 +1,1 @@
+"""The gates beyond the forward: gradients, and the steps of optimizers."""

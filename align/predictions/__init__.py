@@ -1,0 +1,1 @@
+"""A certificate that the port changes no prediction on a user's own images."""

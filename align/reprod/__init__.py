@@ -1,0 +1,1 @@
+"""The acceptance folder of PaddlePaddle's paper-reproduction guide."""
