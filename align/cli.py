@@ -75,6 +75,7 @@ def schema() -> None:
 def _align(*, atol: float, train_steps: int | None, **options: Any) -> AlignmentResult:
     import math
 
+    from align.environment import forbid_tf32
     from align.run import Settings, align
     from convert.errors import UsageProblem
 
@@ -82,6 +83,7 @@ def _align(*, atol: float, train_steps: int | None, **options: Any) -> Alignment
         raise UsageProblem(f"--atol {atol}: a bound has to be a finite number.")
     chosen = {name: options.pop(name) for name in ("batch", "input_seed", "inputs", "backward")}
     settings = Settings(atol=atol, train_steps=train_steps or 0, **chosen)
+    forbid_tf32()
     subject = subject_of(**options)
     with progress_line() as progress:
         return align(subject, settings, progress=progress)

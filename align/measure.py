@@ -1,22 +1,26 @@
-"""All sides in one precision. Activations are compared as they come; only the reference's and the witness's stay."""
+"""All sides in one precision, in step: each point's values are compared as they come, and not kept."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 from typing import Any, Literal
 
 from align import paddle_probe
-from align.compare import FLOAT64, UNBOUNDED, LayerDiff, Tolerance, cancellation_of, float32_introduced
+from align.compare import FLOAT64, UNBOUNDED, Tolerance, cancellation_of, compare, float32_introduced, largest
+from align.heap import give_back
 from align.layers import Layer
+from align.lockstep import Side, Tap, Walk, WrongPoint, walk
 from align.result import LOGITS, Differences, Finding
-from align.trace import Points, Trace
 from convert.arrays import Array
 from convert.variants import TIMM_LAYER_NORM_EPS
 
 Precision = Literal["float32", "float64"]
-Figures = dict[str, LayerDiff]
+Observe = Callable[[Layer, Array, Array], object]
+"""Is shown a point and what the reference and the candidate, each on its own activations, have there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -30,7 +34,17 @@ class Sides:
     def cast(self, precision: Precision) -> None:
         """Cast both models' parameters in place; float32 to float64 changes no value."""
         self.probe.cast(self.reference, precision)
+        give_back()
         paddle_probe.cast(self.candidate, precision)
+        give_back()
+
+    def forward_reference(self, images: Array, points: Sequence[Layer], tap: Tap) -> None:
+        """Run the reference on images and show each point to the tap."""
+        self.probe.forward(self.reference, images, [point.name for point in points], tap)
+
+    def forward_candidate(self, images: Array, tap: Tap) -> None:
+        """Run the candidate on images and show each point to the tap."""
+        paddle_probe.forward(self.candidate, images, tap)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,74 +56,77 @@ class Bounds:
     witness: Tolerance
 
 
-def bounds_of(point: Layer, precision: Precision, atol: float, truth: Trace) -> Bounds:
+def bounds_of(point: Layer, precision: Precision, atol: float, cancellation: float) -> Bounds:
     """Return the bounds of a point. In float32 only the logits and what each layer introduces are judged."""
     if precision == "float64":
         return Bounds(inherited=FLOAT64, introduced=FLOAT64, witness=FLOAT64)
     inherited = Tolerance(atol=atol, rtol=0.0) if point.name == LOGITS else UNBOUNDED
-    cancellation = 1.0
-    if point.normalises:
-        cancellation = cancellation_of(truth.values[point.normalises][..., -point.shape[-1] :], TIMM_LAYER_NORM_EPS)
     return Bounds(inherited=inherited, introduced=float32_introduced(point.terms, cancellation), witness=UNBOUNDED)
 
 
 class Measurement:
-    """One precision's run: reference, candidate on its own activations, candidate on the reference's."""
+    """One precision's run: witness, reference, candidate on its own activations, candidate on the reference's."""
 
-    def __init__(self, points: Sequence[Layer], precision: Precision, truth: Trace, atol: float) -> None:
-        self.points, self.precision, self.truth = points, precision, truth
-        self.bounds = {point.name: bounds_of(point, precision, atol, truth) for point in points}
-        self.reference = Trace()
+    def __init__(self, points: Sequence[Layer], precision: Precision, atol: float) -> None:
+        self.points, self.precision, self.atol = points, precision, atol
         self.findings: list[Finding] = []
-        self.inherited: Figures = {}
-        self.introduced: Figures = {}
-        self.reference_vs_witness: Figures = {}
-        self.candidate_vs_witness: Figures = {}
+        self._norm_after = {point.normalises: point for point in points if point.normalises}
+        self._cancellation: dict[str, float] = {}
 
-    def run(self, sides: Sides, images: Array, progress: Callable[[str], None]) -> Mapping[str, Differences]:
-        """Return the figures of every point; none where a side did not show the points expected (see `findings`)."""
-        names = [point.name for point in self.points]
-        progress(f"{self.precision}: the reference")
-        self._watch(
-            "the reference",
-            self._on_reference,
-            lambda tap: sides.probe.forward(sides.reference, images, names, tap),
-        )
-        progress(f"{self.precision}: Paddle on its own activations")
-        self._watch("Paddle", self._on_own, lambda tap: paddle_probe.forward(sides.candidate, images, tap))
-        progress(f"{self.precision}: Paddle on the reference's activations")
-        self._watch("Paddle", self._on_forced, lambda tap: paddle_probe.forward(sides.candidate, images, tap))
-        return {} if self.findings else {name: self._differences(name) for name in names}
+    def run(
+        self,
+        sides: Sides,
+        images: Array,
+        witness: Walk,
+        progress: Callable[[str], None],
+        observe: Observe = lambda *_: None,
+    ) -> Mapping[str, Differences]:
+        """Return the figures of every point; none where a side did not show the points expected (see `findings`).
 
-    def _watch(self, side: str, on_point: paddle_probe.Tap, forward: Callable[[paddle_probe.Tap], None]) -> None:
-        points = Points(self.points, side, self.precision)
+        Args:
+            sides: Both models, in this precision.
+            images: In this precision.
+            witness: The witness's points, float64.
+            progress: Is told each point.
+            observe: Is shown each point's values.
+        """
+        figures = {}
+        on_reference = partial(sides.forward_reference, images, self.points)
+        on_candidate = partial(sides.forward_candidate, images)
+        with (
+            closing(Side("the witness", witness, "float64")) as truth,
+            closing(Side("the reference", walk(on_reference), self.precision)) as reference,
+            closing(Side("Paddle", walk(on_candidate), self.precision)) as own,
+            closing(Side("Paddle", walk(on_candidate), self.precision)) as forced,
+        ):
+            try:
+                for point in self.points:
+                    progress(f"{self.precision}: {point.name}")
+                    values = truth.at(point), reference.at(point), own.at(point), forced.at(point)
+                    figures[point.name] = self._differences(point, *values)
+                    forced.replace(values[1])
+                    observe(point, values[1], values[2])
+                for side in (truth, reference, own, forced):
+                    side.end()
+            except WrongPoint as wrong:
+                self.findings.append(wrong.finding)
+                return {}
+        return figures
 
-        def tap(name: str, value: Array) -> Array | None:
-            points.show(name, value)
-            return on_point(name, value) if name in self.truth.values else None
-
-        forward(tap)
-        self.findings += points.findings()
-
-    def _on_reference(self, name: str, value: Array) -> None:
-        self.reference.record(name, value)
-        self.reference_vs_witness[name] = self.truth.compare(name, value, self.bounds[name].witness)
-
-    def _on_own(self, name: str, value: Array) -> None:
-        if name in self.reference.values:
-            self.inherited[name] = self.reference.compare(name, value, self.bounds[name].inherited)
-        self.candidate_vs_witness[name] = self.truth.compare(name, value, self.bounds[name].witness)
-
-    def _on_forced(self, name: str, value: Array) -> Array | None:
-        if name not in self.reference.values:
-            return None
-        self.introduced[name] = self.reference.compare(name, value, self.bounds[name].introduced)
-        return self.reference.values[name]
-
-    def _differences(self, name: str) -> Differences:
+    def _differences(self, point: Layer, truth: Array, reference: Array, own: Array, forced: Array) -> Differences:
+        bounds = bounds_of(point, self.precision, self.atol, self._cancellation.get(point.name, 1.0))
+        self._note_cancellation(point, truth)
+        scale, true_scale = largest(reference), largest(truth)
         return Differences(
-            inherited=self.inherited[name],
-            introduced=self.introduced[name],
-            reference_vs_witness=self.reference_vs_witness[name],
-            candidate_vs_witness=self.candidate_vs_witness[name],
+            inherited=compare(point.name, reference, own, bounds.inherited, scale),
+            introduced=compare(point.name, reference, forced, bounds.introduced, scale),
+            reference_vs_witness=compare(point.name, truth, reference, bounds.witness, true_scale),
+            candidate_vs_witness=compare(point.name, truth, own, bounds.witness, true_scale),
         )
+
+    def _note_cancellation(self, point: Layer, truth: Array) -> None:
+        """Note what cancels in the LayerNorm behind this point, while its true value is at hand."""
+        norm = self._norm_after.get(point.name)
+        if norm is not None and self.precision == "float32":
+            rows = truth[..., -norm.shape[-1] :]
+            self._cancellation[norm.name] = cancellation_of(rows, TIMM_LAYER_NORM_EPS)

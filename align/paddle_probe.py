@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Literal
 
 from convert.arrays import Array, StateDict
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 Tap = Callable[[str, Array], "Array | None"]
 """Is shown each point's value; the forward goes on with what it returns, or unchanged for None."""
+
+THREADS = os.cpu_count() or 1
 
 
 def build(config: MixerConfig, state_dict: StateDict) -> MlpMixer:
@@ -33,7 +36,7 @@ def build(config: MixerConfig, state_dict: StateDict) -> MlpMixer:
 
         from convert import paddle_mixer
     paddle.device.set_device("cpu")
-    paddle.base.core.set_num_threads(os.cpu_count() or 1)  # eager matrix products run on one thread otherwise
+    paddle.base.core.set_num_threads(THREADS)  # eager matrix products run on one thread otherwise
     return paddle_mixer.build(config, state_dict)
 
 
@@ -52,6 +55,18 @@ def cast(model: MlpMixer, dtype: Literal["float32", "float64"]) -> None:
 def parameters(model: MlpMixer) -> StateDict:
     """Return what the model really holds."""
     return {key: tensor.numpy() for key, tensor in model.state_dict().items()}
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[int]:
+    """Compute on a single thread for a while, and say how many there are otherwise."""
+    import paddle
+
+    paddle.base.core.set_num_threads(1)
+    try:
+        yield THREADS
+    finally:
+        paddle.base.core.set_num_threads(THREADS)
 
 
 def forward(model: MlpMixer, images: Array, tap: Tap) -> None:

@@ -177,12 +177,15 @@ def _verdict(*, sound: bool, vacuous: bool, logits: LayerDiff | None) -> Verdict
 def with_section(result: AlignmentResult, section: Section) -> AlignmentResult:
     """Return the result with one more gate; one that fails turns a good verdict into a bad one.
 
-    A side that does not repeat itself proves nothing either way, so a failed determinism gate is inconclusive.
+    A side that does not repeat itself proves nothing either way, so a failed determinism gate is inconclusive, unless
+    structure or weights, which nothing random can touch, are at fault.
     """
     verdict, divergence = result.verdict, result.first_divergence
-    if section.gate.passed is False and verdict != "diverged":
-        verdict = "inconclusive" if section.gate.name == "determinism" else "diverged"
-        divergence = section.divergence
+    beyond_doubt = any(gate.passed is False for gate in result.gates if gate.name in ("structure", "weights"))
+    if section.gate.passed is False and section.gate.name == "determinism" and not beyond_doubt:
+        verdict, divergence = "inconclusive", section.divergence
+    elif section.gate.passed is False and verdict not in ("diverged", "inconclusive"):
+        verdict, divergence = "diverged", section.divergence
     return replace(
         result,
         gates=(*result.gates, section.gate),

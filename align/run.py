@@ -10,6 +10,7 @@ from typing import Any
 
 from align import flax_probe, paddle_probe, torch_probe, witness
 from align.compare import LOGITS_ATOL
+from align.determinism import NOT_RUN, Repetition
 from align.environment import environment
 from align.inputs import Kind, images_sha256, seeded_images
 from align.layers import layers_of
@@ -19,7 +20,6 @@ from align.learning.recipes import RECIPES
 from align.learning.training import BuildOptimizer
 from align.measure import Measurement, Sides
 from align.result import AlignmentResult, Finding, LayerRow, Reference, Section, judge, with_section
-from align.trace import Trace
 from align.weights import in_float32, structure_findings, weight_findings
 from convert.arrays import Array, StateDict
 from convert.errors import UsageProblem
@@ -73,6 +73,16 @@ class Builders:
     optimizer: BuildOptimizer = paddle_steps.optimizer
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """What was seen, before judgement; weights is None where they could not be compared."""
+
+    structure: Sequence[Finding] = ()
+    weights: Sequence[Finding] | None = None
+    layers: tuple[LayerRow, ...] = ()
+    determinism: Section = NOT_RUN
+
+
 def align(
     subject: Subject,
     settings: Settings | None = None,
@@ -94,6 +104,7 @@ def align(
         progress: Is told what is about to run.
 
     Raises:
+        BadInput: `import torch` does not give PyTorch, or the reference is no module of it.
         UsageProblem: Gradients of a reference that has none here.
     """
     settings = settings or Settings()
@@ -108,19 +119,23 @@ def align(
         candidate=build_candidate or paddle_probe.build,
         optimizer=build_optimizer or paddle_steps.optimizer,
     )
-    structure, weights, layers = _observe(subject, images, settings.atol, build, progress)
-    gates, verdict, first_divergence = judge(structure, weights, layers, reference=subject.reference)
+    if subject.reference == "timm":
+        torch_probe.check_genuine()
+    seen = _observe(subject, images, settings.atol, build, progress)
+    gates, verdict, first_divergence = judge(seen.structure, seen.weights, seen.layers, reference=subject.reference)
     result = AlignmentResult(
         variant=subject.name,
         gates=gates,
-        layers=layers,
+        layers=seen.layers,
         verdict=verdict,
         first_divergence=first_divergence,
         input_sha256=images_sha256(images),
         settings=_settings(subject, settings),
         environment=environment(),
     )
-    for section in _training_sections(subject, settings, build, images, verdict == "diverged", progress):
+    result = with_section(result, seen.determinism)
+    sound = result.verdict in ("aligned", "rounding")
+    for section in _training_sections(subject, settings, build, images, sound, progress):
         result = with_section(result, section)
     return result
 
@@ -134,8 +149,9 @@ def align_models(timm_model: Any, paddle_model: Any, settings: Settings | None =
         settings: Batch, seed and bound.
 
     Raises:
-        BadInput: timm_model is no vision MLP that we know.
+        BadInput: timm_model is no vision MLP that we know, or `import torch` does not give PyTorch.
     """
+    torch_probe.check_genuine(timm_model)
     source, name = torch_probe.parameters(timm_model), type(timm_model).__name__
     config = infer_config({key: array.shape for key, array in source.items()}, name, torch_probe.gelu_of(timm_model))
     config = replace(config, layer_norm_eps=torch_probe.epsilon_of(timm_model))
@@ -161,10 +177,10 @@ def _settings(subject: Subject, settings: Settings) -> dict[str, Any]:
 
 
 def _training_sections(
-    subject: Subject, settings: Settings, build: Builders, images: Array, diverged: bool, progress: Progress
+    subject: Subject, settings: Settings, build: Builders, images: Array, sound: bool, progress: Progress
 ) -> Iterator[Section]:
     """Yield the gates of training that were asked for; models of their own, so that nothing of the forward is left."""
-    if diverged:
+    if not sound:
         yield from not_run(wants_backward=settings.backward, train_steps=settings.train_steps)
         return
     expected = convert_state_dict(subject.source, subject.config).state_dict
@@ -184,23 +200,22 @@ def _training_sections(
         yield steps_section(task, steps=settings.train_steps, batch=len(images), seed=seed, progress=progress)
 
 
-def _observe(
-    subject: Subject, images: Array, atol: float, build: Builders, progress: Progress
-) -> tuple[list[Finding], list[Finding] | None, tuple[LayerRow, ...]]:
-    """Return the findings about structure and weights, and the layers, where the structure lets them be compared."""
+def _observe(subject: Subject, images: Array, atol: float, build: Builders, progress: Progress) -> Observation:
+    """Return what is wrong with structure and weights and, where the structure lets them be compared, the layers."""
     expected = convert_state_dict(subject.source, subject.config).state_dict
     candidate = expected if subject.candidate is None else subject.candidate
     structure = structure_findings(expected, candidate)
     if structure:
-        return structure, None, ()
+        return Observation(structure=structure)
     progress("building the reference")
     reference = build.reference(subject)
+    if subject.reference == "timm":
+        torch_probe.check_genuine(reference)
     progress("building the Paddle model")
     paddle_model = build.candidate(subject.config, in_float32(candidate))
     weights = weight_findings(expected, candidate, paddle_probe.parameters(paddle_model))
     sides = Sides(reference=reference, candidate=paddle_model, probe=PROBES[subject.reference])
-    structure, layers = _measure(subject, sides, images, atol, progress)
-    return structure, weights, layers
+    return replace(_measure(subject, sides, images, atol, progress), weights=weights)
 
 
 def reference_model(subject: Subject) -> Any:
@@ -211,23 +226,23 @@ def reference_model(subject: Subject) -> Any:
     return torch_probe.build(subject.config, subject.variant, source)
 
 
-def _measure(
-    subject: Subject, sides: Sides, images: Array, atol: float, progress: Progress
-) -> tuple[list[Finding], tuple[LayerRow, ...]]:
+def _measure(subject: Subject, sides: Sides, images: Array, atol: float, progress: Progress) -> Observation:
     """Return the points at fault, or else the figures of all: float32 first, then the same models in float64."""
     points = layers_of(subject.config, len(images))
-    progress("float64: NumPy witness")
-    truth = Trace()
-    witness.forward(subject.config, subject.source, images, truth.record)
-    float32 = Measurement(points, "float32", truth, atol)
-    in32 = float32.run(sides, images, progress)
+    float32 = Measurement(points, "float32", atol)
+    with Repetition(sides, images, points, subject.reference) as repetition:
+        truth = witness.forward(subject.config, subject.source, images)
+        in32 = float32.run(sides, images, truth, progress, repetition.observe)
+        determinism = repetition.section()
     sides.cast("float64")
-    float64 = Measurement(points, "float64", truth, atol)
-    in64 = float64.run(sides, images.astype("float64"), progress)
+    float64 = Measurement(points, "float64", atol)
+    truth = witness.forward(subject.config, subject.source, images)
+    in64 = float64.run(sides, images.astype("float64"), truth, progress)
     findings = _unique([*float32.findings, *float64.findings])
     if findings:
-        return findings, ()
-    return [], tuple(LayerRow(name=p.name, float64=in64[p.name], float32=in32[p.name]) for p in points)
+        return Observation(structure=findings, determinism=determinism)
+    layers = tuple(LayerRow(name=p.name, float64=in64[p.name], float32=in32[p.name]) for p in points)
+    return Observation(layers=layers, determinism=determinism)
 
 
 def _unique(findings: Sequence[Finding]) -> list[Finding]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from convert.arrays import Array, StateDict
+from convert.errors import BadInput
 from convert.variants import TIMM_LAYER_NORM_EPS, Gelu, MixerConfig, Variant
 
 if TYPE_CHECKING:
@@ -82,36 +85,72 @@ def forward(model: nn.Module, images: Array, names: Iterable[str], tap: Tap) -> 
     """
     import torch
 
+    thread = get_ident()
+
+    def show(name: str, value: Any) -> None:
+        if get_ident() == thread:  # hooks sit on the model: its forward in another thread fires them too
+            tap(name, np.array(value.numpy()))
+
     modules = dict(model.named_modules())
-    handles = [handle for name in names for handle in _hooks(modules, name, tap)]
+    handles = [handle for name in names for handle in _hooks(modules, name, show)]
     try:
         with torch.inference_mode():
-            _show(tap, "logits", model(torch.from_numpy(images.copy())))
+            show("logits", model(torch.from_numpy(images.copy())))
     finally:
         for handle in handles:
             handle.remove()
 
 
-def _hooks(modules: dict[str, nn.Module], name: str, tap: Tap) -> list[Any]:
+@contextlib.contextmanager
+def one_thread() -> Iterator[int]:
+    """Compute on a single thread for a while, and say how many there are otherwise."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield threads
+    finally:
+        torch.set_num_threads(threads)
+
+
+def check_genuine(model: object = None) -> None:
+    """Check that `import torch` gives PyTorch, and that the model, where there is one, is a module of it.
+
+    `paddle.compat.enable_torch_proxy` makes `import torch` return Paddle, which would then be compared with itself.
+
+    Raises:
+        BadInput: It does not, or it is not.
+    """
+    import torch
+
+    home = getattr(getattr(torch.nn, "Module", None), "__module__", "")
+    if home != "torch.nn.modules.module":
+        raise BadInput(
+            f"torch: `import torch` gives {torch.__file__}, which is not PyTorch, so Paddle would be compared with "
+            "itself. Call paddle.compat.disable_torch_proxy() first."
+        )
+    if model is not None and not isinstance(model, torch.nn.Module):
+        kind = f"{type(model).__module__}.{type(model).__name__}"
+        raise BadInput(f"{kind}: the reference is no module of PyTorch. Pass timm's model.")
+
+
+def _hooks(modules: dict[str, nn.Module], name: str, show: Callable[[str, Any], None]) -> list[Any]:
     parent, _, last = name.rpartition(".")
     follower = READ_BEFORE.get(last)
     if follower is not None:
         module = modules.get(f"{parent}.{follower}" if parent else follower)
-        return [module.register_forward_pre_hook(partial(_before, tap, name))] if module is not None else []
+        return [module.register_forward_pre_hook(partial(_before, show, name))] if module is not None else []
     module = modules.get(name)
-    return [module.register_forward_hook(partial(_after, tap, name))] if module is not None else []
+    return [module.register_forward_hook(partial(_after, show, name))] if module is not None else []
 
 
-def _before(tap: Tap, name: str, _module: object, inputs: tuple[Any, ...]) -> None:
-    _show(tap, name, inputs[0])
+def _before(show: Callable[[str, Any], None], name: str, _module: object, inputs: tuple[Any, ...]) -> None:
+    show(name, inputs[0])
 
 
-def _after(tap: Tap, name: str, _module: object, _inputs: object, output: Any) -> None:
-    _show(tap, name, output)
-
-
-def _show(tap: Tap, name: str, value: Any) -> None:
-    tap(name, np.array(value.numpy()))
+def _after(show: Callable[[str, Any], None], name: str, _module: object, _inputs: object, output: Any) -> None:
+    show(name, output)
 
 
 def _arguments(config: MixerConfig) -> dict[str, Any]:

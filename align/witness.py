@@ -6,7 +6,7 @@ It reads timm's layout as it is, so it does not depend on the conversion either.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 
 import numpy as np
 from scipy.special import erf, expit
@@ -14,30 +14,29 @@ from scipy.special import erf, expit
 from convert.arrays import Array, StateDict
 from convert.variants import GATE_NORM_EPS, Family, Gelu, MixerConfig
 
-Tap = Callable[[str, Array], object]
-"""Is shown each named intermediate as the forward reaches it."""
+Part = Generator[tuple[str, Array], object, Array]
+"""A part of the forward: yields each named intermediate as it reaches it, and returns the last."""
 
 
-def forward(config: MixerConfig, state_dict: StateDict, images: Array, tap: Tap) -> None:
-    """Show every comparison point's float64 value to the tap, in forward order.
+def forward(config: MixerConfig, state_dict: StateDict, images: Array) -> Part:
+    """Yield every comparison point's name and float64 value, in forward order, computing each when it is asked for.
 
     Args:
         config: Sizes, epsilon and GELU.
         state_dict: timm's layout: Linear weights [out, in].
         images: (batch, in_chans, image_size, image_size).
-        tap: Called with (name, value).
 
     Source: MLP-Mixer, https://arxiv.org/abs/2105.01601, equation 1; ResMLP, https://arxiv.org/abs/2105.03404, equations
     2 and 3; gMLP, https://arxiv.org/abs/2105.08050, section 2; gMixer is timm's own (timm 1.0.31, GluMlp).
     """
     weights = _Weights(state_dict)
-    x = _show(tap, "stem", _stem(weights, images.astype(np.float64), config.patch_size))
+    x = yield from _show("stem", _stem(weights, images.astype(np.float64), config.patch_size))
     block = BLOCKS[config.family]
     for i in range(config.num_blocks):
-        x = block(config, weights, x, f"blocks.{i}", tap)
-    x = _show(tap, "norm", _norm(config, weights, x, "norm"))
-    x = _show(tap, "pooled", x.mean(axis=1))
-    _show(tap, "logits", _linear(weights, x, "head"))
+        x = yield from block(config, weights, x, f"blocks.{i}")
+    x = yield from _show("norm", _norm(config, weights, x, "norm"))
+    x = yield from _show("pooled", x.mean(axis=1))
+    return (yield from _show("logits", _linear(weights, x, "head")))
 
 
 class _Weights:
@@ -50,40 +49,43 @@ class _Weights:
         return self._state_dict[name].astype(np.float64)
 
 
-def _show(tap: Tap, name: str, value: Array) -> Array:
-    tap(name, value)
+def _show(name: str, value: Array) -> Part:
+    yield name, value
     return value
 
 
-def _mixer_block(config: MixerConfig, weights: _Weights, x: Array, at: str, tap: Tap) -> Array:
-    y = _show(tap, f"{at}.norm1", _norm(config, weights, x, f"{at}.norm1"))
-    y = _mlp(config, weights, y.transpose(0, 2, 1), f"{at}.mlp_tokens", tap)
-    x = _show(tap, f"{at}.token_mixing", x + y.transpose(0, 2, 1))
-    y = _show(tap, f"{at}.norm2", _norm(config, weights, x, f"{at}.norm2"))
-    return _show(tap, at, x + _mlp(config, weights, y, f"{at}.mlp_channels", tap))
+def _mixer_block(config: MixerConfig, weights: _Weights, x: Array, at: str) -> Part:
+    y = yield from _show(f"{at}.norm1", _norm(config, weights, x, f"{at}.norm1"))
+    y = yield from _mlp(config, weights, y.transpose(0, 2, 1), f"{at}.mlp_tokens")
+    x = yield from _show(f"{at}.token_mixing", x + y.transpose(0, 2, 1))
+    y = yield from _show(f"{at}.norm2", _norm(config, weights, x, f"{at}.norm2"))
+    y = yield from _mlp(config, weights, y, f"{at}.mlp_channels")
+    return (yield from _show(at, x + y))
 
 
-def _resmlp_block(config: MixerConfig, weights: _Weights, x: Array, at: str, tap: Tap) -> Array:
-    y = _show(tap, f"{at}.norm1", _norm(config, weights, x, f"{at}.norm1"))
-    y = _show(tap, f"{at}.linear_tokens", _linear(weights, y.transpose(0, 2, 1), f"{at}.linear_tokens"))
-    x = _show(tap, f"{at}.token_mixing", x + weights(f"{at}.ls1") * y.transpose(0, 2, 1))
-    y = _show(tap, f"{at}.norm2", _norm(config, weights, x, f"{at}.norm2"))
-    return _show(tap, at, x + weights(f"{at}.ls2") * _mlp(config, weights, y, f"{at}.mlp_channels", tap))
+def _resmlp_block(config: MixerConfig, weights: _Weights, x: Array, at: str) -> Part:
+    y = yield from _show(f"{at}.norm1", _norm(config, weights, x, f"{at}.norm1"))
+    y = yield from _show(f"{at}.linear_tokens", _linear(weights, y.transpose(0, 2, 1), f"{at}.linear_tokens"))
+    x = yield from _show(f"{at}.token_mixing", x + weights(f"{at}.ls1") * y.transpose(0, 2, 1))
+    y = yield from _show(f"{at}.norm2", _norm(config, weights, x, f"{at}.norm2"))
+    y = yield from _mlp(config, weights, y, f"{at}.mlp_channels")
+    return (yield from _show(at, x + weights(f"{at}.ls2") * y))
 
 
-def _gmlp_block(config: MixerConfig, weights: _Weights, x: Array, at: str, tap: Tap) -> Array:
-    y = _show(tap, f"{at}.norm", _norm(config, weights, x, f"{at}.norm"))
+def _gmlp_block(config: MixerConfig, weights: _Weights, x: Array, at: str) -> Part:
+    y = yield from _show(f"{at}.norm", _norm(config, weights, x, f"{at}.norm"))
     mlp = f"{at}.mlp_channels"
-    y = _show(tap, f"{mlp}.fc1", _linear(weights, y, f"{mlp}.fc1"))
-    y = _show(tap, f"{mlp}.act", _gelu(y, config.gelu))
+    y = yield from _show(f"{mlp}.fc1", _linear(weights, y, f"{mlp}.fc1"))
+    y = yield from _show(f"{mlp}.act", _gelu(y, config.gelu))
     u, v = np.split(y, 2, axis=-1)
-    v = _show(tap, f"{mlp}.gate.norm", _layer_norm(weights, v, f"{mlp}.gate.norm", GATE_NORM_EPS))
-    v = _show(tap, f"{mlp}.gate.proj", _linear(weights, v.transpose(0, 2, 1), f"{mlp}.gate.proj"))
-    y = _show(tap, f"{mlp}.gate", u * v.transpose(0, 2, 1))
-    return _show(tap, at, x + _show(tap, f"{mlp}.fc2", _linear(weights, y, f"{mlp}.fc2")))
+    v = yield from _show(f"{mlp}.gate.norm", _layer_norm(weights, v, f"{mlp}.gate.norm", GATE_NORM_EPS))
+    v = yield from _show(f"{mlp}.gate.proj", _linear(weights, v.transpose(0, 2, 1), f"{mlp}.gate.proj"))
+    y = yield from _show(f"{mlp}.gate", u * v.transpose(0, 2, 1))
+    y = yield from _show(f"{mlp}.fc2", _linear(weights, y, f"{mlp}.fc2"))
+    return (yield from _show(at, x + y))
 
 
-BLOCKS: dict[Family, Callable[[MixerConfig, _Weights, Array, str, Tap], Array]] = {
+BLOCKS: dict[Family, Callable[[MixerConfig, _Weights, Array, str], Part]] = {
     "mixer": _mixer_block,
     "gmixer": _mixer_block,
     "resmlp": _resmlp_block,
@@ -101,14 +103,15 @@ def _stem(weights: _Weights, images: Array, patch_size: int) -> Array:
     return np.asarray(patches @ kernel.reshape(len(kernel), -1).T + weights("stem.proj.bias"))
 
 
-def _mlp(config: MixerConfig, weights: _Weights, x: Array, at: str, tap: Tap) -> Array:
-    x = _show(tap, f"{at}.fc1", _linear(weights, x, f"{at}.fc1"))
+def _mlp(config: MixerConfig, weights: _Weights, x: Array, at: str) -> Part:
+    x = yield from _show(f"{at}.fc1", _linear(weights, x, f"{at}.fc1"))
     if config.family == "gmixer":
         x, gate = np.split(x, 2, axis=-1)
-        x = _show(tap, f"{at}.gated", x * _show(tap, f"{at}.act", gate * expit(gate)))
+        gate = yield from _show(f"{at}.act", gate * expit(gate))
+        x = yield from _show(f"{at}.gated", x * gate)
     else:
-        x = _show(tap, f"{at}.act", _gelu(x, config.gelu))
-    return _show(tap, f"{at}.fc2", _linear(weights, x, f"{at}.fc2"))
+        x = yield from _show(f"{at}.act", _gelu(x, config.gelu))
+    return (yield from _show(f"{at}.fc2", _linear(weights, x, f"{at}.fc2")))
 
 
 def _linear(weights: _Weights, x: Array, at: str) -> Array:

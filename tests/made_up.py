@@ -55,6 +55,7 @@ ENVIRONMENT = {
     "processor": "x",
     "cpus": 2,
     "device": "cpu",
+    "arithmetic": {"torch": {"threads": 2, "tf32": False}},
     "knobs": {},
 }
 

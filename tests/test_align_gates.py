@@ -54,7 +54,7 @@ class TestRightPort:
     def test_all_gates_pass(self, subject: Subject) -> None:
         result = align(subject)
         assert result.verdict == "aligned"
-        assert [gate.passed for gate in result.gates] == [True] * 4
+        assert [gate.passed for gate in result.gates] == [True] * 5
         assert result.first_divergence is None
         assert len(result.layers) == 1 + 10 * 4 + 3
         assert max(diff.max_abs_diff for row in result.layers for diff in row.float64.each()) < 1e-12
@@ -368,7 +368,7 @@ class TestStructure:
         breakage(broken)
         result = with_candidate(subject, broken)
         assert result.verdict == "diverged"
-        assert [gate.passed for gate in result.gates] == [False, None, None, None]
+        assert [gate.passed for gate in result.gates] == [False, None, None, None, None]
         assert result.first_divergence is not None
         assert result.first_divergence.layer == layer
         assert says in result.first_divergence.sentence

@@ -134,7 +134,18 @@ class TestFurtherGates:
     def test_the_forward_comes_first(self) -> None:
         first = Divergence(layer="stem", sentence="stem: x")
         diverged = dataclasses.replace(aligned(), verdict="diverged", first_divergence=first)
-        assert with_section(diverged, section("determinism", passed=False)).first_divergence == first
+        assert with_section(diverged, section("backward", passed=False)).first_divergence == first
+
+    @pytest.mark.parametrize(
+        ("gate", "verdict"),
+        [("structure", "diverged"), ("weights", "diverged"), ("float64", "inconclusive"), ("float32", "inconclusive")],
+    )
+    def test_a_difference_proves_nothing_where_a_side_does_not_repeat_itself(
+        self, gate: GateName, verdict: str
+    ) -> None:
+        failed = Gate(name=gate, passed=False, sentence="")
+        diverged = dataclasses.replace(aligned(), verdict="diverged", gates=(failed,))
+        assert with_section(diverged, section("determinism", passed=False)).verdict == verdict
 
 
 def aligned() -> AlignmentResult:

@@ -23,9 +23,7 @@ def images(config: MixerConfig) -> Array:
 
 @pytest.fixture(scope="module")
 def trace(config: MixerConfig, source: StateDict, images: Array) -> dict[str, Array]:
-    trace: dict[str, Array] = {}
-    forward(config, source, images, trace.__setitem__)
-    return trace
+    return dict(forward(config, source, images))
 
 
 def dot(x: Array, weight: Array, bias: float) -> float:
@@ -78,8 +76,7 @@ def test_channel_mixing_and_head(source: StateDict, trace: dict[str, Array]) -> 
 
 
 def test_tanh_gelu_is_the_approximation(config: MixerConfig, source: StateDict, images: Array) -> None:
-    trace: dict[str, Array] = {}
-    forward(dataclasses.replace(config, gelu="tanh"), source, images, trace.__setitem__)
+    trace = dict(forward(dataclasses.replace(config, gelu="tanh"), source, images))
     x = float(trace["blocks.0.mlp_tokens.fc1"][0, 0, 0])
     expected = 0.5 * x * (1 + math.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
     assert trace["blocks.0.mlp_tokens.act"][0, 0, 0] == pytest.approx(expected, rel=1e-13)

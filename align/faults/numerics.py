@@ -134,4 +134,5 @@ NUMERICS: tuple[Fault, ...] = (
     _fault("bfloat16 in one layer, float32 only", _around_fc2(_float32_only(_through("bfloat16")))),
     _fault("TF32 products in one layer, float32 only", _around_fc2(_float32_only(_reduced_products))),
     scaled(1e-9),
+    _fault("noise below every bound, fresh in each run", _around_fc2(_noise)),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -16,8 +17,8 @@ from align.golden.trace_file import GoldenTrace, TensorRecord, logits_kept
 from align.golden.weights import held_findings, structure_findings, weight_findings
 from align.inputs import images_sha256, seeded_images
 from align.layers import Layer, layers_of
+from align.lockstep import Side, Walk, WrongPoint, walk
 from align.result import FRAMEWORKS, LOGITS, Finding
-from align.trace import Points
 from align.weights import in_float32
 from convert.arrays import Array, StateDict
 from convert.errors import IntegrityProblem, MixerConvertError, UsageProblem
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 RECORDED_SOURCE = ("kind", "seed", "file", "sha256", "repo_id", "revision")
 RECORDED_VERSIONS = ("mixer-convert", "numpy", "torch", "timm", "flax")
 Progress = Callable[[str], None]
-Forward = Callable[[Callable[[str, Array], None]], None]
 
 
 class Unrecordable(MixerConvertError):
@@ -44,15 +44,20 @@ class Sketches:
     """One side's run in one precision: a sketch a point, the logits, and where it did not show what was expected."""
 
     def __init__(self, layers: Sequence[Layer], side: str, precision: Precision) -> None:
-        self._points = Points(layers, side, precision)
-        self._side = side
+        self._layers, self._side, self._precision = layers, side, precision
         self.by_name: dict[str, Sketch] = {}
         self.logits = np.empty(0)
 
-    def run(self, forward: Forward) -> list[Finding]:
-        """Run a forward that shows its points to a tap; return where they are not those expected."""
-        forward(self._show)
-        return self._points.findings()
+    def run(self, points: Walk) -> list[Finding]:
+        """Sketch each point as it comes; return where they are not those expected."""
+        with closing(Side(self._side, points, self._precision)) as side:
+            try:
+                for layer in self._layers:
+                    self._keep(layer.name, side.at(layer))
+                side.end()
+            except WrongPoint as wrong:
+                return [wrong.finding]
+        return []
 
     def not_finite(self) -> list[Finding]:
         """Return the points that hold a NaN or an infinity, in forward order."""
@@ -62,10 +67,8 @@ class Sketches:
             if not kept.finite
         ]
 
-    def _show(self, name: str, value: Array) -> None:
-        self._points.show(name, value)
-        if value.size and value.ndim:
-            self.by_name[name] = sketch(name, value)
+    def _keep(self, name: str, value: Array) -> None:
+        self.by_name[name] = sketch(name, value)
         if name == LOGITS:
             self.logits = logits_kept(value).astype(np.float64)
 
@@ -114,11 +117,11 @@ def _run(subject: Subject, images: Array, progress: Progress) -> tuple[Sketches,
     progress("building the reference")
     model = reference_model(subject)
     progress("float32: the reference")
-    findings = narrow.run(lambda tap: probe.forward(model, images, names, tap))
+    findings = narrow.run(walk(lambda tap: probe.forward(model, images, names, tap)))
     probe.cast(model, "float64")
     progress("float64: the reference, then the NumPy witness")
-    findings += wide.run(lambda tap: probe.forward(model, images.astype(np.float64), names, tap))
-    findings += truth.run(lambda tap: witness.forward(subject.config, subject.source, images, tap))
+    findings += wide.run(walk(lambda tap: probe.forward(model, images.astype(np.float64), names, tap)))
+    findings += truth.run(witness.forward(subject.config, subject.source, images))
     findings += narrow.not_finite() + wide.not_finite()
     if findings:
         raise Unrecordable(f"{subject.name}: {findings[0].sentence}. There is nothing to record.")
@@ -218,10 +221,10 @@ def _measure(
     layers = layers_of(trace.config, trace.batch)
     narrow, wide = Sketches(layers, "Paddle", "float32"), Sketches(layers, "Paddle", "float64")
     progress("float32: Paddle")
-    findings = narrow.run(lambda tap: paddle_probe.forward(model, images, tap))
+    findings = narrow.run(walk(lambda tap: paddle_probe.forward(model, images, tap)))
     paddle_probe.cast(model, "float64")
     progress("float64: Paddle")
-    findings += wide.run(lambda tap: paddle_probe.forward(model, images.astype(np.float64), tap))
+    findings += wide.run(walk(lambda tap: paddle_probe.forward(model, images.astype(np.float64), tap)))
     if findings:
         return findings, (), None
     rows = tuple(_row(point, narrow.by_name, wide.by_name) for point in trace.points)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from scipy.special import logsumexp
 
 from align import witness
 from align.layers import layer_of_parameter
-from align.result import LOGITS, Check
+from align.result import Check
 from convert.arrays import Array, StateDict
 from convert.variants import MixerConfig
 
@@ -46,14 +47,7 @@ class Loss:
 
     def __call__(self, state_dict: StateDict) -> float:
         """Return the loss."""
-        last: dict[str, Array] = {}
-
-        def tap(name: str, value: Array) -> None:
-            if name == LOGITS:
-                last[name] = value
-
-        witness.forward(self.config, state_dict, self.images, tap)
-        logits = last[LOGITS]
+        (_, logits), *_ = deque(witness.forward(self.config, state_dict, self.images), maxlen=1)
         return float(np.mean(logsumexp(logits, axis=1) - logits[np.arange(len(self.labels)), self.labels]))
 
 

@@ -1,0 +1,128 @@
+"""Whether each side repeats itself: a second float32 forward beside the measured one, and one on a single thread.
+
+A side that does not repeat itself proves nothing either way. On another number of threads sums are taken in another
+order, which is rounding: that difference is shown and not judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+from types import TracebackType
+from typing import Self
+
+from align import paddle_probe, torch_probe
+from align.compare import UNBOUNDED, compare, largest
+from align.layers import Layer
+from align.lockstep import Side, Tap, WrongPoint, walk
+from align.measure import Sides
+from align.result import FRAMEWORKS, LOGITS, Check, Divergence, Gate, Reference, Section
+from convert.arrays import Array, describe_difference, same_bits
+
+ADVICE = "Nothing is proved either way. Is a model in training mode, or a kernel of it non-deterministic?"
+NOT_RUN = Section(gate=Gate(name="determinism", passed=None, sentence="not run"), checks=())
+ONE_THREAD: dict[str, Callable[[], AbstractContextManager[int]]] = {
+    "torch": torch_probe.one_thread,
+    "Paddle": paddle_probe.one_thread,
+}
+"""How to give a side a single thread. Flax is not here: JAX fixes the number when the process starts."""
+
+
+class Repeat:
+    """A second run of one side, compared with the first bit for bit, a point at a time."""
+
+    def __init__(self, side: str, forward: Callable[[Tap], object]) -> None:
+        self.side, self._forward = side, forward
+        self.changed = 0
+        self.first: tuple[str, str] | None = None
+        self.logits: Array | None = None
+        self._again = Side(side, walk(forward), "float32")
+        self._followed = True
+
+    def at(self, point: Layer, value: Array) -> None:
+        """Compare the second run with the first at a point, as long as it shows the points expected."""
+        if point.name == LOGITS:
+            self.logits = value
+        if not self._followed:
+            return
+        try:
+            again = self._again.at(point)
+        except WrongPoint as wrong:
+            self._followed = False
+            self._note(point, wrong.finding.sentence)
+            return
+        if not same_bits(value, again):
+            self._note(point, describe_difference(value, again))
+
+    def check(self) -> Check:
+        """Return how many points changed: none may."""
+        layer, detail = self.first or ("", "")
+        name = f"{self.side}, second run: points with other bits"
+        return Check(name=name, layer=layer, figure=self.changed, bound=0, detail=detail, passed=self.changed <= 0)
+
+    def single_threaded(self) -> Iterator[Check]:
+        """Yield how far the logits move on a single thread, where there are several and a side lets us choose."""
+        if self.side not in ONE_THREAD or self.logits is None:
+            return
+        with ONE_THREAD[self.side]() as threads:
+            if threads == 1:
+                return
+            last: dict[str, Array] = {}
+            self._forward(lambda name, value: last.update({LOGITS: value} if name == LOGITS else {}))
+        moved = compare(LOGITS, self.logits, last[LOGITS], UNBOUNDED, largest(self.logits))
+        name = f"{self.side}, 1 thread for {threads}: logits move by"
+        yield Check(name=name, layer=LOGITS, figure=moved.max_abs_diff, bound=None, detail="", passed=True)
+
+    def close(self) -> None:
+        """End the second run, wherever it is."""
+        self._again.close()
+
+    def _note(self, point: Layer, detail: str) -> None:
+        self.changed += 1
+        self.first = self.first or (point.name, detail)
+
+
+class Repetition:
+    """The second runs of both sides, beside the measured one; to be used as its observer, within a `with`."""
+
+    def __init__(self, sides: Sides, images: Array, points: Sequence[Layer], reference: Reference) -> None:
+        self._repeats = (
+            Repeat(FRAMEWORKS[reference], partial(sides.forward_reference, images, points)),
+            Repeat("Paddle", partial(sides.forward_candidate, images)),
+        )
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        """End both runs, wherever they are."""
+        for repeat in self._repeats:
+            repeat.close()
+
+    def observe(self, point: Layer, reference: Array, candidate: Array) -> None:
+        """Compare both second runs with the measured one at a point."""
+        for repeat, value in zip(self._repeats, (reference, candidate), strict=True):
+            repeat.at(point, value)
+
+    def section(self) -> Section:
+        """Return the gate: both sides' second runs, then what a single thread changes in the logits, for the record."""
+        if any(repeat.logits is None for repeat in self._repeats):
+            return NOT_RUN
+        again = [repeat.check() for repeat in self._repeats]
+        single = [check for repeat in self._repeats for check in repeat.single_threaded()]
+        changed = [
+            f"{repeat.side} does not repeat itself: {check.layer}: on the same images, {check.detail}"
+            for repeat, check in zip(self._repeats, again, strict=True)
+            if not check.passed
+        ]
+        moved = "; ".join(f"{check.name} {check.figure:.1e}" for check in single)
+        sentence = "; ".join(changed) or "both sides repeat every point bit for bit" + (f"; {moved}" if moved else "")
+        divergence = Divergence(layer=_first(again), sentence=f"{sentence}. {ADVICE}") if changed else None
+        gate = Gate(name="determinism", passed=not changed, sentence=sentence)
+        return Section(gate=gate, checks=(*again, *single), divergence=divergence)
+
+
+def _first(checks: Sequence[Check]) -> str:
+    return next(check.layer for check in checks if not check.passed)

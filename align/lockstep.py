@@ -1,0 +1,131 @@
+"""Forwards side by side, one comparison point at a time, so that no side's activations have to be kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from queue import SimpleQueue
+from threading import Thread
+from typing import Literal
+
+from align.layers import Layer
+from align.result import Finding
+from convert.arrays import Array, Shape
+
+Point = tuple[str, Array]
+"""A name and the value that a side shows there."""
+
+Walk = Generator[Point, Array | None, object]
+"""The points of one side, each computed when it is asked for; what is sent back takes the place of the value."""
+
+Tap = Callable[[str, Array], Array | None]
+"""Is shown each point; the forward goes on with what it returns, or unchanged for None."""
+
+Answer = Array | None | Literal["stop"]
+
+
+class Abandoned(BaseException):
+    """Ends a forward that nobody follows any more; no model's `except Exception` takes it for an error of its own."""
+
+
+class WrongPoint(Exception):
+    """A side did not show what was expected of it."""
+
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(finding.sentence)
+        self.finding = finding
+
+
+def walk(forward: Callable[[Tap], object]) -> Generator[Point, Array | None]:
+    """Yield each point that a forward shows to its tap; what is sent back takes the place of the point's value.
+
+    The forward runs in a thread of its own, because a framework's stack cannot be suspended like a generator's. It
+    waits at each point until the caller goes on, so that only one side computes at a time, and has ended when the
+    generator has. An exception of the forward is raised here.
+    """
+    shown: SimpleQueue[Point | BaseException | None] = SimpleQueue()
+    answers: SimpleQueue[Answer] = SimpleQueue()
+    thread = Thread(target=_run, args=(forward, shown, answers), daemon=True)
+    thread.start()
+    try:
+        while (point := shown.get()) is not None:
+            if isinstance(point, BaseException):
+                raise point
+            answers.put((yield point))
+    finally:
+        answers.put("stop")
+        thread.join()
+
+
+class Side:
+    """One side on its way through the forward, checked against the point expected at each step."""
+
+    def __init__(self, name: str, points: Walk, dtype: str) -> None:
+        self._name, self._points, self._dtype = name, points, dtype
+        self._replacement: Array | None = None
+
+    def close(self) -> None:
+        """End the forward, wherever it is."""
+        self._points.close()
+
+    def at(self, layer: Layer) -> Array:
+        """Return the value at the next point.
+
+        Raises:
+            WrongPoint: The next point is not this layer, or its shape or dtype are others, or there is none.
+        """
+        shown = self._next()
+        if shown is None:
+            raise WrongPoint(Finding(layer=layer.name, sentence=f"{self._name} never shows {layer.name}"))
+        name, value = shown
+        found, wanted = (name, value.shape, value.dtype.name), (layer.name, layer.shape, self._dtype)
+        if found != wanted:
+            sentence = f"{self._name} shows {_text(*found)}, not {_text(*wanted)}"
+            raise WrongPoint(Finding(layer=layer.name, sentence=sentence))
+        return value
+
+    def replace(self, value: Array) -> None:
+        """Let the forward go on with this in place of the value last shown."""
+        self._replacement = value
+
+    def end(self) -> None:
+        """Let the forward end.
+
+        Raises:
+            WrongPoint: There is another point.
+        """
+        shown = self._next()
+        if shown is not None:
+            raise WrongPoint(Finding(layer=shown[0], sentence=f"{self._name} shows {shown[0]} after its last point"))
+
+    def _next(self) -> Point | None:
+        answer, self._replacement = self._replacement, None
+        try:
+            return self._points.send(answer)
+        except StopIteration:
+            return None
+
+
+def _run(
+    forward: Callable[[Tap], object],
+    shown: SimpleQueue[Point | BaseException | None],
+    answers: SimpleQueue[Answer],
+) -> None:
+    """Run the forward, the tap of which waits for an answer to each point."""
+
+    def tap(name: str, value: Array) -> Array | None:
+        shown.put((name, value))
+        answer = answers.get()
+        if isinstance(answer, str):
+            answers.put("stop")
+            raise Abandoned
+        return answer
+
+    try:
+        forward(tap)
+        shown.put(None)
+    except BaseException as error:  # noqa: BLE001  # raised again in the caller's thread
+        shown.put(error)
+
+
+def _text(name: str, shape: Shape, dtype: str) -> str:
+    return f"{name} {dtype} {shape}"
