@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -17,6 +18,9 @@ from click.testing import CliRunner, Result
 from convert.arrays import StateDict
 from convert.init import init_state_dict
 from convert.variants import MixerConfig
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+"""Threads that wait give up their core: with parallel workers or on a busy machine, spinning costs several times as much."""
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 Run = Callable[..., Result]
