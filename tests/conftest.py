@@ -20,7 +20,7 @@ from convert.init import init_state_dict
 from convert.variants import MixerConfig
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-"""Threads that wait give up their core: with parallel workers or on a busy machine, spinning costs several times as much."""
+"""Threads that wait sleep: with parallel workers, or on a busy machine, spinning costs several times as much."""
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 Run = Callable[..., Result]
