@@ -47,7 +47,7 @@ def main(
     """Compare timm's vision MLP with the Paddle one, layer by layer, against a NumPy float64 witness.
 
     \b
-    Verdicts: aligned (exit 0); rounding (exit 1 without --accept-rounding); diverged (exit 1).
+    Verdicts: aligned (exit 0); rounding (exit 1 without --accept-rounding); diverged, inconclusive (exit 1).
     Other exit codes: 2 wrong usage, 3 bad or unsafe input, 4 input/output, 5 integrity.
     """  # noqa: D301  # \b is click's mark for text that is not to be wrapped
     if ctx.invoked_subcommand is not None:

@@ -1,4 +1,4 @@
-"""Whether each side repeats itself: a second float32 forward beside the measured one, and one on a single thread.
+"""Whether each side repeats itself: a second float32 forward beside the measured one, and a short one on one thread.
 
 A side that does not repeat itself proves nothing either way. On another number of threads sums are taken in another
 order, which is rounding: that difference is shown and not judged.
@@ -6,6 +6,7 @@ order, which is rounding: that difference is shown and not judged.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
@@ -15,10 +16,13 @@ from typing import Self
 from align import paddle_probe, torch_probe
 from align.compare import UNBOUNDED, compare, largest
 from align.layers import Layer
-from align.lockstep import Side, Tap, WrongPoint, walk
+from align.lockstep import Abandoned, Side, Tap, WrongPoint, walk
 from align.measure import Sides
-from align.result import FRAMEWORKS, LOGITS, Check, Divergence, Gate, Reference, Section
+from align.result import FRAMEWORKS, Check, Divergence, Gate, Reference, Section
 from convert.arrays import Array, describe_difference, same_bits
+
+UP_TO = "blocks.0"
+"""How far the run on one thread goes: every kind of layer is before this point, and it costs a twelfth of a B/16."""
 
 ADVICE = "Nothing is proved either way. Is a model in training mode, or a kernel of it non-deterministic?"
 NOT_RUN = Section(gate=Gate(name="determinism", passed=None, sentence="not run"), checks=())
@@ -34,16 +38,17 @@ class Repeat:
 
     def __init__(self, side: str, forward: Callable[[Tap], object]) -> None:
         self.side, self._forward = side, forward
-        self.changed = 0
+        self.compared = self.changed = 0
         self.first: tuple[str, str] | None = None
-        self.logits: Array | None = None
+        self.value: Array | None = None
         self._again = Side(side, walk(forward), "float32")
         self._followed = True
 
     def at(self, point: Layer, value: Array) -> None:
         """Compare the second run with the first at a point, as long as it shows the points expected."""
-        if point.name == LOGITS:
-            self.logits = value
+        self.compared += 1
+        if point.name == UP_TO:
+            self.value = value
         if not self._followed:
             return
         try:
@@ -62,17 +67,16 @@ class Repeat:
         return Check(name=name, layer=layer, figure=self.changed, bound=0, detail=detail, passed=self.changed <= 0)
 
     def single_threaded(self) -> Iterator[Check]:
-        """Yield how far the logits move on a single thread, where there are several and a side lets us choose."""
-        if self.side not in ONE_THREAD or self.logits is None:
+        """Yield how far a single thread moves the first block, where there are several and a side lets us choose."""
+        if self.side not in ONE_THREAD or self.value is None:
             return
         with ONE_THREAD[self.side]() as threads:
-            if threads == 1:
-                return
-            last: dict[str, Array] = {}
-            self._forward(lambda name, value: last.update({LOGITS: value} if name == LOGITS else {}))
-        moved = compare(LOGITS, self.logits, last[LOGITS], UNBOUNDED, largest(self.logits))
-        name = f"{self.side}, 1 thread for {threads}: logits move by"
-        yield Check(name=name, layer=LOGITS, figure=moved.max_abs_diff, bound=None, detail="", passed=True)
+            single = _value_at(UP_TO, self._forward) if threads > 1 else None
+        if single is None:
+            return
+        moved = compare(UP_TO, self.value, single, UNBOUNDED, largest(self.value))
+        name = f"{self.side}, 1 thread for {threads}: {UP_TO} moves by"
+        yield Check(name=name, layer=UP_TO, figure=moved.max_abs_diff, bound=None, detail="", passed=True)
 
     def close(self) -> None:
         """End the second run, wherever it is."""
@@ -87,6 +91,7 @@ class Repetition:
     """The second runs of both sides, beside the measured one; to be used as its observer, within a `with`."""
 
     def __init__(self, sides: Sides, images: Array, points: Sequence[Layer], reference: Reference) -> None:
+        self._points = len(points)
         self._repeats = (
             Repeat(FRAMEWORKS[reference], partial(sides.forward_reference, images, points)),
             Repeat("Paddle", partial(sides.forward_candidate, images)),
@@ -107,8 +112,11 @@ class Repetition:
             repeat.at(point, value)
 
     def section(self) -> Section:
-        """Return the gate: both sides' second runs, then what a single thread changes in the logits, for the record."""
-        if any(repeat.logits is None for repeat in self._repeats):
+        """Return the gate: both sides' second runs, then what a single thread changes, for the record.
+
+        It is not run where the measured run broke off.
+        """
+        if any(repeat.compared < self._points for repeat in self._repeats):
             return NOT_RUN
         again = [repeat.check() for repeat in self._repeats]
         single = [check for repeat in self._repeats for check in repeat.single_threaded()]
@@ -122,6 +130,20 @@ class Repetition:
         divergence = Divergence(layer=_first(again), sentence=f"{sentence}. {ADVICE}") if changed else None
         gate = Gate(name="determinism", passed=not changed, sentence=sentence)
         return Section(gate=gate, checks=(*again, *single), divergence=divergence)
+
+
+def _value_at(name: str, forward: Callable[[Tap], object]) -> Array | None:
+    """Return what a forward shows at a point, behind which it is abandoned; None where it never gets there."""
+    found: list[Array] = []
+
+    def tap(shown: str, value: Array) -> None:
+        if shown == name:
+            found.append(value)
+            raise Abandoned
+
+    with contextlib.suppress(Abandoned):
+        forward(tap)
+    return found[0] if found else None
 
 
 def _first(checks: Sequence[Check]) -> str:

@@ -12,7 +12,14 @@ from typing import Any
 from align import paddle_probe
 from convert.manifest import versions
 
-KNOBS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "MKL_DEBUG_CPU_TYPE", "OPENBLAS_CORETYPE", "NVIDIA_TF32_OVERRIDE")
+KNOBS = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "MKL_DEBUG_CPU_TYPE",
+    "KMP_BLOCKTIME",
+    "OPENBLAS_CORETYPE",
+    "NVIDIA_TF32_OVERRIDE",
+)
 
 PADDLE_FLAGS = ("FLAGS_use_mkldnn", "FLAGS_use_onednn", "FLAGS_allow_tf32_cublas", "FLAGS_cudnn_deterministic")
 

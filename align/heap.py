@@ -9,7 +9,7 @@ import sys
 def give_back() -> None:
     """Give freed memory back to the system, where the C library is glibc.
 
-    It keeps blocks below 32 MB for later; after a cast those are all of a model's float32 weights.
+    It keeps freed blocks below 32 MB, in a heap per thread, for what the same thread asks for next.
 
     Source: https://man7.org/linux/man-pages/man3/malloc_trim.3.html.
     """

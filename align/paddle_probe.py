@@ -30,6 +30,7 @@ def build(config: MixerConfig, state_dict: StateDict) -> MlpMixer:
         config: Sizes, epsilon and GELU.
         state_dict: Paddle's layout, every parameter present and of its shape, float32.
     """
+    os.environ.setdefault("KMP_BLOCKTIME", "0")  # its idle threads else spin for 0.2 s while another side computes
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import paddle

@@ -381,6 +381,7 @@ class TestStructure:
 
         result = with_model(subject, silent)
         assert result.gate("structure").passed is False
+        assert result.gate("determinism").passed is None
         assert result.first_divergence is not None
         assert result.first_divergence.layer == "blocks.1.mlp_tokens.fc1"
 
@@ -506,10 +507,11 @@ class TestCommand:
         assert "none.pdparams" in result.stderr
 
 
+# l16_in21k, the largest, is in test_align_memory.py
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "seed", "batch"),
-    [("s32", 1, 2), ("s16", 2, 2), ("b32", 0, 2), ("b16_in21k", 0, 2), ("l32", 0, 1), ("l16_in1k", 0, 1)]
+    [("s32", 1, 2), ("s16", 2, 2), ("b32", 0, 2), ("b16_in21k", 0, 2), ("l32", 0, 1)]
     + [(name, 0, 1) for name in ("gmixer_12", "gmixer_24", "resmlp_12", "resmlp_24", "resmlp_36", "resmlp_big_24")]
     + [(name, 0, 1) for name in ("gmlp_ti16", "gmlp_s16", "gmlp_b16")],
 )

@@ -1,0 +1,86 @@
+"""Activations are compared as they come and let go: the weights alone decide how much memory the gate needs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import weakref
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from align import torch_probe
+from align.layers import layers_of
+from align.lockstep import Tap
+from align.run import Subject, align
+from convert.arrays import Array, StateDict
+from convert.shapes import parameter_count
+from convert.variants import MixerConfig, get_variant
+
+pytestmark = pytest.mark.usefixtures("frameworks")
+
+COMMAND = """
+from pathlib import Path
+from align.cli import main
+main(["--variant", "l16_in21k", "--json", "report.json"], standalone_mode=False)
+status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+print("peak", status["VmHWM"].split()[0])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
+def test_l16_aligns_within_three_float64_copies_and_a_gigabyte(tmp_path: Path, record_property: Any) -> None:
+    """In a process of its own, at the default batch; the peak of that process, not of what it was forked from."""
+    root = str(Path(__file__).parents[1])
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", f"import sys; sys.path.insert(0, {root!r}){COMMAND}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    data = json.loads((tmp_path / "report.json").read_text())
+    assert data["verdict"] == "aligned"
+    assert all(layer["float64"]["introduced"]["max_abs_diff"] < 1e-12 for layer in data["layers"])
+    float64_copy = 8 * parameter_count(get_variant("l16_in21k").config)
+    peak = 1024 * int(run.stdout.split()[-1])
+    record_property("peak RSS of the l16_in21k gate, bytes", peak)
+    print(f"peak RSS {peak / 1e9:.2f} GB")
+    assert peak <= 3 * float64_copy + 1e9
+
+
+class Kept:
+    """Weak references to what a side showed, and the greatest number of arrays that were alive at once."""
+
+    def __init__(self) -> None:
+        self.shown: list[weakref.ref[Array]] = []
+        self.most = 0
+
+    def note(self, value: Array) -> None:
+        self.shown.append(weakref.ref(value))
+        self.most = max(self.most, sum(reference() is not None for reference in self.shown))
+
+
+def test_no_side_s_activations_are_kept(
+    config: MixerConfig, source: StateDict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two runs of the reference go side by side, each with the point compared and at most the one to come."""
+    kept = Kept()
+    forward = torch_probe.forward
+
+    def noting(model: Any, images: Array, names: list[str], tap: Tap) -> None:
+        def note(name: str, value: Array) -> None:
+            kept.note(value)
+            tap(name, value)
+
+        forward(model, images, names, note)
+
+    monkeypatch.setattr(torch_probe, "forward", noting)
+    assert align(Subject(source=source, config=config, name="small")).verdict == "aligned"
+    points = len(layers_of(config, 2))
+    assert len(kept.shown) >= 3 * points
+    assert kept.most <= 2 * 2
