@@ -24,7 +24,7 @@ from convert.variants import VARIANTS, get_variant
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 KEPT = (
-    *("convert", "align", "tests", "pyproject.toml", "constraints.txt", "README.md", "LICENSE"),
+    *("convert", "align", "docs", "tests", "pyproject.toml", "constraints.txt", "README.md", "LICENSE"),
     *("action.yml", ".pre-commit-hooks.yaml"),
 )
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, get_args
 
 from align.environment import environment
+from align.faults import Kind
 from align.selftest.run import SelfTest
 
 SCHEMA = "mixer-align/selftest/1"
 Row = tuple[str, ...]
+KINDS: tuple[str, ...] = get_args(Kind)
 MARKS = {"caught": "caught", "missed": "MISSED", "misplaced": "MISPLACED"}
 
 
@@ -44,7 +46,8 @@ def rows(data: dict[str, Any]) -> list[Row]:
     by_fault: dict[str, list[dict[str, Any]]] = {}
     for finding in data["findings"]:
         by_fault.setdefault(finding["fault"], []).append(finding)
-    return [_row(findings, _configs(data)) for findings in by_fault.values()]
+    in_order = sorted(by_fault.values(), key=lambda findings: KINDS.index(findings[0]["kind"]))
+    return [_row(findings, _configs(data)) for findings in in_order]
 
 
 def sentences(data: dict[str, Any]) -> list[str]:
