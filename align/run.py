@@ -108,11 +108,7 @@ def align(
         UsageProblem: Gradients of a reference that has none here.
     """
     settings = settings or Settings()
-    if subject.reference == "flax" and (settings.backward or settings.train_steps):
-        raise UsageProblem(
-            "--reference flax: gradients and training are compared with timm only. Pass --reference timm, or leave out "
-            "--backward and --train-steps."
-        )
+    _check_settings(subject, settings)
     images = seeded_images(subject.config, settings.batch, settings.input_seed, settings.inputs)
     build = Builders(
         reference=build_reference or reference_model,
@@ -162,6 +158,14 @@ def align_models(timm_model: Any, paddle_model: Any, settings: Settings | None =
         build_reference=lambda _: copy.deepcopy(timm_model).eval(),
         build_candidate=lambda *_: paddle_probe.copy_of(paddle_model),
     )
+
+
+def _check_settings(subject: Subject, settings: Settings) -> None:
+    if subject.reference == "flax" and (settings.backward or settings.train_steps):
+        raise UsageProblem(
+            "--reference flax: gradients and training are compared with timm only. Pass --reference timm, or leave out "
+            "--backward and --train-steps."
+        )
 
 
 def _settings(subject: Subject, settings: Settings) -> dict[str, Any]:

@@ -206,10 +206,11 @@ class TestChecks:
         for factor, passed in ((9.0, True), (11.0, False), (np.nan, False)):
             sums = Sums()
             sums.add(truth, truth + 1e-4, truth + factor * 1e-4)
-            assert sums.check("x").passed is passed
-        assert drift_check("x", "", 0.0, 79 * 2.0**-23, 1.0).passed
-        assert not drift_check("x", "", 0.0, 81 * 2.0**-23, 1.0).passed
-        assert not drift_check("x", "", float("nan"), 0.0, 1.0).passed
+            assert sums.check("x", judged=True).passed is passed
+            assert sums.check("x", judged=False).passed is np.isfinite(factor).item()
+        assert drift_check("x", 0.0, 79 * 2.0**-23, 1.0, judged=True).passed
+        assert not drift_check("x", 0.0, 81 * 2.0**-23, 1.0, judged=True).passed
+        assert not drift_check("x", float("nan"), 0.0, 1.0, judged=True).passed
 
     def failed(self, check: Check, layer: str) -> None:
         assert not check.passed

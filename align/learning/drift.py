@@ -16,7 +16,12 @@ BOUND = 1e-9
 """On float64 losses, gradients and parameters after every step, each over its scale."""
 
 RATIO = 10
-"""How many times as far as the reference's own float32 run Paddle's may lie from the float64 one: one order."""
+"""How many times as far as the reference's own float32 parameters Paddle's may lie from the float64 ones: one order.
+
+Right ports measured up to 1.8 times, over 20 steps of five small models with three seeds each and of a trained one.
+Losses and gradients of single float32 steps, which are in the parameters, are shown and not judged: where the
+reference's happen to be very near, Paddle's measured 4.8 times as far.
+"""
 
 LEAST_ULP = 8
 """The least distance that counts, in ulp of the size: the float32 run of a few steps can be right by luck."""
@@ -70,27 +75,28 @@ class Sums:
         self._reference += _squares(np.subtract(reference, truth, dtype=np.float64))
         self._candidate += _squares(np.subtract(candidate, truth, dtype=np.float64))
 
-    def check(self, at: str) -> Check:
+    def check(self, at: str, *, judged: bool) -> Check:
         """Return the check that Paddle's float32 run drifts no further than one order beyond the reference's."""
         reference, candidate, size = (math.sqrt(s) for s in (self._reference, self._candidate, self._size))
-        return drift_check(f"{at}/float32", "", reference, candidate, size)
+        return drift_check(f"{at}/float32", reference, candidate, size, judged=judged)
 
 
-def drift_check(name: str, layer: str, reference: float, candidate: float, size: float) -> Check:
+def drift_check(name: str, reference: float, candidate: float, size: float, *, judged: bool) -> Check:
     """Return the check of two distances from float64, of values of this size: figures over the size."""
     scale = size or 1.0
-    bound = RATIO * max(reference / scale, LEAST_ULP * FLOAT32_ULP)
-    return step_check(name, layer, candidate / scale, bound, f"from float64; torch is {reference / scale:.2g} from it")
+    bound = RATIO * max(reference / scale, LEAST_ULP * FLOAT32_ULP) if judged else None
+    return step_check(name, "", candidate / scale, bound, f"from float64; torch is {reference / scale:.2g} from it")
 
 
-def step_check(name: str, layer: str, figure: float, bound: float, detail: str) -> Check:
-    """Return a check that passes within its bound, and never for a NaN."""
-    passed = figure <= bound and math.isfinite(figure)
+def step_check(name: str, layer: str, figure: float, bound: float | None, detail: str) -> Check:
+    """Return a check that passes within its bound, if it has one, and never for a NaN."""
+    passed = math.isfinite(figure) and (bound is None or figure <= bound)
     return Check(name=name, layer=layer, figure=figure, bound=bound, detail=detail, passed=passed)
 
 
 def _squares(array: Array) -> float:
-    return float(np.square(array, dtype=np.float64).sum())
+    flat = array.astype(np.float64, copy=False).ravel(order="K")
+    return float(flat @ flat)
 
 
 def _layer(name: str) -> str:

@@ -121,7 +121,8 @@ def section(checks: Sequence[Check], steps: int) -> Section:
         sentence = f"{steps} steps: float64 parameters within {worst.figure:.1e} ≤ {BOUND:.0e}; {told}"
         return Section(gate=Gate(name="training", passed=True, sentence=sentence), checks=tuple(checks))
     over = sum(not check.passed for check in checks)
-    found = f"{failed.name} {failed.figure:.2g} exceeds {failed.bound or 0:.2g}, {failed.detail}"
+    over_it = "is not finite" if failed.bound is None else f"exceeds {failed.bound:.2g}"
+    found = f"{failed.name} {failed.figure:.2g} {over_it}, {failed.detail}"
     gate = Gate(name="training", passed=False, sentence=f"{over} of {len(checks)} checks over; {found}; {told}")
     return Section(gate=gate, checks=tuple(checks), divergence=Divergence(layer=failed.layer, sentence=found))
 
@@ -156,7 +157,7 @@ def _losses(at: str, sides: Learners, images: Array, labels: Array) -> Iterator[
     )
     yield loss_check(f"{at}/loss/float64", reference, candidate, BOUND)
     yield drift_check(
-        f"{at}/loss/float32", "logits", abs(reference32 - reference), abs(candidate32 - reference), abs(reference)
+        f"{at}/loss/float32", abs(reference32 - reference), abs(candidate32 - reference), abs(reference), judged=False
     )
 
 
@@ -185,6 +186,6 @@ def _tensors(at: str, rows: Sequence[KeyRule], sides: Learners, what: str) -> It
         drift.add(row.source, distance(turned, candidate, max(largest(reference), floor)))
         sums.add(turned, row.transform.apply(reference32), candidate32)
     yield drift.check()
-    yield sums.check(at)
+    yield sums.check(at, judged=what == "values")
     if not math.isfinite(floor):
         yield step_check(f"{at}/float64", "", math.nan, BOUND, "torch's gradients are not finite")
