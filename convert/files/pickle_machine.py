@@ -8,10 +8,11 @@ Source: CPython, Lib/pickletools.py.
 
 from __future__ import annotations
 
+import io
 import mmap
 import pickletools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -22,6 +23,8 @@ LITERALS = {
     *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "SHORT_BINBYTES", "BINBYTES", "BINBYTES8"),
     *("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"),
 }
+PYTHON2_TEXT = {"SHORT_BINSTRING", "BINSTRING"}
+"""How Python 2 pickles its `str`; pickletools hands it out as latin-1 text, a character a byte."""
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 
 
@@ -35,8 +38,37 @@ def interpret(mapped: mmap.mmap) -> object:
     return _Machine(_Reader(mapped)).run()
 
 
+def interpret_python2(data: bytes) -> object:
+    """Return the one object that a pickle of plain data by Python 2 describes; its arrays are still wrapped.
+
+    Beyond what `interpret` takes, this is Python 2's `str`, which is returned as latin-1 text. A dictionary may have
+    keys of bytes, as Python 3 pickles what it read from Python 2; they are returned as text too.
+
+    Raises:
+        Refused, ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError: As `interpret` does.
+    """
+    return _Python2Machine(_Bytes(data)).run()
+
+
 class Refused(Exception):
     """The pickle asks for something that plain arrays do not need."""
+
+
+class _Source(Protocol):
+    """What a machine reads from: what pickletools needs of a file, and whether anything is left."""
+
+    def read(self, size: int, /) -> Any: ...
+    def readline(self) -> bytes: ...
+    def tell(self) -> int: ...
+    def exhausted(self) -> bool: ...
+
+
+class _Bytes(io.BytesIO):
+    """A pickle in memory."""
+
+    def exhausted(self) -> bool:
+        """Return whether everything was read."""
+        return self.tell() == self.getbuffer().nbytes
 
 
 class _Reader:
@@ -91,6 +123,7 @@ class PendingArray:
     def build(self, state: Any) -> None:
         """Take what numpy.ndarray.__setstate__ takes."""
         _, shape, dtype, fortran_order, data = state
+        data = data.encode("latin-1") if isinstance(data, str) else data
         flat = np.frombuffer(data, dtype.dtype).astype(dtype.dtype.newbyteorder("="), copy=False)
         self.array = flat.reshape(shape, order="F" if fortran_order else "C")
 
@@ -116,7 +149,9 @@ CALLABLE = frozenset(GLOBALS.values())
 class _Machine:
     """A pickle machine without imports, calls or attributes: a stack, a memo, and our five stand-ins."""
 
-    def __init__(self, source: _Reader) -> None:
+    literals: ClassVar[set[str]] = LITERALS
+
+    def __init__(self, source: _Source) -> None:
         self.source = source
         self.stack: list[Any] = []
         self.marks: list[int] = []
@@ -133,7 +168,7 @@ class _Machine:
         return self.stack[0]
 
     def _step(self, name: str, arg: Any) -> None:
-        if name in LITERALS:
+        if name in self.literals:
             self.stack.append(arg)
         elif name in CONSTANTS:
             self.stack.append(CONSTANTS[name])
@@ -191,11 +226,15 @@ class _Machine:
 
     def _update(self, items: list[Any]) -> None:
         for key, value in zip(items[::2], items[1::2], strict=True):
-            if not isinstance(key, str):
-                raise Refused("it has a key that is not text")
-            if key in self.stack[-1]:
-                raise Refused(f"it holds {key!r} twice")
-            self.stack[-1][key] = value
+            text = self._key(key)
+            if text in self.stack[-1]:
+                raise Refused(f"it holds {text!r} twice")
+            self.stack[-1][text] = value
+
+    def _key(self, key: object) -> str:
+        if not isinstance(key, str):
+            raise Refused("it has a key that is not text")
+        return key
 
     def _op_append(self, arg: None) -> None:
         self._extend(self._pop(1))
@@ -246,3 +285,12 @@ class _Machine:
             raise Refused("it sets the state of something that is not an array")
         target.build(state)
         self.stack.append(target)
+
+
+class _Python2Machine(_Machine):
+    """The same machine for what Python 2 wrote."""
+
+    literals = LITERALS | PYTHON2_TEXT
+
+    def _key(self, key: object) -> str:
+        return super()._key(key.decode("latin-1") if isinstance(key, bytes) else key)

@@ -1,0 +1,1 @@
+"""Accuracy on CIFAR-10, and audits against the published figures."""

@@ -1,0 +1,147 @@
+"""mixer-report: the published accuracies, and measured ones held against them."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from convert.command_line import OneSentenceGroup, debug_option, json_option, write_json
+from reports.options import (
+    DATA,
+    ENGINE,
+    FILE,
+    IMAGES,
+    WEIGHTS,
+    choose_figure,
+    choose_preprocessing,
+    progress_bar,
+    with_options,
+)
+
+if TYPE_CHECKING:
+    from reports.evaluate import Evaluation
+
+
+@click.group(cls=OneSentenceGroup)
+@debug_option
+@click.version_option(package_name="mixer-convert")
+def main() -> None:
+    """Measure accuracy on CIFAR-10 and hold it against the published figures.
+
+    \b
+    Exit codes: 0 passed, 1 a verdict or check failed, 2 wrong usage, 3 bad or unsafe input, 4 input/output,
+    5 integrity.
+    """  # noqa: D301  # \b is click's mark for text that is not to be wrapped
+
+
+@main.command()
+@json_option
+@debug_option
+def published(json_target: str | None) -> None:
+    """Print every published figure with its source, locator and protocol."""
+    from dataclasses import asdict
+
+    from convert.tables import print_table
+    from reports.published import published_figures
+    from reports.render import FIGURE_HEADERS, figure_notes, figure_rows
+
+    figures = published_figures()
+    if json_target != "-":
+        print_table(FIGURE_HEADERS, figure_rows(figures))
+        click.echo("\n".join(["", *figure_notes(figures)]))
+    if json_target:
+        write_json({"schema": "mixer-report/published/1", "figures": [asdict(f) for f in figures]}, json_target)
+
+
+@main.command()
+@with_options(WEIGHTS, DATA, IMAGES, ENGINE)
+@click.option("--against", type=FILE, metavar="CHECKPOINT", help="Run timm with these weights on the same images too.")
+@click.option("--predictions", type=FILE, metavar="FILE", help="Write a line per image, .npz or .csv.")
+@click.option("--force", is_flag=True, help="Replace an existing --predictions file.")
+@json_option
+@debug_option
+@click.pass_context
+def evaluate(
+    ctx: click.Context, /, predictions: Path | None, force: bool, json_target: str | None, **options: Any
+) -> None:
+    """Count right answers on CIFAR-10's test images and hold them against the published row.
+
+    \b
+    Verdicts: consistent with, above (exit 0); below, not comparable (exit 1).
+    """  # noqa: D301  # \b is click's mark for text that is not to be wrapped
+    if predictions is not None:
+        from reports.predictions import check_target
+
+        inputs = tuple(options[name] for name in ("weights", "data", "against") if options[name] is not None)
+        check_target(predictions, force=force, inputs=inputs)
+    evaluation = _evaluate(**options)
+    if predictions is not None:
+        from reports.predictions import write_predictions
+
+        write_predictions(predictions, evaluation.predictions)
+    _print(evaluation, to_stderr=json_target == "-")
+    if json_target:
+        write_json(evaluation.as_data(), json_target)
+    ctx.exit(0 if evaluation.finding.passed else 1)
+
+
+def _evaluate(
+    *,
+    weights: Path,
+    variant: str | None,
+    src: str | None,
+    gelu: Any,
+    ema: bool | None,
+    data: Path,
+    limit: int | None,
+    figure: str | None,
+    preprocess: str | None,
+    no_resize: bool,
+    accept_preprocessing: bool,
+    engine: str,
+    device: str,
+    batch_size: int,
+    against: Path | None,
+) -> Evaluation:
+    """Return the evaluation asked for; everything that can be refused is refused before the images are run."""
+    from convert.variants import get_variant
+    from reports.cifar10 import CLASSES, first, read_cifar10
+    from reports.engines import choose_engine
+    from reports.evaluate import Settings
+    from reports.evaluate import evaluate as run
+    from reports.weights import check_classes, read_weights
+
+    engine_name = choose_engine(engine, device)
+    stated = get_variant(variant) if variant else None
+    subject = read_weights(weights, src=src, variant=stated, gelu=gelu, ema=ema)
+    check_classes(subject, len(CLASSES))
+    row = choose_figure(figure, subject.upstream)
+    preprocessing = choose_preprocessing(preprocess, subject, row, no_resize=no_resize)
+    other = read_weights(against, dst="timm", gelu=subject.config.gelu) if against else None
+    images = read_cifar10(data)
+    images = first(images, limit) if limit else images
+    settings = Settings(
+        preprocessing=preprocessing,
+        figure=row,
+        engine=engine_name,
+        device=device,
+        batch_size=batch_size,
+        accept_preprocessing=accept_preprocessing,
+    )
+    with progress_bar(len(images.labels)) as progress:
+        return run(subject, images, settings, against=other, progress=progress)
+
+
+def _print(evaluation: Evaluation, *, to_stderr: bool) -> None:
+    from reports.render import lines
+
+    with contextlib.redirect_stdout(sys.stderr) if to_stderr else contextlib.nullcontext():
+        print("\n".join(lines(evaluation)))
+
+
+if __name__ == "__main__":
+    main()

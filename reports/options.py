@@ -1,0 +1,139 @@
+"""The options of the evaluation, the settings they stand for, and its progress bar."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from convert.variants import Variant
+    from reports.evaluate import Progress
+    from reports.preprocess import Preprocessing
+    from reports.published import PublishedFigure
+    from reports.weights import Weights
+
+FILE = click.Path(path_type=Path)
+
+WEIGHTS = (
+    click.option("--weights", type=FILE, required=True, help="Fine-tuned weights, in any format of mixer-convert."),
+    click.option(
+        "--variant", metavar="NAME", help="The upstream that was fine-tuned. Default: what its manifest says."
+    ),
+    click.option("--src", type=click.Choice(["timm", "google", "paddle"]), help="Layout. Default: told from the file."),
+    click.option("--gelu", type=click.Choice(["erf", "tanh"]), help="Default: the manifest's, else that of --src."),
+    click.option("--ema/--no-ema", default=None, help="Averaged or raw weights of a training checkpoint with both."),
+)
+DATA = (
+    click.option(
+        "--data",
+        type=FILE,
+        required=True,
+        help="CIFAR-10, the archive (.tar.gz) or its folder, either version.",
+    ),
+    click.option("--limit", type=click.IntRange(min=1), help="The first N images only; then not comparable."),
+)
+IMAGES = (
+    click.option("--figure", metavar="ID", help="The published row, an id of `published`. Default: the upstream's."),
+    click.option(
+        "--preprocess",
+        type=click.Choice(["published", "variant", "imagenet"]),
+        help="Mean, std and interpolation: the row's, timm's for the variant, or ImageNet's. Default: the first there is.",
+    ),
+    click.option("--no-resize", is_flag=True, help="Refuse images that are not of the model's size."),
+    click.option(
+        "--accept-preprocessing", is_flag=True, help="Judge by the row although the preprocessing is not the row's."
+    ),
+)
+ENGINE = (
+    click.option(
+        "--engine",
+        type=click.Choice(["auto", "inference", "eager"]),
+        default="auto",
+        show_default=True,
+        help="Paddle's predictor with oneDNN (CPU only), or the model as it is. auto: the predictor on cpu.",
+    ),
+    click.option("--device", default="cpu", show_default=True, help="cpu, gpu or gpu:N."),
+    click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True, help="Images per batch."),
+)
+
+
+def with_options(*groups: tuple[Callable[[Any], Any], ...]) -> Callable[[Any], Any]:
+    """Return a decorator that gives a command these groups of options, in this order."""
+
+    def decorate(command: Any) -> Any:
+        for option in reversed([option for group in groups for option in group]):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def choose_figure(figure: str | None, upstream: Variant | None) -> PublishedFigure | None:
+    """Return the published row asked for, or else the upstream's, if there is one."""
+    from reports.published import figure_by_id, figure_of
+
+    if figure is not None:
+        return figure_by_id(figure)
+    return figure_of(upstream.name) if upstream else None
+
+
+def choose_preprocessing(
+    preprocess: str | None, weights: Weights, figure: PublishedFigure | None, *, no_resize: bool
+) -> Preprocessing:
+    """Return the preprocessing asked for; by default the row's, else the variant's, else ImageNet's, saying so.
+
+    Raises:
+        UsageProblem: The one asked for does not exist for these weights.
+        BadInput: The images would have to be resized, and must not be.
+    """
+    from dataclasses import replace
+
+    from convert.errors import UsageProblem
+    from reports.cifar10 import SIZE
+    from reports.preprocess import imagenet, of_variant, refuse_unresized
+
+    size, upstream = weights.config.image_size, weights.upstream
+    if no_resize:
+        refuse_unresized(weights.name, SIZE, size)
+    chosen = preprocess or ("published" if figure else "variant" if upstream else "assumed")
+    if chosen == "published" and figure is not None:
+        return replace(figure.preprocessing, image_size=size)
+    if chosen == "variant" and upstream is not None:
+        return of_variant(upstream, size)
+    if chosen in ("published", "variant"):
+        needs = "--figure, or a --variant that has one" if chosen == "published" else "--variant"
+        raise UsageProblem(f"--preprocess {chosen}: for these weights there is none. Pass {needs}.")
+    reason = "ImageNet's, as asked" if preprocess else "ImageNet's, assumed: no variant is known; --preprocess says"
+    return imagenet(size, reason)
+
+
+@contextlib.contextmanager
+def progress_bar(total: int) -> Iterator[Progress]:
+    """Show images/s, running accuracy and time left on a terminal's standard error; elsewhere show nothing."""
+    if not sys.stderr.isatty():
+        yield lambda *_: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TextColumn("{task.fields[right]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=total, rate="", right="")
+
+        def show(done: int, right: int) -> None:
+            bar.update(task, completed=done, right=f"{100 * right / done:.2f} % right")
+            speed = bar.tasks[0].speed
+            bar.update(task, rate=f"{speed:.1f} images/s" if speed else "")
+
+        yield show

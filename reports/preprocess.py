@@ -1,0 +1,95 @@
+"""Images as the model gets them: resized by Pillow and normalised, bit for bit as Paddle and torchvision do it.
+
+Both call Pillow's resize on an image, divide by 255 in float32, subtract the mean and divide by the std in float32.
+Sources: paddlepaddle 3.3.1, paddle/vision/transforms/functional_pil.py; torchvision 0.29.1, transforms/functional.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from convert.arrays import Array
+from convert.errors import BadInput
+from convert.variants import IMAGENET_MEAN, IMAGENET_STD, Rgb, Variant
+
+Interpolation = Literal["bilinear", "bicubic"]
+INTERPOLATIONS: dict[str, Image.Resampling] = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preprocessing:
+    """A resize of the whole image to a square of image_size pixels, then a normalisation; reason says whose it is.
+
+    interpolation has no effect on images that have image_size already.
+    """
+
+    image_size: int
+    interpolation: Interpolation
+    mean: Rgb
+    std: Rgb
+    reason: str
+
+    def same_as(self, other: Preprocessing, from_size: int) -> bool:
+        """Return whether both do the same to square images of from_size pixels."""
+        resized = from_size != self.image_size
+        mine, theirs = replace(self, reason=""), replace(other, reason="")
+        return mine == theirs if resized else mine == replace(theirs, interpolation=mine.interpolation)
+
+    def apply(self, images: Array) -> Array:
+        """Return images (n, 3, image_size, image_size) float32 of images (n, height, width, 3) uint8."""
+        normalised = _resized(images, self.image_size, self.interpolation).astype(np.float32)
+        normalised /= np.float32(255)
+        normalised -= np.array(self.mean, np.float32)
+        normalised /= np.array(self.std, np.float32)
+        return np.ascontiguousarray(normalised.transpose(0, 3, 1, 2))
+
+    @property
+    def said(self) -> str:
+        """The preprocessing in words."""
+        mean, std = (", ".join(f"{value:g}" for value in values) for values in (self.mean, self.std))
+        return f"{self.image_size} px, {self.interpolation}, mean {mean}, std {std} ({self.reason})"
+
+
+def imagenet(image_size: int, reason: str) -> Preprocessing:
+    """Return the preprocessing with ImageNet's mean and std, which is the default of timm and of many recipes.
+
+    Source: timm 1.0.31, timm/data/constants.py, IMAGENET_DEFAULT_MEAN and IMAGENET_DEFAULT_STD.
+    """
+    return Preprocessing(
+        image_size=image_size, interpolation="bilinear", mean=IMAGENET_MEAN, std=IMAGENET_STD, reason=reason
+    )
+
+
+def of_variant(variant: Variant, image_size: int) -> Preprocessing:
+    """Return a variant's own mean, std and interpolation, without timm's crop."""
+    return Preprocessing(
+        image_size=image_size,
+        interpolation=variant.interpolation,
+        mean=variant.mean,
+        std=variant.std,
+        reason=f"timm's for {variant.name}, without its crop",
+    )
+
+
+def refuse_unresized(name: str, found: int, wanted: int) -> None:
+    """Check that images fit a model without a resize.
+
+    Raises:
+        BadInput: They do not.
+    """
+    if found != wanted:
+        raise BadInput(f"{name}: it takes {wanted} px, the images have {found}. Leave out --no-resize.")
+
+
+def _resized(images: Array, size: int, interpolation: Interpolation) -> Array:
+    if images.shape[1:3] == (size, size):
+        return images
+    method = INTERPOLATIONS[interpolation]
+    return np.stack([np.asarray(Image.fromarray(image).resize((size, size), method)) for image in images])
