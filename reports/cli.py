@@ -46,12 +46,12 @@ def published(json_target: str | None) -> None:
     from dataclasses import asdict
 
     from convert.tables import print_table
+    from reports.listing import HEADERS, figure_notes, figure_rows
     from reports.published import published_figures
-    from reports.render import FIGURE_HEADERS, figure_notes, figure_rows
 
     figures = published_figures()
     if json_target != "-":
-        print_table(FIGURE_HEADERS, figure_rows(figures))
+        print_table(HEADERS, figure_rows(figures))
         click.echo("\n".join(["", *figure_notes(figures)]))
     if json_target:
         write_json({"schema": "mixer-report/published/1", "figures": [asdict(f) for f in figures]}, json_target)

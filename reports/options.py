@@ -42,7 +42,7 @@ IMAGES = (
     click.option(
         "--preprocess",
         type=click.Choice(["published", "variant", "imagenet"]),
-        help="Mean, std and interpolation: the row's, timm's for the variant, or ImageNet's. Default: the first there is.",
+        help="Mean, std and interpolation: the row's, timm's for the variant, or ImageNet's. Default: the first known.",
     ),
     click.option("--no-resize", is_flag=True, help="Refuse images that are not of the model's size."),
     click.option(

@@ -101,7 +101,7 @@ def _as_csv(columns: dict[str, Array]) -> bytes:
 
 
 def _from_npz(path: Path) -> dict[str, Array]:
-    with np.load(path, allow_pickle=False) as archive:
+    with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
         return {name: archive[name] for name in archive.files}
 
 

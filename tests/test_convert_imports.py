@@ -28,7 +28,7 @@ def imported(arguments: list[str], unwanted: tuple[str, ...], epilogue: str = ""
     return run.stdout.strip()
 
 
-@pytest.mark.parametrize("package", ["convert", "align"])
+@pytest.mark.parametrize("package", ["convert", "align", "reports"])
 @pytest.mark.parametrize("option", ["--help", "--version"])
 def test_help_imports_neither_frameworks_nor_numpy(package: str, option: str) -> None:
     assert imported([option], (*FRAMEWORKS, "numpy", "rich", "huggingface_hub"), package=package) == "[]"
@@ -43,6 +43,15 @@ def test_a_conversion_imports_no_framework(checkpoint: Path, tmp_path: Path) -> 
 def test_inspect_and_verify_import_no_framework(checkpoint: Path, command: str) -> None:
     arguments = [command, str(checkpoint), str(checkpoint)][: 2 if command == "inspect" else 3]
     assert imported(arguments, FRAMEWORKS) == "[]"
+
+
+@pytest.mark.parametrize("arguments", [["evaluate", "--help"], ["published", "--help"]])
+def test_the_reports_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    assert imported(arguments, (*FRAMEWORKS, "numpy", "scipy", "PIL", "rich"), package="reports") == "[]"
+
+
+def test_the_published_figures_need_no_framework() -> None:
+    assert imported(["published"], (*FRAMEWORKS, "scipy"), package="reports") == "[]"
 
 
 def test_the_proof_can_fail(checkpoint: Path, tmp_path: Path) -> None:

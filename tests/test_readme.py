@@ -8,10 +8,12 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from cifar_files import python_files, write_archive
 from conftest import Hub, save_safetensors
 
 from align.inputs import seeded_images
@@ -24,7 +26,7 @@ from convert.variants import VARIANTS, get_variant
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 KEPT = (
-    *("convert", "align", "docs", "tests", "pyproject.toml", "constraints.txt", "README.md", "LICENSE"),
+    *("convert", "align", "reports", "docs", "tests", "pyproject.toml", "constraints.txt", "README.md", "LICENSE"),
     *("action.yml", ".pre-commit-hooks.yaml"),
 )
 
@@ -58,6 +60,9 @@ def copy(tmp_path: Path) -> Path:
     weights = init_state_dict(config, 0)
     save_safetensors(folder / "my_mixer.safetensors", weights)
     np.save(folder / "images.npy", seeded_images(config, 2, 0))
+    tuned = init_state_dict(replace(config, num_classes=10), 0)
+    save_safetensors(folder / "my_tuned_mixer.safetensors", tuned)
+    write_archive(folder / "my_cifar10.tar.gz", python_files())
     np.savez(folder / "google_mixer.npz", **convert_state_dict(weights, config, dst="google").state_dict)
     return folder
 

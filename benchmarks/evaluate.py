@@ -1,0 +1,72 @@
+"""Print the speed of `evaluate` for b16 at 224 px on the CPU over that of timm, Paddle eager and the bare predictor.
+
+Every round takes the four in turn on the same images, so that what else the machine does falls on all. `evaluate`
+resizes, normalises, runs and counts; the others get batches that are preprocessed already.
+
+Usage: evaluate.py [ROUNDS] [IMAGES PER ROUND] [BATCH]
+"""
+
+import os
+import statistics
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+
+from convert.init import init_state_dict
+from convert.mapping import convert_state_dict
+from convert.variants import get_variant
+from reports import engines
+from reports.accuracy import predictions_of
+from reports.batches import batches
+from reports.published import figure_by_id
+
+ROUNDS, COUNT, BATCH = (int(value) for value in (sys.argv[1:] + ["5", "32", "16"][len(sys.argv) - 1 :]))
+
+config = replace(get_variant("b16_in21k").config, num_classes=10)
+source = init_state_dict(config, 0)
+converted = convert_state_dict(source, config).state_dict
+preprocessing = figure_by_id("google_b16_in21k").preprocessing
+generator = np.random.default_rng(0)
+pixels = generator.integers(0, 256, (COUNT, 32, 32, 3), dtype=np.uint8)
+labels = generator.integers(0, 10, COUNT)
+ready = [images for _, images in batches(pixels, preprocessing, BATCH)]
+predictor = engines.inference(config, converted)
+models = {
+    "bare predictor": predictor,
+    "timm eager": engines.timm_eager(config, source),
+    "Paddle eager": engines.eager(config, converted),
+}
+
+
+def evaluated():
+    """Run what the command runs for every batch."""
+    for part, images in batches(pixels, preprocessing, BATCH):
+        predictions_of(predictor(images), labels[part])
+
+
+def speed(run):
+    """Return images per second of one run."""
+    started = time.perf_counter()
+    run()
+    return COUNT / (time.perf_counter() - started)
+
+
+runs = {"evaluate": evaluated} | {
+    name: (lambda engine=engine: [engine(images) for images in ready]) for name, engine in models.items()
+}
+for engine in models.values():
+    engine(ready[0])
+rounds = []
+for number in range(ROUNDS):
+    order = list(runs) if number % 2 == 0 else list(reversed(runs))
+    rounds.append({name: speed(runs[name]) for name in order})
+print(
+    f"{ROUNDS} alternating rounds of {COUNT} images, batch {BATCH}, {engines.cpus()} CPUs, load {os.getloadavg()[0]:.1f}\n"
+)
+print("| | images/s, median | evaluate over it, median | least | greatest |\n| --- | --- | --- | --- | --- |")
+for name in runs:
+    ratios = [found["evaluate"] / found[name] for found in rounds]
+    median = statistics.median(found[name] for found in rounds)
+    print(f"| {name} | {median:.2f} | {statistics.median(ratios):.2f} | {min(ratios):.2f} | {max(ratios):.2f} |")

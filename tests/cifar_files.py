@@ -1,0 +1,78 @@
+"""Small CIFAR-10 archives, written as the canonical ones are: by Python 2's pickler, opcode by opcode."""
+
+from __future__ import annotations
+
+import io
+import struct
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from convert.arrays import Array
+
+TEST, META, FOLDER = "test_batch", "batches.meta", "cifar-10-batches-py"
+
+
+def python2(value: object) -> bytes:
+    """Return what Python 2's cPickle writes of a value with protocol 2, without its end."""
+    if isinstance(value, dict):
+        return b"}q\x00(" + b"".join(python2(part) for item in value.items() for part in item) + b"u"
+    if isinstance(value, list):
+        return b"]q\x01(" + b"".join(map(python2, value)) + b"e"
+    if isinstance(value, str):
+        data = value.encode("latin-1")
+        return (b"U" + bytes([len(data)]) if len(data) < 256 else b"T" + struct.pack("<i", len(data))) + data
+    if isinstance(value, np.ndarray):
+        return _array(value)
+    assert isinstance(value, int)
+    return b"K" + bytes([value]) if 0 <= value < 256 else b"J" + struct.pack("<i", value)
+
+
+def _array(array: Array) -> bytes:
+    shape = b"".join(python2(size) for size in array.shape)
+    dtype = b"cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+    head = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
+    return head + b"(K\x01" + b"(" + shape + b"t" + dtype + b"\x89" + python2(array.tobytes().decode("latin-1")) + b"tb"
+
+
+def pickled(value: object) -> bytes:
+    return b"\x80\x02" + python2(value) + b"."
+
+
+def batch(rows: Array, labels: list[int], label: str = "testing batch 1 of 1") -> dict[str, object]:
+    names = [f"image_{i}.png" for i in range(len(labels))]
+    return {"batch_label": label, "labels": labels, "data": rows, "filenames": names}
+
+
+def images(count: int, seed: int = 0) -> tuple[Array, list[int]]:
+    """Return rows (count, 3072) uint8 and labels."""
+    generator = np.random.default_rng(seed)
+    rows = generator.integers(0, 256, (count, 3072), dtype=np.uint8)
+    return rows, generator.integers(0, 10, count).tolist()
+
+
+def python_files(count: int = 12) -> dict[str, bytes]:
+    """Return the files of a tiny archive: its test batch, one that is for training, and the meta file."""
+    return {
+        TEST: pickled(batch(*images(count))),
+        "data_batch_1": pickled(batch(*images(count, 1), "training batch 1 of 5")),
+        META: pickled({"num_cases_per_batch": count, "label_names": ["airplane"], "num_vis": 3072}),
+    }
+
+
+def write_archive(path: Path, files: Mapping[str, bytes], folder: str = FOLDER) -> Path:
+    with tarfile.open(path, "w:gz", compresslevel=1) as tar:
+        for name, content in files.items():
+            info = tarfile.TarInfo(f"{folder}/{name}")
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return path
+
+
+def write_folder(path: Path, files: Mapping[str, bytes]) -> Path:
+    path.mkdir(parents=True)
+    for name, content in files.items():
+        (path / name).write_bytes(content)
+    return path

@@ -1,0 +1,292 @@
+"""The whole evaluation, as a user runs it: a small model on a tiny archive; slow: the trained Mixer, all images."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cifar_files import TEST, batch, images, pickled, python_files, write_archive
+from click.testing import CliRunner, Result
+from conftest import Run, save_safetensors, shared
+
+from align import paddle_probe
+from convert import files
+from convert.arrays import Array, StateDict
+from convert.mapping import convert_state_dict
+from convert.variants import MixerConfig
+from reports import cifar10, engines
+from reports.batches import AHEAD, batches
+from reports.predictions import read_predictions
+from reports.preprocess import imagenet
+
+COUNT = 30
+
+
+@pytest.fixture
+def mixer_report(frameworks: None) -> Run:
+    from reports.cli import main
+
+    return lambda *arguments: CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_archive(tmp_path / "tiny.tar.gz", python_files(COUNT))
+
+
+@pytest.fixture
+def timm_file(tmp_path: Path, square_source: StateDict) -> Path:
+    return save_safetensors(tmp_path / "small.safetensors", square_source)
+
+
+@pytest.fixture
+def weights(timm_file: Path, mixer_convert: Run, tmp_path: Path) -> Path:
+    out = tmp_path / "small.pdparams"
+    assert mixer_convert("--checkpoint", timm_file, "--out", out).exit_code == 0
+    return out
+
+
+def report(result: Result, path: Path) -> dict[str, Any]:
+    assert result.exit_code == 1, result.output
+    return json.loads(path.read_text())  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("engine", ["inference", "eager"])
+def test_it_counts_what_the_model_says(
+    mixer_report: Run,
+    weights: Path,
+    timm_file: Path,
+    data: Path,
+    tmp_path: Path,
+    engine: str,
+    square_config: MixerConfig,
+    square_source: StateDict,
+) -> None:
+    """Right answers by the NumPy float64 witness, and timm on the same images; batches of 7 leave a rest of 2."""
+    from align import witness
+
+    target, csv = tmp_path / "r.json", tmp_path / "p.csv"
+    arguments = ["evaluate", "--weights", weights, "--data", data, "--engine", engine, "--batch-size", 7]
+    result = mixer_report(*arguments, "--against", timm_file, "--predictions", csv, "--json", target)
+    found = report(result, target)
+    rows, labels = images(COUNT)
+    pixels = imagenet(32, "").apply(rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
+    trace: dict[str, Array] = {}
+    witness.forward(square_config, square_source, pixels, lambda name, value: trace.update({name: value}))
+    predicted = trace["logits"].argmax(axis=1)
+    assert found["accuracy"]["correct"] == int((predicted == labels).sum())
+    assert found["accuracy"]["total"] == COUNT
+    assert read_predictions(csv).predictions.tolist() == predicted.tolist()
+    shifted = np.exp(trace["logits"] - trace["logits"].max(axis=1, keepdims=True))
+    losses = -np.log((shifted / shifted.sum(axis=1, keepdims=True))[np.arange(COUNT), labels])
+    assert found["accuracy"]["loss"] == pytest.approx(losses.mean(), rel=1e-5)
+    assert found["against"]["disagreements"] == 0
+    assert 0 < found["against"]["max_logit_diff"] < 1e-5
+    assert (
+        found["weights"]["fingerprint"]
+        == json.loads(Path(f"{weights}.manifest.json").read_text())["output"]["fingerprint"]
+    )
+    assert (found["engine"]["first_batch"] is None) == (engine == "eager")
+    assert found["verdict"] == "not comparable"
+    assert "other archive" in result.stdout.splitlines()[-1]
+
+
+def test_another_model_disagrees(
+    mixer_report: Run, weights: Path, square_source: StateDict, data: Path, tmp_path: Path
+) -> None:
+    other = {**square_source, "head.bias": square_source["head.bias"] + np.float32(np.arange(10) == 3) * 100}
+    path, target = save_safetensors(tmp_path / "other.safetensors", other), tmp_path / "r.json"
+    result = mixer_report("evaluate", "--weights", weights, "--data", data, "--against", path, "--json", target)
+    found = report(result, target)
+    assert found["against"]["disagreements"] > 0
+    assert found["against"]["max_logit_diff"] == pytest.approx(100, rel=1e-3)
+
+
+def test_standard_output_is_json_alone(weights: Path, data: Path) -> None:
+    """Paddle's C++ code writes to the process's standard output, past Python."""
+    command = [sys.executable, "-m", "reports.cli", "evaluate", "--weights", weights, "--data", data, "--json", "-"]
+    run = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
+    assert run.returncode == 1, run.stderr
+    found = json.loads(run.stdout)
+    assert found["schema"] == "mixer-report/evaluation/1"
+    assert run.stderr.splitlines()[-1].startswith("not comparable: ")
+    assert "assumed" in found["preprocessing"]["reason"]
+
+
+def test_a_predictor_that_computes_something_else_fails(
+    mixer_report: Run, weights: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = engines.inference
+
+    def off(config: MixerConfig, state_dict: StateDict) -> engines.Engine:
+        return real(config, {**state_dict, "head.bias": state_dict["head.bias"] + np.float32(1e-3)})
+
+    monkeypatch.setattr("reports.evaluate.inference", off)
+    result = mixer_report("evaluate", "--weights", weights, "--data", data)
+    assert result.exit_code == 1
+    assert "its logits lie 1.0e-03 from eager's" in result.stderr
+    assert mixer_report("evaluate", "--weights", weights, "--data", data, "--engine", "eager").stderr == ""
+
+
+def test_nan_is_no_agreement() -> None:
+    with pytest.raises(engines.EngineDisagrees):
+        engines.agreement(np.full((2, 10), np.nan), np.zeros((2, 10)))
+    assert engines.agreement(np.full((2, 10), 200.001), np.full((2, 10), 200.0))[1] == pytest.approx(2e-3)
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "sentence"),
+    [
+        (["--variant", "b16_in21k"], 3, "has 196"),
+        (["--engine", "inference", "--device", "gpu"], 2, "runs on cpu"),
+        (["--device", "gpu:0"], 2, "Paddle cannot use it"),
+        (["--preprocess", "variant"], 2, "Pass --variant"),
+        (["--preprocess", "published"], 2, "Pass --figure"),
+        (["--figure", "nothing"], 2, "no such figure"),
+        (["--predictions", "p.txt"], 2, ".npz or .csv"),
+    ],
+)
+def test_what_is_refused(
+    mixer_report: Run, weights: Path, data: Path, options: list[str], code: int, sentence: str
+) -> None:
+    result = mixer_report("evaluate", "--weights", weights, "--data", data, *options)
+    assert result.exit_code == code, result.output
+    assert "Traceback" not in result.output
+    if "--variant" not in options:
+        assert sentence in result.stderr
+    else:
+        assert "Is --variant right?" in result.stderr
+
+
+def test_bad_weights_and_data(
+    mixer_report: Run,
+    tmp_path: Path,
+    config: MixerConfig,
+    source: StateDict,
+    square_source: StateDict,
+    weights: Path,
+    data: Path,
+) -> None:
+    def refusal(file: Path, archive: Path, *options: object) -> tuple[int, str]:
+        result = mixer_report("evaluate", "--weights", file, "--data", archive, *options)
+        assert "Traceback" not in result.output
+        return result.exit_code, result.stderr
+
+    seven = save_safetensors(tmp_path / "seven.safetensors", source)
+    code, said = refusal(seven, data)
+    assert (code, "has 7 classes, CIFAR-10 has 10" in said) == (3, True)
+    head = {"head.weight": np.zeros((10, config.hidden_dim), np.float32), "head.bias": np.zeros(10, np.float32)}
+    small = save_safetensors(tmp_path / "small20.safetensors", {**source, **head})
+    assert refusal(small, data, "--no-resize")[0] == 3
+    assert refusal(small, data)[0] == 1, "resized, it runs"
+    cut = data.with_name("cut.tar.gz")
+    cut.write_bytes(data.read_bytes()[:-2000])
+    assert refusal(weights, cut)[0] == 5
+    wrong = write_archive(
+        tmp_path / "w.tar.gz", {**python_files(), TEST: pickled(batch(*images(12), "training batch 1 of 5"))}
+    )
+    assert refusal(weights, wrong)[0] == 3
+    assert refusal(weights, tmp_path / "none")[0] == 4
+    manifest = Path(f"{weights}.manifest.json")
+    manifest.write_text(
+        manifest.read_text().replace(json.loads(manifest.read_text())["output"]["fingerprint"], "0" * 64)
+    )
+    code, said = refusal(weights, data)
+    assert (code, "another fingerprint" in said) == (5, True)
+    manifest.write_text("{")
+    assert refusal(weights, data)[0] == 3
+    overflow = {**square_source, "head.weight": np.full((10, 24), 3e38, np.float32)}
+    code, said = refusal(save_safetensors(tmp_path / "o.safetensors", overflow), data, "--engine", "eager")
+    assert (code, "not finite" in said) == (3, True)
+
+
+def test_a_known_upstream_is_held_against_its_row(
+    mixer_report: Run, weights: Path, data: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The row's protocol is the default, the manifest names the upstream, and a canonical archive leaves a verdict."""
+    manifest = Path(f"{weights}.manifest.json")
+    content = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({**content, "variant": {"name": "b16_in21k"}}))
+    monkeypatch.setattr("reports.weights.SIZES", ())
+    target = tmp_path / "r.json"
+    found = report(mixer_report("evaluate", "--weights", weights, "--data", data, "--json", target), target)
+    assert found["published"]["id"] == "google_b16_in21k"
+    assert found["preprocessing"]["mean"] == [0.5, 0.5, 0.5]
+    named = [reason.partition(" (")[0] for reason in found["finding"]["reasons"]]
+    assert named == ["other archive", "other count", "other preprocessing"], "32 px are not the row's 224"
+    monkeypatch.setitem(cifar10.ARCHIVE_SHA256, "python", found["data"]["sha256"])
+    monkeypatch.setattr("reports.verdict.TEST_IMAGES", COUNT)
+    changed = ["evaluate", "--weights", weights, "--data", data, "--accept-preprocessing"]
+    result = mixer_report(*changed)
+    assert result.exit_code == 1
+    assert result.stdout.splitlines()[-1].startswith("below the published 96.82 %")
+    assert mixer_report(*changed[:-1], "--variant", "b16_in1k").exit_code == 2
+    manifest.write_text(json.dumps({**content, "source": {"kind": "random"}, "variant": {"name": "b16_in21k"}}))
+    assert "unknown weights" in mixer_report(*changed).stdout
+
+
+def test_published_prints_every_figure(mixer_report: Run, tmp_path: Path) -> None:
+    result = mixer_report("published", "--json", tmp_path / "p.json")
+    assert result.exit_code == 0
+    figures = json.loads((tmp_path / "p.json").read_text())["figures"]
+    assert len(figures) == 6
+    for figure in figures:
+        assert f"{figure['percent']:.2f}" in result.stdout
+        assert figure["locator"] in result.stdout
+        assert figure["recipe"] in result.stdout
+
+
+def test_batches_are_all_images_once_in_order() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (23, 8, 8, 3), dtype=np.uint8)
+    whole = imagenet(12, "").apply(pixels)
+    for size in (1, 5, 23, 50):
+        parts = list(batches(pixels, imagenet(12, ""), size))
+        assert [index for part, _ in parts for index in range(part.start, part.stop)] == list(range(23))
+        np.testing.assert_array_equal(np.concatenate([made for _, made in parts]), whole)
+    next(iter(batches(pixels, imagenet(12, ""), 1)))
+    assert AHEAD > 0
+
+
+@pytest.mark.slow
+def test_the_trained_mixer_on_all_test_images(
+    mixer_report: Run, mixer_convert: Run, trained: Path, tmp_path: Path
+) -> None:
+    """5,991 right and a cross-entropy of 1.12832 are the checkpoint's card, measured with torch; both engines agree."""
+    script = shared("make_cifar10.py")
+    subprocess.run([sys.executable, script, tmp_path, "--split", "test"], check=True, capture_output=True)
+    weights, target = tmp_path / "mixer.pdparams", tmp_path / "r.json"
+    assert mixer_convert("--checkpoint", trained, "--out", weights).exit_code == 0
+    arguments = ["evaluate", "--weights", weights, "--data", tmp_path / "cifar-10-python.tar.gz", "--batch-size", 250]
+    predicted: dict[str, Array] = {}
+    runs: dict[str, Callable[[], list[object]]] = {
+        "inference": lambda: ["--against", trained],
+        "eager": list,
+    }
+    for engine, options in runs.items():
+        file = tmp_path / f"{engine}.npz"
+        given = [*arguments, "--engine", engine, *options(), "--predictions", file, "--json", target]
+        found = report(mixer_report(*given), target)
+        assert found["accuracy"]["correct"] == 5991
+        assert found["accuracy"]["loss"] == pytest.approx(1.12832, abs=5e-6)
+        assert [reason.partition(" (")[0] for reason in found["finding"]["reasons"]] == [
+            "unknown weights",
+            "other archive",
+        ]
+        predicted[engine] = read_predictions(file).predictions
+        if options():
+            assert found["against"]["disagreements"] == 0
+    np.testing.assert_array_equal(predicted["inference"], predicted["eager"])
+
+
+def test_the_model_is_paddle_s(weights: Path, square_config: MixerConfig, square_source: StateDict) -> None:
+    """The file that is evaluated is the one that converts from timm."""
+    expected = convert_state_dict(square_source, square_config).state_dict
+    model = paddle_probe.build(square_config, files.read(weights))
+    for key, tensor in paddle_probe.parameters(model).items():
+        np.testing.assert_array_equal(tensor, expected[key])
