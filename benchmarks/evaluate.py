@@ -62,11 +62,11 @@ rounds = []
 for number in range(ROUNDS):
     order = list(runs) if number % 2 == 0 else list(reversed(runs))
     rounds.append({name: speed(runs[name]) for name in order})
-print(
-    f"{ROUNDS} alternating rounds of {COUNT} images, batch {BATCH}, {engines.cpus()} CPUs, load {os.getloadavg()[0]:.1f}\n"
-)
+machine = f"{engines.cpus()} CPUs, load {os.getloadavg()[0]:.1f}"
+print(f"{ROUNDS} alternating rounds of {COUNT} images, batch {BATCH}, {machine}\n")
 print("| | images/s, median | evaluate over it, median | least | greatest |\n| --- | --- | --- | --- | --- |")
 for name in runs:
     ratios = [found["evaluate"] / found[name] for found in rounds]
     median = statistics.median(found[name] for found in rounds)
-    print(f"| {name} | {median:.2f} | {statistics.median(ratios):.2f} | {min(ratios):.2f} | {max(ratios):.2f} |")
+    figures = (median, statistics.median(ratios), min(ratios), max(ratios))
+    print(f"| {name} | {' | '.join(f'{figure:.2f}' for figure in figures)} |")
