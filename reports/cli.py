@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from convert.command_line import OneSentenceGroup, debug_option, json_option, write_json
+from reports.audit_cli import audit, verify
 from reports.options import (
     DATA,
     ENGINE,
@@ -141,6 +142,10 @@ def _print(evaluation: Evaluation, *, to_stderr: bool) -> None:
 
     with contextlib.redirect_stdout(sys.stderr) if to_stderr else contextlib.nullcontext():
         print("\n".join(lines(evaluation)))
+
+
+for command in (audit, verify):
+    main.add_command(command)
 
 
 if __name__ == "__main__":

@@ -45,10 +45,10 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
         IOProblem: The folder or the disk refused.
         IntegrityProblem: What was read back is not what was written.
     """
-    columns = _columns(predictions)
+    columns, content = _columns(predictions), predictions_bytes(path, predictions)
 
     def fill(stream: BinaryIO) -> None:
-        stream.write(_as_csv(columns) if path.suffix == ".csv" else _as_npz(columns))
+        stream.write(content)
 
     def check(written: Path) -> None:
         back = _columns(read_predictions(written))
@@ -56,6 +56,12 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
             raise IntegrityProblem(f"{path}: what was read back is not what was written. Check the disk.")
 
     write_atomically(path, fill, check)
+
+
+def predictions_bytes(path: Path, predictions: Predictions) -> bytes:
+    """Return the per-image file in the format of a path's suffix."""
+    columns = _columns(predictions)
+    return _as_csv(columns) if path.suffix == ".csv" else _as_npz(columns)
 
 
 def read_predictions(path: Path) -> Predictions:
@@ -67,8 +73,17 @@ def read_predictions(path: Path) -> Predictions:
     """
     if not path.is_file():
         raise IOProblem(f"{path}: there is no such file.")
+    return parse_predictions(path, path.read_bytes())
+
+
+def parse_predictions(path: Path, content: bytes) -> Predictions:
+    """Return the predictions of a per-image file's content; path says its format and is named in errors.
+
+    Raises:
+        Unreadable: It is damaged, or lacks a column.
+    """
     try:
-        columns = _from_csv(path) if path.suffix == ".csv" else _from_npz(path)
+        columns = _from_csv(content) if path.suffix == ".csv" else _from_npz(content)
     except Exception as error:  # a damaged archive can raise anything in zipfile and NumPy
         raise Unreadable(path, f"it is damaged ({error})", "Make it again.") from error
     missing = [name for name in DTYPES if name not in columns and name not in OPTIONAL]
@@ -100,14 +115,13 @@ def _as_csv(columns: dict[str, Array]) -> bytes:
     return text.getvalue().encode()
 
 
-def _from_npz(path: Path) -> dict[str, Array]:
-    with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
+def _from_npz(content: bytes) -> dict[str, Array]:
+    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
         return {name: archive[name] for name in archive.files}
 
 
-def _from_csv(path: Path) -> dict[str, Array]:
-    with path.open(newline="", encoding="utf-8") as stream:
-        header, *rows = csv.reader(stream)
+def _from_csv(content: bytes) -> dict[str, Array]:
+    header, *rows = csv.reader(io.StringIO(content.decode(), newline=""))
     index, *columns = zip(*rows, strict=True)
     if header[0] != "index" or list(index) != [str(i) for i in range(len(rows))]:
         raise ValueError("the index does not count up from 0")

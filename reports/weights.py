@@ -13,7 +13,7 @@ from convert.errors import BadInput, IntegrityProblem, UsageProblem
 from convert.fingerprint import fingerprint, tensor_sha256s
 from convert.layouts import SOURCES, recognise
 from convert.manifest import manifest_path
-from convert.port import Request, check_and_map
+from convert.port import Port, Request, check_and_map
 from convert.rules import Layout
 from convert.sources import Source, from_file
 from convert.variants import Gelu, MixerConfig, Variant, get_variant
@@ -30,6 +30,7 @@ class Weights:
 
     fingerprint is that of the file's tensors in the layout asked for, in their own dtype, so it is the same for every
     file format. upstream is the variant that was fine-tuned, known from --variant or from the manifest beside the file.
+    port holds the file's own tensors; manifest is what lies beside the file, checked against it.
     """
 
     state_dict: StateDict
@@ -40,6 +41,8 @@ class Weights:
     dtype: str
     upstream: Variant | None
     known_from: str
+    port: Port | None = None
+    manifest: dict[str, Any] | None = None
 
     def as_data(self) -> dict[str, Any]:
         """Return everything but the weights themselves."""
@@ -99,6 +102,8 @@ def read_weights(
         dtype=", ".join(sorted({array.dtype.name for array in state_dict.values()})),
         upstream=upstream,
         known_from=known_from,
+        port=port,
+        manifest=manifest,
     )
 
 

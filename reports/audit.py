@@ -1,0 +1,211 @@
+"""An audit: the gates of both ports, the accuracy, the published row, and the bundle's files that say so."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from align.render.data import as_data
+from align.run import Settings as GateSettings
+from align.run import Subject, align
+from align.weights import in_float32
+from convert.errors import BadInput, UsageProblem
+from convert.fingerprint import fingerprint, tensor_sha256s
+from convert.manifest import build_manifest
+from convert.mapping import Conversion, convert_state_dict
+from convert.port import Port
+from convert.rules import Layout
+from reports.audit_html import audit_html
+from reports.audit_markdown import audit_markdown
+from reports.audit_report import Facts, most_uncertain, report_of
+from reports.bundle import NAME, Files
+from reports.cifar10 import Cifar10
+from reports.evaluate import Progress, Settings, evaluate
+from reports.predictions import predictions_bytes
+from reports.statement import statement_of
+from reports.thumbnails import thumbnails
+from reports.weights import SIZES, Weights
+
+Data = dict[str, Any]
+RENDERED = ("report.md", "report.html")
+STATEMENT = "statement.intoto.json"
+PREDICTIONS = "predictions.npz"
+MANIFEST = "manifest-finetuned.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Audited:
+    """What is audited. source is read in timm's layout, weights in Paddle's; attached are further files, by name."""
+
+    source: Weights
+    weights: Weights
+    data: Cifar10
+    settings: Settings
+    gates: GateSettings
+    timm: bool = True
+    accept_rounding: bool = False
+    attached: Mapping[str, bytes]
+
+
+def audit(
+    audited: Audited,
+    environment: Data,
+    *,
+    say: Callable[[str], None] = lambda _: None,
+    progress: Progress = lambda *_: None,
+) -> tuple[Data, Files]:
+    """Return the report and all files of the bundle.
+
+    Args:
+        audited: What is audited.
+        environment: From `provenance.environment_of`.
+        say: Is told what is about to run.
+        progress: Is told after every batch of images.
+
+    Raises:
+        BadInput: The two files are not of one model.
+    """
+    source, weights = audited.source, audited.weights
+    check_pair(source, weights)
+    reversed_ = _mapped(weights, "timm")
+    in_timm = in_float32(reversed_.state_dict)
+    subjects = {
+        "source": Subject(source=source.state_dict, config=source.config, name=source.name),
+        "finetuned": Subject(source=in_timm, config=weights.config, name=weights.name, candidate=weights.state_dict),
+    }
+    alignments = {}
+    for name, subject in subjects.items():
+        say(f"alignment of {subject.name}")
+        alignments[name] = _loaded(as_data(align(subject, audited.gates)))
+    say("accuracy")
+    against = replace(weights, state_dict=in_timm) if audited.timm else None
+    evaluation = evaluate(weights, audited.data, audited.settings, against=against, progress=progress)
+    facts = Facts(
+        predictions=evaluation.predictions,
+        weights=_loaded(weights.as_data()),
+        source=_loaded(source.as_data()),
+        manifest=weights.manifest,
+        conversions={
+            "source": _conversion(source, _mapped(source, "paddle"), "paddle"),
+            "finetuned": _conversion(weights, reversed_, "timm"),
+        },
+        alignments=alignments,
+        figure=audited.settings.figure,
+        preprocessing=audited.settings.preprocessing,
+        origin=audited.data.origin,
+        engine=evaluation.engine,
+        thumbnails=thumbnails(audited.data.images, most_uncertain(evaluation.predictions)),
+        attached=sorted(audited.attached),
+        accept_preprocessing=audited.settings.accept_preprocessing,
+        accept_rounding=audited.accept_rounding,
+    )
+    report = report_of(facts)
+    return report, _files(report, facts, environment, audited.attached)
+
+
+def check_pair(source: Weights, weights: Weights) -> None:
+    """Check that the fine-tuned file has the sizes of the upstream's, apart from the head.
+
+    Raises:
+        BadInput: It has not.
+    """
+    for name in SIZES:
+        found, expected = getattr(weights.config, name), getattr(source.config, name)
+        if found != expected:
+            raise BadInput(
+                f"{weights.name}: {name} is {found}, {source.name} has {expected}. Is it the checkpoint that was "
+                "fine-tuned?"
+            )
+
+
+def attach(paths: Sequence[Path]) -> dict[str, bytes]:
+    """Return further files for the bundle, a training log or a curve, by name.
+
+    Raises:
+        UsageProblem: A name that the bundle has already, or that it cannot have.
+    """
+    attached: dict[str, bytes] = {}
+    for path in paths:
+        if not NAME.fullmatch(path.name) or path.name in attached or path.name in names_of(manifest=True):
+            raise UsageProblem(f"--attach {path}: a bundle cannot hold a file of this name. Rename it.")
+        attached[path.name] = path.read_bytes()
+    return attached
+
+
+def names_of(*, manifest: bool) -> set[str]:
+    """Return the names of the files that every bundle holds, without those that are attached."""
+    parts = {f"{kind}-{subject}.json" for kind in ("alignment", "conversion") for subject in ("source", "finetuned")}
+    own = {"report.json", "environment.json", PREDICTIONS, STATEMENT, *RENDERED, *parts}
+    return {*own, MANIFEST} if manifest else own
+
+
+def derived(report: Data, environment: Data, alignments: Mapping[str, Data], others: Files) -> Files:
+    """Return the files that follow from the others: the rendered reports and the Statement.
+
+    Args:
+        report: report.json.
+        environment: environment.json.
+        alignments: An alignment's plain data per subject.
+        others: All other files of the bundle, which the Statement names.
+    """
+    rendered = {
+        "report.md": audit_markdown(report, environment, alignments),
+        "report.html": audit_html(report, environment, alignments),
+    }
+    return {**rendered, STATEMENT: as_json(statement_of(report, alignments, {**others, **rendered}))}
+
+
+def as_json(data: Any) -> bytes:
+    """Return data as a file of JSON."""
+    return json.dumps(data, indent=1, allow_nan=False).encode() + b"\n"
+
+
+def _files(report: Data, facts: Facts, environment: Data, attached: Mapping[str, bytes]) -> Files:
+    files = {
+        **attached,
+        "report.json": as_json(report),
+        "environment.json": as_json(environment),
+        PREDICTIONS: predictions_bytes(Path(PREDICTIONS), facts.predictions),
+        **{f"alignment-{name}.json": as_json(data) for name, data in facts.alignments.items()},
+        **{f"conversion-{name}.json": as_json(data) for name, data in facts.conversions.items()},
+    }
+    if facts.manifest is not None:
+        files[MANIFEST] = as_json(facts.manifest)
+    # What is rendered is rendered from what was written, as `verify` does it.
+    return {**files, **derived(_loaded(report), _loaded(environment), facts.alignments, files)}
+
+
+def _mapped(weights: Weights, dst: Layout) -> Conversion:
+    port = _port(weights)
+    return convert_state_dict(port.source.state_dict, weights.config, src=port.layout, dst=dst, name=weights.name)
+
+
+def _conversion(weights: Weights, conversion: Conversion, dst: Layout) -> Data:
+    """Return the manifest of a conversion that stays in memory."""
+    port, target = _port(weights), tensor_sha256s(conversion.state_dict)
+    manifest = build_manifest(
+        source=port.source,
+        conversion=conversion,
+        config=weights.config,
+        layouts=(port.layout, dst),
+        variant=weights.upstream,
+        note=port.note,
+        target_sha256s=target,
+        output={"file": None, "fingerprint": fingerprint(target)},
+        command_line=[],
+    )
+    return _loaded(manifest)  # type: ignore[no-any-return]
+
+
+def _port(weights: Weights) -> Port:
+    if weights.port is None:
+        raise ValueError(f"{weights.name}: these weights were not read by read_weights")
+    return weights.port
+
+
+def _loaded(data: Any) -> Any:
+    """Return data as JSON gives it back."""
+    return json.loads(as_json(data))

@@ -1,0 +1,180 @@
+"""mixer-report audit and verify."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from convert.command_line import command_line, debug_option, json_option, write_json
+from reports.options import (
+    DATA,
+    ENGINE,
+    FILE,
+    IMAGES,
+    WEIGHTS,
+    choose_figure,
+    choose_preprocessing,
+    progress_bar,
+    with_options,
+)
+
+if TYPE_CHECKING:
+    from reports.audit import Audited
+    from reports.weights import Weights
+
+
+@click.command()
+@with_options(WEIGHTS)
+@click.option("--checkpoint", type=FILE, required=True, help="The upstream's weights, as mixer-convert reads them.")
+@click.option("--checkpoint-src", type=click.Choice(["timm", "google", "paddle"]), help="Its layout. Default: told.")
+@with_options(DATA, IMAGES, ENGINE)
+@click.option("--out", type=FILE, required=True, metavar="BUNDLE", help="The folder to write.")
+@click.option("--force", is_flag=True, help="Replace an existing bundle.")
+@click.option("--skip-timm", is_flag=True, help="Do not run timm on the images too; the gates still do on theirs.")
+@click.option("--accept-rounding", is_flag=True, help="Compare accuracies on the gates' verdict `rounding` too.")
+@click.option("--attach", type=FILE, multiple=True, metavar="FILE", help="A further file, a training log or curve.")
+@debug_option
+@click.pass_context
+def audit(ctx: click.Context, /, out: Path, force: bool, **options: Any) -> None:
+    """Check both ports, measure the accuracy, hold it against the published row, and write a bundle that says so.
+
+    \b
+    Verdicts: consistent with, above (exit 0); below, not comparable (exit 1); the bundle is written all the same.
+    """  # noqa: D301  # \b is click's mark for text that is not to be wrapped
+    from reports.bundle import check_bundle_target, write_bundle
+
+    check_bundle_target(out, force=force)
+    audited, environment = _audited(**options)
+    from reports.audit import audit as run
+
+    with progress_bar(len(audited.data.labels)) as progress:
+        report, files = run(audited, environment, say=_say, progress=progress)
+    write_bundle(out, files, force=force)
+    for found in report["alignments"].values():
+        click.echo(found["sentence"])
+    click.echo(report["limits"])
+    click.echo(report["sentence"])
+    click.echo(f"{len(files) + 1} files in {out}", err=True)
+    ctx.exit(0 if report["passed"] else 1)
+
+
+@click.command()
+@click.argument("bundle", type=FILE)
+@click.option("--rerun", is_flag=True, help="Measure the accuracy again and compare every prediction.")
+@click.option("--weights", type=FILE, help="For --rerun. Default: where they were.")
+@click.option("--data", type=FILE, help="For --rerun. Default: where it was.")
+@json_option
+@debug_option
+@click.pass_context
+def verify(
+    ctx: click.Context, /, bundle: Path, rerun: bool, weights: Path | None, data: Path | None, json_target: str | None
+) -> None:
+    """Recompute every hash of a bundle, and every statistic from its per-image file.
+
+    Exit 5 names what was changed, removed or added; exit 1 means that a rerun predicts otherwise. The verdict itself is
+    printed and does not change the exit code.
+    """
+    from convert.errors import UsageProblem
+
+    if not rerun and (weights or data):
+        raise UsageProblem("--weights and --data go with --rerun. Pass it, or leave them out.")
+    from reports.verify import Bundle
+
+    found = Bundle(bundle)
+    said = f"{bundle}: whole; {found.report['accuracy']['total']:,} predictions give every statistic and the verdict."
+    same, again = True, None
+    if rerun:
+        from reports.rerun import rerun as run
+
+        with progress_bar(len(found.predictions)) as progress:
+            same, again = run(found, weights=weights, data=data, progress=progress)
+    lines = [said, *([again] if again else []), found.report["sentence"]]
+    click.echo("\n".join(lines), err=json_target == "-")
+    if json_target:
+        result = {"schema": "mixer-report/verification/1", "same": same, "rerun": again, "report": found.report}
+        write_json(result, json_target)
+    ctx.exit(0 if same else 1)
+
+
+def _audited(
+    *,
+    weights: Path,
+    variant: str | None,
+    src: str | None,
+    gelu: Any,
+    ema: bool | None,
+    checkpoint: Path,
+    checkpoint_src: str | None,
+    data: Path,
+    limit: int | None,
+    figure: str | None,
+    preprocess: str | None,
+    no_resize: bool,
+    accept_preprocessing: bool,
+    engine: str,
+    device: str,
+    batch_size: int,
+    skip_timm: bool,
+    accept_rounding: bool,
+    attach: tuple[Path, ...],
+) -> tuple[Audited, dict[str, Any]]:
+    """Return what is to be audited, and the environment; everything that can be refused is refused here."""
+    from align.run import Settings as GateSettings
+    from reports.audit import Audited, check_pair
+    from reports.audit import attach as attached
+    from reports.cifar10 import CLASSES, first, read_cifar10
+    from reports.engines import choose_engine
+    from reports.evaluate import Settings
+    from reports.provenance import environment_of
+    from reports.weights import check_classes
+
+    further, engine_name = attached(attach), choose_engine(engine, device)
+    tuned, source = _both(weights, checkpoint, variant=variant, src=(src, checkpoint_src), gelu=gelu, ema=ema)
+    check_classes(tuned, len(CLASSES))
+    check_pair(source, tuned)
+    row = choose_figure(figure, tuned.upstream)
+    preprocessing = choose_preprocessing(preprocess, tuned, row, no_resize=no_resize)
+    images = read_cifar10(data)
+    settings = Settings(
+        preprocessing=preprocessing,
+        figure=row,
+        engine=engine_name,
+        device=device,
+        batch_size=batch_size,
+        accept_preprocessing=accept_preprocessing,
+    )
+    audited = Audited(
+        source=source,
+        weights=tuned,
+        data=first(images, limit) if limit else images,
+        settings=settings,
+        gates=GateSettings(),
+        timm=not skip_timm,
+        accept_rounding=accept_rounding,
+        attached=further,
+    )
+    inputs = {"weights": str(weights), "checkpoint": str(checkpoint), "data": str(data), "src": src, "ema": ema}
+    environment = environment_of(
+        device=device, input_seed=audited.gates.input_seed, command_line=command_line(), inputs=inputs
+    )
+    return audited, environment
+
+
+def _both(
+    weights: Path, checkpoint: Path, *, variant: str | None, src: tuple[str | None, str | None], gelu: Any, ema: Any
+) -> tuple[Weights, Weights]:
+    """Return the fine-tuned weights in Paddle's layout and the upstream's in timm's."""
+    from convert.variants import get_variant
+    from reports.weights import read_weights
+
+    tuned = read_weights(weights, src=src[0], variant=get_variant(variant) if variant else None, gelu=gelu, ema=ema)
+    return tuned, read_weights(checkpoint, dst="timm", src=src[1], variant=tuned.upstream, gelu=tuned.config.gelu)
+
+
+def _say(what: str) -> None:
+    from sys import stderr
+
+    if stderr.isatty():
+        click.echo(what, err=True)

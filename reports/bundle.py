@@ -1,0 +1,154 @@
+"""The audit's bundle: a folder of plain files with their checksums, there whole or not at all, read without trust."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+import stat
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from convert.errors import BadInput, IntegrityProblem, IOProblem, OutputRefused
+
+SUMS = "SHA256SUMS"
+"""As sha256sum of GNU coreutils writes and checks it. Source: its manual, section 6.4."""
+LINE = re.compile(r"([0-9a-f]{64})  (.+)")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+"""Names that no shell, file system or checksum tool reads as anything else."""
+FILE_LIMIT = 2**28
+"""Bytes. The largest file of a bundle, an alignment of 24 blocks, has some million."""
+
+Files = dict[str, bytes]
+
+
+def check_bundle_target(path: Path, *, force: bool) -> None:
+    """Check, before the work is done, that a bundle can be written there.
+
+    Raises:
+        OutputRefused: It exists and force is off, or it is no bundle, which is never replaced.
+        IOProblem: The folder above does not exist.
+    """
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        raise OutputRefused(path, "it is not a folder", "Choose another --out.")
+    if path.exists() and not force:
+        raise OutputRefused(path, "it exists", "Pass --force to replace it, or choose another --out.")
+    if path.exists() and any(path.iterdir()) and not (path / SUMS).is_file():
+        raise OutputRefused(path, f"it is a folder without {SUMS}, no bundle", "Choose another --out.")
+    if not path.parent.is_dir():
+        raise IOProblem(f"{path.parent}: there is no such folder to write {path.name} to. Create it first.")
+
+
+def write_bundle(path: Path, files: Mapping[str, bytes], *, force: bool) -> None:
+    """Write the files and, last, their checksums to a folder beside, which then takes its place.
+
+    Raises:
+        OutputRefused, IOProblem: As `check_bundle_target` says, or the disk refused.
+    """
+    check_bundle_target(path, force=force)
+    try:
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        try:
+            for name, content in (*files.items(), (SUMS, sums_of(files))):
+                _write(temporary / name, content)
+            temporary.chmod(0o777 & ~_umask())
+            _take_place(temporary, path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as error:
+        raise IOProblem(f"{path}: cannot be written ({error.strerror}). Is the disk full?") from error
+
+
+def sums_of(files: Mapping[str, bytes]) -> bytes:
+    """Return the checksum file of these files, by name."""
+    return "".join(f"{sha256(files[name])}  {name}\n" for name in sorted(files)).encode()
+
+
+def sha256(content: bytes) -> str:
+    """Return the SHA-256 in hex."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def read_bundle(path: Path) -> Files:
+    """Return the files of a bundle, each read once and found to be the one that was written; not the checksums.
+
+    Raises:
+        IOProblem: There is no such folder.
+        BadInput: Something in it is a symlink or no plain file, or the checksums name a path outside of it.
+        IntegrityProblem: A file was changed, removed or added.
+    """
+    if not path.is_dir():
+        raise IOProblem(f"{path}: there is no such folder. Pass the folder that `mixer-report audit` wrote.")
+    found = {entry.name: _read(path, Path(entry.path)) for entry in sorted(os.scandir(path), key=lambda e: e.name)}
+    if SUMS not in found:
+        raise IntegrityProblem(f"{path}: {SUMS} is missing. The bundle is not whole; get it again.")
+    listed = _parse(path, found.pop(SUMS))
+    for name, expected in listed.items():
+        if name not in found:
+            raise IntegrityProblem(f"{path}: {name} is missing. The bundle is not whole; get it again.")
+        if sha256(found[name]) != expected:
+            raise IntegrityProblem(f"{path}: {name} was changed, or its line of {SUMS}. Get the bundle again.")
+    for name in found:
+        if name not in listed:
+            raise IntegrityProblem(f"{path}: {name} was added; {SUMS} does not list it. Get the bundle again.")
+    return found
+
+
+def _parse(path: Path, content: bytes) -> dict[str, str]:
+    """Return SHA-256 by name of a checksum file that is, byte for byte, as we write it."""
+    listed: dict[str, str] = {}
+    for line in content.decode("utf-8", errors="replace").splitlines():
+        match = LINE.fullmatch(line)
+        name = match[2] if match else ""
+        if "/" in name or "\\" in name or name in (".", ".."):
+            raise BadInput(f"{path}: {SUMS} names {name!r}, which lies outside of the bundle. Do not trust it.")
+        if not match or not NAME.fullmatch(name) or name in listed:
+            raise IntegrityProblem(f"{path}: {SUMS} was changed: {line!r} is no line of it. Get the bundle again.")
+        listed[name] = match[1]
+    if content != "".join(f"{listed[name]}  {name}\n" for name in sorted(listed)).encode():
+        raise IntegrityProblem(f"{path}: {SUMS} was changed: its lines are not as they were written. Get it again.")
+    return listed
+
+
+def _read(path: Path, file: Path) -> bytes:
+    status = file.lstat()
+    if stat.S_ISDIR(status.st_mode):
+        raise IntegrityProblem(f"{path}: the folder {file.name} was added. Get the bundle again.")
+    if not stat.S_ISREG(status.st_mode):
+        raise BadInput(f"{path}: {file.name} is a symlink or a special file. Do not trust the bundle.")
+    if status.st_size > FILE_LIMIT:
+        raise BadInput(f"{path}: {file.name} has {status.st_size:,} bytes, more than {FILE_LIMIT:,}. Do not trust it.")
+    return file.read_bytes()
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("xb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _take_place(temporary: Path, path: Path) -> None:
+    """Move the new folder to its place; an older bundle steps aside first and comes back if that fails."""
+    if not path.exists():
+        temporary.rename(path)
+        return
+    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.")) / "old"
+    path.rename(aside)
+    try:
+        temporary.rename(path)
+    except OSError:
+        aside.rename(path)
+        raise
+    finally:
+        with contextlib.suppress(OSError):
+            shutil.rmtree(aside.parent)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
