@@ -175,24 +175,28 @@ def _verdict(*, sound: bool, vacuous: bool, logits: LayerDiff | None) -> Verdict
 
 
 def with_section(result: AlignmentResult, section: Section) -> AlignmentResult:
-    """Return the result with one more gate; one that fails turns a good verdict into a bad one.
-
-    A side that does not repeat itself proves nothing either way, so a failed determinism gate is inconclusive, unless
-    structure or weights, which nothing random can touch, are at fault.
-    """
-    verdict, divergence = result.verdict, result.first_divergence
-    beyond_doubt = any(gate.passed is False for gate in result.gates if gate.name in ("structure", "weights"))
-    if section.gate.passed is False and section.gate.name == "determinism" and not beyond_doubt:
-        verdict, divergence = "inconclusive", section.divergence
-    elif section.gate.passed is False and verdict not in ("diverged", "inconclusive"):
-        verdict, divergence = "diverged", section.divergence
+    """Return the result with one more gate; one that fails turns a good verdict into a bad one."""
+    verdict = verdict_with(section.gate, result.gates, result.verdict)
     return replace(
         result,
         gates=(*result.gates, section.gate),
         sections=(*result.sections, section),
         verdict=verdict,
-        first_divergence=divergence,
+        first_divergence=result.first_divergence if verdict == result.verdict else section.divergence,
     )
+
+
+def verdict_with(gate: Gate, before: Sequence[Gate], verdict: Verdict) -> Verdict:
+    """Return the verdict when a gate joins those before.
+
+    A side that does not repeat itself proves nothing either way, so a failed determinism gate is inconclusive, unless
+    structure or weights, which nothing random can touch, are at fault.
+    """
+    if gate.passed is not False:
+        return verdict
+    if gate.name == "determinism" and all(g.passed is not False for g in before if g.name in ("structure", "weights")):
+        return "inconclusive"
+    return verdict if verdict in ("diverged", "inconclusive") else "diverged"
 
 
 def _structure_gate(layers: tuple[LayerRow, ...], findings: Sequence[Finding]) -> Gate:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from align.compare import LOGITS_ATOL, LayerDiff
-from align.result import LOGITS, SIDES, Differences, Finding, Gate, LayerRow, judge
+from align.result import LOGITS, SIDES, Differences, Finding, Gate, LayerRow, judge, verdict_with
 
 FORWARD = 4
 """Gates of the forward pass, which follow from the layers' figures."""
@@ -28,11 +28,11 @@ def contradiction(data: dict[str, Any]) -> str | None:
         stated = (gate.name, gate.passed, gate.sentence if gate.passed else "")
         if stated != (again.name, again.passed, again.sentence if gate.passed else ""):
             return f"gate {gate.name} does not follow from the layers"
-    further = [(section["gate"]["name"], section["gate"]["passed"]) for section in data["sections"]]
-    if further != [(gate.name, gate.passed) for gate in gates[FORWARD:]]:
+    further = [Gate(**section["gate"]) for section in data["sections"]]
+    if further != gates[FORWARD:]:
         return "the further gates are not those of the sections"
-    if verdict != "diverged" and (failed := [name for name, passed in further if passed is False]):
-        verdict = "inconclusive" if failed[0] == "determinism" else "diverged"
+    for gate in further:
+        found, verdict = (*found, gate), verdict_with(gate, found, verdict)
     return None if verdict == data["verdict"] else f"verdict {data['verdict']} does not follow from the gates"
 
 
@@ -46,7 +46,7 @@ def _row(layer: dict[str, Any]) -> LayerRow:
 
 def _diff(data: dict[str, Any]) -> LayerDiff:
     """Return the difference; NaN and infinities are texts in JSON."""
-    numbers = ("max_abs_diff", "max_ulp_diff", "reference_value", "candidate_value", "bound")
+    numbers = ("scale", "max_abs_diff", "max_ulp_diff", "reference_value", "candidate_value", "bound")
     return LayerDiff(**{**data, **{name: float(data[name]) for name in numbers}})
 
 
