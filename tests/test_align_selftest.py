@@ -21,6 +21,11 @@ from convert.init import init_state_dict
 pytestmark = pytest.mark.usefixtures("frameworks")
 
 RECORDED = Path(__file__).resolve().parents[1] / "docs" / "selftest.json"
+COARSEST = {
+    "one layer's output, relative": 1e-11,  # the bound is 1e-12, and large values lie beside small ones
+    "one layer's output, relative, float32 only": 1e-5,  # 32 ulp are 4e-6
+    "LayerNorm epsilon, relative": 1e-5,  # of 1e-6, beside variances of about 1: 5e-12 of the output
+}
 SMALL = [name for name in CONFIGS if name != "s32"]
 
 
@@ -114,7 +119,7 @@ def test_every_fault_is_caught_and_placed(name: str) -> None:
     assert {finding.fault: list(finding.gates) for finding in outcome.findings} == expected
     for sensitivity in outcome.sensitivities:
         assert sensitivity.smallest is not None
-        assert sensitivity.smallest <= (1e-5 if "float32" in sensitivity.what else 1e-7), sensitivity
+        assert sensitivity.smallest <= COARSEST[sensitivity.what], sensitivity
 
 
 class TestReport:
