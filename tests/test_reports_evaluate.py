@@ -16,7 +16,7 @@ from conftest import Run, save_safetensors, shared
 
 from align import paddle_probe
 from convert import files
-from convert.arrays import Array, StateDict
+from convert.arrays import StateDict
 from convert.mapping import convert_state_dict
 from convert.variants import MixerConfig
 from reports import cifar10, engines
@@ -76,8 +76,7 @@ def test_it_counts_what_the_model_says(
     found = report(result, target)
     rows, labels = images(COUNT)
     pixels = imagenet(32, "").apply(rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
-    trace: dict[str, Array] = {}
-    witness.forward(square_config, square_source, pixels, lambda name, value: trace.update({name: value}))
+    trace = dict(witness.forward(square_config, square_source, pixels))
     predicted = trace["logits"].argmax(axis=1)
     assert found["accuracy"]["correct"] == int((predicted == labels).sum())
     assert found["accuracy"]["total"] == COUNT
