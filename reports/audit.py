@@ -70,8 +70,7 @@ def audit(
     """
     source, weights = audited.source, audited.weights
     check_pair(source, weights)
-    reversed_ = _mapped(weights, "timm")
-    in_timm = in_float32(reversed_.state_dict)
+    in_timm = in_float32(_mapped(weights, "timm").state_dict)
     subjects = {
         "source": Subject(source=source.state_dict, config=source.config, name=source.name),
         "finetuned": Subject(source=in_timm, config=weights.config, name=weights.name, candidate=weights.state_dict),
@@ -89,8 +88,8 @@ def audit(
         source=_loaded(source.as_data()),
         manifest=weights.manifest,
         conversions={
-            "source": _conversion(source, _mapped(source, "paddle"), "paddle"),
-            "finetuned": _conversion(weights, reversed_, "timm"),
+            "source": _conversion(source, read_as="timm", other="paddle"),
+            "finetuned": _conversion(weights, read_as="paddle", other="timm"),
         },
         alignments=alignments,
         figure=audited.settings.figure,
@@ -183,9 +182,12 @@ def _mapped(weights: Weights, dst: Layout) -> Conversion:
     return convert_state_dict(port.source.state_dict, weights.config, src=port.layout, dst=dst, name=weights.name)
 
 
-def _conversion(weights: Weights, conversion: Conversion, dst: Layout) -> Data:
-    """Return the manifest of a conversion that stays in memory."""
-    port, target = _port(weights), tensor_sha256s(conversion.state_dict)
+def _conversion(weights: Weights, *, read_as: Layout, other: Layout) -> Data:
+    """Return the manifest of a conversion in memory: from the file's layout to that it was read in, or to the other."""
+    port = _port(weights)
+    dst = other if port.layout == read_as else read_as
+    conversion = _mapped(weights, dst)
+    target = tensor_sha256s(conversion.state_dict)
     manifest = build_manifest(
         source=port.source,
         conversion=conversion,

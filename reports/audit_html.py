@@ -18,7 +18,7 @@ from reports.audit_words import MEANINGS, VERIFY, environment_facts, identity_fa
 from reports.interval_plot import interval_plot
 
 Data = dict[str, Any]
-BANNERS = {"consistent with": "aligned", "above": "aligned", "below": "diverged", "not comparable": "rounding"}
+BANNERS = {"consistent with": "aligned", "above": "aligned", "below": "diverged", "not comparable": "inconclusive"}
 """The alignment page's banner that a verdict looks like."""
 HEATS = 9
 

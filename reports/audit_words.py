@@ -73,7 +73,9 @@ def environment_facts(environment: Data) -> Facts:
     else:
         yield "our commit", "not run from a checkout"
     yield "command line", " ".join(environment["command_line"])
-    yield from _flat({key: value for key, value in environment.items() if key not in ("git", "command_line", "schema")})
+    yield "versions", ", ".join(f"{name} {found}" for name, found in environment["versions"].items() if found)
+    shown = ("git", "command_line", "versions", "schema")
+    yield from _flat({key: value for key, value in environment.items() if key not in shown})
 
 
 def preprocessing_said(preprocessing: Data) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import threading
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -146,6 +148,52 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
 def trained() -> Path:
     """The small Mixer that timm trained on CIFAR-10."""
     return shared("mixer_cifar10_timm.safetensors")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A headless Chromium that logs what it says and what it asks the network for."""
+    paths = [shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")]
+    if None in paths:
+        pytest.skip("needs chromium and chromedriver (apt-get install chromium chromium-driver), which are not here")
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(paths[0])
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(str(paths[1])))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory, frameworks: None, square_source: StateDict) -> Path:
+    """A folder with weights, an archive, and the bundle of their audit."""
+    from bundles import COUNT, audit_of
+    from cifar_files import python_files, write_archive
+
+    from convert.cli import main
+
+    folder = tmp_path_factory.mktemp("audit")
+    source, out = save_safetensors(folder / "small.safetensors", square_source), folder / "small.pdparams"
+    assert CliRunner().invoke(main, ["--checkpoint", str(source), "--out", str(out)]).exit_code == 0
+    write_archive(folder / "tiny.tar.gz", python_files(COUNT))
+    (folder / "curve.png").write_bytes(b"a curve")
+    result = audit_of(folder, "--attach", folder / "curve.png")
+    assert result.exit_code == 1, result.output
+    assert "not comparable" in result.stdout
+    return folder
+
+
+@pytest.fixture
+def bundle(made: Path, tmp_path: Path) -> Path:
+    """A copy of the bundle in another folder, to alter."""
+    from bundles import copy_of
+
+    return copy_of(made / "bundle", tmp_path)
 
 
 def shared(name: str) -> Path:

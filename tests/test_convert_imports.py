@@ -45,7 +45,7 @@ def test_inspect_and_verify_import_no_framework(checkpoint: Path, command: str) 
     assert imported(arguments, FRAMEWORKS) == "[]"
 
 
-@pytest.mark.parametrize("arguments", [["evaluate", "--help"], ["published", "--help"]])
+@pytest.mark.parametrize("arguments", [[name, "--help"] for name in ("audit", "evaluate", "published", "verify")])
 def test_the_reports_help_imports_nothing_heavy(arguments: list[str]) -> None:
     assert imported(arguments, (*FRAMEWORKS, "numpy", "scipy", "PIL", "rich"), package="reports") == "[]"
 

@@ -1,0 +1,296 @@
+"""A bundle checked: every edit of it is found, and a rerun gives the same predictions."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from bundles import COUNT, NAMES, alter, load_json, mend, run, sum_up, with_circumstances
+from cifar_files import python_files, write_archive
+from test_convert_imports import FRAMEWORKS, imported
+
+from convert.arrays import StateDict
+from convert.errors import BadInput, IntegrityProblem
+from convert.mapping import convert_state_dict
+from convert.variants import MixerConfig
+from reports import bundle as bundles
+from reports.audit_report import facts_of, report_of
+from reports.bundle import SUMS
+from reports.predictions import predictions_bytes, read_predictions, write_predictions
+from reports.published import figure_by_id
+from reports.verify import Bundle, difference
+
+
+def refused(bundle: Path) -> str:
+    with pytest.raises(IntegrityProblem) as caught:
+        Bundle(bundle)
+    return str(caught.value)
+
+
+class TestEdits:
+    def test_a_copy_in_another_folder_passes(self, bundle: Path) -> None:
+        result = run("verify", bundle)
+        assert result.exit_code == 0, result.output
+        assert "whole; 30 predictions" in result.stdout
+
+    @pytest.mark.parametrize("name", sorted(NAMES))
+    def test_each_file_edited_or_removed_is_found_and_named(self, bundle: Path, name: str) -> None:
+        content = (bundle / name).read_bytes()
+        middle = len(content) // 2 if name != SUMS else 10
+        flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+        for edited in (flipped, content + b"\n", content[:-1], b""):
+            (bundle / name).write_bytes(edited)
+            said = refused(bundle)
+            assert name == SUMS or name in said
+        (bundle / name).unlink()
+        result = run("verify", bundle)
+        assert (result.exit_code, f"{name} is missing" in result.stderr) == (5, True)
+
+    @pytest.mark.parametrize("name", sorted(NAMES - {SUMS, "curve.png"}))
+    def test_each_file_removed_with_its_checksum_is_missed(self, bundle: Path, name: str) -> None:
+        (bundle / name).unlink()
+        sum_up(bundle)
+        refused(bundle)
+
+    @pytest.mark.parametrize("name", ["notes.txt", ".hidden", "report.json~", "A folder/x"])
+    def test_what_is_added_is_found(self, bundle: Path, name: str) -> None:
+        (bundle / name).parent.mkdir(exist_ok=True)
+        (bundle / name).write_text("x")
+        result = run("verify", bundle)
+        assert (result.exit_code, name.partition("/")[0] in result.stderr) == (5, True)
+
+    def test_what_is_added_with_a_checksum_is_found(self, bundle: Path) -> None:
+        (bundle / "notes.txt").write_text("x")
+        mend(bundle)
+        assert "notes.txt" in refused(bundle)
+
+    def test_links_and_paths_that_lead_elsewhere_are_refused(self, bundle: Path, tmp_path: Path) -> None:
+        content, lines = (bundle / "report.md").read_bytes(), (bundle / SUMS).read_text()
+        (bundle / "report.md").unlink()
+        (tmp_path / "elsewhere.md").write_bytes(content)
+        (bundle / "report.md").symlink_to(tmp_path / "elsewhere.md")
+        assert run("verify", bundle).exit_code == 3
+        (bundle / "report.md").unlink()
+        (bundle / "report.md").write_bytes(content)
+        for name in ("../elsewhere.md", "/etc/passwd", "..", "a\\b", "sub/../report.md"):
+            (bundle / SUMS).write_text(f"{lines}{hashlib.sha256(content).hexdigest()}  {name}\n")
+            assert run("verify", bundle).exit_code == 3, name
+        assert run("verify", tmp_path / "none").exit_code == 4
+
+    @pytest.mark.parametrize("change", ["twice", "upper case", "unsorted", "binary mark", "garbage"])
+    def test_checksums_are_as_they_were_written(self, bundle: Path, change: str) -> None:
+        lines = (bundle / SUMS).read_text().splitlines(keepends=True)
+        changed = {
+            "twice": [*lines, lines[-1]],
+            "upper case": [lines[0].upper(), *lines[1:]],
+            "unsorted": lines[::-1],
+            "binary mark": [lines[0].replace("  ", " *"), *lines[1:]],
+            "garbage": [*lines, "hello\n"],
+        }
+        (bundle / SUMS).write_text("".join(changed[change]))
+        assert SUMS in refused(bundle)
+
+
+def leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield where the values of plain data stand; of a list, its first and last only."""
+    if isinstance(value, dict):
+        for key in value:
+            yield from leaves(value[key], (*path, key))
+    elif isinstance(value, list) and value:
+        for index in sorted({0, len(value) - 1}):
+            yield from leaves(value[index], (*path, index))
+    else:
+        yield path
+
+
+def changed(value: Any) -> Any:
+    if isinstance(value, bool) or value is None:
+        return not value
+    if isinstance(value, (int, float)):
+        return value + 1 if isinstance(value, int) else value * 1.001 + 1e-3
+    return [*value, 1] if isinstance(value, list) else f"{value} "
+
+
+def at(data: Any, path: tuple[Any, ...]) -> Any:
+    for key in path:
+        data = data[key]
+    return data
+
+
+CHECKED = (
+    *("schema", "verdict", "passed", "sentence", "finding", "limits", "accuracy", "timm", "alignments", "published"),
+    *("lineage", "uncertain", "attached"),
+)
+"""The parts of report.json that follow from the other files, whole."""
+
+
+class TestTampering:
+    """A statistic is edited, then every file that shows it, the Statement and all checksums are made to fit."""
+
+    @pytest.mark.parametrize("part", CHECKED)
+    def test_each_statistic_is_recomputed(self, made: Path, part: str) -> None:
+        facts = with_circumstances(made / "bundle", figure_by_id("google_b16_in1k"))
+        others = {file.stem: json.loads(file.read_bytes()) for file in (made / "bundle").glob("*.json")}
+        report = json.loads(json.dumps(report_of(facts)))
+
+        def found(said: dict[str, Any]) -> str | None:
+            try:
+                return difference(report_of(facts_of(said, facts.predictions, others)), said)
+            except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:  # what `Bundle` takes for it
+                return repr(error)
+
+        assert found(report) is None
+        paths = [path for path in leaves(report) if path[0] == part and path[-1] != "png"]
+        assert paths
+        for path in paths:
+            said = copy.deepcopy(report)
+            at(said, path[:-1])[path[-1]] = changed(at(said, path))
+            assert found(said) is not None or part == "attached", path
+
+    @pytest.mark.parametrize(
+        "path",
+        [
+            *(("verdict",), ("passed",), ("accuracy", "correct"), ("accuracy", "loss"), ("accuracy", "wilson", 0)),
+            *(("accuracy", "clopper_pearson", 1), ("accuracy", "confusion", 3, 4), ("timm", "mcnemar_p")),
+            ("uncertain", 0, "margin"),
+        ],
+    )
+    def test_a_bundle_that_fits_but_for_the_per_image_file_is_refused(
+        self, bundle: Path, path: tuple[Any, ...]
+    ) -> None:
+        def change(report: dict[str, Any]) -> None:
+            value = at(report, path)
+            at(report, path[:-1])[path[-1]] = "below" if value == "not comparable" else changed(value)
+
+        alter(bundle, "report.json", change)
+        assert "is not what follows from the other files" in refused(bundle)
+
+    def test_attached_files_are_those_that_are_listed(self, bundle: Path) -> None:
+        alter(bundle, "report.json", lambda report: report.update(attached=[]))
+        assert "curve.png: it was added" in refused(bundle)
+
+    def test_what_is_careful_but_right_passes(self, bundle: Path) -> None:
+        """The tools of these tests make bundles that pass when nothing was altered."""
+        alter(bundle, "report.json", lambda _: None)
+        assert Bundle(bundle)
+
+    def test_predictions(self, bundle: Path) -> None:
+        path = bundle / "predictions.npz"
+        found = read_predictions(path)
+        wrong = int(np.flatnonzero(found.predictions != found.labels)[0])
+        better = found.predictions.copy()
+        better[wrong] = found.labels[wrong]
+        for columns in (
+            {"predictions": better},
+            {"losses": found.losses * 0.99},
+            {"margins": found.margins + 1},
+            {"reference_predictions": better},
+            {"logit_diffs": found.logit_diffs * 2 if found.logit_diffs is not None else None},
+            {"labels": (found.labels + 1) % 10},
+            {"labels": found.labels + 10},
+            {"losses": np.full(COUNT, np.nan)},
+        ):
+            path.write_bytes(predictions_bytes(path, replace(found, **columns)))
+            mend(bundle)
+            refused(bundle)
+        path.write_bytes(b"PK")
+        mend(bundle)
+        assert "predictions.npz" in refused(bundle)
+
+    @pytest.mark.parametrize(
+        ("name", "change"),
+        [
+            ("alignment-source.json", lambda d: d.update(verdict="rounding")),
+            ("alignment-source.json", lambda d: d["layers"][3]["float64"]["introduced"].update(max_abs_diff=1.0)),
+            ("alignment-source.json", lambda d: d["layers"][3]["float64"]["introduced"].update(passed=False)),
+            ("alignment-source.json", lambda d: d["layers"][-1]["float32"]["inherited"].update(bound=1.0)),
+            ("alignment-source.json", lambda d: d["layers"][3]["float32"]["introduced"].update(max_abs_diff="nan")),
+            ("alignment-finetuned.json", lambda d: d["gates"][2].update(passed=False)),
+            ("alignment-finetuned.json", lambda d: d["gates"][3].update(sentence="fine")),
+            ("alignment-finetuned.json", lambda d: d.update(layers=[])),
+            ("alignment-finetuned.json", lambda d: d["settings"]["config"].update(num_blocks=5)),
+            ("conversion-finetuned.json", lambda d: d["tensors"][0].update(source_sha256="0" * 64)),
+            ("conversion-source.json", lambda d: d["output"].update(fingerprint="0" * 64)),
+            ("manifest-finetuned.json", lambda d: d["output"].update(fingerprint="0" * 64)),
+            ("manifest-finetuned.json", lambda d: d.update(variant={"name": "b16_in1k"})),
+            ("report.json", lambda d: d["weights"].update(upstream="b16_in1k", fingerprint="0" * 64)),
+            ("report.json", lambda d: d["source"].update(fingerprint="0" * 64)),
+            ("report.json", lambda d: d["weights"].update(sha256="0" * 64)),
+            ("report.json", lambda d: d["data"].update(canonical=True)),
+            ("report.json", lambda d: d["uncertain"][0].update(png="AAAA")),
+            ("report.json", lambda d: d.pop("accuracy")),
+            ("report.json", lambda d: d.update(extra=1)),
+        ],
+    )
+    def test_what_the_statistics_rest_on(
+        self, bundle: Path, name: str, change: Callable[[dict[str, Any]], None]
+    ) -> None:
+        try:
+            alter(bundle, name, change)
+        except KeyError:
+            sum_up(bundle)
+        refused(bundle)
+
+    @pytest.mark.parametrize("name", ["report.md", "report.html", "statement.intoto.json"])
+    def test_what_is_derived(self, bundle: Path, name: str) -> None:
+        path = bundle / name
+        path.write_text(path.read_text().replace("aligned", "perfect").replace("float64", "float46"))
+        sum_up(bundle)
+        assert name in refused(bundle)
+
+
+class TestRerun:
+    def test_it_gives_the_same_predictions(self, made: Path, bundle: Path, tmp_path: Path) -> None:
+        result = run("verify", bundle, "--rerun", "--json", tmp_path / "v.json")
+        assert result.exit_code == 0, result.output
+        assert "all 30 predictions are the bundle's, bit for bit" in result.stdout
+        assert load_json(tmp_path, "v.json")["same"] is True
+        assert run("verify", bundle, "--weights", made / "small.pdparams").exit_code == 2
+
+    def test_other_weights_or_images_are_refused(
+        self, made: Path, bundle: Path, square_config: MixerConfig, square_source: StateDict, tmp_path: Path
+    ) -> None:
+        moved = {**square_source, "head.bias": square_source["head.bias"] + np.float32(1)}
+        weights = tmp_path / "w.pdparams"
+        from convert import files
+
+        with weights.open("wb") as stream:
+            files.write(weights, stream, convert_state_dict(moved, square_config).state_dict)
+        result = run("verify", bundle, "--rerun", "--weights", weights)
+        assert (result.exit_code, "fingerprint" in result.stderr) == (5, True)
+        other = write_archive(tmp_path / "o.tar.gz", python_files(COUNT + 1))
+        result = run("verify", bundle, "--rerun", "--data", other)
+        assert (result.exit_code, "pixels" in result.stderr) == (5, True)
+
+    def test_a_bundle_that_agrees_with_itself_but_not_with_the_model_is_found(self, bundle: Path) -> None:
+        """Somebody alters a prediction and everything that follows from it: only a rerun can tell."""
+        path = bundle / "predictions.npz"
+        found = read_predictions(path)
+        better = found.predictions.copy()
+        wrong = int(np.flatnonzero(better != found.labels)[0])
+        better[wrong] = found.labels[wrong]
+        write_predictions(path, replace(found, predictions=better))
+        others = {file.stem: json.loads(file.read_bytes()) for file in bundle.glob("*.json")}
+        facts = facts_of(others["report"], read_predictions(path), others)
+        alter(bundle, "report.json", lambda report: report.update(report_of(facts)))
+        assert run("verify", bundle).exit_code == 0
+        result = run("verify", bundle, "--rerun")
+        assert (result.exit_code, f"images {wrong}" in result.stdout) == (1, True)
+
+
+def test_a_file_that_is_far_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundles.write_bundle(tmp_path / "b", {"a": b"12345"}, force=False)
+    monkeypatch.setattr(bundles, "FILE_LIMIT", 4)
+    with pytest.raises(BadInput, match="more than 4"):
+        bundles.read_bundle(tmp_path / "b")
+
+
+def test_verifying_needs_no_framework(bundle: Path) -> None:
+    assert imported(["verify", str(bundle)], FRAMEWORKS, package="reports") == "[]"
