@@ -13,13 +13,14 @@ from align.compare import LOGITS_ATOL
 from align.determinism import NOT_RUN, Repetition
 from align.environment import environment
 from align.inputs import Kind, images_sha256, seeded_images
+from align.judgement import judge, with_section
 from align.layers import layers_of
 from align.learning import paddle_steps
 from align.learning.gates import Task, gradients_section, not_run, steps_section
 from align.learning.recipes import RECIPES
 from align.learning.training import BuildOptimizer
 from align.measure import Measurement, Sides
-from align.result import AlignmentResult, Finding, LayerRow, Reference, Section, judge, with_section
+from align.result import AlignmentResult, Finding, LayerRow, Reference, Section
 from align.weights import in_float32, structure_findings, weight_findings
 from convert.arrays import Array, StateDict
 from convert.errors import UsageProblem
@@ -108,28 +109,14 @@ def align(
         UsageProblem: Gradients of a reference that has none here.
     """
     settings = settings or Settings()
-    _check_settings(subject, settings)
+    _check(subject, settings)
     images = seeded_images(subject.config, settings.batch, settings.input_seed, settings.inputs)
     build = Builders(
         reference=build_reference or reference_model,
         candidate=build_candidate or paddle_probe.build,
         optimizer=build_optimizer or paddle_steps.optimizer,
     )
-    if subject.reference == "timm":
-        torch_probe.check_genuine()
-    seen = _observe(subject, images, settings.atol, build, progress)
-    gates, verdict, first_divergence = judge(seen.structure, seen.weights, seen.layers, reference=subject.reference)
-    result = AlignmentResult(
-        variant=subject.name,
-        gates=gates,
-        layers=seen.layers,
-        verdict=verdict,
-        first_divergence=first_divergence,
-        input_sha256=images_sha256(images),
-        settings=_settings(subject, settings),
-        environment=environment(),
-    )
-    result = with_section(result, seen.determinism)
+    result = _forward(subject, settings, images, build, progress)
     sound = result.verdict in ("aligned", "rounding")
     for section in _training_sections(subject, settings, build, images, sound, progress):
         result = with_section(result, section)
@@ -160,12 +147,33 @@ def align_models(timm_model: Any, paddle_model: Any, settings: Settings | None =
     )
 
 
-def _check_settings(subject: Subject, settings: Settings) -> None:
+def _check(subject: Subject, settings: Settings) -> None:
     if subject.reference == "flax" and (settings.backward or settings.train_steps):
         raise UsageProblem(
             "--reference flax: gradients and training are compared with timm only. Pass --reference timm, or leave out "
             "--backward and --train-steps."
         )
+    if subject.reference == "timm":
+        torch_probe.check_genuine()
+
+
+def _forward(
+    subject: Subject, settings: Settings, images: Array, build: Builders, progress: Progress
+) -> AlignmentResult:
+    """Return the result of the forward's gates and of determinism."""
+    seen = _observe(subject, images, settings.atol, build, progress)
+    gates, verdict, first_divergence = judge(seen.structure, seen.weights, seen.layers, reference=subject.reference)
+    result = AlignmentResult(
+        variant=subject.name,
+        gates=gates,
+        layers=seen.layers,
+        verdict=verdict,
+        first_divergence=first_divergence,
+        input_sha256=images_sha256(images),
+        settings=_settings(subject, settings),
+        environment=environment(),
+    )
+    return with_section(result, seen.determinism)
 
 
 def _settings(subject: Subject, settings: Settings) -> dict[str, Any]:

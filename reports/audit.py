@@ -12,6 +12,7 @@ from align.render.data import as_data
 from align.run import Settings as GateSettings
 from align.run import Subject, align
 from align.weights import in_float32
+from convert.arrays import StateDict
 from convert.errors import BadInput, UsageProblem
 from convert.fingerprint import fingerprint, tensor_sha256s
 from convert.manifest import build_manifest
@@ -71,14 +72,7 @@ def audit(
     source, weights = audited.source, audited.weights
     check_pair(source, weights)
     in_timm = in_float32(_mapped(weights, "timm").state_dict)
-    subjects = {
-        "source": Subject(source=source.state_dict, config=source.config, name=source.name),
-        "finetuned": Subject(source=in_timm, config=weights.config, name=weights.name, candidate=weights.state_dict),
-    }
-    alignments = {}
-    for name, subject in subjects.items():
-        say(f"alignment of {subject.name}")
-        alignments[name] = _loaded(as_data(align(subject, audited.gates)))
+    alignments = _alignments(audited, in_timm, say)
     say("accuracy")
     against = replace(weights, state_dict=in_timm) if audited.timm else None
     evaluation = evaluate(weights, audited.data, audited.settings, against=against, progress=progress)
@@ -103,6 +97,20 @@ def audit(
     )
     report = report_of(facts)
     return report, _files(report, facts, environment, audited.attached)
+
+
+def _alignments(audited: Audited, in_timm: StateDict, say: Callable[[str], None]) -> dict[str, Data]:
+    """Return the gates' plain data for the port of the upstream's checkpoint and for that of the fine-tuned weights."""
+    source, weights = audited.source, audited.weights
+    subjects = {
+        "source": Subject(source=source.state_dict, config=source.config, name=source.name),
+        "finetuned": Subject(source=in_timm, config=weights.config, name=weights.name, candidate=weights.state_dict),
+    }
+    alignments = {}
+    for name, subject in subjects.items():
+        say(f"alignment of {subject.name}")
+        alignments[name] = _loaded(as_data(align(subject, audited.gates)))
+    return alignments
 
 
 def check_pair(source: Weights, weights: Weights) -> None:

@@ -14,9 +14,9 @@ from reports.options import (
     FILE,
     IMAGES,
     WEIGHTS,
-    choose_figure,
-    choose_preprocessing,
+    images_of,
     progress_bar,
+    settings_of,
     with_options,
 )
 
@@ -109,57 +109,36 @@ def _audited(
     checkpoint_src: str | None,
     data: Path,
     limit: int | None,
-    figure: str | None,
-    preprocess: str | None,
-    no_resize: bool,
-    accept_preprocessing: bool,
-    engine: str,
-    device: str,
-    batch_size: int,
     skip_timm: bool,
     accept_rounding: bool,
     attach: tuple[Path, ...],
+    **how: Any,
 ) -> tuple[Audited, dict[str, Any]]:
     """Return what is to be audited, and the environment; everything that can be refused is refused here."""
     from align.run import Settings as GateSettings
     from reports.audit import Audited, check_pair
     from reports.audit import attach as attached
-    from reports.cifar10 import CLASSES, first, read_cifar10
-    from reports.engines import choose_engine
-    from reports.evaluate import Settings
+    from reports.cifar10 import CLASSES
     from reports.provenance import environment_of
     from reports.weights import check_classes
 
-    further, engine_name = attached(attach), choose_engine(engine, device)
+    further = attached(attach)
     tuned, source = _both(weights, checkpoint, variant=variant, src=(src, checkpoint_src), gelu=gelu, ema=ema)
     check_classes(tuned, len(CLASSES))
     check_pair(source, tuned)
-    row = choose_figure(figure, tuned.upstream)
-    preprocessing = choose_preprocessing(preprocess, tuned, row, no_resize=no_resize)
-    images = read_cifar10(data)
-    settings = Settings(
-        preprocessing=preprocessing,
-        figure=row,
-        engine=engine_name,
-        device=device,
-        batch_size=batch_size,
-        accept_preprocessing=accept_preprocessing,
-    )
     audited = Audited(
         source=source,
         weights=tuned,
-        data=first(images, limit) if limit else images,
-        settings=settings,
+        settings=settings_of(tuned, **how),
+        data=images_of(data, limit),
         gates=GateSettings(),
         timm=not skip_timm,
         accept_rounding=accept_rounding,
         attached=further,
     )
     inputs = {"weights": str(weights), "checkpoint": str(checkpoint), "data": str(data), "src": src, "ema": ema}
-    environment = environment_of(
-        device=device, input_seed=audited.gates.input_seed, command_line=command_line(), inputs=inputs
-    )
-    return audited, environment
+    seed, device = audited.gates.input_seed, audited.settings.device
+    return audited, environment_of(device=device, input_seed=seed, command_line=command_line(), inputs=inputs)
 
 
 def _both(

@@ -17,9 +17,9 @@ from reports.options import (
     FILE,
     IMAGES,
     WEIGHTS,
-    choose_figure,
-    choose_preprocessing,
+    images_of,
     progress_bar,
+    settings_of,
     with_options,
 )
 
@@ -99,40 +99,21 @@ def _evaluate(
     ema: bool | None,
     data: Path,
     limit: int | None,
-    figure: str | None,
-    preprocess: str | None,
-    no_resize: bool,
-    accept_preprocessing: bool,
-    engine: str,
-    device: str,
-    batch_size: int,
     against: Path | None,
+    **how: Any,
 ) -> Evaluation:
     """Return the evaluation asked for; everything that can be refused is refused before the images are run."""
     from convert.variants import get_variant
-    from reports.cifar10 import CLASSES, first, read_cifar10
-    from reports.engines import choose_engine
-    from reports.evaluate import Settings
+    from reports.cifar10 import CLASSES
     from reports.evaluate import evaluate as run
     from reports.weights import check_classes, read_weights
 
-    engine_name = choose_engine(engine, device)
     stated = get_variant(variant) if variant else None
     subject = read_weights(weights, src=src, variant=stated, gelu=gelu, ema=ema)
     check_classes(subject, len(CLASSES))
-    row = choose_figure(figure, subject.upstream)
-    preprocessing = choose_preprocessing(preprocess, subject, row, no_resize=no_resize)
+    settings = settings_of(subject, **how)
     other = read_weights(against, dst="timm", gelu=subject.config.gelu) if against else None
-    images = read_cifar10(data)
-    images = first(images, limit) if limit else images
-    settings = Settings(
-        preprocessing=preprocessing,
-        figure=row,
-        engine=engine_name,
-        device=device,
-        batch_size=batch_size,
-        accept_preprocessing=accept_preprocessing,
-    )
+    images = images_of(data, limit)
     with progress_bar(len(images.labels)) as progress:
         return run(subject, images, settings, against=other, progress=progress)
 

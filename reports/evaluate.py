@@ -95,11 +95,9 @@ def evaluate(
         BadInput: A head of another number of classes, or logits that are not finite.
         EngineDisagrees: The predictor's first batch is not eager's.
     """
-    check_classes(weights, len(CLASSES))
-    reference = None
-    if against is not None:
-        check_classes(against, len(CLASSES))
-        reference = timm_eager(against.config, against.state_dict)
+    for each in filter(None, (weights, against)):
+        check_classes(each, len(CLASSES))
+    reference = timm_eager(against.config, against.state_dict) if against else None
     predictions, engine = _run(weights, data, settings, reference, progress)
     accuracy = accuracy_of(predictions, len(CLASSES))
     finding = judge(

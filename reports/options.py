@@ -12,7 +12,8 @@ import click
 
 if TYPE_CHECKING:
     from convert.variants import Variant
-    from reports.evaluate import Progress
+    from reports.cifar10 import Cifar10
+    from reports.evaluate import Progress, Settings
     from reports.preprocess import Preprocessing
     from reports.published import PublishedFigure
     from reports.weights import Weights
@@ -110,6 +111,41 @@ def choose_preprocessing(
         raise UsageProblem(f"--preprocess {chosen}: for these weights there is none. Pass {needs}.")
     reason = "ImageNet's, as asked" if preprocess else "ImageNet's, assumed: no variant is known; --preprocess says"
     return imagenet(size, reason)
+
+
+def settings_of(
+    weights: Weights,
+    *,
+    figure: str | None,
+    preprocess: str | None,
+    no_resize: bool,
+    accept_preprocessing: bool,
+    engine: str,
+    device: str,
+    batch_size: int,
+) -> Settings:
+    """Return how these weights are to be evaluated."""
+    from reports.engines import choose_engine
+    from reports.evaluate import Settings
+
+    engine_name = choose_engine(engine, device)
+    row = choose_figure(figure, weights.upstream)
+    return Settings(
+        preprocessing=choose_preprocessing(preprocess, weights, row, no_resize=no_resize),
+        figure=row,
+        engine=engine_name,
+        device=device,
+        batch_size=batch_size,
+        accept_preprocessing=accept_preprocessing,
+    )
+
+
+def images_of(data: Path, limit: int | None) -> Cifar10:
+    """Return the test images, or the first so many of them."""
+    from reports.cifar10 import first, read_cifar10
+
+    images = read_cifar10(data)
+    return first(images, limit) if limit else images
 
 
 @contextlib.contextmanager

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from align.compare import LOGITS_ATOL, LayerDiff
-from align.result import LOGITS, SIDES, Differences, Finding, Gate, LayerRow, judge, verdict_with
+from align.judgement import judge, verdict_with
+from align.result import LOGITS, SIDES, Differences, Finding, Gate, LayerRow
 
 FORWARD = 4
 """Gates of the forward pass, which follow from the layers' figures."""

@@ -85,13 +85,10 @@ def read_weights(
     manifest = _manifest(path)
     src = src or _src(source, path)
     said = manifest.get("config", {}).get("gelu") if manifest else None
-    request = Request(checkpoint=path, src=src, dst=dst, gelu=gelu or said, ema=ema)
-    port = check_and_map(source, request)
-    if manifest:
-        _check_manifest(path, manifest, source)
+    port = check_and_map(source, Request(checkpoint=path, src=src, dst=dst, gelu=gelu or said, ema=ema))
+    _check_manifest(path, manifest, source)
     upstream, known_from = _upstream(path, variant, manifest)
-    if upstream is not None:
-        _check_sizes(path, port.config, upstream)
+    _check_sizes(path, port.config, upstream)
     state_dict = port.conversion.state_dict
     return Weights(
         state_dict=in_float32(state_dict),
@@ -144,7 +141,9 @@ def _manifest(path: Path) -> dict[str, Any] | None:
     return manifest
 
 
-def _check_manifest(path: Path, manifest: dict[str, Any], source: Source) -> None:
+def _check_manifest(path: Path, manifest: dict[str, Any] | None, source: Source) -> None:
+    if manifest is None:
+        return
     found = fingerprint(tensor_sha256s(source.state_dict))
     if manifest["output"].get("fingerprint") != found:
         raise IntegrityProblem(
@@ -167,7 +166,9 @@ def _upstream(path: Path, stated: Variant | None, manifest: dict[str, Any] | Non
     return stated, "--variant" if stated else "nothing"
 
 
-def _check_sizes(path: Path, config: MixerConfig, upstream: Variant) -> None:
+def _check_sizes(path: Path, config: MixerConfig, upstream: Variant | None) -> None:
+    if upstream is None:
+        return
     for name in SIZES:
         found, expected = getattr(config, name), getattr(upstream.config, name)
         if found != expected:

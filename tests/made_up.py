@@ -7,6 +7,7 @@ import math
 from test_align_result import diff, row
 
 from align.compare import FLOAT64, Tolerance, float32_introduced
+from align.judgement import judge, with_section
 from align.result import (
     AlignmentResult,
     Check,
@@ -16,8 +17,6 @@ from align.result import (
     GateName,
     LayerRow,
     Section,
-    judge,
-    with_section,
 )
 
 NAMES = ("stem", *(f"blocks.{i}.{part}" for i in range(3) for part in ("norm1", "mlp_tokens.fc1")), "logits")

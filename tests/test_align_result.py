@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from align.compare import FLOAT64, UNBOUNDED, LayerDiff, Tolerance, compare, float32_introduced
+from align.judgement import judge, with_section
 from align.render import verdict_line
 from align.result import (
     AlignmentResult,
@@ -19,8 +20,6 @@ from align.result import (
     GateName,
     LayerRow,
     Section,
-    judge,
-    with_section,
 )
 
 
