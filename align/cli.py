@@ -8,11 +8,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from align.golden.command import check, record
-from align.options import INPUTS, REPORTS, WEIGHTS, progress_line, subject_of, with_options
+from align.options import INPUTS, REPORTS, WEIGHTS, progress_line, subject_of
 from align.predictions.command import predictions
 from align.reprod.command import reprod
 from align.selftest.command import selftest
-from convert.command_line import OneSentenceGroup, debug_option, json_option, refuse_options_before, text_beside
+from convert.command_line import (
+    OneSentenceGroup,
+    debug_option,
+    json_option,
+    refuse_options_before,
+    text_beside,
+    with_options,
+)
 
 if TYPE_CHECKING:
     from align.result import AlignmentResult

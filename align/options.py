@@ -6,7 +6,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -66,17 +66,6 @@ REPORTS = (
     click.option("--markdown", type=REPORT, metavar="FILE", help="Write a summary as Markdown."),
     click.option("--html", type=REPORT, metavar="FILE", help="Write a self-contained page with a chart of the layers."),
 )
-
-
-def with_options(*groups: tuple[Callable[[Any], Any], ...]) -> Callable[[Any], Any]:
-    """Return a decorator that gives a command these groups of options, in this order."""
-
-    def decorate(command: Any) -> Any:
-        for option in reversed([option for group in groups for option in group]):
-            command = option(command)
-        return command
-
-    return decorate
 
 
 def subject_of(

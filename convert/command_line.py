@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,17 @@ debug_option = click.option(
 )
 
 json_option = click.option("--json", "json_target", metavar="FILE", help="Write the result as JSON (- for stdout).")
+
+
+def with_options(*groups: tuple[Callable[[Any], Any], ...]) -> Callable[[Any], Any]:
+    """Return a decorator that gives a command these groups of options, in this order."""
+
+    def decorate(command: Any) -> Any:
+        for option in reversed([option for group in groups for option in group]):
+            command = option(command)
+        return command
+
+    return decorate
 
 
 def refuse_options_before(ctx: click.Context, main_job: str) -> None:

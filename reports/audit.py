@@ -69,30 +69,27 @@ def audit(
     Raises:
         BadInput: The two files are not of one model.
     """
-    source, weights = audited.source, audited.weights
+    source, weights, settings = audited.source, audited.weights, audited.settings
     check_pair(source, weights)
     in_timm = in_float32(_mapped(weights, "timm").state_dict)
     alignments = _alignments(audited, in_timm, say)
     say("accuracy")
     against = replace(weights, state_dict=in_timm) if audited.timm else None
-    evaluation = evaluate(weights, audited.data, audited.settings, against=against, progress=progress)
+    evaluation = evaluate(weights, audited.data, settings, against=against, progress=progress)
     facts = Facts(
         predictions=evaluation.predictions,
         weights=_loaded(weights.as_data()),
         source=_loaded(source.as_data()),
         manifest=weights.manifest,
-        conversions={
-            "source": _conversion(source, read_as="timm", other="paddle"),
-            "finetuned": _conversion(weights, read_as="paddle", other="timm"),
-        },
+        conversions=_conversions(source, weights),
         alignments=alignments,
-        figure=audited.settings.figure,
-        preprocessing=audited.settings.preprocessing,
+        figure=settings.figure,
+        preprocessing=settings.preprocessing,
         origin=audited.data.origin,
         engine=evaluation.engine,
         thumbnails=thumbnails(audited.data.images, most_uncertain(evaluation.predictions)),
         attached=sorted(audited.attached),
-        accept_preprocessing=audited.settings.accept_preprocessing,
+        accept_preprocessing=settings.accept_preprocessing,
         accept_rounding=audited.accept_rounding,
     )
     report = report_of(facts)
@@ -111,6 +108,14 @@ def _alignments(audited: Audited, in_timm: StateDict, say: Callable[[str], None]
         say(f"alignment of {subject.name}")
         alignments[name] = _loaded(as_data(align(subject, audited.gates)))
     return alignments
+
+
+def _conversions(source: Weights, weights: Weights) -> dict[str, Data]:
+    """Return the manifests of both ports: the upstream's to Paddle, the fine-tuned one's back to timm."""
+    return {
+        "source": _conversion(source, read_as="timm", other="paddle"),
+        "finetuned": _conversion(weights, read_as="paddle", other="timm"),
+    }
 
 
 def check_pair(source: Weights, weights: Weights) -> None:

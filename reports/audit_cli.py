@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from convert.command_line import command_line, debug_option, json_option, write_json
+from convert.command_line import command_line, debug_option, json_option, with_options, write_json
 from reports.options import (
     DATA,
     ENGINE,
@@ -17,7 +17,6 @@ from reports.options import (
     images_of,
     progress_bar,
     settings_of,
-    with_options,
 )
 
 if TYPE_CHECKING:

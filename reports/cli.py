@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from convert.command_line import OneSentenceGroup, debug_option, json_option, write_json
+from convert.command_line import OneSentenceGroup, debug_option, json_option, with_options, write_json
 from reports.audit_cli import audit, verify
 from reports.options import (
     DATA,
@@ -20,7 +20,6 @@ from reports.options import (
     images_of,
     progress_bar,
     settings_of,
-    with_options,
 )
 
 if TYPE_CHECKING:

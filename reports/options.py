@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -61,17 +61,6 @@ ENGINE = (
     click.option("--device", default="cpu", show_default=True, help="cpu, gpu or gpu:N."),
     click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True, help="Images per batch."),
 )
-
-
-def with_options(*groups: tuple[Callable[[Any], Any], ...]) -> Callable[[Any], Any]:
-    """Return a decorator that gives a command these groups of options, in this order."""
-
-    def decorate(command: Any) -> Any:
-        for option in reversed([option for group in groups for option in group]):
-            command = option(command)
-        return command
-
-    return decorate
 
 
 def choose_figure(figure: str | None, upstream: Variant | None) -> PublishedFigure | None:
