@@ -62,6 +62,14 @@ def python_files(count: int = 12) -> dict[str, bytes]:
     }
 
 
+def whole_archive(path: Path, count: int = 12) -> Path:
+    """Write an archive of a test batch and the five that are for training, of so many images each."""
+    files = python_files(count)
+    for i in range(1, 6):
+        files[f"data_batch_{i}"] = pickled(batch(*images(count, i), f"training batch {i} of 5"))
+    return write_archive(path, files)
+
+
 def write_archive(path: Path, files: Mapping[str, bytes], folder: str = FOLDER) -> Path:
     with tarfile.open(path, "w:gz", compresslevel=1) as tar:
         for name, content in files.items():
