@@ -87,16 +87,6 @@ def predictions_of(logits: Array, labels: Array, reference_logits: Array | None 
     )
 
 
-def joined(parts: list[Predictions]) -> Predictions:
-    """Return the predictions of several batches, in their order."""
-
-    def column(name: str) -> Array | None:
-        arrays = [getattr(part, name) for part in parts]
-        return None if arrays[0] is None else np.concatenate(arrays)
-
-    return Predictions(**{name: column(name) for name in Predictions.__slots__})  # type: ignore[arg-type]  # by name
-
-
 def accuracy_of(predictions: Predictions, classes: int) -> Accuracy:
     """Return the statistics of one model; the intervals are Wilson's and Clopper and Pearson's.
 

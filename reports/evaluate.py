@@ -10,10 +10,11 @@ from typing import Any
 from align.environment import environment
 from convert.arrays import Array
 from convert.manifest import versions
-from reports.accuracy import Accuracy, Comparison, Predictions, accuracy_of, comparison_of, joined, predictions_of
+from reports.accuracy import Accuracy, Comparison, Predictions, accuracy_of, comparison_of, predictions_of
 from reports.batches import batches
 from reports.cifar10 import CLASSES, Cifar10
 from reports.engines import Engine, EngineName, agreement, cpus, eager, inference, timm_eager
+from reports.parallel import Group, gathered
 from reports.preprocess import Preprocessing
 from reports.published import PublishedFigure
 from reports.verdict import AuditFinding, judge, limits_of
@@ -80,6 +81,7 @@ def evaluate(
     settings: Settings,
     *,
     against: Weights | None = None,
+    group: Group | None = None,
     progress: Progress = lambda *_: None,
 ) -> Evaluation:
     """Return the accuracy of weights on images, every image counted once.
@@ -89,6 +91,7 @@ def evaluate(
         data: The images and their labels.
         settings: Preprocessing, engine, batch size, and the published row.
         against: timm's layout; timm's model is run on the same preprocessed images.
+        group: The processes that share the batches, and call this together; each gets the whole result.
         progress: Is told after every batch.
 
     Raises:
@@ -98,7 +101,7 @@ def evaluate(
     for each in filter(None, (weights, against)):
         check_classes(each, len(CLASSES))
     reference = timm_eager(against.config, against.state_dict) if against else None
-    predictions, engine = _run(weights, data, settings, reference, progress)
+    predictions, engine = _run(weights, data, settings, reference, group or Group(), progress)
     accuracy = accuracy_of(predictions, len(CLASSES))
     finding = judge(
         accuracy,
@@ -122,31 +125,35 @@ def evaluate(
 
 
 def _run(
-    weights: Weights, data: Cifar10, settings: Settings, reference: Engine | None, progress: Progress
+    weights: Weights, data: Cifar10, settings: Settings, reference: Engine | None, group: Group, progress: Progress
 ) -> tuple[Predictions, dict[str, Any]]:
     """Return the predictions of all images, and how they came about."""
     engine = _engine(weights, settings)
     check: dict[str, float] | None = None
-    parts: list[Predictions] = []
-    seconds, right = 0.0, 0
-    for part, images in batches(data.images, settings.preprocessing, settings.batch_size):
+    parts: list[tuple[slice, Predictions]] = []
+    seconds, right, done = 0.0, 0, 0
+    mine = {"rank": group.rank, "processes": group.processes}
+    for part, images in batches(data.images, settings.preprocessing, settings.batch_size, **mine):
         started = time.perf_counter()
         logits = engine(images)
         seconds += time.perf_counter() - started
         if settings.engine == "inference" and not parts:
             check = _checked(weights, images, logits)
         there = reference(images) if reference else None
-        parts.append(predictions_of(logits, data.labels[part], there))
-        right += int((parts[-1].predictions == parts[-1].labels).sum())
-        progress(part.stop, right)
+        found = predictions_of(logits, data.labels[part], there)
+        parts.append((part, found))
+        right += int((found.predictions == found.labels).sum())
+        done += len(found)
+        progress(done, right)
     described = {
         "name": settings.engine,
         "threads": cpus(),
         "batch_size": settings.batch_size,
-        "images_per_second": len(data.labels) / seconds if seconds else None,
+        "processes": group.processes,
+        "images_per_second": done / seconds if seconds else None,
         "first_batch": check,
     }
-    return joined(parts), described
+    return gathered(parts, len(data.labels), reference is not None, group), described
 
 
 def _engine(weights: Weights, settings: Settings) -> Engine:

@@ -14,7 +14,7 @@ from convert.arrays import Array
 from convert.errors import BadInput, IOProblem, OutputRefused, Unreadable, UsageProblem
 from convert.variants import IMAGENET_MEAN, get_variant
 from reports import published
-from reports.accuracy import Accuracy, accuracy_of, comparison_of, joined, predictions_of
+from reports.accuracy import Accuracy, accuracy_of, comparison_of, predictions_of
 from reports.cifar10 import Origin
 from reports.predictions import check_target, read_predictions, write_predictions
 from reports.preprocess import Preprocessing, imagenet, of_variant
@@ -94,7 +94,7 @@ class TestStatistics:
     def test_equal_models_do_not_disagree(self) -> None:
         labels = np.arange(10)
         logits = logits_with(labels, labels)
-        found = comparison_of(joined([predictions_of(logits, labels, logits)] * 2))
+        found = comparison_of(predictions_of(logits, labels, logits))
         assert found is not None
         assert (found.disagreements, found.mcnemar_p, found.max_logit_diff) == (0, 1.0, 0.0)
 
