@@ -9,13 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from convert.command_line import OneSentenceGroup, debug_option, json_option, with_options, write_json
+from convert.command_line import (
+    OneSentenceGroup,
+    command_line,
+    debug_option,
+    json_option,
+    with_options,
+    write_json,
+)
 from reports.audit_cli import audit, verify
 from reports.options import (
     DATA,
     ENGINE,
     FILE,
     IMAGES,
+    TRAINING,
     WEIGHTS,
     images_of,
     progress_bar,
@@ -24,6 +32,8 @@ from reports.options import (
 
 if TYPE_CHECKING:
     from reports.evaluate import Evaluation
+    from reports.finetune import Job, Outcome
+    from reports.parallel import Group
 
 
 @click.group(cls=OneSentenceGroup)
@@ -78,7 +88,12 @@ def evaluate(
 
         inputs = tuple(options[name] for name in ("weights", "data", "against") if options[name] is not None)
         check_target(predictions, force=force, inputs=inputs)
-    evaluation = _evaluate(**options)
+    from reports.parallel import launched
+
+    group = launched()
+    evaluation = _evaluate(**options, group=group)
+    if not group.first:
+        ctx.exit(0)
     if predictions is not None:
         from reports.predictions import write_predictions
 
@@ -99,6 +114,7 @@ def _evaluate(
     data: Path,
     limit: int | None,
     against: Path | None,
+    group: Group,
     **how: Any,
 ) -> Evaluation:
     """Return the evaluation asked for; everything that can be refused is refused before the images are run."""
@@ -114,7 +130,7 @@ def _evaluate(
     other = read_weights(against, dst="timm", gelu=subject.config.gelu) if against else None
     images = images_of(data, limit)
     with progress_bar(len(images.labels)) as progress:
-        return run(subject, images, settings, against=other, progress=progress)
+        return run(subject, images, settings, against=other, group=group, progress=progress)
 
 
 def _print(evaluation: Evaluation, *, to_stderr: bool) -> None:
@@ -126,6 +142,81 @@ def _print(evaluation: Evaluation, *, to_stderr: bool) -> None:
 
 for command in (audit, verify):
     main.add_command(command)
+
+
+@main.command()
+@with_options(WEIGHTS, DATA[:1], TRAINING)
+@json_option
+@debug_option
+@click.pass_context
+def finetune(ctx: click.Context, /, json_target: str | None, **options: Any) -> None:
+    """Train on CIFAR-10's training images by a recipe, then count right answers on its test images.
+
+    \b
+    OUT gets log.jsonl, checkpoints, curves.png, final.pdparams with its manifest, evaluation.json, predictions.npz.
+    Exit codes: 0 done; SIGTERM and SIGINT save a checkpoint and exit 143 and 130.
+    """  # noqa: D301  # \b is click's mark for text that is not to be wrapped
+    from reports.trainer import prefer_avx2
+
+    prefer_avx2()
+    from reports.finetune import finetune as run
+    from reports.parallel import launched
+
+    group = launched()
+    job = _job(**options)
+    _, seen = job.length
+    with progress_bar(seen) as progress:
+        outcome = run(job, group=group, progress=progress)
+    if not group.first:
+        ctx.exit(0)
+    if outcome.evaluation is not None:
+        _print(outcome.evaluation, to_stderr=json_target == "-")
+        if json_target:
+            write_json(outcome.evaluation.as_data(), json_target)
+    ctx.exit(_ended(outcome, job.out))
+
+
+def _job(
+    *,
+    weights: Path,
+    variant: str | None,
+    src: str | None,
+    gelu: Any,
+    ema: bool | None,
+    data: Path,
+    recipe: str,
+    seed: int | None,
+    micro_batch: int | None,
+    **others: Any,
+) -> Job:
+    """Return what was asked for; bad weights and data are refused here."""
+    from convert.variants import get_variant
+    from reports.cifar10 import read_cifar10
+    from reports.finetune import Job
+    from reports.recipes import choose_recipe
+    from reports.weights import read_weights
+
+    chosen = choose_recipe(recipe, seed=seed, micro_batch=micro_batch)
+    stated = get_variant(variant) if variant else None
+    return Job(
+        weights=read_weights(weights, src=src, variant=stated, gelu=gelu, ema=ema),
+        train=read_cifar10(data, "train"),
+        test=read_cifar10(data),
+        recipe=chosen,
+        command_line=command_line(),
+        **others,
+    )
+
+
+def _ended(outcome: Outcome, out: Path) -> int:
+    """Return the exit code, and say it where a run ended early."""
+    from reports.signals import BY_SIGNAL
+
+    if outcome.evaluation is not None:
+        return 0
+    why = "as told" if outcome.signal is None else f"by signal {outcome.signal}"
+    click.echo(f"{out}: stopped {why} after step {outcome.step} of {outcome.steps}; --resume goes on.", err=True)
+    return 0 if outcome.signal is None else BY_SIGNAL + outcome.signal
 
 
 if __name__ == "__main__":

@@ -61,6 +61,30 @@ ENGINE = (
     click.option("--device", default="cpu", show_default=True, help="cpu, gpu or gpu:N."),
     click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True, help="Images per batch."),
 )
+TRAINING = (
+    click.option(
+        "--recipe",
+        required=True,
+        metavar="NAME",
+        help="paddle_reproduction, google or small; or a .toml with one [[recipe]] of your own, like recipes.toml.",
+    ),
+    click.option(
+        "--out", type=FILE, required=True, metavar="DIR", help="A folder for the run; has to be new or empty."
+    ),
+    click.option("--resume", is_flag=True, help="Go on with the run in --out, from its newest checkpoint."),
+    click.option("--seed", type=click.IntRange(min=0), help="Default: the recipe's."),
+    click.option(
+        "--micro-batch",
+        type=click.IntRange(min=1),
+        help="Images per forward, to fit the memory; the batch stays. Default: the recipe's.",
+    ),
+    click.option("--threads", type=click.IntRange(min=1), help="On a CPU. Default: all; --resume keeps the run's own."),
+    click.option("--checkpoint-every", type=click.IntRange(min=1), default=100, show_default=True, help="Steps."),
+    click.option(
+        "--stop-after", type=click.IntRange(min=1), metavar="STEP", help="Save and end there; --resume goes on."
+    ),
+    click.option("--device", default="cpu", show_default=True, help="cpu, gpu or gpu:N."),
+)
 
 
 def choose_figure(figure: str | None, upstream: Variant | None) -> PublishedFigure | None:

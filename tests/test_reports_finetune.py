@@ -1,0 +1,415 @@
+"""Fine-tuning a small model on a tiny archive: what is written, what a crash leaves, and that a run goes on exactly."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cifar_files import batch, images, pickled, python_files, whole_archive, write_archive
+from click.testing import CliRunner, Result
+from conftest import Run, save_safetensors
+
+from convert import files
+from convert.adapt import HEAD, Adaptation, adapt
+from convert.arrays import Array, StateDict
+from convert.init import init_state_dict
+from convert.mapping import convert_state_dict
+from convert.variants import MixerConfig
+from reports.parallel import Group
+from reports.predictions import read_predictions
+from reports.recipes import recipe_by_name
+from reports.trainer import Trainer
+
+STEPS = 12
+VALUES = {
+    "name": "tiny",
+    "optimizer": "adamw",
+    "learning_rate": 1e-2,
+    "momentum": 0.0,
+    "weight_decay": 0.05,
+    "schedule": "cosine",
+    "warmup_steps": 2,
+    "epochs": 3,
+    "batch_size": 16,
+    "micro_batch": 16,
+    "clip_norm": 1.0,
+    "label_smoothing": 0.1,
+    "train_percent": 100,
+    "augmentation": "crop_and_flip",
+    "interpolation": "bilinear",
+    "mean": [0.485, 0.456, 0.406],
+    "std": [0.229, 0.224, 0.225],
+    "head": "seeded",
+    "seed": 5,
+}
+
+
+def write_recipe(path: Path, **values: object) -> Path:
+    given = {**VALUES, **values}
+    lines = [f"{name} = {json.dumps(value)}" for name, value in given.items()]
+    sources = [f'{name} = "a test"' for name in given if name != "name"]
+    path.write_text("\n".join(["[[recipe]]", *lines, 'remark = "a test"', "[recipe.sources]", *sources]))
+    return path
+
+
+@pytest.fixture
+def mixer_report(frameworks: None) -> Run:
+    from reports.cli import main
+
+    return lambda *arguments: CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+@pytest.fixture(scope="module")
+def one_block(square_config: MixerConfig) -> MixerConfig:
+    return replace(square_config, num_blocks=1)
+
+
+@pytest.fixture(scope="module")
+def weights(one_block: MixerConfig) -> StateDict:
+    return init_state_dict(one_block, 0)
+
+
+@pytest.fixture(scope="module")
+def arguments(tmp_path_factory: pytest.TempPathFactory, weights: StateDict) -> list[object]:
+    """60 training images in batches of 16 for 3 epochs: 12 steps, whose last has 4 images."""
+    folder = tmp_path_factory.mktemp("inputs")
+    file = save_safetensors(folder / "small.safetensors", weights)
+    recipe = write_recipe(folder / "tiny.toml")
+    data = whole_archive(folder / "tiny.tar.gz")
+    return ["finetune", "--weights", file, "--data", data, "--recipe", recipe, "--checkpoint-every", 5, "--threads", 1]
+
+
+def succeeded(result: Result) -> Result:
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def trajectory(out: Path) -> tuple[bytes, bytes, bytes]:
+    return tuple((out / name).read_bytes() for name in ("log.jsonl", "final.pdparams", "predictions.npz"))  # type: ignore[return-value]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(arguments: list[object], tmp_path_factory: pytest.TempPathFactory, frameworks: None) -> Path:
+    from reports.cli import main
+
+    out = tmp_path_factory.mktemp("runs") / "uninterrupted"
+    succeeded(CliRunner().invoke(main, [*map(str, arguments), "--out", str(out)]))
+    return out
+
+
+@contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    """A disk that is full for every file of more than so many bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def before_step(monkeypatch: pytest.MonkeyPatch, number: int, act: Callable[[], None]) -> None:
+    """Let something happen when the number-th step of a process begins."""
+    real, begun = Trainer.step, []
+
+    def step(self: Trainer, *given: Any) -> tuple[float, int]:
+        begun.append(1)
+        if len(begun) == number:
+            act()
+        return real(self, *given)
+
+    monkeypatch.setattr(Trainer, "step", step)
+
+
+class Crash(BaseException):
+    """What no handler of ours takes."""
+
+
+def crash() -> None:
+    raise Crash
+
+
+def test_what_a_run_leaves(uninterrupted: Path, mixer_report: Run, arguments: list[object]) -> None:
+    entries = [json.loads(line) for line in (uninterrupted / "log.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in entries] == list(range(1, STEPS + 1))
+    assert [entry["images"] for entry in entries] == [16] * 11 + [4]
+    assert [entry["epoch"] for entry in entries] == [1] * 4 + [2] * 4 + [3] * 4
+    assert entries[0]["lr"] == 0
+    assert np.mean([entry["loss"] for entry in entries[-3:]]) < entries[0]["loss"], "it learns"
+    assert sorted(path.name for path in (uninterrupted / "checkpoints").iterdir()) == [
+        "step-0000010.safetensors",
+        "step-0000012.safetensors",
+    ], "the two newest"
+    assert (uninterrupted / "curves.png").read_bytes().startswith(b"\x89PNG")
+    timed = [json.loads(line) for line in (uninterrupted / "timing.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in timed] == list(range(1, STEPS + 1))
+    manifest = json.loads((uninterrupted / "final.pdparams.manifest.json").read_text())
+    assert manifest["recipe"]["seed"] == 5
+    said = json.loads((uninterrupted / "evaluation.json").read_text())
+    assert said["accuracy"]["total"] == 12
+    again = mixer_report("evaluate", "--weights", uninterrupted / "final.pdparams", "--data", arguments[4])
+    assert f"correct        {said['accuracy']['correct']} of 12" in again.output
+    assert said["weights"]["fingerprint"] == manifest["output"]["fingerprint"]
+
+
+def test_the_gradient_is_that_of_the_whole_batch(
+    uninterrupted: Path, mixer_report: Run, arguments: list[object], tmp_path: Path
+) -> None:
+    """Micro-batches of 5 sum to the batch of 16 but for rounding; the last step's 4 are one of their own."""
+    succeeded(mixer_report(*arguments, "--out", tmp_path / "a", "--micro-batch", 5))
+    one, many = (
+        [json.loads(line)["loss"] for line in (out / "log.jsonl").read_text().splitlines()]
+        for out in (uninterrupted, tmp_path / "a")
+    )
+    np.testing.assert_allclose(many, one, rtol=1e-4)
+    assert many != one, "micro-batches that change no rounding would be none"
+
+
+@pytest.mark.parametrize(
+    "optimizer", [pytest.param("adam", marks=pytest.mark.slow), "adamw", pytest.param("sgd", marks=pytest.mark.slow)]
+)
+def test_a_crashed_run_goes_on_exactly(
+    mixer_report: Run, arguments: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str
+) -> None:
+    """It dies in steps 8 and 11; the log has outrun the checkpoints by then."""
+    decay, momentum = 0.05 * (optimizer == "adamw"), 0.9 * (optimizer == "sgd")
+    recipe = write_recipe(tmp_path / "r.toml", optimizer=optimizer, weight_decay=decay, momentum=momentum)
+    given = [*arguments, "--recipe", recipe]
+    succeeded(mixer_report(*given, "--out", tmp_path / "whole"))
+    out = tmp_path / "crashed"
+    with monkeypatch.context() as patch:
+        before_step(patch, 8, crash)
+        with pytest.raises(Crash):
+            mixer_report(*given, "--out", out)
+    assert len((out / "log.jsonl").read_text().splitlines()) == 7
+    with monkeypatch.context() as patch:
+        before_step(patch, 6, crash)
+        with pytest.raises(Crash):
+            mixer_report(*given, "--out", out, "--resume")
+    succeeded(mixer_report(*given, "--out", out, "--resume"))
+    assert trajectory(out) == trajectory(tmp_path / "whole")
+    assert len((out / "timing.jsonl").read_text().splitlines()) == STEPS
+
+
+@pytest.mark.slow
+def test_a_state_that_is_not_restored_shows(
+    uninterrupted: Path, mixer_report: Run, arguments: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The comparison of trajectories can fail: an optimizer that starts anew leaves them."""
+    out = tmp_path / "out"
+    succeeded(mixer_report(*arguments, "--out", out, "--stop-after", 7))
+    real = Trainer.restore
+
+    def forgetful(self: Trainer, tensors: StateDict, whose: str) -> None:
+        real(self, {key: array * (0 if "moment1" in key else 1) for key, array in tensors.items()}, whose)
+
+    monkeypatch.setattr(Trainer, "restore", forgetful)
+    succeeded(mixer_report(*arguments, "--out", out, "--resume"))
+    assert trajectory(out) != trajectory(uninterrupted)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
+)
+def test_a_signal_saves_and_exits(
+    uninterrupted: Path,
+    mixer_report: Run,
+    arguments: list[object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    code: int,
+) -> None:
+    out, handler = tmp_path / "out", signal.getsignal(number)
+    with monkeypatch.context() as patch:
+        before_step(patch, 3, lambda: os.kill(os.getpid(), number))
+        result = mixer_report(*arguments, "--out", out)
+    assert result.exit_code == code, result.output
+    assert "after step 3 of 12; --resume goes on" in result.stderr
+    assert [path.name for path in (out / "checkpoints").iterdir()] == ["step-0000003.safetensors"]
+    assert not (out / "final.pdparams").exists()
+    assert signal.getsignal(number) == handler
+    succeeded(mixer_report(*arguments, "--out", out, "--resume"))
+    assert trajectory(out) == trajectory(uninterrupted)
+
+
+def test_a_full_disk_leaves_a_run_that_goes_on(
+    uninterrupted: Path, mixer_report: Run, arguments: list[object], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    succeeded(mixer_report(*arguments, "--out", out, "--stop-after", 5))
+    with file_size_limit(100_000):
+        result = mixer_report(*arguments, "--out", out, "--resume")
+    assert result.exit_code == 4, result.output
+    assert "Is the disk full?" in result.stderr
+    assert [path.name for path in (out / "checkpoints").iterdir()] == ["step-0000005.safetensors"], "nothing by halves"
+    lines = (out / "log.jsonl").read_bytes().splitlines(keepends=True)
+    with file_size_limit(sum(map(len, lines[:7])) + 30):
+        result = mixer_report(*arguments, "--out", out, "--resume")
+    assert (result.exit_code, "log.jsonl" in result.stderr) == (4, True), result.output
+    succeeded(mixer_report(*arguments, "--out", out, "--resume"))
+    assert trajectory(out) == trajectory(uninterrupted)
+
+
+def test_what_is_refused(mixer_report: Run, arguments: list[object], tmp_path: Path) -> None:
+    def refusal(*options: object) -> tuple[int, str]:
+        result = mixer_report(*arguments, *options)
+        assert "Traceback" not in result.output
+        return result.exit_code, result.stderr
+
+    out = tmp_path / "out"
+    code, said = refusal("--out", out, "--resume")
+    assert (code, "there is no run to resume" in said) == (2, True)
+    succeeded(mixer_report(*arguments, "--out", out, "--stop-after", 6))
+    code, said = refusal("--out", out)
+    assert (code, "it is not empty" in said) == (2, True)
+    code, said = refusal("--out", out, "--resume", "--seed", 6)
+    assert (code, "another recipe" in said) == (2, True)
+    code, said = refusal("--out", tmp_path / "b", "--micro-batch", 17)
+    assert (code, "the batch has 16" in said) == (2, True)
+    assert refusal("--out", tmp_path / "b", "--recipe", "nothing")[0] == 2
+    assert refusal("--out", tmp_path / "b", "--recipe", tmp_path / "nothing.toml")[0] == 4
+    assert not (tmp_path / "b").exists()
+    newest = out / "checkpoints" / "step-0000006.safetensors"
+    content = bytearray(newest.read_bytes())
+    content[-100] ^= 1
+    newest.write_bytes(content)
+    code, said = refusal("--out", out, "--resume")
+    assert (code, "it was altered" in said) == (5, True)
+    newest.unlink()
+    (out / "log.jsonl").write_text("".join((out / "log.jsonl").read_text().splitlines(keepends=True)[:4]))
+    code, said = refusal("--out", out, "--resume")
+    assert (code, "does not hold steps 1 to 5" in said) == (5, True)
+    (out / "run.json").write_text("{")
+    assert refusal("--out", out, "--resume")[0] == 5
+
+
+def test_bad_data_and_weights(mixer_report: Run, arguments: list[object], tmp_path: Path, weights: StateDict) -> None:
+    def refusal(*options: object) -> int:
+        result = mixer_report(*arguments, *options, "--out", tmp_path / "out")
+        assert "Traceback" not in result.output
+        return result.exit_code
+
+    assert refusal("--data", write_archive(tmp_path / "one.tar.gz", python_files())) == 4, "batches 2 to 5 are missing"
+    rows, labels = images(12, 1)
+    parts = {**python_files(), **{f"data_batch_{i}": pickled(batch(*images(12, i), "training")) for i in range(1, 6)}}
+    swapped = {**parts, "data_batch_3": parts["test_batch"]}
+    assert refusal("--data", write_archive(tmp_path / "test.tar.gz", swapped)) == 3, "test images to train on"
+    wrong = {**parts, "data_batch_1": pickled(batch(rows, [10, *labels[1:]], "training batch 1 of 5"))}
+    assert refusal("--data", write_archive(tmp_path / "label.tar.gz", wrong)) == 3
+    assert not (tmp_path / "out").exists()
+    huge = {**weights, "head.weight": np.full((10, 24), 3e38, np.float32)}
+    assert refusal("--weights", save_safetensors(tmp_path / "huge.safetensors", huge)) == 1, "the loss is not finite"
+
+
+@pytest.mark.parametrize("head", [pytest.param("seeded", marks=pytest.mark.slow), "zeros"])
+def test_other_classes_get_a_fresh_head(
+    mixer_report: Run, arguments: list[object], tmp_path: Path, config: MixerConfig, source: StateDict, head: str
+) -> None:
+    """7 classes and 20 px, as an upstream has 1,000 and 224; at learning rate 0 step 1 leaves the weights alone."""
+    seven = save_safetensors(tmp_path / "seven.safetensors", source)
+    recipe = write_recipe(tmp_path / "r.toml", head=head, augmentation="inception_and_flip")
+    out = tmp_path / "out"
+    given = ["--weights", seven, "--recipe", recipe, "--out", out, "--stop-after", 1]
+    succeeded(mixer_report(*arguments, *given))
+    adapted, ten = adapt(source, config, Adaptation(num_classes=10, head_seed=5))
+    expected: dict[str, Array] = dict(convert_state_dict(adapted, ten).state_dict)
+    if head == "zeros":
+        expected |= {name: np.zeros_like(expected[name]) for name in HEAD}
+        assert json.loads((out / "log.jsonl").read_text())["loss"] == pytest.approx(np.log(10), rel=1e-6)
+    kept = files.read(out / "checkpoints" / "step-0000001.safetensors")
+    for name, array in expected.items():
+        np.testing.assert_array_equal(kept[f"model|{name}"], array)
+    succeeded(mixer_report(*arguments, *given[:-2], "--resume"))
+    assert json.loads((out / "evaluation.json").read_text())["accuracy"]["total"] == 12
+
+
+def test_google_s_optimizer_is_the_textbook_s(frameworks: None, one_block: MixerConfig, weights: StateDict) -> None:
+    """Clipping to norm 1, then momentum: two steps on one image, against NumPy on Paddle's own gradients."""
+    recipe = replace(recipe_by_name("google"), batch_size=1, micro_batch=1, clip_norm=0.1)
+    start = convert_state_dict(weights, one_block).state_dict
+    pixels, labels = np.random.default_rng(0).standard_normal((1, 3, 32, 32)).astype(np.float32), np.array([3])
+    trainer = Trainer(one_block, start, recipe, device="cpu", threads=1, group=Group())
+    gradients: list[dict[str, Array]] = []
+    real = trainer.optimizer.step
+
+    def step() -> None:
+        gradients.append({name: p.grad.numpy().astype(np.float64) for name, p in trainer.model.named_parameters()})
+        real()
+
+    trainer.optimizer.step = step
+    velocity = {name: np.zeros(array.shape) for name, array in start.items()}
+    expected = {name: array.astype(np.float64) for name, array in start.items()}
+    for _ in range(2):
+        trainer.step(pixels, labels, 0.5, 1)
+        norm = np.sqrt(sum((g**2).sum() for g in gradients[-1].values()))
+        assert norm > 0.1, "it has to be clipped"
+        for name, gradient in gradients[-1].items():
+            velocity[name] = 0.9 * velocity[name] + gradient * 0.1 / norm
+            expected[name] -= 0.5 * velocity[name]
+    for name, array in trainer.weights().items():
+        np.testing.assert_allclose(array, expected[name], atol=1e-6)
+
+
+@pytest.mark.slow
+def test_three_kills_leave_the_trajectory(arguments: list[object], tmp_path: Path) -> None:
+    """SIGKILL at moments that nobody chose; 150 steps, a checkpoint every 7."""
+    recipe = write_recipe(tmp_path / "r.toml", epochs=40)
+    given = [*map(str, arguments), "--recipe", str(recipe), "--checkpoint-every", "7"]
+    command = [sys.executable, "-m", "reports.cli", *given, "--out"]
+    subprocess.run([*command, str(tmp_path / "whole")], check=True, capture_output=True)
+    out, chance = tmp_path / "killed", np.random.default_rng(0)
+    for kill in range(3):
+        until = 50 * kill + int(chance.integers(10, 40))
+        run = subprocess.Popen([*command, str(out), *(["--resume"] if kill else [])], stderr=subprocess.DEVNULL)
+        while run.poll() is None and not (
+            (out / "log.jsonl").exists() and (out / "log.jsonl").read_bytes().count(b"\n") >= until
+        ):
+            time.sleep(0.002)
+        assert run.poll() is None, "it was to be killed in mid-training"
+        run.kill()
+        assert run.wait() == -signal.SIGKILL
+    subprocess.run([*command, str(out), "--resume"], check=True, capture_output=True)
+    assert trajectory(out) == trajectory(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_two_processes_do_what_one_does(arguments: list[object], uninterrupted: Path, tmp_path: Path) -> None:
+    program = tmp_path / "mixer-report"
+    program.write_text(f"#!{sys.executable}\nfrom reports.cli import main\nmain()\n")
+    program.chmod(0o755)
+    launch = [sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", "2", "--backend", "gloo"]
+    launch += ["--log_dir", str(tmp_path / "log"), str(program)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+
+    def run(*options: object) -> subprocess.CompletedProcess[str]:
+        command = [*launch, *map(str, options)]
+        return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+
+    together = run(*arguments, "--out", tmp_path / "two")
+    assert together.returncode == 0, together.stdout + together.stderr
+    one, two = (
+        [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+        for out in (uninterrupted, tmp_path / "two")
+    )
+    np.testing.assert_allclose([e["loss"] for e in two], [e["loss"] for e in one], atol=1e-5, rtol=0)
+    assert [e["images"] for e in two] == [e["images"] for e in one]
+    run(
+        *["evaluate", "--weights", uninterrupted / "final.pdparams", "--data", arguments[4], "--batch-size", 5],
+        *["--predictions", tmp_path / "two.npz"],
+    )
+    alone, shared = read_predictions(uninterrupted / "predictions.npz"), read_predictions(tmp_path / "two.npz")
+    assert shared.predictions.tolist() == alone.predictions.tolist()
+    assert shared.labels.tolist() == alone.labels.tolist()
