@@ -12,6 +12,7 @@ from align.options import INPUTS, REPORTS, WEIGHTS, progress_line, subject_of
 from align.predictions.command import predictions
 from align.reprod.command import reprod
 from align.selftest.command import selftest
+from convert import __version__
 from convert.command_line import (
     OneSentenceGroup,
     debug_option,
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 @json_option
 @with_options(REPORTS)
 @debug_option
-@click.version_option(package_name="mixer-convert")
+@click.version_option(__version__)
 @click.pass_context
 def main(
     ctx: click.Context,

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from convert.paddle_mixer import MlpMixer
 
+__version__ = "0.1.0"
+
 
 def load_paddle(
     variant: str | None = None,

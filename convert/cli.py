@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from convert import __version__
 from convert.command_line import (
     OneSentenceGroup,
     command_line,
@@ -55,7 +56,7 @@ ema_option = click.option(
 @click.option("--list", "list_variants", is_flag=True, help="Print the variants and exit.")
 @json_option
 @debug_option
-@click.version_option(package_name="mixer-convert")
+@click.version_option(__version__)
 @click.pass_context
 def main(ctx: click.Context, /, list_variants: bool, json_target: str | None, **options: Any) -> None:
     """Convert a vision MLP (Mixer, gMixer, ResMLP, gMLP) between timm, Google and PaddlePaddle.

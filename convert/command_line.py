@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -79,6 +78,8 @@ def text_beside(json_target: str | None) -> contextlib.AbstractContextManager[ob
 
 def write_json(data: Any, target: str) -> None:
     """Write data as JSON to a file, whole or not at all, or to standard output for `-`."""
+    import json
+
     from convert.files.atomic import write_report
 
     text = json.dumps(data, indent=1)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from convert import __version__
 from convert.command_line import (
     OneSentenceGroup,
     command_line,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 @click.group(cls=OneSentenceGroup)
 @debug_option
-@click.version_option(package_name="mixer-convert")
+@click.version_option(__version__)
 def main() -> None:
     """Measure accuracy on CIFAR-10 and hold it against the published figures.
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 FRAMEWORKS = ("torch", "timm", "paddle")
+MODULES_BEYOND_CLICK = 12
+"""shutil and textwrap, by which click lays out the help, with what they import; locale."""
 PROLOGUE = """
 import sys
 from click.testing import CliRunner
@@ -60,11 +62,19 @@ def test_the_proof_can_fail(checkpoint: Path, tmp_path: Path) -> None:
     assert imported(arguments, FRAMEWORKS, epilogue="import torch") == "['torch']"
 
 
-def test_help_is_quick() -> None:
-    """Under 0.3 s of CPU time in the best of three runs; what is imported decides it."""
-    code = "import resource, subprocess, sys; subprocess.run([sys.executable, '-m', 'convert.cli', '--help'],"
-    code += (
-        " stdout=subprocess.DEVNULL); r = resource.getrusage(resource.RUSAGE_CHILDREN); print(r.ru_utime + r.ru_stime)"
-    )
-    seconds = [float(subprocess.check_output([sys.executable, "-c", code], text=True)) for _ in range(3)]
-    assert min(seconds) < 0.3
+@pytest.mark.parametrize("package", ["convert", "align", "reports"])
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_and_version_import_little_beyond_click(package: str, option: str) -> None:
+    assert len(beyond_click(package, option)) <= MODULES_BEYOND_CLICK
+
+
+def test_one_heavier_import_is_over_the_count() -> None:
+    assert len(beyond_click("convert", "--version", "import importlib.metadata")) > MODULES_BEYOND_CLICK
+
+
+def beyond_click(package: str, option: str, first: str = "") -> list[str]:
+    """Return the modules that a command imports, but for click's and the project's own."""
+    code = f"import sys, click; before = set(sys.modules); {first}\nfrom {package}.cli import main\n"
+    code += f"main([{option!r}], standalone_mode=False); print(*sorted(set(sys.modules) - before), file=sys.stderr)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return [name for name in run.stderr.split() if name.split(".")[0] not in ("click", "convert", "align", "reports")]
