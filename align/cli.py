@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from align.golden.command import check, record
+from align.knobs import compute_quickly, forbid_tf32
 from align.options import INPUTS, REPORTS, WEIGHTS, progress_line, subject_of
 from align.predictions.command import predictions
 from align.reprod.command import reprod
@@ -58,6 +59,8 @@ def main(
     Verdicts: aligned (exit 0); rounding (exit 1 without --accept-rounding); diverged, inconclusive (exit 1).
     Other exit codes: 2 wrong usage, 3 bad or unsafe input, 4 input/output, 5 integrity.
     """  # noqa: D301  # \b is click's mark for text that is not to be wrapped
+    forbid_tf32()
+    compute_quickly()
     if ctx.invoked_subcommand is not None:
         refuse_options_before(ctx, "an alignment")
         return
@@ -83,7 +86,6 @@ def schema() -> None:
 def _align(*, atol: float, train_steps: int | None, **options: Any) -> AlignmentResult:
     import math
 
-    from align.environment import forbid_tf32
     from align.run import Settings, align
     from convert.errors import UsageProblem
 
@@ -91,7 +93,6 @@ def _align(*, atol: float, train_steps: int | None, **options: Any) -> Alignment
         raise UsageProblem(f"--atol {atol}: a bound has to be a finite number.")
     chosen = {name: options.pop(name) for name in ("batch", "input_seed", "inputs", "backward")}
     settings = Settings(atol=atol, train_steps=train_steps or 0, **chosen)
-    forbid_tf32()
     subject = subject_of(**options)
     with progress_line() as progress:
         return align(subject, settings, progress=progress)

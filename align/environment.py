@@ -10,16 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from align import paddle_probe
+from align.knobs import KNOBS
 from convert.manifest import versions
-
-KNOBS = (
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "MKL_DEBUG_CPU_TYPE",
-    "KMP_BLOCKTIME",
-    "OPENBLAS_CORETYPE",
-    "NVIDIA_TF32_OVERRIDE",
-)
 
 PADDLE_FLAGS = ("FLAGS_use_mkldnn", "FLAGS_use_onednn", "FLAGS_allow_tf32_cublas", "FLAGS_cudnn_deterministic")
 
@@ -41,11 +33,6 @@ def arithmetic() -> dict[str, dict[str, Any]]:
     """Return what the frameworks that are loaded compute with: threads, TF32, oneDNN, determinism; loads none."""
     states = {"torch": _torch_state, "paddle": _paddle_state}
     return {name: state() for name, state in states.items() if name in sys.modules}
-
-
-def forbid_tf32() -> None:
-    """Let no GPU library round float32 to TF32, unless the user said otherwise; works before either import only."""
-    os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
 
 
 def _torch_state() -> dict[str, Any]:

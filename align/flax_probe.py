@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from align.knobs import importing_frameworks
 from convert.arrays import Array, StateDict
 from convert.variants import MixerConfig
 
@@ -39,8 +39,7 @@ def build(config: MixerConfig, state_dict: StateDict) -> FlaxModel:
     Source: Google's model leaves both at Flax's defaults, flax.linen.gelu's tanh form and flax.linen.LayerNorm's 1e-6
     (google-research/vision_transformer, vit_jax/models_mixer.py; flax 0.12.8).
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with importing_frameworks():
         from flax.traverse_util import unflatten_dict
 
         from align.flax_mixer import MlpMixer

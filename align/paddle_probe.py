@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import copy
 import os
-import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Literal
 
+from align.knobs import compute_quickly, importing_frameworks
 from convert.arrays import Array, StateDict
 from convert.variants import MixerConfig
 
@@ -30,9 +30,8 @@ def build(config: MixerConfig, state_dict: StateDict) -> MlpMixer:
         config: Sizes, epsilon and GELU.
         state_dict: Paddle's layout, every parameter present and of its shape, float32.
     """
-    os.environ.setdefault("KMP_BLOCKTIME", "0")  # its idle threads else spin for 0.2 s while another side computes
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    compute_quickly()
+    with importing_frameworks():
         import paddle
 
         from convert import paddle_mixer

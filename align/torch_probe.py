@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from threading import get_ident
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from align.knobs import importing_frameworks
 from convert.arrays import Array, StateDict
 from convert.errors import BadInput
 from convert.variants import TIMM_LAYER_NORM_EPS, Gelu, MixerConfig, Variant
@@ -33,8 +33,7 @@ def build(config: MixerConfig, variant: Variant | None, state_dict: StateDict) -
         variant: The variant, if it has a name.
         state_dict: timm's layout, float32 or float64, which fixes the model's dtype.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with importing_frameworks():
         import timm
         import torch
         from timm.models.mlp_mixer import MlpMixer
@@ -122,7 +121,8 @@ def check_genuine(model: object = None) -> None:
     Raises:
         BadInput: It does not, or it is not.
     """
-    import torch
+    with importing_frameworks():
+        import torch
 
     home = getattr(getattr(torch.nn, "Module", None), "__module__", "")
     if home != "torch.nn.modules.module":

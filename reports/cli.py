@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from align.knobs import compute_quickly
 from convert import __version__
 from convert.command_line import (
     OneSentenceGroup,
@@ -47,6 +48,7 @@ def main() -> None:
     Exit codes: 0 passed, 1 a verdict or check failed, 2 wrong usage, 3 bad or unsafe input, 4 input/output,
     5 integrity.
     """  # noqa: D301  # \b is click's mark for text that is not to be wrapped
+    compute_quickly()
 
 
 @main.command()
@@ -157,9 +159,6 @@ def finetune(ctx: click.Context, /, json_target: str | None, **options: Any) -> 
     OUT gets log.jsonl, checkpoints, curves.png, final.pdparams with its manifest, evaluation.json, predictions.npz.
     Exit codes: 0 done; SIGTERM and SIGINT save a checkpoint and exit 143 and 130.
     """  # noqa: D301  # \b is click's mark for text that is not to be wrapped
-    from reports.trainer import prefer_avx2
-
-    prefer_avx2()
     from reports.finetune import finetune as run
     from reports.parallel import launched
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +22,6 @@ if TYPE_CHECKING:
 WEIGHT, STATE = "model|", "optimizer|"
 """Prefixes of a checkpoint's tensors; in `optimizer|<parameter>|<what>` Paddle's own names of the parameters, which
 differ from process to process, are replaced by the model's."""
-AVX2 = ("MKL_DEBUG_CPU_TYPE", "5")
 
 
 class Diverged(MixerConvertError):
@@ -35,17 +31,6 @@ class Diverged(MixerConvertError):
 
     def __init__(self, step: int, loss: float) -> None:
         super().__init__(f"step {step}: the loss is {loss}, training diverged. Take a lower learning rate.")
-
-
-def prefer_avx2() -> None:
-    """Let Paddle's MKL use AVX2 on AMD processors too, unless the user has decided; only before Paddle is imported.
-
-    Measured: 90 to 96 images/s in place of 58 to 60 (benchmarks/train_step.py; paddlepaddle 3.3.1, 2-core AMD
-    EPYC, other work beside it).
-    """
-    cpuinfo = Path("/proc/cpuinfo")
-    if "paddle" not in sys.modules and cpuinfo.exists() and "AuthenticAMD" in cpuinfo.read_text(errors="replace"):
-        os.environ.setdefault(*AVX2)
 
 
 class Trainer:

@@ -1,0 +1,64 @@
+"""How the libraries compute: environment variables, read when a library is first imported, and the import itself."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+KNOBS = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "MKL_DEBUG_CPU_TYPE",
+    "KMP_BLOCKTIME",
+    "OPENBLAS_CORETYPE",
+    "OPENBLAS_THREAD_TIMEOUT",
+    "NVIDIA_TF32_OVERRIDE",
+)
+"""Those that a result mentions where they are set."""
+
+
+def compute_quickly() -> None:
+    """Let idle threads sleep, and Paddle's matrix products use AVX2 on AMD too; what the user set is left alone.
+
+    Several libraries compute in turn here. NumPy's OpenBLAS keeps its threads spinning after each product (a sixth of
+    the processor time of `mixer-align --variant b16_in21k`, by perf, NumPy 2.4.6 on 2 cores), and Intel's OpenMP for
+    0.2 s, while another library could compute. Paddle's MKL takes AVX2 on Intel alone (benchmarks/train_step.py).
+    """
+    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
+    os.environ.setdefault("KMP_BLOCKTIME", "0")
+    if "paddle" not in sys.modules and _is_amd_with_avx2():
+        os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")
+
+
+def forbid_tf32() -> None:
+    """Let no GPU library round float32 to TF32, unless the user said otherwise; works before either import only."""
+    os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
+
+
+@contextlib.contextmanager
+def importing_frameworks() -> Iterator[None]:
+    """Import without the frameworks' warnings and without collecting garbage.
+
+    Their modules stay, and looking through them for garbage takes a sixth of the time (5.4 s for 6.4 s of processor
+    time; torch 2.14.1, timm 1.0.31, paddlepaddle 3.3.1).
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        if collects:
+            gc.enable()
+
+
+def _is_amd_with_avx2(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Return whether this is so; MKL would run into an illegal instruction where it is not."""
+    text = cpuinfo.read_text(errors="replace") if cpuinfo.exists() else ""
+    return "AuthenticAMD" in text and " avx2 " in text
