@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
+
+from align.knobs import compute_quickly
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # with parallel workers, spinning costs several times as much
+compute_quickly()  # before NumPy is imported
+
+import hashlib
 import shutil
 import threading
 import warnings
@@ -20,9 +26,6 @@ from click.testing import CliRunner, Result
 from convert.arrays import StateDict
 from convert.init import init_state_dict
 from convert.variants import MixerConfig
-
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-"""Threads that wait sleep: with parallel workers, or on a busy machine, spinning costs several times as much."""
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 Run = Callable[..., Result]
