@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from collections.abc import Iterator
 
+from convert.ahead import made_ahead
 from convert.arrays import Array
 from reports.preprocess import Preprocessing
-
-Part = TypeVar("Part")
-Made = TypeVar("Made")
 
 AHEAD = 3
 """Batches that are ready or in the making while the engine works on one."""
@@ -30,25 +25,4 @@ def batches(
         processes: How many share them.
     """
     parts = [slice(start, min(start + batch_size, len(images))) for start in range(0, len(images), batch_size)]
-    return made_ahead(lambda part: preprocessing.apply(images[part]), parts[rank::processes])
-
-
-def made_ahead(make: Callable[[Part], Made], parts: Iterable[Part]) -> Generator[tuple[Part, Made], None, None]:
-    """Yield (part, what is made of it), in order, made in a thread while the caller works on earlier ones."""
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="preprocess") as pool:
-        pending: deque[tuple[Part, Future[Made]]] = deque()
-        try:
-            for part in parts:
-                pending.append((part, pool.submit(make, part)))
-                if len(pending) > AHEAD:
-                    yield _taken(pending)
-            while pending:
-                yield _taken(pending)
-        finally:
-            for _, future in pending:
-                future.cancel()
-
-
-def _taken(pending: deque[tuple[Part, Future[Made]]]) -> tuple[Part, Made]:
-    part, future = pending.popleft()
-    return part, future.result()
+    return made_ahead(lambda part: preprocessing.apply(images[part]), parts[rank::processes], ahead=AHEAD)

@@ -17,14 +17,15 @@ import numpy as np
 from align.environment import environment
 from convert import files
 from convert.adapt import Adaptation, adapt
+from convert.ahead import made_ahead
 from convert.arrays import Array, StateDict
 from convert.errors import IntegrityProblem, UsageProblem
 from convert.files.atomic import write_atomically
-from convert.fingerprint import fingerprint, tensor_sha256s
+from convert.fingerprint import file_sha256, fingerprint, tensor_sha256s
 from convert.manifest import describe_output, manifest_path
 from convert.mapping import convert_state_dict
 from reports.augment import rows_of_step, training_batch
-from reports.batches import made_ahead
+from reports.batches import AHEAD
 from reports.cifar10 import CLASSES, Cifar10
 from reports.curves import write_curves
 from reports.engines import choose_engine, cpus
@@ -176,7 +177,10 @@ def _train(
     steps, _ = job.length
     group, first = trainer.group, len(entries)
     last = min(steps, job.stop_after or steps)
-    with ExitStack() as files_open, closing(made_ahead(partial(_batch, job, group), range(first, last))) as made:
+    with (
+        ExitStack() as files_open,
+        closing(made_ahead(partial(_batch, job, group), range(first, last), ahead=AHEAD)) as made,
+    ):
         logs = [files_open.enter_context(Lines(job.out / name)) for name in (LOG, TIMING) if group.first]
         started = time.perf_counter()
         for step, (rows, images) in made:
@@ -260,7 +264,7 @@ def _write_weights(job: Job, state_dict: StateDict, sha256s: dict[str, str]) -> 
     def check(written: Path) -> None:
         if tensor_sha256s(files.read(written)) != sha256s:
             raise IntegrityProblem(f"{path}: what was read back is not what was written. Check the disk.")
-        described.update(describe_output(path, written, sha256s, state_dict))
+        described.update(describe_output(path, written, file_sha256(written), sha256s, state_dict))
 
     write_atomically(path, lambda stream: files.write(path, stream, state_dict), check)
     text = json.dumps(dict(_manifest(job, described)), indent=1).encode() + b"\n"

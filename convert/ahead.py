@@ -1,0 +1,41 @@
+"""Making things in threads, ahead of the one who takes them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+Part = TypeVar("Part")
+Made = TypeVar("Made")
+
+
+def made_ahead(
+    make: Callable[[Part], Made], parts: Iterable[Part], *, ahead: int, threads: int = 1
+) -> Generator[tuple[Part, Made], None, None]:
+    """Yield (part, what is made of it), in order, made in threads while the caller works on earlier ones.
+
+    Args:
+        make: What to do to a part.
+        parts: The parts, in order.
+        ahead: How many are ready or in the making while the caller works on one.
+        threads: How many to make them in.
+    """
+    with ThreadPoolExecutor(max_workers=threads, thread_name_prefix="ahead") as pool:
+        pending: deque[tuple[Part, Future[Made]]] = deque()
+        try:
+            for part in parts:
+                pending.append((part, pool.submit(make, part)))
+                if len(pending) > ahead:
+                    yield _taken(pending)
+            while pending:
+                yield _taken(pending)
+        finally:
+            for _, future in pending:
+                future.cancel()
+
+
+def _taken(pending: deque[tuple[Part, Future[Made]]]) -> tuple[Part, Made]:
+    part, future = pending.popleft()
+    return part, future.result()
