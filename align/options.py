@@ -84,14 +84,14 @@ def subject_of(
 
     from align.run import Subject
     from convert.port import Request, check_and_map, choose_source
-    from convert.sources import read_weights
+    from convert.sources import read_weights, with_sha256
     from convert.variants import get_variant
 
     name = variant or (None if checkpoint else DEFAULT_VARIANT)
     chosen = get_variant(name) if name else None
     init_seed = seed if init or not checkpoint else None
     request = Request(variant=chosen, checkpoint=checkpoint, init_seed=init_seed, src=src, ema=ema, dst="timm")
-    source = choose_source(request)
+    source = with_sha256(choose_source(request))
     port = check_and_map(source, request)
     return Subject(
         source=port.conversion.state_dict,

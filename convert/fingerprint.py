@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from convert.arrays import Array, StateDict, canonical_bytes
+from convert.mapped import row_blocks
 
 
 def tensor_sha256(array: Array) -> str:
@@ -15,9 +16,15 @@ def tensor_sha256(array: Array) -> str:
     What is hashed: the dtype's name, a space, the dimensions joined by `x`, a newline, then the elements in C order,
     little-endian. So neither the file format, the strides nor the key's name matter, but dtype and shape do.
     """
-    digest = hashlib.sha256(f"{array.dtype.name} {'x'.join(map(str, array.shape))}\n".encode())
-    digest.update(canonical_bytes(array))
+    digest = tensor_digest(array)
+    for block in row_blocks(array):
+        digest.update(canonical_bytes(block))
     return digest.hexdigest()
+
+
+def tensor_digest(array: Array) -> hashlib._Hash:
+    """Return the beginning of the tensor's canonical SHA-256, before its elements."""
+    return hashlib.sha256(f"{array.dtype.name} {'x'.join(map(str, array.shape))}\n".encode())
 
 
 def tensor_sha256s(state_dict: StateDict) -> dict[str, str]:

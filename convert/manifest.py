@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from convert.arrays import StateDict, total_bytes
-from convert.fingerprint import file_sha256, fingerprint, tensor_sha256s
+from convert.fingerprint import fingerprint
 from convert.mapping import Conversion
 from convert.rules import Layout
 from convert.sources import Source
@@ -24,12 +24,15 @@ def manifest_path(output: Path) -> Path:
     return output.with_name(f"{output.name}.manifest.json")
 
 
-def describe_output(output: Path, written: Path, sha256s: dict[str, str], state_dict: StateDict) -> dict[str, Any]:
+def describe_output(
+    output: Path, written: Path, sha256: str, sha256s: dict[str, str], state_dict: StateDict
+) -> dict[str, Any]:
     """Return the manifest's entry for the output file.
 
     Args:
         output: The name it is to have.
         written: The complete file, wherever it still lies.
+        sha256: Its SHA-256.
         sha256s: The canonical SHA-256 of each of its tensors.
         state_dict: Its tensors.
     """
@@ -38,7 +41,7 @@ def describe_output(output: Path, written: Path, sha256s: dict[str, str], state_
         "path": str(output),
         "bytes": written.stat().st_size,
         "tensor_bytes": total_bytes(state_dict.values()),
-        "sha256": file_sha256(written),
+        "sha256": sha256,
         "fingerprint": fingerprint(sha256s),
     }
 
@@ -51,12 +54,12 @@ def build_manifest(
     layouts: tuple[Layout, Layout],
     variant: Variant | None,
     note: str,
+    source_sha256s: dict[str, str],
     target_sha256s: dict[str, str],
     output: dict[str, Any],
     command_line: list[str],
 ) -> dict[str, Any]:
     """Return the manifest as plain data, without a time stamp, so that the same conversion gives the same manifest."""
-    source_sha256s = tensor_sha256s(source.state_dict)
     return {
         "schema": SCHEMA,
         "variant": variant and {"name": variant.name, "timm_id": variant.timm_id, "note": variant.note},

@@ -11,12 +11,12 @@ from typing import Any, BinaryIO
 from convert import files
 from convert.adapt import Adaptation, adapt, refuse_image_size
 from convert.arrays import Shape, StateDict
-from convert.errors import BadInput, IntegrityProblem, KeyMismatch, UsageProblem
+from convert.errors import BadInput, KeyMismatch, UsageProblem
 from convert.files.atomic import refuse_overwrite, write_atomically
-from convert.fingerprint import tensor_sha256s
 from convert.layouts import SOURCES, account, config_of, hint_at, nearest_layout
-from convert.manifest import build_manifest, describe_output, manifest_path
+from convert.manifest import build_manifest, manifest_path
 from convert.mapping import Conversion, check_finite, convert_state_dict
+from convert.output import write_weights
 from convert.rules import Layout, covers, route
 from convert.sources import Source, from_file, from_hub, from_seed
 from convert.variants import Gelu, MixerConfig, Variant
@@ -88,13 +88,19 @@ def check_and_map(source: Source, request: Request) -> Port:
         BadInput: A key, shape, dtype or value that a checkpoint of this config does not have.
         UsageProblem: The layout wanted does not exist for this family, or the adaptation is impossible.
     """
+    port = _map(source, request)
+    check_finite(source.state_dict, source.name)
+    return port
+
+
+def _map(source: Source, request: Request) -> Port:
+    """Return the source in the layout wanted, as `check_and_map` does, but without a look at the values."""
     layout, config = _layout_and_config(source, request)
     if not covers(request.dst, config.family):
         raise UsageProblem(
             f"--dst {request.dst}: there is no {request.dst} layout for {config.family}. Choose another."
         )
     in_timm = _in_timm_layout(source, request, layout, config)
-    check_finite(source.state_dict, source.name)
     if request.image_size is not None:
         refuse_image_size(config, request.image_size)
     adapted, config = adapt(in_timm, config, request.adaptation)
@@ -169,7 +175,8 @@ def convert_checkpoint(
 ) -> dict[str, Any]:
     """Write the weights asked for in the layout asked for and their manifest, and return the manifest.
 
-    The written file is read back and every tensor's hash compared before it takes its place.
+    The weights pass once, a few tensors in memory at a time, into a temporary file. What was written is read back and
+    compared before the file takes its place.
 
     Raises:
         BadInput: The weights are not convertible; nothing is written.
@@ -179,26 +186,18 @@ def convert_checkpoint(
     source = choose_source(request)
     output = output or default_output(source, request)
     _check_output(output, source, request.dst, force=force)
-    port = check_and_map(source, request)
-    state_dict = port.conversion.state_dict
-    sha256s = tensor_sha256s(state_dict)
-    described: dict[str, Any] = {}
-
-    def check(written: Path) -> None:
-        if tensor_sha256s(files.read(written)) != sha256s:
-            raise IntegrityProblem(f"{output}: what was read back is not what was written. Check the disk.")
-        described.update(describe_output(output, written, sha256s, state_dict))
-
-    write_atomically(output, lambda stream: files.write(output, stream, state_dict), check)
+    port = _map(source, request)
+    written = write_weights(output, source, port.conversion)
     manifest = build_manifest(
-        source=source,
+        source=written.source,
         conversion=port.conversion,
         config=port.config,
         layouts=(port.layout, request.dst),
         variant=request.variant,
         note=port.note,
-        target_sha256s=sha256s,
-        output=described,
+        source_sha256s=written.source_sha256s,
+        target_sha256s=written.target_sha256s,
+        output=written.described,
         command_line=command_line,
     )
     text = json.dumps(manifest, indent=1).encode() + b"\n"

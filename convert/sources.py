@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from convert import files
@@ -20,7 +20,10 @@ WRAPPER_PREFIXES = ("module.", "_orig_mod.")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """What is known about the origin of weights; fields that do not apply are None."""
+    """What is known about the origin of weights; fields that do not apply are None.
+
+    sha256 and shards (that of each shard, by name) are known only after `with_sha256`, which reads the whole files.
+    """
 
     kind: str
     file: str | None = None
@@ -59,8 +62,6 @@ def from_file(path: Path, *, ema: bool | None = None) -> Source:
     provenance = Provenance(
         kind="file",
         file=path.name,
-        sha256=file_sha256(path),
-        shards={shard.name: file_sha256(shard) for shard in files.shards_of(path)},
         ema=ema,
         stripped_prefix=prefix,
     )
@@ -82,7 +83,6 @@ def from_hub(variant: Variant) -> Source:
     provenance = Provenance(
         kind="hub",
         file=HUB_FILENAME,
-        sha256=file_sha256(path),
         repo_id=variant.repo_id,
         revision=path.parent.name,
     )
@@ -93,6 +93,14 @@ def from_seed(config: MixerConfig, seed: int) -> Source:
     """Return seeded random weights of a config."""
     provenance = Provenance(kind="random", seed=seed)
     return Source(state_dict=init_state_dict(config, seed), name=f"random weights (seed {seed})", provenance=provenance)
+
+
+def with_sha256(source: Source) -> Source:
+    """Return the source with the SHA-256 of its files, if it has any, in its provenance."""
+    if source.path is None:
+        return source
+    shards = {shard.name: file_sha256(shard) for shard in files.shards_of(source.path)}
+    return replace(source, provenance=replace(source.provenance, sha256=file_sha256(source.path), shards=shards))
 
 
 def _download(variant: Variant) -> Path:

@@ -208,6 +208,7 @@ def _conversion(weights: Weights, *, read_as: Layout, other: Layout) -> Data:
         layouts=(port.layout, dst),
         variant=weights.upstream,
         note=port.note,
+        source_sha256s=tensor_sha256s(port.source.state_dict),
         target_sha256s=target,
         output={"file": None, "fingerprint": fingerprint(target)},
         command_line=[],

@@ -15,7 +15,7 @@ from convert.layouts import SOURCES, recognise
 from convert.manifest import manifest_path
 from convert.port import Port, Request, check_and_map
 from convert.rules import Layout
-from convert.sources import Source, from_file
+from convert.sources import Source, from_file, with_sha256
 from convert.variants import Gelu, MixerConfig, Variant, get_variant
 
 SIZES = tuple(
@@ -81,7 +81,7 @@ def read_weights(
         UsageProblem: Its layout cannot be told, or --variant is not what the manifest says.
         IntegrityProblem: The manifest beside it is about other weights.
     """
-    source = from_file(path, ema=ema)
+    source = with_sha256(from_file(path, ema=ema))
     manifest = _manifest(path)
     src = src or _src(source, path)
     said = manifest.get("config", {}).get("gelu") if manifest else None

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
-from convert.arrays import StateDict
+from convert.arrays import Array, StateDict
 from convert.errors import UsageProblem
 from convert.files.sniff import check_kind
 
@@ -26,7 +27,7 @@ class _Format(Protocol):
     """Only the formats of TRAINING take `ema`."""
 
     def read(self, path: Path, *, ema: bool | None = ...) -> StateDict: ...
-    def write(self, stream: BinaryIO, state_dict: StateDict) -> None: ...
+    def write(self, stream: BinaryIO, state_dict: StateDict, contents: Iterable[Array]) -> None: ...
 
 
 def read(path: Path, *, ema: bool | None = None) -> StateDict:
@@ -60,10 +61,18 @@ def shards_of(path: Path) -> list[Path]:
     return sharded.shards(path)
 
 
-def write(path: Path, stream: BinaryIO, state_dict: StateDict) -> None:
-    """Write the tensors to the stream in the format of the path's suffix; the same tensors give the same bytes."""
+def write(path: Path, stream: BinaryIO, state_dict: StateDict, contents: Iterable[Array] | None = None) -> None:
+    """Write the tensors to the stream in the format of the path's suffix; the same tensors give the same bytes.
+
+    Args:
+        path: Its suffix counts.
+        stream: Where to.
+        state_dict: The tensors.
+        contents: The same tensors, in the same order, each asked for when its bytes are next to be written; the state
+            dict's own are then not read.
+    """
     check_writable(path)
-    _format(path).write(stream, state_dict)
+    _format(path).write(stream, state_dict, state_dict.values() if contents is None else contents)
 
 
 def check_writable(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from typing import BinaryIO
 
 import ml_dtypes
@@ -23,11 +24,18 @@ def text(string: str) -> bytes:
     return b"X" + struct.pack("<I", len(data)) + data
 
 
-def write_items(stream: BinaryIO, arrays: StateDict) -> None:
-    """Write each name and array: the items of a dict whose mark is already on the stack."""
+def write_items(stream: BinaryIO, arrays: StateDict, contents: Iterable[Array]) -> None:
+    """Write each name and array: the items of a dict whose mark is already on the stack.
+
+    Args:
+        stream: Where to.
+        arrays: The names, dtypes and shapes.
+        contents: The arrays themselves, in the same order; each is asked for when its bytes are next to be written.
+    """
+    content = iter(contents)
     for key, array in arrays.items():
         stream.write(text(key) + _array_head(array))
-        stream.write(canonical_bytes(array))
+        stream.write(canonical_bytes(next(content)))
         stream.write(b"tb")
 
 
@@ -36,7 +44,7 @@ def write_object_npy(stream: BinaryIO, arrays: StateDict) -> None:
     np.lib.format.write_array_header_1_0(stream, {"descr": "|O", "fortran_order": False, "shape": ()})
     objects = b"cnumpy\ndtype\n" + text("O8") + b"\x89\x88\x87R(K\x03" + text("|") + b"NNN" + 2 * MINUS_ONE + b"K\x3ftb"
     stream.write(b"\x80\x04" + EMPTY_ARRAY + b"(K\x01)" + objects + b"\x89](}(")
-    write_items(stream, arrays)
+    write_items(stream, arrays, arrays.values())
     stream.write(b"uetb.")
 
 

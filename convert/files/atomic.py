@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -48,12 +49,13 @@ def write_atomically(path: Path, fill: Callable[[BinaryIO], None], check: Callab
         raise IOProblem(f"{path}: cannot be written ({error.strerror}). Check the folder's permissions.") from error
     temporary = Path(name)
     try:
-        with os.fdopen(handle, "wb") as stream:
+        with os.fdopen(handle, "wb") as stream, ThreadPoolExecutor(1) as beside:
             fill(cast("BinaryIO", stream))
             stream.flush()
-            os.fsync(stream.fileno())
-        if check is not None:
-            check(temporary)
+            synced = beside.submit(os.fsync, stream.fileno())
+            if check is not None:
+                check(temporary)
+            synced.result()
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
         _sync_folder(path.parent)

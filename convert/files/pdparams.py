@@ -5,7 +5,7 @@ Source: paddlepaddle 3.3.1, python/paddle/framework/io.py, paddle.save.
 
 from __future__ import annotations
 
-import mmap
+from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,6 +15,7 @@ from convert.arrays import Array, StateDict
 from convert.errors import Unreadable
 from convert.files.array_pickle import BFLOAT16, text, write_items
 from convert.files.pickle_machine import PendingArray, Refused, interpret
+from convert.mapped import MappedFile
 
 NAME_TABLE = "StructuredToParameterName@@"
 """An entry that paddle.save adds, structured name → parameter name; some Paddle code deletes it without asking."""
@@ -26,8 +27,7 @@ def read(path: Path) -> StateDict:
     Raises:
         Unreadable: The file is damaged, is no flat name → array mapping, or asks for anything but arrays.
     """
-    with path.open("rb") as stream:
-        mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+    mapped = MappedFile(path)
     try:
         content = interpret(mapped)
     except Refused as refusal:
@@ -37,10 +37,16 @@ def read(path: Path) -> StateDict:
     return _tensors(path, content)
 
 
-def write(stream: BinaryIO, state_dict: StateDict) -> None:
-    """Write what `paddle.save` would, tensor by tensor; the same tensors always give the same bytes."""
+def write(stream: BinaryIO, state_dict: StateDict, contents: Iterable[Array]) -> None:
+    """Write what `paddle.save` would, tensor by tensor; the same tensors always give the same bytes.
+
+    Args:
+        stream: Where to.
+        state_dict: The names, dtypes and shapes.
+        contents: The arrays themselves, in the same order; each is asked for when its bytes are next to be written.
+    """
     stream.write(b"\x80\x04}(")
-    write_items(stream, state_dict)
+    write_items(stream, state_dict, contents)
     stream.write(text(NAME_TABLE) + b"}(" + b"".join(text(key) * 2 for key in state_dict) + b"uu.")
 
 

@@ -6,7 +6,7 @@ Source: https://huggingface.co/docs/safetensors/index#format
 from __future__ import annotations
 
 import json
-import mmap
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from convert.arrays import Array, StateDict, canonical_bytes
 from convert.errors import Unreadable
+from convert.mapped import MappedFile
 
 DTYPES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype(np.float64),
@@ -39,16 +40,21 @@ def read(path: Path) -> StateDict:
         Unreadable: The library refuses the header, or a dtype is not one we read.
     """
     _validate(path)
-    with path.open("rb") as stream:
-        mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+    mapped = MappedFile(path)
     data_start = HEADER_LENGTH_BYTES + int.from_bytes(mapped[:HEADER_LENGTH_BYTES], "little")
     header = json.loads(mapped[HEADER_LENGTH_BYTES:data_start])
     header.pop("__metadata__", None)
     return {key: _view(path, mapped, data_start, key, entry) for key, entry in header.items()}
 
 
-def write(stream: BinaryIO, state_dict: StateDict) -> None:
-    """Write the tensors in the state dict's order, which fixes the bytes; the library orders its header at random."""
+def write(stream: BinaryIO, state_dict: StateDict, contents: Iterable[Array]) -> None:
+    """Write the tensors in the state dict's order, which fixes the bytes; the library orders its header at random.
+
+    Args:
+        stream: Where to.
+        state_dict: The names, dtypes and shapes.
+        contents: The arrays themselves, in the same order; each is asked for when its bytes are next to be written.
+    """
     header: dict[str, object] = {}
     end = 0
     for key, array in state_dict.items():
@@ -57,7 +63,7 @@ def write(stream: BinaryIO, state_dict: StateDict) -> None:
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % HEADER_LENGTH_BYTES)
     stream.write(len(text).to_bytes(HEADER_LENGTH_BYTES, "little") + text)
-    for array in state_dict.values():
+    for array in contents:
         stream.write(canonical_bytes(array))
 
 
@@ -72,7 +78,7 @@ def _validate(path: Path) -> None:
         raise Unreadable(path, f"it is truncated or damaged ({error})") from error
 
 
-def _view(path: Path, mapped: mmap.mmap, data_start: int, key: str, entry: dict[str, Any]) -> Array:
+def _view(path: Path, mapped: MappedFile, data_start: int, key: str, entry: dict[str, Any]) -> Array:
     dtype = DTYPES.get(entry["dtype"])
     if dtype is None:
         raise Unreadable(path, f"{key} has dtype {entry['dtype']}, which is not read here", "Save it as float32.")
