@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from convert import files
 from convert.adapt import Adaptation, adapt, refuse_image_size
 from convert.arrays import Shape, StateDict
 from convert.errors import BadInput, IntegrityProblem, KeyMismatch, UsageProblem
-from convert.files.atomic import refuse_overwrite, write_atomically
+from convert.files.atomic import refuse_overwrite
 from convert.fingerprint import tensor_sha256s
 from convert.layouts import SOURCES, account, config_of, hint_at, nearest_layout
-from convert.manifest import build_manifest, describe_output, manifest_path
+from convert.manifest import build_manifest, describe_output, manifest_path, write_with_manifest
 from convert.mapping import Conversion, check_finite, convert_state_dict
 from convert.rules import Layout, covers, route
 from convert.sources import Source, from_file, from_hub, from_seed
@@ -174,7 +173,7 @@ def convert_checkpoint(
     Raises:
         BadInput: The weights are not convertible; nothing is written.
         OutputRefused: The output exists, or is the input.
-        IntegrityProblem: What was read back is not what was written.
+        IntegrityProblem: What was read back is not what was written, or the source changed meanwhile.
     """
     source = choose_source(request)
     output = output or default_output(source, request)
@@ -189,21 +188,24 @@ def convert_checkpoint(
             raise IntegrityProblem(f"{output}: what was read back is not what was written. Check the disk.")
         described.update(describe_output(output, written, sha256s, state_dict))
 
-    write_atomically(output, lambda stream: files.write(output, stream, state_dict), check)
-    manifest = build_manifest(
-        source=source,
-        conversion=port.conversion,
-        config=port.config,
-        layouts=(port.layout, request.dst),
-        variant=request.variant,
-        note=port.note,
-        target_sha256s=sha256s,
-        output=described,
-        command_line=command_line,
+    def describe() -> dict[str, Any]:
+        manifest = build_manifest(
+            source=source,
+            conversion=port.conversion,
+            config=port.config,
+            layouts=(port.layout, request.dst),
+            variant=request.variant,
+            note=port.note,
+            target_sha256s=sha256s,
+            output=described,
+            command_line=command_line,
+        )
+        source.check_unchanged()
+        return manifest
+
+    return write_with_manifest(
+        output, lambda stream: files.write(output, stream, state_dict), check, describe, force=force
     )
-    text = json.dumps(manifest, indent=1).encode() + b"\n"
-    write_atomically(manifest_path(output), lambda stream: _write(stream, text))
-    return manifest
 
 
 def _check_output(output: Path, source: Source, dst: Layout, *, force: bool) -> None:
@@ -213,7 +215,3 @@ def _check_output(output: Path, source: Source, dst: Layout, *, force: bool) -> 
     inputs = (source.path, *files.shards_of(source.path)) if source.path else ()
     for path in (output, manifest_path(output)):
         refuse_overwrite(path, force=force, inputs=inputs)
-
-
-def _write(stream: BinaryIO, text: bytes) -> None:
-    stream.write(text)
