@@ -30,7 +30,7 @@ class OneSentence(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, turning errors into a sentence and an exit code."""
-        from convert.files.unchanged import a_cut_input_ends_the_command
+        from convert.unchanged import a_cut_input_ends_the_command
 
         try:
             _refuse_json_over_another(ctx)

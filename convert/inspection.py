@@ -6,10 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from convert.files.unchanged import unchanged
 from convert.fingerprint import file_sha256, fingerprint, tensor_sha256s
 from convert.layouts import recognise
 from convert.sources import read_weights
+from convert.unchanged import unchanged
 from convert.variants import variants_of
 
 

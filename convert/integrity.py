@@ -7,11 +7,11 @@ from pathlib import Path
 
 from convert import files
 from convert.errors import BadInput, IOProblem, Unreadable
-from convert.files.unchanged import unchanged
 from convert.fingerprint import file_sha256, tensor_sha256s
 from convert.manifest import manifest_path
 from convert.recorded import Recorded, Side, read_recorded
 from convert.sources import read_weights
+from convert.unchanged import unchanged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,9 +10,9 @@ from pathlib import Path
 from convert import files
 from convert.arrays import StateDict
 from convert.errors import IntegrityProblem, NoPretrainedWeights, Unavailable
-from convert.files.unchanged import Snapshot, check_unchanged, unchanged
 from convert.fingerprint import file_sha256
 from convert.init import init_state_dict
+from convert.unchanged import Snapshot, check_unchanged, unchanged
 from convert.variants import MixerConfig, Variant
 
 HUB_FILENAME = "model.safetensors"

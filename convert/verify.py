@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from convert.arrays import StateDict, describe_difference, same_bits
-from convert.files.unchanged import unchanged
 from convert.layouts import recognise
 from convert.mapping import convert_state_dict
 from convert.rules import Layout
 from convert.sources import read_weights
+from convert.unchanged import unchanged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,11 +18,11 @@ from forked import Forker
 from convert import files, port, sources
 from convert.arrays import StateDict
 from convert.errors import IntegrityProblem
-from convert.files.unchanged import check_unchanged, unchanged
 from convert.fingerprint import file_sha256
 from convert.manifest import manifest_path
 from convert.mapping import convert_state_dict
 from convert.rules import Layout
+from convert.unchanged import check_unchanged, unchanged
 from convert.variants import MixerConfig
 
 Change = Callable[[dict[str, Any]], object]

@@ -15,7 +15,7 @@ from typing import BinaryIO, cast
 
 from convert.errors import BadInput, IntegrityProblem, IOProblem, OutputRefused
 from convert.files.temporary import exclusive, sync_folder, temporary_file
-from convert.files.unchanged import cut_short
+from convert.unchanged import cut_short
 
 Fill = Callable[[BinaryIO], None]
 Beside = tuple[Path, Callable[[], bytes]]
