@@ -97,25 +97,38 @@ def inspect(file: Path, ema: bool | None, json_target: str | None) -> None:
 
 @main.command()
 @click.argument("a", type=FILE)
-@click.argument("b", type=FILE)
+@click.argument("b", type=FILE, required=False)
+@click.option("--manifest", type=FILE, help="What A is checked against; A may then be the source of the conversion.")
 @json_option
 @click.pass_context
-def verify(ctx: click.Context, /, a: Path, b: Path, json_target: str | None) -> None:
-    """Check that checkpoints A and B hold the same tensors, bit for bit, whatever their formats and layouts.
+def verify(ctx: click.Context, /, a: Path, b: Path | None, manifest: Path | None, json_target: str | None) -> None:
+    """Check that checkpoints A and B hold the same tensors, or that A alone is as its manifest says.
 
-    Exits 0 when they do and 1 when they do not.
-    """
+    \b
+    A B  bit for bit, whatever their formats and layouts; exits 0 when they do and 1 when they do not.
+    A    against A.manifest.json, or --manifest: exits 5 and names each tensor that changed.
+    """  # noqa: D301  # as above
     from dataclasses import asdict
 
+    from convert.errors import UsageProblem
+    from convert.integrity import verify_file
     from convert.verify import verify_files
 
-    verification = verify_files(a, b)
-    if json_target != "-":
-        click.echo("\n".join(verification.sentences(a.name, b.name)))
-    if json_target:
+    if b is None:
+        integrity = verify_file(a, manifest)
+        sentences, code = integrity.sentences(), 0 if integrity.intact else 5
+        data = {"schema": "mixer-convert/integrity/1", "intact": integrity.intact, **asdict(integrity)}
+    elif manifest is not None:
+        raise UsageProblem("--manifest goes with one file. Leave out the second, or --manifest.")
+    else:
+        verification = verify_files(a, b)
+        sentences, code = verification.sentences(a.name, b.name), 0 if verification.equal else 1
         data = {"schema": "mixer-convert/verification/1", "equal": verification.equal, **asdict(verification)}
+    if json_target != "-":
+        click.echo("\n".join(sentences))
+    if json_target:
         write_json(data, json_target)
-    ctx.exit(0 if verification.equal else 1)
+    ctx.exit(code)
 
 
 def _convert(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from convert.errors import MixerConvertError
+from convert.errors import MixerConvertError, UsageProblem
 
 DEBUG = "mixer-convert.debug"
 INTERNAL_ERROR = 70
@@ -30,8 +30,12 @@ class OneSentence(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, turning errors into a sentence and an exit code."""
+        from convert.unchanged import a_cut_input_ends_the_command
+
         try:
-            return super().invoke(ctx)
+            _refuse_json_over_another(ctx)
+            with a_cut_input_ends_the_command():
+                return super().invoke(ctx)
         except Exception as error:
             if ctx.meta.get(DEBUG) or isinstance(error, (click.ClickException, click.exceptions.Exit, click.Abort)):
                 raise
@@ -40,6 +44,8 @@ class OneSentence(click.Command):
 
 class OneSentenceGroup(OneSentence, click.Group):
     """A group, whose own options are the main job, with the same promise for its subcommands."""
+
+    command_class = OneSentence
 
 
 def _note_debug(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
@@ -87,6 +93,30 @@ def write_json(data: Any, target: str) -> None:
         click.echo(text)
         return
     write_report(Path(target), f"{text}\n".encode())
+
+
+def _refuse_json_over_another(ctx: click.Context) -> None:
+    """Raise a UsageProblem, before anything runs, if the JSON would replace a file that another option names."""
+    target = ctx.params.get("json_target")
+    if target in (None, "-"):
+        return
+    named = [(p, value) for p in ctx.command.params for value in _paths(ctx.params.get(p.name or ""))]
+    for parameter, path in named:
+        if _same_file(Path(target), path):
+            option = isinstance(parameter, click.Option)
+            name = max(parameter.opts, key=len) if option else parameter.human_readable_name
+            raise UsageProblem(f"--json {target}: {name} names the same file. Choose another.")
+
+
+def _paths(value: object) -> Iterable[Path]:
+    return [path for path in (value if isinstance(value, tuple) else (value,)) if isinstance(path, Path)]
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    """Return whether two paths lead to one regular file, be it there already or not."""
+    if one.exists() and other.exists():
+        return one.samefile(other) and one.is_file()
+    return one.resolve() == other.resolve()
 
 
 def command_line() -> list[str]:

@@ -9,11 +9,17 @@ from typing import Any
 from convert.fingerprint import file_sha256, fingerprint, tensor_sha256s
 from convert.layouts import recognise
 from convert.sources import read_weights
+from convert.unchanged import unchanged
 from convert.variants import variants_of
 
 
 def inspect_file(path: Path, *, ema: bool | None = None) -> dict[str, Any]:
     """Return layout, config, matching variants, tensors and hashes of a checkpoint, be it a Mixer's or not."""
+    with unchanged(path):
+        return _inspect(path, ema)
+
+
+def _inspect(path: Path, ema: bool | None) -> dict[str, Any]:
     state_dict, _ = read_weights(path, ema=ema)
     sha256s = tensor_sha256s(state_dict)
     recognised = recognise(state_dict, path.name)

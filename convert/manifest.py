@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import platform
+from collections.abc import Callable
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from convert.arrays import StateDict, total_bytes
+from convert.files.atomic import Fill, write_atomically
 from convert.fingerprint import fingerprint
 from convert.mapping import Conversion
 from convert.rules import Layout
@@ -44,6 +47,36 @@ def describe_output(
         "sha256": sha256,
         "fingerprint": fingerprint(sha256s),
     }
+
+
+def write_with_manifest(
+    output: Path,
+    fill: Fill,
+    check: Callable[[Path], None],
+    describe: Callable[[], dict[str, Any]],
+    *,
+    force: bool,
+) -> dict[str, Any]:
+    """Write a file and, last, its manifest, both or neither, and return the manifest.
+
+    Args:
+        output: Where the file is to appear.
+        fill: Writes its content to a binary stream.
+        check: Reads the complete file, still under another name, and raises if it is not as it should be.
+        describe: Gives the manifest; called once the file is complete and checked, before it takes its place.
+        force: Whether to replace what is there.
+
+    Raises:
+        OutputRefused, IntegrityProblem, IOProblem: As `write_atomically` says.
+    """
+    manifest: dict[str, Any] = {}
+
+    def content() -> bytes:
+        manifest.update(describe())
+        return json.dumps(manifest, indent=1).encode() + b"\n"
+
+    write_atomically(output, fill, check, force=force, beside=(manifest_path(output), content))
+    return manifest
 
 
 def build_manifest(

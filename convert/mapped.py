@@ -13,7 +13,8 @@ from typing import Self
 import numpy as np
 
 from convert.arrays import Array
-from convert.errors import IntegrityProblem, IOProblem
+from convert.errors import IOProblem
+from convert.unchanged import cut_short
 
 BLOCK_BYTES = 512 << 10
 """Of a block, which with a copy of it fits into a core's second-level cache."""
@@ -59,7 +60,7 @@ class MappedFile(mmap.mmap):
             except OSError as error:
                 raise IOProblem(f"{self.path}: cannot be read ({error.strerror}). Check the disk.") from error
             if not count:
-                raise IntegrityProblem(f"{self.path}: it became shorter while it was read. Convert it again.")
+                raise cut_short(self.path)
             buffer, offset = buffer[count:], offset + count
 
 

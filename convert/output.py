@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -12,10 +12,9 @@ from typing import Any, BinaryIO, cast
 from convert import files
 from convert.arrays import Array, canonical_bytes
 from convert.errors import IntegrityProblem
-from convert.files.atomic import write_atomically
 from convert.files.proofread import Proofread
 from convert.fingerprint import tensor_sha256
-from convert.manifest import describe_output
+from convert.manifest import describe_output, write_with_manifest
 from convert.mapped import location_of
 from convert.mapping import Conversion
 from convert.sources import Source, with_sha256
@@ -37,13 +36,23 @@ class Written:
     offsets: dict[str, int] = field(default_factory=dict)
 
 
-def write_weights(output: Path, source: Source, conversion: Conversion) -> Written:
-    """Write a conversion's tensors, which are read, checked and laid out on the way. The source's files are hashed too.
+def write_weights(
+    output: Path, source: Source, conversion: Conversion, describe: Callable[[Written], dict[str, Any]], *, force: bool
+) -> dict[str, Any]:
+    """Write a conversion's tensors, which are read, checked and laid out on the way, and return their manifest.
+
+    Args:
+        output: Where the file is to appear, and the manifest beside it.
+        source: Where the tensors come from; its files are hashed at the same time.
+        conversion: What becomes of them.
+        describe: Gives the manifest.
+        force: Whether to replace what is there.
 
     Raises:
         NonFinite: A weight is NaN or infinite; nothing is written.
         IntegrityProblem: What was read back is not what was written, or the source changed; nothing is written.
         IOProblem: The folder or the disk refused.
+        OutputRefused: Something is there and force is off.
     """
     written, sha256 = Written(source=source), ""
 
@@ -66,10 +75,14 @@ def write_weights(output: Path, source: Source, conversion: Conversion) -> Writt
         written.described = describe_output(output, path, sha256, written.target_sha256s, conversion.state_dict)
         written.source = hashed.result()
 
+    def described() -> dict[str, Any]:
+        manifest = describe(written)
+        source.check_unchanged()
+        return manifest
+
     with ThreadPoolExecutor(1) as beside, closing(carried(source.state_dict, conversion, source.name)) as tensors:
         hashed = beside.submit(with_sha256, source)
-        write_atomically(output, fill, check)
-    return written
+        return write_with_manifest(output, fill, check, described, force=force)
 
 
 def _finds_all(path: Path, conversion: Conversion, written: Written) -> bool:

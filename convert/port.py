@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from convert import files
 from convert.adapt import Adaptation, adapt, refuse_image_size
 from convert.arrays import Shape, StateDict
 from convert.errors import BadInput, KeyMismatch, UsageProblem
-from convert.files.atomic import refuse_overwrite, write_atomically
+from convert.files.atomic import refuse_overwrite
 from convert.layouts import SOURCES, account, config_of, hint_at, nearest_layout
 from convert.manifest import build_manifest, manifest_path
 from convert.mapping import Conversion, check_finite, convert_state_dict
-from convert.output import write_weights
+from convert.output import Written, write_weights
 from convert.rules import Layout, covers, route
 from convert.sources import Source, from_file, from_hub, from_seed
 from convert.variants import Gelu, MixerConfig, Variant
@@ -181,28 +180,28 @@ def convert_checkpoint(
     Raises:
         BadInput: The weights are not convertible; nothing is written.
         OutputRefused: The output exists, or is the input.
-        IntegrityProblem: What was read back is not what was written.
+        IntegrityProblem: What was read back is not what was written, or the source changed meanwhile.
     """
     source = choose_source(request)
     output = output or default_output(source, request)
     _check_output(output, source, request.dst, force=force)
     port = _map(source, request)
-    written = write_weights(output, source, port.conversion)
-    manifest = build_manifest(
-        source=written.source,
-        conversion=port.conversion,
-        config=port.config,
-        layouts=(port.layout, request.dst),
-        variant=request.variant,
-        note=port.note,
-        source_sha256s=written.source_sha256s,
-        target_sha256s=written.target_sha256s,
-        output=written.described,
-        command_line=command_line,
-    )
-    text = json.dumps(manifest, indent=1).encode() + b"\n"
-    write_atomically(manifest_path(output), lambda stream: _write(stream, text))
-    return manifest
+
+    def describe(written: Written) -> dict[str, Any]:
+        return build_manifest(
+            source=written.source,
+            conversion=port.conversion,
+            config=port.config,
+            layouts=(port.layout, request.dst),
+            variant=request.variant,
+            note=port.note,
+            source_sha256s=written.source_sha256s,
+            target_sha256s=written.target_sha256s,
+            output=written.described,
+            command_line=command_line,
+        )
+
+    return write_weights(output, source, port.conversion, describe, force=force)
 
 
 def _check_output(output: Path, source: Source, dst: Layout, *, force: bool) -> None:
@@ -212,7 +211,3 @@ def _check_output(output: Path, source: Source, dst: Layout, *, force: bool) -> 
     inputs = (source.path, *files.shards_of(source.path)) if source.path else ()
     for path in (output, manifest_path(output)):
         refuse_overwrite(path, force=force, inputs=inputs)
-
-
-def _write(stream: BinaryIO, text: bytes) -> None:
-    stream.write(text)

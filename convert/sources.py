@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from convert import files
 from convert.arrays import StateDict
-from convert.errors import NoPretrainedWeights, Unavailable
+from convert.errors import IntegrityProblem, IOProblem, NoPretrainedWeights, Unavailable
 from convert.fingerprint import file_sha256
 from convert.init import init_state_dict
+from convert.unchanged import Snapshot, check_unchanged, unchanged
 from convert.variants import MixerConfig, Variant
 
 HUB_FILENAME = "model.safetensors"
+HUB_SHA256 = re.compile(r"[0-9a-f]{64}")
+"""The name of a large file's blob in the hub's cache is its SHA-256, as the hub's X-Linked-Etag header stated it.
+
+Source: https://huggingface.co/docs/huggingface_hub/guides/manage-cache
+"""
 WRAPPER_PREFIXES = ("module.", "_orig_mod.")
 """What torch.nn.DataParallel and torch.compile put before every key of a saved state dict."""
 
@@ -22,7 +29,7 @@ WRAPPER_PREFIXES = ("module.", "_orig_mod.")
 class Provenance:
     """What is known about the origin of weights; fields that do not apply are None.
 
-    sha256 and shards (that of each shard, by name) are known only after `with_sha256`, which reads the whole files.
+    Of local files sha256 and shards (that of each shard, by name) are known only after `with_sha256`, which reads them.
     """
 
     kind: str
@@ -38,12 +45,21 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Source:
-    """A timm state dict, what to call it in a sentence, and its provenance."""
+    """A timm state dict, what to call it in a sentence, its provenance, and the files it was read from, as found."""
 
     state_dict: StateDict
     name: str
     provenance: Provenance
     path: Path | None = None
+    snapshots: tuple[Snapshot, ...] = ()
+
+    def check_unchanged(self) -> None:
+        """Check that what was read is what lies there still, so that the hashes are those of the bytes converted.
+
+        Raises:
+            IntegrityProblem: A file was replaced, written to or removed.
+        """
+        check_unchanged(self.snapshots)
 
 
 def read_weights(path: Path, *, ema: bool | None = None) -> tuple[StateDict, str | None]:
@@ -58,14 +74,10 @@ def from_file(path: Path, *, ema: bool | None = None) -> Source:
         path: A checkpoint, or the index of a sharded one.
         ema: Which weights of a training checkpoint that holds raw and averaged ones; None when it holds one set.
     """
-    state_dict, prefix = read_weights(path, ema=ema)
-    provenance = Provenance(
-        kind="file",
-        file=path.name,
-        ema=ema,
-        stripped_prefix=prefix,
-    )
-    return Source(state_dict=state_dict, name=path.name, provenance=provenance, path=path)
+    with unchanged(path, *files.shards_of(path)) as snapshots:
+        state_dict, prefix = read_weights(path, ema=ema)
+    provenance = Provenance(kind="file", file=path.name, ema=ema, stripped_prefix=prefix)
+    return Source(state_dict=state_dict, name=path.name, provenance=provenance, path=path, snapshots=snapshots)
 
 
 def from_hub(variant: Variant) -> Source:
@@ -76,17 +88,23 @@ def from_hub(variant: Variant) -> Source:
     Raises:
         NoPretrainedWeights: Nobody published any.
         Unavailable: They are neither reachable nor cached.
+        IntegrityProblem: The file is not the one whose SHA-256 the hub stated.
     """
     if not variant.pretrained:
         raise NoPretrainedWeights(variant.name)
     path = _download(variant)
+    with unchanged(path) as snapshots:
+        sha256 = file_sha256(path)
+        _check_download(path, sha256)
+        state_dict = files.read(path)
     provenance = Provenance(
         kind="hub",
         file=HUB_FILENAME,
+        sha256=sha256,
         repo_id=variant.repo_id,
         revision=path.parent.name,
     )
-    return Source(state_dict=files.read(path), name=variant.repo_id, provenance=provenance, path=path)
+    return Source(state_dict=state_dict, name=variant.repo_id, provenance=provenance, path=path, snapshots=snapshots)
 
 
 def from_seed(config: MixerConfig, seed: int) -> Source:
@@ -96,11 +114,22 @@ def from_seed(config: MixerConfig, seed: int) -> Source:
 
 
 def with_sha256(source: Source) -> Source:
-    """Return the source with the SHA-256 of its files, if it has any, in its provenance."""
-    if source.path is None:
+    """Return the source with the SHA-256 of its files, if it has any, in its provenance.
+
+    Raises:
+        IntegrityProblem: They are not as they were when the source was read.
+        IOProblem: The disk refused.
+    """
+    if source.path is None or source.provenance.sha256 is not None:
         return source
-    shards = {shard.name: file_sha256(shard) for shard in files.shards_of(source.path)}
-    return replace(source, provenance=replace(source.provenance, sha256=file_sha256(source.path), shards=shards))
+    try:
+        sha256 = file_sha256(source.path)
+        shards = {shard.name: file_sha256(shard) for shard in files.shards_of(source.path)}
+    except OSError as error:
+        source.check_unchanged()
+        raise IOProblem(f"{source.path}: cannot be read ({error.strerror}). Check the disk.") from error
+    source.check_unchanged()
+    return replace(source, provenance=replace(source.provenance, sha256=sha256, shards=shards))
 
 
 def _download(variant: Variant) -> Path:
@@ -111,6 +140,14 @@ def _download(variant: Variant) -> Path:
         return Path(hf_hub_download(variant.repo_id, HUB_FILENAME, library_name="mixer-convert"))
     except Exception as error:  # the HTTP clients it has used over time share no base class
         raise Unavailable(variant.repo_id, HUB_FILENAME, type(error).__name__, variant.name) from error
+
+
+def _check_download(path: Path, sha256: str) -> None:
+    blob = path.resolve()
+    if HUB_SHA256.fullmatch(blob.name) and blob.name != sha256:
+        raise IntegrityProblem(
+            f"{path}: its SHA-256 is {sha256}, but the hub stated {blob.name}. Delete {blob} and run again."
+        )
 
 
 def _strip_prefix(state_dict: StateDict) -> tuple[StateDict, str | None]:

@@ -11,6 +11,7 @@ from convert.layouts import recognise
 from convert.mapping import convert_state_dict
 from convert.rules import Layout
 from convert.sources import read_weights
+from convert.unchanged import unchanged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +43,15 @@ def verify_files(a: Path, b: Path) -> Verification:
 
     Where both are vision MLPs that we know, they are compared in the pair of layouts in which they differ least: a file
     of square weights alone could be in either.
+
+    Raises:
+        IntegrityProblem: One changed while it was being read.
     """
+    with unchanged(a, b):
+        return _verify(a, b)
+
+
+def _verify(a: Path, b: Path) -> Verification:
     first, second = read_weights(a)[0], read_weights(b)[0]
     config, layouts = recognise(first, a.name) or (None, frozenset[Layout]())
     other, others = recognise(second, b.name) or (None, frozenset[Layout]())

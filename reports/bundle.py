@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import re
-import shutil
 import stat
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from convert.errors import BadInput, IntegrityProblem, IOProblem, OutputRefused
+from convert.files.atomic_folder import write_folder_atomically
 
 SUMS = "SHA256SUMS"
 """As sha256sum of GNU coreutils writes and checks it. Source: its manual, section 6.4."""
@@ -49,17 +47,7 @@ def write_bundle(path: Path, files: Mapping[str, bytes], *, force: bool) -> None
         OutputRefused, IOProblem: As `check_bundle_target` says, or the disk refused.
     """
     check_bundle_target(path, force=force)
-    try:
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-        try:
-            for name, content in (*files.items(), (SUMS, sums_of(files))):
-                _write(temporary / name, content)
-            temporary.chmod(0o777 & ~_umask())
-            _take_place(temporary, path)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-    except OSError as error:
-        raise IOProblem(f"{path}: cannot be written ({error.strerror}). Is the disk full?") from error
+    write_folder_atomically(path, {**files, SUMS: sums_of(files)})
 
 
 def sums_of(files: Mapping[str, bytes]) -> bytes:
@@ -122,33 +110,3 @@ def _read(path: Path, file: Path) -> bytes:
     if status.st_size > FILE_LIMIT:
         raise BadInput(f"{path}: {file.name} has {status.st_size:,} bytes, more than {FILE_LIMIT:,}. Do not trust it.")
     return file.read_bytes()
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open("xb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def _take_place(temporary: Path, path: Path) -> None:
-    """Move the new folder to its place; an older bundle steps aside first and comes back if that fails."""
-    if not path.exists():
-        temporary.rename(path)
-        return
-    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.")) / "old"
-    path.rename(aside)
-    try:
-        temporary.rename(path)
-    except OSError:
-        aside.rename(path)
-        raise
-    finally:
-        with contextlib.suppress(OSError):
-            shutil.rmtree(aside.parent)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -100,7 +100,7 @@ def evaluate(
     if predictions is not None:
         from reports.predictions import write_predictions
 
-        write_predictions(predictions, evaluation.predictions)
+        write_predictions(predictions, evaluation.predictions, force=force)
     _print(evaluation, to_stderr=json_target == "-")
     if json_target:
         write_json(evaluation.as_data(), json_target)

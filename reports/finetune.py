@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Iterator
@@ -20,9 +19,8 @@ from convert.adapt import Adaptation, adapt
 from convert.ahead import made_ahead
 from convert.arrays import Array, StateDict
 from convert.errors import IntegrityProblem, UsageProblem
-from convert.files.atomic import write_atomically
 from convert.fingerprint import file_sha256, fingerprint, tensor_sha256s
-from convert.manifest import describe_output, manifest_path
+from convert.manifest import describe_output, write_with_manifest
 from convert.mapping import convert_state_dict
 from reports.augment import rows_of_step, training_batch
 from reports.batches import AHEAD
@@ -266,12 +264,16 @@ def _write_weights(job: Job, state_dict: StateDict, sha256s: dict[str, str]) -> 
             raise IntegrityProblem(f"{path}: what was read back is not what was written. Check the disk.")
         described.update(describe_output(path, written, file_sha256(written), sha256s, state_dict))
 
-    write_atomically(path, lambda stream: files.write(path, stream, state_dict), check)
-    text = json.dumps(dict(_manifest(job, described)), indent=1).encode() + b"\n"
-    write_atomically(manifest_path(path), lambda stream: _write(stream, text))
+    write_with_manifest(
+        path,
+        lambda stream: files.write(path, stream, state_dict),
+        check,
+        lambda: dict(_manifest(job, described, sha256s)),
+        force=True,
+    )
 
 
-def _manifest(job: Job, described: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+def _manifest(job: Job, described: dict[str, Any], sha256s: dict[str, str]) -> Iterator[tuple[str, Any]]:
     upstream = job.weights.upstream
     yield "schema", MANIFEST_SCHEMA
     yield "variant", upstream and {"name": upstream.name, "timm_id": upstream.timm_id, "note": upstream.note}
@@ -282,9 +284,6 @@ def _manifest(job: Job, described: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     yield "data", asdict(job.train.origin)
     yield "preprocessing", asdict(job.preprocessing)
     yield "output", described
+    yield "tensors", [{"target": key, "target_sha256": sha256} for key, sha256 in sha256s.items()]
     yield "environment", environment()
     yield "command_line", job.command_line
-
-
-def _write(stream: Any, text: bytes) -> None:
-    stream.write(text)

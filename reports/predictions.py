@@ -38,10 +38,11 @@ def check_target(path: Path, *, force: bool, inputs: tuple[Path, ...] = ()) -> N
     refuse_overwrite(path, force=force, inputs=inputs)
 
 
-def write_predictions(path: Path, predictions: Predictions) -> None:
+def write_predictions(path: Path, predictions: Predictions, *, force: bool = True) -> None:
     """Write the per-image file in the format of its suffix, whole or not at all, and read it back.
 
     Raises:
+        OutputRefused: It appeared meanwhile and force is off.
         IOProblem: The folder or the disk refused.
         IntegrityProblem: What was read back is not what was written.
     """
@@ -55,7 +56,7 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
         if back.keys() != columns.keys() or any(not np.array_equal(back[name], columns[name]) for name in columns):
             raise IntegrityProblem(f"{path}: what was read back is not what was written. Check the disk.")
 
-    write_atomically(path, fill, check)
+    write_atomically(path, fill, check, force=force)
 
 
 def predictions_bytes(path: Path, predictions: Predictions) -> bytes:

@@ -10,9 +10,10 @@ from typing import Any, Self
 import numpy as np
 
 from convert import files
-from convert.arrays import StateDict
+from convert.arrays import Array, StateDict
 from convert.errors import IntegrityProblem, IOProblem, OutputRefused, UsageProblem
 from convert.files.atomic import write_atomically
+from convert.files.temporary import sweep
 from convert.fingerprint import fingerprint, tensor_sha256s
 
 RUN, LOG, TIMING, CURVES = "run.json", "log.jsonl", "timing.jsonl", "curves.png"
@@ -38,6 +39,7 @@ class RunFolder:
             OutputRefused: There is something in it.
             IOProblem: The disk refused.
         """
+        sweep(self.path)
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise OutputRefused(
                 self.path, "it is not empty", "Pass --resume to go on with it, or choose another --out."
@@ -79,13 +81,19 @@ class RunFolder:
         """Write all that the step after `step` depends on, whole or not at all, and drop what is older than KEPT.
 
         Raises:
-            IOProblem: The disk refused; the checkpoints that were there still are.
+            IOProblem, IntegrityProblem: The disk refused, or keeps something else; the checkpoints that were there
+                still are.
         """
         content = {**tensors, STEP: np.array([step], np.int64)}
         digest = fingerprint(tensor_sha256s(content))
         sealed = {**content, DIGEST: np.frombuffer(bytes.fromhex(digest), np.uint8)}
         path = self.path / CHECKPOINTS / f"step-{step:07}.safetensors"
-        write_atomically(path, lambda stream: files.write(path, stream, sealed))
+
+        def check(written: Path) -> None:
+            if _unsealed(written) is None:
+                raise IntegrityProblem(f"{path}: what was read back is not what was written. Check the disk.")
+
+        write_atomically(path, lambda stream: files.write(path, stream, sealed), check)
         for old in self._checkpoints()[:-KEPT]:
             old.unlink(missing_ok=True)
 
@@ -98,12 +106,10 @@ class RunFolder:
         paths = self._checkpoints()
         if not paths:
             return None
-        sealed = dict(files.read(paths[-1]))
-        digest, step = sealed.pop(DIGEST, None), sealed.get(STEP)
-        if digest is None or step is None or bytes(digest).hex() != fingerprint(tensor_sha256s(sealed)):
+        content = _unsealed(paths[-1])
+        if content is None:
             raise IntegrityProblem(f"{paths[-1]}: it was altered. Remove it to go on from the checkpoint before it.")
-        del sealed[STEP]
-        return int(step[0]), sealed, str(paths[-1])
+        return int(content.pop(STEP)[0]), content, str(paths[-1])
 
     def log(self, done: int, *, cut: bool) -> list[dict[str, Any]]:
         """Return the log's lines up to a step, of which there is one for each.
@@ -160,6 +166,15 @@ class Lines:
 
     def __exit__(self, *_: object) -> None:
         self._stream.close()
+
+
+def _unsealed(path: Path) -> dict[str, Array] | None:
+    """Return a checkpoint's step and tensors, or None where they do not give the fingerprint that is with them."""
+    content = dict(files.read(path))
+    digest = content.pop(DIGEST, None)
+    if digest is None or STEP not in content or bytes(digest).hex() != fingerprint(tensor_sha256s(content)):
+        return None
+    return content
 
 
 def _read_lines(path: Path) -> list[bytes]:

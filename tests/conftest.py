@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from forked import Forker
 
 from convert.arrays import StateDict
 from convert.init import init_state_dict
@@ -93,6 +94,12 @@ def mixer_convert() -> Run:
     return lambda *arguments: CliRunner().invoke(main, [str(a) for a in arguments])
 
 
+@pytest.fixture(scope="module")
+def forker() -> Iterator[Forker]:
+    with Forker() as forker:
+        yield forker
+
+
 @pytest.fixture
 def mixer_align(frameworks: None) -> Run:
     from align.cli import main
@@ -102,11 +109,12 @@ def mixer_align(frameworks: None) -> Run:
 
 @dataclass
 class Hub:
-    """What the server serves, and what it was asked for."""
+    """What the server serves, what it was asked for, and the SHA-256 that it states (None: the right one)."""
 
     file: Path
     endpoint: str = ""
     cut_after: int | None = None
+    stated: str | None = None
     requests: list[str] = field(default_factory=list)
 
 
@@ -130,7 +138,10 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
                 return False
             self.send_response(200)
             self.send_header("Content-Length", str(hub.file.stat().st_size))
-            self.send_header("ETag", f'"{hashlib.sha256(hub.file.read_bytes()).hexdigest()}"')
+            sha256 = hub.stated or hashlib.sha256(hub.file.read_bytes()).hexdigest()
+            self.send_header("ETag", '"of the storage behind"')
+            self.send_header("X-Linked-Etag", f'"{sha256}"')
+            self.send_header("X-Linked-Size", str(hub.file.stat().st_size))
             self.send_header("X-Repo-Commit", REVISION)
             self.end_headers()
             return True

@@ -264,12 +264,12 @@ class TestBadInput:
         self, mixer_convert: Run, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Root may write anywhere, so the refusal is the operating system's answer played back."""
-        from convert.files import atomic
+        from convert.files import temporary
 
-        def refuse(**_: object) -> None:
+        def refuse(*_: object) -> int:
             raise PermissionError(13, os.strerror(13))
 
-        monkeypatch.setattr(atomic.tempfile, "mkstemp", refuse)
+        monkeypatch.setattr(temporary.os, "open", refuse)
         result = mixer_convert("--checkpoint", checkpoint, "--out", tmp_path / "out.pdparams")
         assert result.exit_code == 4
         assert "Permission denied" in said(result)

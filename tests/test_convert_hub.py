@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import RESOLVE, REVISION, Hub, save_safetensors
 
@@ -99,3 +100,29 @@ def test_an_html_page_from_the_hub_exits_3(hub: Hub, tmp_path: Path) -> None:
     result = mixer_convert(tmp_path, hub.endpoint, "--variant", "b16_in21k")
     assert result.returncode == 3
     assert "an HTML page" in result.stderr
+
+
+def test_a_download_that_is_not_what_the_hub_stated_exits_5(hub: Hub, tmp_path: Path) -> None:
+    save_safetensors(hub.file, {"a": np.zeros(3, np.float32)})
+    hub.stated = "0123456789abcdef" * 4
+    result = mixer_convert(tmp_path, hub.endpoint, "--variant", "b16_in21k")
+    assert result.returncode == 5, result.stderr
+    assert f"the hub stated {hub.stated}. Delete " in result.stderr
+    assert hashlib.sha256(hub.file.read_bytes()).hexdigest() in result.stderr
+    assert not list(tmp_path.glob("*.pdparams*"))
+
+
+def test_a_cached_file_that_changed_exits_5_and_is_fetched_anew_once_deleted(hub: Hub, tmp_path: Path) -> None:
+    """Weights of another model: refused (exit 3), but only after their bytes were found to be the right ones."""
+    save_safetensors(hub.file, {"a": np.zeros(3, np.float32)})
+    assert mixer_convert(tmp_path, hub.endpoint, "--variant", "b16_in21k").returncode == 3
+    (blob,) = (tmp_path / "hf").glob("hub/models--*/blobs/*")
+    content = bytearray(blob.read_bytes())
+    content[-1] ^= 1
+    blob.write_bytes(content)
+    result = mixer_convert(tmp_path, hub.endpoint, "--variant", "b16_in21k", HF_HUB_OFFLINE="1")
+    assert result.returncode == 5, result.stderr
+    assert f"Delete {blob} and run again" in result.stderr
+    blob.unlink()
+    assert mixer_convert(tmp_path, hub.endpoint, "--variant", "b16_in21k").returncode == 3
+    assert hashlib.sha256(blob.read_bytes()).hexdigest() == blob.name

@@ -176,7 +176,7 @@ class TestBadSource:
         monkeypatch.setattr(port, "_map", cut)
         out = tmp_path / "out.safetensors"
         result = mixer_convert("--src", src, "--dst", "timm", "--checkpoint", path, "--out", out)
-        refused(result, 5, f"{path}: it became shorter while it was read", tmp_path, path)
+        refused(result, 5, f"{path}: it was cut short while it was being read", tmp_path, path)
 
     def test_a_nan_that_is_gone_again_is_an_integrity_problem(
         self, mixer_convert: Run, tmp_path: Path, source: StateDict, monkeypatch: pytest.MonkeyPatch
@@ -235,7 +235,7 @@ class TestWriterFaults:
 
         monkeypatch.setattr(output.files, "write", wrong)
         result = mixer_convert("--checkpoint", checkpoint, "--out", tmp_path / "out.safetensors", "--dst", "timm")
-        assert result.exit_code == (3 if fault == "a byte more" else 5), "the reader itself refuses what follows"
+        assert result.exit_code == 5
         assert list(tmp_path.iterdir()) == [checkpoint]
 
     @pytest.mark.parametrize("at", [0, PIECE_BYTES - 1, PIECE_BYTES, 2 * PIECE_BYTES + 4])

@@ -19,6 +19,7 @@ from conftest import Run, save_safetensors, shared
 
 from convert import files
 from convert.arrays import StateDict
+from convert.files import atomic_folder
 from convert.mapping import convert_state_dict
 from convert.variants import MixerConfig
 from reports import bundle as bundles
@@ -104,7 +105,7 @@ class TestAudit:
                 raise OSError(errno.ENOSPC, "No space left on device")
             path.write_bytes(content)
 
-        monkeypatch.setattr(bundles, "_write", write)
+        monkeypatch.setattr(atomic_folder, "_write", write)
         with pytest.raises(Exception, match="No space left"):
             bundles.write_bundle(target, {"a": b"1", "b": b"2"}, force=force)
         assert written == ["a", "b", SUMS], "the checksums come last"

@@ -37,7 +37,9 @@ def record(out: Path, force: bool, json_target: str | None, **options: Any) -> N
     checkpoint = options["checkpoint"]
     refuse_overwrite(out, force=force, inputs=(checkpoint,) if checkpoint else ())
     trace = _record(**options)
-    write_atomically(out, lambda stream: trace_file.write(stream, trace), check=lambda path: _read_back(path, trace))
+    write_atomically(
+        out, lambda stream: trace_file.write(stream, trace), check=lambda path: _read_back(path, trace), force=force
+    )
     size = out.stat().st_size
     sentence = (
         f"{out}: recorded {trace.name}: {len(trace.points)} points, {len(trace.weights)} tensors, {size:,} bytes."

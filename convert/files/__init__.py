@@ -56,6 +56,7 @@ def shards_of(path: Path) -> list[Path]:
     """Return the files that an index names, sorted; none for a checkpoint in one file."""
     if path.suffix != ".json":
         return []
+    check_kind(path)
     from convert.files import sharded
 
     return sharded.shards(path)

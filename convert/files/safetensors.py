@@ -59,7 +59,8 @@ def write(stream: BinaryIO, state_dict: StateDict, contents: Iterable[Array]) ->
     end = 0
     for key, array in state_dict.items():
         begin, end = end, end + array.nbytes
-        header[key] = {"dtype": NAMES[array.dtype], "shape": list(array.shape), "data_offsets": [begin, end]}
+        name = NAMES[array.dtype.newbyteorder("=")]
+        header[key] = {"dtype": name, "shape": list(array.shape), "data_offsets": [begin, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % HEADER_LENGTH_BYTES)
     stream.write(len(text).to_bytes(HEADER_LENGTH_BYTES, "little") + text)

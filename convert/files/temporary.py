@@ -1,0 +1,134 @@
+"""Temporary files and folders of our own: locked while their writer lives, swept by the next one when it was killed.
+
+The kernel drops a lock (flock) with the process that holds it, however that ends. So a name of ours that can be locked
+belongs to nobody, and one that cannot belongs to a writer at work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import re
+import secrets
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+OWN = re.compile(r"\.mixer-(tmp|lock)-[0-9a-f]{16}(\..*)?")
+"""The names that are ours to sweep. The suffix is the output's, which readers go by."""
+
+
+@contextlib.contextmanager
+def temporary_file(folder: Path, suffix: str) -> Iterator[tuple[Path, int]]:
+    """Give the path and the descriptor of a new, locked file, with the mode that the umask says; it is gone at the end.
+
+    What an earlier, killed writer left in the folder is swept first.
+
+    Raises:
+        OSError: The folder refused.
+    """
+    sweep(folder)
+
+    def create(path: Path) -> int:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+
+    path, handle = _claim(lambda: folder / f".mixer-tmp-{secrets.token_hex(8)}{suffix}", create)
+    try:
+        yield path, handle
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def temporary_folder(folder: Path) -> Iterator[Path]:
+    """Give the path of a new, locked folder inside a folder; it is gone at the end, with all that is in it."""
+    sweep(folder)
+
+    def create(path: Path) -> int:
+        path.mkdir()
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    path, handle = _claim(lambda: folder / f".mixer-tmp-{secrets.token_hex(8)}", create)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Hold the lock of a path among our writers: a file of its own, so a user's `flock FOLDER …` is no deadlock."""
+    name = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
+
+    def create(lock: Path) -> int:
+        return os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+
+    lock, handle = _claim(lambda: path.with_name(f".mixer-lock-{name}"), create)
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed writers left in a folder; what cannot be removed is left alone."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for name in [entry.name for entry in entries if OWN.fullmatch(entry.name)]:
+            with contextlib.suppress(OSError):
+                _remove_unless_held(folder / name)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the disk has the names of a folder, where it may be read and its file system knows how to."""
+    with contextlib.suppress(PermissionError):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+        finally:
+            os.close(handle)
+
+
+def _claim(name: Callable[[], Path], create: Callable[[Path], int]) -> tuple[Path, int]:
+    """Return the path and the descriptor of what was created and locked, and was not swept in between."""
+    while True:
+        path = name()
+        handle = create(path)
+        try:
+            with contextlib.suppress(OSError):  # a file system without locks: nobody can sweep it there either
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            if _is_at(path, handle):
+                return path, handle
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)
+
+
+def _remove_unless_held(path: Path) -> None:
+    mode = path.lstat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        return
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _is_at(path, handle):
+            shutil.rmtree(path) if stat.S_ISDIR(mode) else path.unlink()
+    finally:
+        os.close(handle)
+
+
+def _is_at(path: Path, handle: int) -> bool:
+    try:
+        return os.path.samestat(path.lstat(), os.fstat(handle))
+    except FileNotFoundError:
+        return False
