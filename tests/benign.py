@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -200,8 +201,11 @@ WRITERS: dict[str, dict[str, Callable[[Path], None]]] = {
 
 def write_all(folder: Path, suffix: str) -> list[Path]:
     """Write every variant of a format and return the files."""
-    paths = []
-    for number, write in enumerate(WRITERS[suffix].values()):
-        paths.append(folder / f"{number}{suffix}")
-        write(paths[-1])
+    paths = [folder / f"{name.replace(' ', '-')}{suffix}" for name in WRITERS[suffix]]
+    for path, write in zip(paths, WRITERS[suffix].values(), strict=True):
+        write(path)
     return paths
+
+
+if __name__ == "__main__":
+    write_all(Path(sys.argv[1]), sys.argv[2])

@@ -25,7 +25,7 @@ HEADER_LIMIT = 10_000
 HEADER = re.compile(
     r"\{'descr': '(?P<dtype>[^']*)', 'fortran_order': (?P<fortran>True|False), 'shape': \((?P<shape>[\dL, ]*)\), \} *\n"
 )
-DTYPE = re.compile(r"[<>|=]?(?:[biufcSU]\d{1,9}|[mM]8(?:\[[\dA-Za-z]+\])?|V2)", re.ASCII)
+DTYPE = re.compile(r"[<>|=]?(?:[biufcSU][1-9]\d{0,8}|[mM]8(?:\[[\dA-Za-z]+\])?|V2)", re.ASCII)
 OBJECTS = re.compile(r"'\|?O\d?'")
 
 
@@ -56,18 +56,20 @@ def array_of(data: memoryview) -> Array:
     match = HEADER.fullmatch(header)
     if match is None or DTYPE.fullmatch(match["dtype"]) is None:
         raise ValueError(f"a header that is not read here: {header.strip()}")
-    dtype, shape = np.dtype(match["dtype"]), _shape(match["shape"])
+    dtype, shape = _dtype(match["dtype"]), _shape(match["shape"])
     if math.prod(shape) * dtype.itemsize != len(data) - begin:
         raise ValueError(f"its header says {dtype} {shape}, for which {len(data) - begin} bytes are wrong")
     flat = np.frombuffer(data, np.uint8, offset=begin) if len(data) > begin else np.zeros(0, np.uint8)
-    array = _typed(flat, dtype, math.prod(shape)).reshape(shape, order="F" if match["fortran"] == "True" else "C")
+    array = flat.view(dtype).reshape(shape, order="F" if match["fortran"] == "True" else "C")
     return array.astype(array.dtype.newbyteorder("="), copy=False) if not array.dtype.isnative else array
 
 
-def _typed(flat: Array, dtype: np.dtype[Any], count: int) -> Array:
-    if dtype.itemsize == 0:
-        return np.zeros(count, dtype)
-    return flat.view(np.dtype(ml_dtypes.bfloat16) if dtype.kind == "V" else dtype)
+def _dtype(text: str) -> np.dtype[Any]:
+    try:
+        dtype = np.dtype(text)
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+    return np.dtype(ml_dtypes.bfloat16) if dtype.kind == "V" else dtype
 
 
 def _header(data: memoryview) -> tuple[str, int]:
