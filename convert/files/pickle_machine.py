@@ -19,7 +19,7 @@ import numpy as np
 
 from convert.errors import printable
 
-OPCODE_LIMIT = 1_000_000
+OPCODE_LIMIT = 500_000
 """Each makes at most one object. A CIFAR-10 batch has 50,000, a Mixer of 24 blocks with its optimizer 60,000."""
 DEPTH_LIMIT = 32
 """How deep containers may lie in each other. A training checkpoint has 5 levels."""
