@@ -20,7 +20,10 @@ MEMBER_LIMIT = 100_000
 LOCAL_HEADER = struct.Struct("<4s2xHH16xHH")
 """Signature, flags, method, (time, date, CRC-32, sizes,) lengths of the name and of the extra field."""
 LOCAL_SIGNATURE = b"PK\x03\x04"
+DESCRIPTOR = 24
+"""Bytes that may follow a member: its CRC-32 and sizes once more, of 8 bytes each, with a signature."""
 ENCRYPTED = 0x1
+UTF8 = 0x800
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
@@ -40,10 +43,10 @@ def read_members(path: Path, content: bytes | None = None) -> Mapping[str, memor
     data = mapped(path) if content is None else memoryview(content)
     try:
         with zipfile.ZipFile(path if content is None else io.BytesIO(content)) as archive:
-            infos = archive.infolist()
+            infos, directory = archive.infolist(), archive.start_dir
         _check(path, infos, len(data))
         places = {info.filename: _place(data, info) for info in infos}
-        _refuse_overlap(path, infos, places)
+        _check_places(path, sorted(places.items(), key=lambda place: place[1]), directory)
         checked = any(info.CRC for info in infos)
         return {info.filename: _content(path, data, info, places[info.filename], checked=checked) for info in infos}
     except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError, struct.error, zlib.error) as error:
@@ -65,31 +68,33 @@ def _check(path: Path, infos: list[zipfile.ZipInfo], size: int) -> None:
         raise Unreadable(path, f"it would unpack to {unpacked:,} bytes, {limit:,} at most are plausible for its size")
 
 
-def _place(data: memoryview, info: zipfile.ZipInfo) -> tuple[int, int]:
-    """Return where a member's data begins and ends, once its own header agrees with the directory's."""
+def _place(data: memoryview, info: zipfile.ZipInfo) -> tuple[int, int, int]:
+    """Return where a member and its data begin and where both end, once its own header agrees with the directory's."""
     signature, flags, method, name_length, extra_length = LOCAL_HEADER.unpack_from(data, info.header_offset)
     name_at = info.header_offset + LOCAL_HEADER.size
     name = bytes(data[name_at : name_at + name_length])
-    expected = info.orig_filename.encode("utf-8" if flags & 0x800 else "cp437")
+    expected = info.orig_filename.encode("utf-8" if flags & UTF8 else "cp437")
     if signature != LOCAL_SIGNATURE or (flags, method) != (info.flag_bits, info.compress_type) or name != expected:
         raise ValueError(f"member {info.filename} disagrees with the directory")
     begin = name_at + name_length + extra_length
-    return begin, begin + info.compress_size
+    return info.header_offset, begin, begin + info.compress_size
 
 
-def _refuse_overlap(path: Path, infos: list[zipfile.ZipInfo], places: dict[str, tuple[int, int]]) -> None:
-    """Check that each member ends before the next begins, so that no byte is unpacked twice."""
+def _check_places(path: Path, places: list[tuple[str, tuple[int, int, int]]], directory: int) -> None:
+    """Check that each member begins where the one before it ends, and the directory after the last."""
     end = 0
-    for info in sorted(infos, key=lambda info: info.header_offset):
-        if info.header_offset < end:
-            raise Unreadable(path, f"member {info.filename} lies over another")
-        end = places[info.filename][1]
+    for name, (start, _, next_end) in [*places, ("", (directory, 0, 0))]:
+        if start < end:
+            raise Unreadable(path, f"member {name} lies over another")
+        if start > end + DESCRIPTOR:
+            raise Unreadable(path, "there is something between its members that its directory does not name")
+        end = next_end
 
 
 def _content(
-    path: Path, data: memoryview, info: zipfile.ZipInfo, place: tuple[int, int], *, checked: bool
+    path: Path, data: memoryview, info: zipfile.ZipInfo, place: tuple[int, int, int], *, checked: bool
 ) -> memoryview:
-    content = data[slice(*place)]
+    content = data[place[1] : place[2]]
     if info.compress_type == zipfile.ZIP_DEFLATED:
         unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
         content = memoryview(unpacker.decompress(content, info.file_size + 1))
