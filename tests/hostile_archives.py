@@ -47,6 +47,9 @@ def pth(canary: str) -> list[Hostile]:
             "TorchScript",
         ),
         "protocol 4": (torch_zip(weight(tensor(), protocol=4)), "protocol 4"),
+        "noise for a pickle": (torch_zip(b"\x1d\x80\xff\xd7"), "protocol 0"),
+        "noise in a pickle": (torch_zip(b"\x80\x02\x1d\xff"), "damaged"),
+        "an empty pickle": (torch_zip(b""), "protocol 0"),
         "no pickle": (zipped({"x/data/0": bytes(24)}), "not one that torch.save wrote"),
         "two folders": (
             zipped({"x/data.pkl": good, "y/data.pkl": weight(call), "x/data/0": bytes(24)}),

@@ -6,7 +6,6 @@ checksums, which torch does not check, have to match. Source: torch 2.14.1, torc
 
 from __future__ import annotations
 
-import pickletools
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from convert.arrays import Array, StateDict
 from convert.errors import Unreadable
 from convert.files.mapped import mapped
 from convert.files.nests import weights_of
-from convert.files.pickle_machine import Damaged, Reader, Refused, Token
+from convert.files.pickle_machine import Damaged, Refused, Token
 from convert.files.torch_stand_ins import interpret_torch
 from convert.files.zip_archive import LOCAL_SIGNATURE, read_members
 
@@ -81,8 +80,8 @@ def _folder(path: Path, members: Mapping[str, memoryview]) -> str:
 
 
 def _protocol(pickle: memoryview) -> int:
-    opcode, arg, _ = next(pickletools.genops(Reader(pickle)))  # type: ignore[arg-type]
-    return arg if opcode.name == "PROTO" and isinstance(arg, int) else 0
+    """Return the protocol that a pickle says it has; 0 and 1 do not say it."""
+    return pickle[1] if pickle[:1] == b"\x80" and len(pickle) > 1 else 0
 
 
 def _name(path: Path, key: object) -> str:
