@@ -88,8 +88,8 @@ def twice(members: list[tuple[str, bytes]]) -> bytes:
     return stream.getvalue()
 
 
-def huge_member(name: str) -> bytes:
-    """Return an archive whose directory says that a member has 2**64 - 1 bytes (ZIP64)."""
+def huge_member(name: str, fields: tuple[int, int] = (24, 28)) -> bytes:
+    """Return an archive whose directory says 2**64 - 1 in these bytes of a member's entry (ZIP64), such as its size."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive, archive.open(name, "w", force_zip64=True) as member:
         member.write(bytes(64))
@@ -97,7 +97,7 @@ def huge_member(name: str) -> bytes:
     extra = struct.pack("<HHQ", 1, 8, 2**64 - 1)
     at = data.index(CENTRAL)
     header = bytearray(data[at : at + 46])
-    header[24:28], header[30:32] = b"\xff" * 4, struct.pack("<H", len(extra))
+    header[slice(*fields)], header[30:32] = b"\xff" * 4, struct.pack("<H", len(extra))
     end = data.index(END)
     tail = bytearray(data[end:])
     tail[12:16] = struct.pack("<I", 46 + len(name) + len(extra))
@@ -125,6 +125,15 @@ def overlapping(name: str, data: bytes) -> bytes:
     tail = bytearray(outer[end:])
     tail[8:20] = struct.pack("<HHII", 2, 2, len(first) + len(entry), len(outer) - len(tail) - len(first))
     return outer[: end - len(first)] + first + bytes(entry) + bytes(tail)
+
+
+def crowded(name: str, count: int) -> bytes:
+    """Return an archive whose directory names its one member so many times."""
+    one = zipped({name: b""})
+    at, end = one.index(CENTRAL), one.rindex(END)
+    tail = bytearray(one[end:])
+    tail[12:16] = struct.pack("<I", (end - at) * count)
+    return one[:at] + one[at:end] * count + bytes(tail)
 
 
 def npy(header: str, data: bytes = b"", version: int = 1, length: int | None = None) -> bytes:

@@ -13,6 +13,7 @@ from forge import (
     CENTRAL,
     LOCAL,
     bomb,
+    crowded,
     huge_member,
     npy,
     overlapping,
@@ -32,7 +33,7 @@ from hostile import BAD_NAMES, HTML, LFS, NAMED, Hostile, Touch, executing
 def pth(canary: str) -> list[Hostile]:
     call = b"cio\nopen\n" + text(canary) + text("w") + b"\x86R"
     good = weight(tensor(), protocol=2)
-    whole = torch_zip(good)
+    whole, many = torch_zip(good), (2**2000,) * 30_000
     legacy = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03." + weight(call, protocol=2)
     tar = io.BytesIO()
     with tarfile.open(fileobj=tar, mode="w") as archive:
@@ -62,6 +63,7 @@ def pth(canary: str) -> list[Hostile]:
         "packed by LZMA": (zipped({"x/data.pkl": good, "x/data/0": bytes(24)}, zipfile.ZIP_LZMA), "packed"),
         "bomb": (bomb("x/data/0"), "would unpack to"),
         "a member of 2**64 - 1": (huge_member("x/data.pkl"), "would unpack to"),
+        "a member at 2**64 - 1": (huge_member("x/data.pkl", (42, 46)), "would begin at byte|damaged"),
         "overlapping members": (overlapping("x/data.pkl", good), "lies over another"),
         "big endian": (torch_zip(good, byteorder=b"big"), "byte order"),
         "storage of 2**62": (torch_zip(weight(tensor(storage(size=2**62)), protocol=2)), "damaged"),
@@ -70,6 +72,7 @@ def pth(canary: str) -> list[Hostile]:
         "persistent id": (torch_zip(weight(text("module") + b"Q", protocol=2)), "persistent id that is not a storage"),
         "view past the end": (torch_zip(weight(tensor(offset=1), protocol=2)), "last element 6"),
         "view before the begin": (torch_zip(weight(tensor(stride=(-3, 1)), protocol=2)), "damaged"),
+        "30,000 dimensions": (torch_zip(weight(tensor(size=many, stride=many), protocol=2)), "damaged"),
         "offset of 2**63": (torch_zip(weight(tensor(offset=2**63), protocol=2)), "damaged"),
         "negative offset": (torch_zip(weight(tensor(offset=-1), protocol=2)), "damaged"),
         "one element a trillion times": (
@@ -133,6 +136,7 @@ def npz(canary: str) -> list[Hostile]:
         "a bomb that understates": (_understated(), "size that the directory says"),
         "a member of 2**64 - 1": (huge_member("a.npy"), "would unpack to"),
         "overlapping members": (overlapping("a.npy", good), "lies over another"),
+        "100,000 members": (crowded("a.npy", 100_000), "more than 20,000 members"),
         "a note": (zipped({"note.txt": b"hello"}), "no array"),
         "a flipped bit": (zipped({"a.npy": good}).replace(good, good[:-1] + b"\x01"), "checksum"),
         "encrypted": (patched(patched(zipped({"a.npy": good}), CENTRAL, 8, b"\x01"), LOCAL, 6, b"\x01"), "encrypted"),

@@ -43,6 +43,7 @@ def pdparams(canary: str) -> list[Hostile]:
         "marks": (b"\x80\x04" + b"(" * 400_000 + b".", "more than one object|damaged"),
         "a million opcodes": (b"\x80\x04" + b"]" * 1_000_000 + b".", "500,000 opcodes"),
         "a million memos": (b"\x80\x04]" + b"\x94" * 1_000_000 + b".", "500,000 opcodes"),
+        "30,000 dimensions": (weight(array(numbers((2**2000,) * 30_000))), "damaged"),
         "shape too large": (weight(array(numbers((2**40,)))), "damaged"),
         "shape that overflows": (weight(array(numbers((2**62, 4)))), "damaged"),
         "negative shape": (weight(array(numbers((-2,)))), "damaged"),

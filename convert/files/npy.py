@@ -38,7 +38,7 @@ def read(path: Path) -> Array:
     try:
         return array_of(mapped(path))
     except ValueError as error:
-        raise Unreadable(path, f"it is truncated, damaged or no array of NumPy's ({error})") from error
+        raise Unreadable(path, f"it is truncated, damaged or no NumPy array ({error})") from error
 
 
 def array_of(data: memoryview) -> Array:

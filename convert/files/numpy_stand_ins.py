@@ -8,9 +8,22 @@ from typing import Any
 import numpy as np
 
 from convert.arrays import Array
-from convert.files.pickle_machine import Buildable, Call, Machine, Reader, Refused, StandIns, Token
+from convert.files.pickle_machine import Buildable, Call, Machine, Refused, StandIns, Token
+from convert.files.pickle_source import Reader
 
 DTYPES = {"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1", "c8", "c16"}
+DIMENSIONS = 64
+"""The most that an array of NumPy 2 or a tensor of torch has."""
+
+
+def check_sizes(sizes: tuple[object, ...]) -> None:
+    """Check that a shape, or strides, are a few whole numbers: to multiply many large ones would take hours.
+
+    Raises:
+        ValueError: They are not.
+    """
+    if len(sizes) > DIMENSIONS or not all(type(size) is int and size >= 0 for size in sizes):
+        raise ValueError("sizes that no array has")
 
 
 class PendingArray(Buildable):
@@ -24,8 +37,7 @@ class PendingArray(Buildable):
         _, shape, dtype, fortran_order, data = state
         if not isinstance(dtype, _PendingDtype) or type(shape) is not tuple:
             raise TypeError("an array without dtype or shape")
-        if not all(type(size) is int and size >= 0 for size in shape):
-            raise ValueError("a shape that is none")
+        check_sizes(shape)
         data = data.encode("latin-1") if isinstance(data, str) else data
         if math.prod(shape) * dtype.dtype.itemsize != len(data):
             raise ValueError(f"an array of shape {shape} in {len(data)} bytes")

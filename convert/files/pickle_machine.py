@@ -9,7 +9,6 @@ Source: CPython, Lib/pickletools.py.
 
 from __future__ import annotations
 
-import io
 import pickletools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,13 +17,12 @@ from typing import Any
 import numpy as np
 
 from convert.errors import printable
+from convert.files.pickle_source import Reader
 
 OPCODE_LIMIT = 500_000
 """Each makes at most one object. A CIFAR-10 batch has 50,000, a Mixer of 24 blocks with its optimizer 60,000."""
 DEPTH_LIMIT = 32
 """How deep containers may lie in each other. A training checkpoint has 5 levels."""
-LINE_LIMIT = 1024
-"""Bytes of a line, which in a pickle holds a module's or a class's name."""
 LITERALS = {
     *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "SHORT_BINBYTES", "BINBYTES", "BINBYTES8"),
     *("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"),
@@ -68,34 +66,6 @@ class Buildable:
 
 
 StandIns = Mapping[tuple[str, str], Token | Call]
-
-
-class Reader:
-    """The part of a file object that pickletools needs, over bytes; large reads may be views instead of copies."""
-
-    COPY_BELOW = 4096
-
-    def __init__(self, data: memoryview, *, views: bool = True) -> None:
-        self._data, self._views, self._at = data, views, 0
-
-    def read(self, size: int) -> bytes | memoryview:
-        """Return the next bytes, fewer at the end."""
-        data = self._data[self._at : self._at + size]
-        self._at += len(data)
-        return data if self._views and size >= self.COPY_BELOW else bytes(data)
-
-    def readline(self) -> bytes:
-        """Return the bytes up to and with the next newline; without one where a line is too long to be a name."""
-        line = io.BytesIO(self._data[self._at : self._at + LINE_LIMIT]).readline()
-        self._at += len(line)
-        return line
-
-    def tell(self) -> int:
-        """Return the position."""
-        return self._at
-
-    def __len__(self) -> int:
-        return len(self._data)
 
 
 class Machine:

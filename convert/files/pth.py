@@ -81,7 +81,7 @@ def _folder(path: Path, members: Mapping[str, memoryview]) -> str:
 
 def _protocol(pickle: memoryview) -> int:
     """Return the protocol that a pickle says it has; 0 and 1 do not say it."""
-    return pickle[1] if pickle[:1] == b"\x80" and len(pickle) > 1 else 0
+    return pickle[1] if bytes(pickle[:1]) == b"\x80" and len(pickle) > 1 else 0
 
 
 def _name(path: Path, key: object) -> str:

@@ -16,8 +16,9 @@ import ml_dtypes
 import numpy as np
 
 from convert.arrays import Array
-from convert.files.numpy_stand_ins import encode, ordered_dict
-from convert.files.pickle_machine import Call, Machine, Reader, Refused, StandIns, Token
+from convert.files.numpy_stand_ins import check_sizes, encode, ordered_dict
+from convert.files.pickle_machine import Call, Machine, Refused, StandIns, Token
+from convert.files.pickle_source import Reader
 
 DTYPES: dict[str, np.dtype[Any]] = {
     **{name: np.dtype(name) for name in ("float16", "float32", "float64", "complex64", "complex128", "bool")},
@@ -104,8 +105,8 @@ def _strided(storage: _Storage, dtype: np.dtype[Any], offset: object, size: obje
     """Return a view of a storage, once it is sure to lie in it."""
     if not (isinstance(offset, int) and isinstance(size, tuple) and isinstance(stride, tuple)):
         raise TypeError("a tensor without offset, size or stride")
-    if not all(type(number) is int and number >= 0 for number in (offset, *size, *stride)):
-        raise ValueError("a tensor's offset, size or stride that is none")
+    for sizes in ((offset,), size, stride):
+        check_sizes(sizes)
     last = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True))
     if math.prod(size) == 0:
         return np.zeros(size, dtype)
