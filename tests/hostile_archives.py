@@ -98,9 +98,11 @@ def pth(canary: str) -> list[Hostile]:
         Hostile(name=name, suffix=".pth", content=content, reason=reason) for name, (content, reason) in files.items()
     ]
     for name, (content, reason) in executing(canary).items():
-        told = f"{reason}|protocol [0145]"
+        kept = "protocol" in name or name == "dotted name"  # which protocol 4 alone has
+        payload = content if kept else b"\x80\x02" + content[2:]  # for the machine to see it at all
+        told = rf"{reason}|numpy\.core" + (r"|protocol \d" if kept else "")
         made.append(
-            Hostile(name=f"executing: {name}", suffix=".pth", content=torch_zip(content), reason=told, payload=content)
+            Hostile(name=f"executing: {name}", suffix=".pth", content=torch_zip(payload), reason=told, payload=payload)
         )
     return made
 
