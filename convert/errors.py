@@ -8,6 +8,8 @@ from typing import ClassVar
 
 LISTED = 8
 """How many names a sentence lists before it only counts them."""
+SHOWN = 300
+"""How many characters of a file's own text a sentence shows."""
 
 
 class MixerConvertError(Exception):
@@ -120,7 +122,7 @@ class Unreadable(BadInput):
     """A file of the right kind that is damaged or holds something we do not read."""
 
     def __init__(self, path: Path, reason: str, advice: str = "Get the file again from where it came.") -> None:
-        super().__init__(f"{path}: {reason.rstrip('.')}. {advice}")
+        super().__init__(f"{path}: {printable(reason).rstrip('.')}. {advice}")
 
 
 class OutputRefused(UsageProblem):
@@ -139,6 +141,12 @@ class Unavailable(IOProblem):
             f"a network (https://huggingface.co/{repo_id}/blob/main/{filename}) and pass it: "
             f"--variant {variant} --checkpoint {filename}"
         )
+
+
+def printable(text: str) -> str:
+    """Return text from a file as it can be shown: what would steer a terminal is escaped, and its length is limited."""
+    shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text[: SHOWN + 1])
+    return shown if len(shown) <= SHOWN else shown[:SHOWN] + "…"
 
 
 def _listing(keys: tuple[str, ...], sign: str) -> str:

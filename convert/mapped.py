@@ -64,6 +64,16 @@ class MappedFile(mmap.mmap):
             buffer, offset = buffer[count:], offset + count
 
 
+def mapped(path: Path) -> memoryview:
+    """Return a read-only view of a file that is not empty; it stays valid as long as something refers to it.
+
+    Raises:
+        OSError: It cannot be opened.
+        ValueError: It is empty.
+    """
+    return memoryview(MappedFile(path))
+
+
 def row_blocks(array: Array) -> Iterator[Array]:
     """Yield the array's rows (its elements, if it has one axis or none), in blocks of about BLOCK_BYTES.
 

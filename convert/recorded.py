@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from convert.errors import Unreadable
+from convert.files import strict_json
 from convert.fingerprint import fingerprint
 
 Side = Literal["output", "source"]
@@ -56,7 +56,7 @@ def _load(manifest: Path) -> Any:
         raise ValueError("not a regular file")
     if manifest.stat().st_size > LIMIT:
         raise ValueError(f"more than {LIMIT:,} bytes")
-    return json.loads(manifest.read_text(encoding="utf-8"))
+    return strict_json.parse(manifest.read_bytes())
 
 
 def _output(output: dict[str, Any], entries: list[dict[str, Any]]) -> Recorded:

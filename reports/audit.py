@@ -14,6 +14,7 @@ from align.run import Subject, align
 from align.weights import in_float32
 from convert.arrays import StateDict
 from convert.errors import BadInput, UsageProblem
+from convert.files import strict_json
 from convert.fingerprint import fingerprint, tensor_sha256s
 from convert.manifest import build_manifest
 from convert.mapping import Conversion, convert_state_dict
@@ -224,4 +225,4 @@ def _port(weights: Weights) -> Port:
 
 def _loaded(data: Any) -> Any:
     """Return data as JSON gives it back."""
-    return json.loads(as_json(data))
+    return strict_json.parse(as_json(data))

@@ -12,7 +12,8 @@ import numpy as np
 
 from convert.arrays import Array
 from convert.errors import BadInput, IntegrityProblem, IOProblem
-from convert.files.pickle_machine import PendingArray, Refused, interpret_python2
+from convert.files.numpy_stand_ins import PendingArray, interpret_python2
+from convert.files.pickle_machine import Damaged, Refused
 from convert.fingerprint import tensor_sha256
 from reports.archive import GET_AGAIN, Files, read_files
 
@@ -151,10 +152,10 @@ def _python_batches(path: Path, files: Files, names: list[str], split: Split) ->
 def _unpickled(path: Path, name: str, data: bytes) -> dict[str, Any]:
     try:
         content = interpret_python2(data)
+    except Damaged as error:
+        raise IntegrityProblem(f"{path}: {name} is truncated or altered ({error}). {GET_AGAIN}") from error
     except Refused as refusal:
         raise BadInput(f"{path}: {name}: {refusal}. {GET_AGAIN}") from refusal
-    except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise IntegrityProblem(f"{path}: {name} is truncated or altered ({error}). {GET_AGAIN}") from error
     if not isinstance(content, dict):
         raise BadInput(f"{path}: {name} holds a {type(content).__name__}, not a batch. {GET_AGAIN}")
     return content

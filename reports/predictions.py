@@ -11,6 +11,7 @@ import numpy as np
 
 from convert.arrays import Array
 from convert.errors import IntegrityProblem, IOProblem, Unreadable, UsageProblem
+from convert.files import npz
 from convert.files.atomic import refuse_overwrite, write_atomically
 from reports.accuracy import Predictions
 
@@ -84,7 +85,7 @@ def parse_predictions(path: Path, content: bytes) -> Predictions:
         Unreadable: It is damaged, or lacks a column.
     """
     try:
-        columns = _from_csv(content) if path.suffix == ".csv" else _from_npz(content)
+        columns = _from_csv(content) if path.suffix == ".csv" else npz.read(path, content)
     except Exception as error:  # a damaged archive can raise anything in zipfile and NumPy
         raise Unreadable(path, f"it is damaged ({error})", "Make it again.") from error
     missing = [name for name in DTYPES if name not in columns and name not in OPTIONAL]
@@ -114,11 +115,6 @@ def _as_csv(columns: dict[str, Array]) -> bytes:
         [index, *row] for index, row in enumerate(zip(*(c.tolist() for c in columns.values()), strict=True))
     )
     return text.getvalue().encode()
-
-
-def _from_npz(content: bytes) -> dict[str, Array]:
-    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
 
 
 def _from_csv(content: bytes) -> dict[str, Array]:

@@ -12,6 +12,7 @@ import numpy as np
 from convert import files
 from convert.arrays import Array, StateDict
 from convert.errors import IntegrityProblem, IOProblem, OutputRefused, UsageProblem
+from convert.files import strict_json
 from convert.files.atomic import write_atomically
 from convert.files.temporary import sweep
 from convert.fingerprint import fingerprint, tensor_sha256s
@@ -61,9 +62,9 @@ class RunFolder:
         if not run.is_file():
             raise UsageProblem(f"{self.path}: there is no run to resume ({RUN} is missing). Leave --resume out.")
         try:
-            there: dict[str, Any] = json.loads(run.read_text(encoding="utf-8"))
+            there: dict[str, Any] = strict_json.parse(run.read_bytes())
             for name in SAME:
-                if there[name] != json.loads(json.dumps(about[name])):
+                if there[name] != strict_json.parse(json.dumps(about[name])):
                     raise UsageProblem(
                         f"{run}: this run has another {name} than the one asked for. Repeat its options."
                     )
@@ -124,7 +125,7 @@ class RunFolder:
         lines = _read_lines(self.path / LOG)
         kept = lines[:done]
         try:
-            entries = [json.loads(line) for line in kept]
+            entries = [strict_json.parse(line) for line in kept]
             whole = [entry["step"] for entry in entries] == list(range(1, done + 1))
         except (ValueError, KeyError, TypeError):
             whole = False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from convert.errors import IntegrityProblem, Unreadable
+from convert.files import strict_json
 from convert.variants import get_variant
 from reports.accuracy import Predictions
 from reports.audit import MANIFEST, PREDICTIONS, RENDERED, STATEMENT, as_json, derived, names_of
@@ -47,7 +47,9 @@ class Bundle:
             raise IntegrityProblem(f"{path}: its files are not of the form of a bundle ({detail}). {ADVICE}") from error
 
     def _check(self, files: Files) -> None:
-        others = {name.removesuffix(".json"): json.loads(content) for name, content in files.items() if _is_own(name)}
+        others = {
+            name.removesuffix(".json"): strict_json.parse(content) for name, content in files.items() if _is_own(name)
+        }
         self.report, self.environment = others["report"], others["environment"]
         self._check_names(files)
         for name in (name for name in files if _is_own(name)):

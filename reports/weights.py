@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from align.weights import in_float32
 from convert.arrays import StateDict
 from convert.errors import BadInput, IntegrityProblem, UsageProblem
+from convert.files import strict_json
 from convert.fingerprint import fingerprint, tensor_sha256s
 from convert.layouts import SOURCES, recognise
 from convert.manifest import manifest_path
@@ -133,8 +133,8 @@ def _manifest(path: Path) -> dict[str, Any] | None:
     if not beside.is_file():
         return None
     try:
-        manifest = json.loads(beside.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        manifest = strict_json.parse(beside.read_bytes())
+    except ValueError as error:
         raise BadInput(f"{beside}: it is no JSON ({error}). Restore it, or move it away.") from error
     if not isinstance(manifest, dict) or not isinstance(manifest.get("output"), dict):
         raise BadInput(f"{beside}: it is no manifest of a checkpoint. Restore it, or move it away.")

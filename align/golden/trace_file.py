@@ -17,6 +17,7 @@ from align.layers import layers_of
 from align.result import Reference
 from convert.arrays import Array, Shape
 from convert.errors import IntegrityProblem, Unreadable
+from convert.files import strict_json
 from convert.mapping import WEIGHT_DTYPES
 from convert.rules import layout_shapes
 from convert.variants import MixerConfig
@@ -107,13 +108,9 @@ def _json(path: Path) -> Any:
     if len(content) > MAX_BYTES:
         raise Unreadable(path, f"it has more than {MAX_BYTES} bytes, which no trace has", ADVICE)
     try:
-        return json.loads(content, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
+        return strict_json.parse(content)
+    except ValueError as error:
         raise Unreadable(path, f"it is truncated, damaged or no JSON ({str(error)[:80]})", ADVICE) from error
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number")
 
 
 def _sha256(content: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 
 from convert.arrays import Array, StateDict
 from convert.errors import Unreadable, UsageProblem
-from convert.files import npz
+from convert.files import npy, npz
 from convert.variants import MixerConfig, Variant
 
 ARRAYS = (".npy", ".npz")
@@ -58,7 +58,7 @@ def _images(path: Path, config: MixerConfig, transform: Callable[[Path], Array] 
         return [_checked(path, str(path), transform(path))]
     with path.open("rb"):  # a file that is missing is an error of its own, not a damaged one
         pass
-    members = npz.read(path) if path.suffix == ".npz" else {"": _npy(path)}
+    members = npz.read(path) if path.suffix == ".npz" else {"": npy.read(path)}
     return _rows(path, members, config)
 
 
@@ -75,16 +75,6 @@ def _rows(path: Path, members: StateDict, config: MixerConfig) -> Iterator[Image
             )
         for i, row in enumerate(array):
             yield _checked(path, f"{name}[{i}]", np.asarray(row))
-
-
-def _npy(path: Path) -> Array:
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # a damaged file can raise anything in NumPy
-        raise Unreadable(path, f"it is truncated, damaged or no NumPy array ({error})") from error
-    if not isinstance(array, np.ndarray):
-        raise Unreadable(path, "it is no NumPy array")
-    return array
 
 
 def _checked(path: Path, name: str, pixels: Array) -> Image:

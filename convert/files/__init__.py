@@ -9,6 +9,7 @@ from typing import BinaryIO, Protocol, cast
 
 from convert.arrays import Array, StateDict
 from convert.errors import UsageProblem
+from convert.files.names import check_names
 from convert.files.sniff import check_kind
 
 MODULES = {
@@ -19,7 +20,7 @@ MODULES = {
     ".npz": "convert.files.npz",
     ".json": "convert.files.sharded",
 }
-TRAINING = (".pth", ".pt")
+TRAINING = (".pth", ".pt", ".pdparams")
 WRITABLE = (".pdparams", ".safetensors")
 
 
@@ -35,21 +36,22 @@ def read(path: Path, *, ema: bool | None = None) -> StateDict:
 
     Args:
         path: The file.
-        ema: For training checkpoints (.pth, .pt): the averaged weights, the raw ones, or None for the only ones.
+        ema: For training checkpoints (.pth, .pt, .pdparams): the averaged weights, the raw ones, or None for the
+            only ones.
 
     Raises:
         UsageProblem: An unknown suffix.
-        BadInput: Content that is not what the suffix says, or is damaged.
+        BadInput: Content that is not what the suffix says, is damaged, or is not safe to read.
     """
     form = _format(path)
     check_kind(path)
-    if path.suffix in TRAINING:
-        return form.read(path, ema=ema)
-    if ema is not None:
+    if ema is not None and path.suffix not in TRAINING:
         raise UsageProblem(
             f"{path}: --ema and --no-ema go with training checkpoints ({', '.join(TRAINING)}). Leave it out."
         )
-    return form.read(path)
+    state_dict = form.read(path, ema=ema) if path.suffix in TRAINING else form.read(path)
+    check_names(path, state_dict)
+    return state_dict
 
 
 def shards_of(path: Path) -> list[Path]:

@@ -4,30 +4,30 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
-from convert.arrays import Array, StateDict
+from convert.arrays import StateDict
 from convert.errors import Unreadable
+from convert.files.npy import array_of
+from convert.files.zip_archive import read_members
+
+SUFFIX = ".npy"
 
 
-def read(path: Path) -> StateDict:
+def read(path: Path, content: bytes | None = None) -> StateDict:
     """Return the arrays of a NumPy archive.
+
+    Args:
+        path: The archive, or only its name when its content is given.
+        content: What it holds, where it was read already.
 
     Raises:
         Unreadable: The archive is damaged, holds a member twice, or holds Python objects.
     """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            if len(set(archive.files)) != len(archive.files):
-                raise Unreadable(path, "it holds a member twice")
-            return {name: _native(path, name, archive[name]) for name in archive.files}
-    except Unreadable:
-        raise
-    except Exception as error:  # a damaged archive can raise anything in zipfile and NumPy
-        raise Unreadable(path, f"it is truncated, damaged or no NumPy archive ({error})") from error
-
-
-def _native(path: Path, name: str, member: object) -> Array:
-    if not isinstance(member, np.ndarray):
-        raise Unreadable(path, f"member {name} is no array")
-    return member.astype(member.dtype.newbyteorder("="), copy=False)
+    arrays = {}
+    for name, member in read_members(path, content).items():
+        if not name.endswith(SUFFIX):
+            raise Unreadable(path, f"member {name} is no array")
+        try:
+            arrays[name.removesuffix(SUFFIX)] = array_of(member)
+        except ValueError as error:
+            raise Unreadable(path, f"member {name}: {error}") from error
+    return arrays

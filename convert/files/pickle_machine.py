@@ -1,24 +1,28 @@
 """A pickle interpreted without executing anything: split by the standard library, carried out by a small machine.
 
-Unpickling runs whatever the file says. Here `pickletools` splits the file into opcodes, and only those that plain
-arrays need are carried out. The globals that arrays are made of are stand-ins of our own; any other is refused by name.
+Unpickling runs whatever the file says. Here `pickletools` splits the file into opcodes, and only those that arrays and
+plain containers need are carried out. What a file calls by name is looked up in a table of stand-ins of our own; a name
+that is not in the table is refused. What comes out is at most a small multiple of what is in the file.
 
 Source: CPython, Lib/pickletools.py.
 """
 
 from __future__ import annotations
 
-import io
-import mmap
 import pickletools
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from convert.arrays import Array
+from convert.errors import printable
+from convert.files.pickle_source import Reader
 
-DTYPES = {"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "b1"}
+OPCODE_LIMIT = 500_000
+"""Each makes at most one object. A CIFAR-10 batch has 50,000, a Mixer of 24 blocks with its optimizer 60,000."""
+DEPTH_LIMIT = 32
+"""How deep containers may lie in each other. A training checkpoint has 5 levels."""
 LITERALS = {
     *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "SHORT_BINBYTES", "BINBYTES", "BINBYTES8"),
     *("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"),
@@ -28,140 +32,86 @@ PYTHON2_TEXT = {"SHORT_BINSTRING", "BINSTRING"}
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 
 
-def interpret(mapped: mmap.mmap) -> object:
-    """Return the one object that a mapped pickle describes; arrays are views of the mapping, still wrapped.
-
-    Raises:
-        Refused: The pickle asks for something that plain arrays do not need.
-        ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError: It is damaged.
-    """
-    return _Machine(_Reader(mapped)).run()
-
-
-def interpret_python2(data: bytes) -> object:
-    """Return the one object that a pickle of plain data by Python 2 describes; its arrays are still wrapped.
-
-    Beyond what `interpret` takes, this is Python 2's `str`, which is returned as latin-1 text. A dictionary may have
-    keys of bytes, as Python 3 pickles what it read from Python 2; they are returned as text too.
-
-    Raises:
-        Refused, ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError: As `interpret` does.
-    """
-    return _Python2Machine(_Bytes(data)).run()
-
-
 class Refused(Exception):
-    """The pickle asks for something that plain arrays do not need."""
+    """The pickle asks for something that the tensors of a checkpoint do not need."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(printable(reason))
 
 
-class _Source(Protocol):
-    """What a machine reads from: what pickletools needs of a file, and whether anything is left."""
-
-    def read(self, size: int, /) -> Any: ...
-    def readline(self) -> bytes: ...
-    def tell(self) -> int: ...
-    def exhausted(self) -> bool: ...
+class Damaged(Refused):
+    """The pickle is cut off, or says something that makes no sense."""
 
 
-class _Bytes(io.BytesIO):
-    """A pickle in memory."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Token:
+    """Stands for a named thing that is passed on but never called, as a class that is an argument of a function."""
 
-    def exhausted(self) -> bool:
-        """Return whether everything was read."""
-        return self.tell() == self.getbuffer().nbytes
-
-
-class _Reader:
-    """The part of a file object that pickletools needs; large reads are views of the mapping, not copies."""
-
-    COPY_BELOW = 4096
-
-    def __init__(self, mapped: mmap.mmap) -> None:
-        self._mapped, self._view, self._at = mapped, memoryview(mapped), 0
-
-    def read(self, size: int) -> bytes | memoryview:
-        """Return the next bytes, fewer at the end; a view of the mapping where they are many."""
-        data = self._view[self._at : self._at + size]
-        self._at += len(data)
-        return bytes(data) if size < self.COPY_BELOW else data
-
-    def readline(self) -> bytes:
-        """Return the bytes up to and with the next newline."""
-        self._mapped.seek(self._at)
-        line = self._mapped.readline()
-        self._at += len(line)
-        return line
-
-    def tell(self) -> int:
-        """Return the position."""
-        return self._at
-
-    def exhausted(self) -> bool:
-        """Return whether everything was read."""
-        return self._at == len(self._view)
+    name: str
 
 
-class _PendingDtype:
-    """Stands in for numpy.dtype."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Call:
+    """Stands for a function, by one of our own that takes what the pickle passes."""
 
-    def __init__(self, code: object, *_: object) -> None:
-        if code not in DTYPES:
-            raise Refused(f"it holds an array of dtype {code!r}, which is not read here")
-        self.dtype = np.dtype(str(code))
+    function: Callable[..., Any]
+
+
+class Buildable:
+    """What a pickle may give a state to."""
 
     def build(self, state: Any) -> None:
-        """Take the byte order from what numpy.dtype.__setstate__ takes."""
-        self.dtype = self.dtype.newbyteorder(state[1])
+        """Take the state; raises Refused, or anything that `Machine.run` reports as damage."""
+        raise NotImplementedError
 
 
-class PendingArray:
-    """Stands in for numpy.ndarray; `array` is None until BUILD brings shape, dtype and bytes."""
-
-    def __init__(self, *_: object) -> None:
-        self.array: Array | None = None
-
-    def build(self, state: Any) -> None:
-        """Take what numpy.ndarray.__setstate__ takes."""
-        _, shape, dtype, fortran_order, data = state
-        data = data.encode("latin-1") if isinstance(data, str) else data
-        flat = np.frombuffer(data, dtype.dtype).astype(dtype.dtype.newbyteorder("="), copy=False)
-        self.array = flat.reshape(shape, order="F" if fortran_order else "C")
+StandIns = Mapping[tuple[str, str], Token | Call]
 
 
-def _encode(text: str, encoding: str) -> bytes:
-    """Stand in for _codecs.encode, by which protocol 2 spells bytes."""
-    if encoding != "latin1":
-        raise Refused(f"it asks for the codec {encoding!r}")
-    return text.encode("latin-1")
+class Machine:
+    """A pickle machine without imports, calls or attributes: a stack, a memo, and a table of stand-ins.
 
+    Args:
+        reader: The pickle.
+        stand_ins: What its names stand for, by module and name.
+        room: How many bytes the arrays and byte strings that are made may have in all.
+        persistent: Returns the object for a persistent id; without it such ids are refused.
+        python2: Whether to take Python 2's `str`, and keys of bytes, as Python 3 pickles what it read from Python 2;
+            both are returned as latin-1 text.
+    """
 
-_Stand = Callable[..., Any]
-GLOBALS: Mapping[tuple[str, str], _Stand] = {
-    ("numpy", "dtype"): _PendingDtype,
-    ("numpy", "ndarray"): PendingArray,
-    ("numpy.core.multiarray", "_reconstruct"): PendingArray,
-    ("numpy._core.multiarray", "_reconstruct"): PendingArray,
-    ("_codecs", "encode"): _encode,
-}
-CALLABLE = frozenset(GLOBALS.values())
-
-
-class _Machine:
-    """A pickle machine without imports, calls or attributes: a stack, a memo, and our five stand-ins."""
-
-    literals: ClassVar[set[str]] = LITERALS
-
-    def __init__(self, source: _Source) -> None:
-        self.source = source
+    def __init__(
+        self,
+        reader: Reader,
+        stand_ins: StandIns,
+        *,
+        room: int,
+        persistent: Callable[[Any], Any] | None = None,
+        python2: bool = False,
+    ) -> None:
+        self.reader, self.stand_ins, self.room = reader, stand_ins, room
+        self.persistent, self.python2 = persistent, python2
+        self.literals = LITERALS | PYTHON2_TEXT if python2 else LITERALS
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
+        self.depths: dict[int, int] = {}
 
     def run(self) -> object:
-        """Return the one object the pickle describes."""
-        for opcode, arg, _ in pickletools.genops(self.source):  # type: ignore[arg-type]  # a reader of ours
-            self._step(opcode.name, arg)
-        if not self.source.exhausted():
+        """Return the one object that the pickle describes.
+
+        Raises:
+            Refused: It asks for something that the tensors of a checkpoint do not need.
+            Damaged: It is cut off or makes no sense.
+        """
+        try:
+            for count, (opcode, arg, _) in enumerate(pickletools.genops(self.reader)):  # type: ignore[arg-type]
+                if count >= OPCODE_LIMIT:
+                    raise Refused(f"its pickle has more than {OPCODE_LIMIT:,} opcodes")
+                self._step(opcode.name, arg)
+        except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError) as error:
+            raise Damaged(str(error)) from error
+        if self.reader.tell() != len(self.reader):
             raise Refused("there is more after the end of its pickle")
         if len(self.stack) != 1:
             raise Refused("its pickle leaves more than one object")
@@ -188,6 +138,22 @@ class _Machine:
         items, self.stack[-count:] = self.stack[-count:], []
         return items
 
+    def _hold(self, container: Any, items: list[Any]) -> Any:
+        """Note how deep a container is with these items in it, which needs no walk: each was noted when it was made."""
+        inside = max((self.depths[id(item)] for item in items if isinstance(item, (tuple, list, dict))), default=0)
+        depth = max(self.depths.get(id(container), 1) if isinstance(container, (list, dict)) else 1, inside + 1)
+        if depth > DEPTH_LIMIT:
+            raise Refused(f"its objects lie more than {DEPTH_LIMIT} deep in each other")
+        self.depths[id(container)] = depth
+        return container
+
+    def _push_tuple(self, items: list[Any]) -> None:
+        self.stack.append(self._hold(tuple(items), items))
+
+    def _push_empty(self, container: Any) -> None:
+        self.depths[id(container)] = 1
+        self.stack.append(container)
+
     def _op_proto(self, arg: int) -> None: ...
 
     def _op_frame(self, arg: int) -> None: ...
@@ -198,25 +164,25 @@ class _Machine:
         self.marks.append(len(self.stack))
 
     def _op_empty_dict(self, arg: None) -> None:
-        self.stack.append({})
+        self._push_empty({})
 
     def _op_empty_list(self, arg: None) -> None:
-        self.stack.append([])
+        self._push_empty([])
 
     def _op_empty_tuple(self, arg: None) -> None:
-        self.stack.append(())
+        self._push_empty(())
 
     def _op_tuple(self, arg: None) -> None:
-        self.stack.append(tuple(self._pop_to_mark()))
+        self._push_tuple(self._pop_to_mark())
 
     def _op_tuple1(self, arg: None) -> None:
-        self.stack.append(tuple(self._pop(1)))
+        self._push_tuple(self._pop(1))
 
     def _op_tuple2(self, arg: None) -> None:
-        self.stack.append(tuple(self._pop(2)))
+        self._push_tuple(self._pop(2))
 
     def _op_tuple3(self, arg: None) -> None:
-        self.stack.append(tuple(self._pop(3)))
+        self._push_tuple(self._pop(3))
 
     def _op_setitem(self, arg: None) -> None:
         self._update(self._pop(2))
@@ -225,16 +191,17 @@ class _Machine:
         self._update(self._pop_to_mark())
 
     def _update(self, items: list[Any]) -> None:
+        target = self.stack[-1]
+        if not isinstance(target, dict):
+            raise TypeError("an entry set in something that is not a dict")
         for key, value in zip(items[::2], items[1::2], strict=True):
-            text = self._key(key)
-            if text in self.stack[-1]:
-                raise Refused(f"it holds {text!r} twice")
-            self.stack[-1][text] = value
-
-    def _key(self, key: object) -> str:
-        if not isinstance(key, str):
-            raise Refused("it has a key that is not text")
-        return key
+            name = key.decode("latin-1") if self.python2 and isinstance(key, bytes) else key
+            if type(name) not in (str, int):
+                raise Refused("it has a key that is not text")
+            if name in target:
+                raise Refused(f"it holds {name!r} twice")
+            target[name] = value
+        self._hold(target, items[1::2])
 
     def _op_append(self, arg: None) -> None:
         self._extend(self._pop(1))
@@ -243,9 +210,11 @@ class _Machine:
         self._extend(self._pop_to_mark())
 
     def _extend(self, items: list[Any]) -> None:
-        if not isinstance(self.stack[-1], list):
+        target = self.stack[-1]
+        if not isinstance(target, list):
             raise TypeError("append to something that is not a list")
-        self.stack[-1].extend(items)
+        target.extend(items)
+        self._hold(target, items)
 
     def _op_memoize(self, arg: None) -> None:
         self.memo[len(self.memo)] = self.stack[-1]
@@ -267,30 +236,43 @@ class _Machine:
     def _op_stack_global(self, arg: None) -> None:
         self._push_global(*self._pop(2))
 
-    def _push_global(self, module: str, name: str) -> None:
-        stand_in = GLOBALS.get((module, name))
+    def _push_global(self, module: object, name: object) -> None:
+        if not (isinstance(module, str) and isinstance(name, str)):
+            raise Refused("it asks for something by a name that is not text")
+        stand_in = self.stand_ins.get((module, name))
         if stand_in is None:
             raise Refused(f"it asks for {module}.{name}, which plain arrays do not need; nothing was executed")
         self.stack.append(stand_in)
 
+    def _op_binpersid(self, arg: None) -> None:
+        if self.persistent is None:
+            raise Refused("its pickle uses BINPERSID, which plain arrays do not need; nothing was executed")
+        self.stack.append(self.persistent(*self._pop(1)))
+
     def _op_reduce(self, arg: None) -> None:
         function, arguments = self._pop(2)
-        if function not in CALLABLE:
+        if not isinstance(function, Call):
             raise Refused("it calls something that is not a function")
-        self.stack.append(function(*arguments))
+        if not isinstance(arguments, tuple):
+            raise TypeError("arguments that are no tuple")
+        made = function.function(*arguments)
+        if isinstance(made, tuple):
+            self._hold(made, list(made))
+        elif isinstance(made, dict):
+            self.depths[id(made)] = 1
+        self._spend(made)
+        self.stack.append(made)
 
     def _op_build(self, arg: None) -> None:
         target, state = self._pop(2)
-        if not isinstance(target, (_PendingDtype, PendingArray)):
+        if isinstance(target, Buildable):
+            target.build(state)
+            self._spend(getattr(target, "array", None))
+        elif not isinstance(target, dict):  # what an OrderedDict carries as attributes is not read
             raise Refused("it sets the state of something that is not an array")
-        target.build(state)
         self.stack.append(target)
 
-
-class _Python2Machine(_Machine):
-    """The same machine for what Python 2 wrote."""
-
-    literals = LITERALS | PYTHON2_TEXT
-
-    def _key(self, key: object) -> str:
-        return super()._key(key.decode("latin-1") if isinstance(key, bytes) else key)
+    def _spend(self, made: object) -> None:
+        self.room -= len(made) if isinstance(made, bytes) else made.nbytes if isinstance(made, np.ndarray) else 0
+        if self.room < 0:
+            raise Refused("it spells more data than a file of its size can hold")

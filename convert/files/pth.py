@@ -1,26 +1,31 @@
-"""The .pth format: torch.load restricted to tensors, whatever the environment says; reading it needs torch."""
+"""The .pth format, without torch: a zip archive of a pickle, none of which is executed, and the storages it names.
+
+What `torch.load(weights_only=True)` takes of dense tensors is taken here, whatever the environment says, and less:
+checksums, which torch does not check, have to match. Source: torch 2.14.1, torch/serialization.py, `_save`, `_load`.
+"""
 
 from __future__ import annotations
 
-import pickle
-import warnings
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-import ml_dtypes
 import numpy as np
 
 from convert.arrays import Array, StateDict
-from convert.errors import Unreadable, UsageProblem
+from convert.errors import Unreadable
+from convert.files.nests import weights_of
+from convert.files.pickle_machine import Damaged, Refused, Token
+from convert.files.torch_stand_ins import interpret_torch
+from convert.files.zip_archive import LOCAL_SIGNATURE, read_members
+from convert.mapped import mapped
 
-if TYPE_CHECKING:
-    import torch
-
-NESTS = ("state_dict", "model")
-EMA = ("state_dict_ema", "model_ema")
 RESAVE = "Where you trust the file, save the weights alone: torch.save(model.state_dict(), FILE)."
+PICKLE, SCRIPT = "data.pkl", "constants.pkl"
+PROTOCOLS = (2, 3)
+"""Those that torch reads with weights_only=True. torch.save writes 2 unless told otherwise."""
+SHARED = 8
+"""How often, on average, tensors may share a storage's bytes, or one may repeat them by strides of 0."""
+FREE = 64 * 2**20
 
 
 def read(path: Path, *, ema: bool | None = None) -> StateDict:
@@ -34,72 +39,60 @@ def read(path: Path, *, ema: bool | None = None) -> StateDict:
         UsageProblem: The file holds raw and averaged weights and ema is None, or not the ones asked for.
         Unreadable: The file is damaged, holds more than tensors, or holds no state dict.
     """
-    state_dict = _unnest(path, _load(path), ema)
-    for key in state_dict:
-        if not isinstance(key, str):
-            raise Unreadable(path, f"entry {key!r} has no text for a name", RESAVE)
-    return {key: _array(path, key, value) for key, value in state_dict.items()}
+    try:
+        content = _load(path)
+    except Damaged as error:
+        raise Unreadable(path, f"it is truncated or damaged ({error})") from error
+    except Refused as refusal:
+        raise Unreadable(path, str(refusal), RESAVE) from refusal
+    return {
+        _name(path, key): _tensor(path, key, value) for key, value in weights_of(path, content, ema, RESAVE).items()
+    }
 
 
 def _load(path: Path) -> object:
-    import torch
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except OSError:
-        raise
-    except pickle.UnpicklingError as error:
-        raise Unreadable(path, f"torch refuses to read it as plain tensors ({_gist(error)})", RESAVE) from error
-    except Exception as error:  # a damaged file can raise anything in torch's readers
-        raise Unreadable(path, f"it is truncated or damaged ({_gist(error)})") from error
-
-
-def _gist(error: Exception) -> str:
-    """Return the part of torch's message that says what it met, without its advice to load unsafely."""
-    text = " ".join(str(error).split())
-    _, found, reason = text.partition("WeightsUnpickler error: ")
-    return (reason if found else text).split(". ")[0].removesuffix(".")[:160]
+    if bytes(mapped(path)[: len(LOCAL_SIGNATURE)]) != LOCAL_SIGNATURE:
+        raise Unreadable(path, "it is in torch's form from before 1.6, a bare pickle; nothing was executed", RESAVE)
+    members = read_members(path)
+    folder = _folder(path, members)
+    pickle = members[folder + PICKLE]
+    if (protocol := _protocol(pickle)) not in PROTOCOLS:
+        raise Unreadable(path, f"its pickle has protocol {protocol}, torch.save writes 2 by default", RESAVE)
+    if bytes(members.get(f"{folder}byteorder", b"little")) != b"little":
+        raise Unreadable(path, "it was saved on a machine of the other byte order", RESAVE)
+    room = SHARED * sum(map(len, members.values())) + FREE
+    return interpret_torch(pickle, lambda key: members[f"{folder}data/{key}"], room=room)
 
 
-def _unnest(path: Path, loaded: object, ema: bool | None) -> Mapping[Any, Any]:
-    if isinstance(loaded, Mapping):
-        raw = [key for key in NESTS if isinstance(loaded.get(key), Mapping)]
-        averaged = [key for key in EMA if isinstance(loaded.get(key), Mapping)]
-        nest = _choose(path, raw, averaged, ema) if raw or averaged or ema is not None else None
-        state_dict = loaded if nest is None else loaded[nest]
-        if state_dict:
-            return state_dict
-    raise Unreadable(path, f"it holds a {type(loaded).__name__} without weights, not a state dict", RESAVE)
+def _folder(path: Path, members: Mapping[str, memoryview]) -> str:
+    """Return the one folder in the archive, with its slash."""
+    folders = {name.partition("/")[0] for name in members}
+    folder = f"{min(folders, default='')}/"
+    if any(name in members for name in (folder + SCRIPT, f"{folder}code/__torch__.py")):
+        raise Unreadable(
+            path,
+            "it is a TorchScript archive, which is a program; nothing was executed",
+            "Where you trust the file, save its weights alone: torch.save(torch.jit.load(FILE).state_dict(), OTHER).",
+        )
+    if len(folders) != 1 or folder + PICKLE not in members:
+        raise Unreadable(path, "it is a zip archive, but not one that torch.save wrote", RESAVE)
+    return folder
 
 
-def _choose(path: Path, raw: list[str], averaged: list[str], ema: bool | None) -> str:
-    if ema is None and raw and averaged:
-        found = ", ".join([*raw, *averaged])
-        raise UsageProblem(f"{path}: it holds raw and averaged weights ({found}). Pass --ema or --no-ema.")
-    nests = averaged if ema or not raw else raw
-    if ema is not None and not (averaged if ema else raw):
-        raise UsageProblem(f"{path}: it has no {'averaged' if ema else 'raw'} weights. Leave --ema and --no-ema out.")
-    if len(nests) > 1:
-        raise Unreadable(path, f"it holds several sets of weights ({', '.join(nests)})", "Save the one you want alone.")
-    return nests[0]
+def _protocol(pickle: memoryview) -> int:
+    """Return the protocol that a pickle says it has; 0 and 1 do not say it."""
+    return pickle[1] if bytes(pickle[:1]) == b"\x80" and len(pickle) > 1 else 0
 
 
-def _array(path: Path, key: str, value: object) -> Array:
-    import torch
+def _name(path: Path, key: object) -> str:
+    if not isinstance(key, str):
+        raise Unreadable(path, f"entry {key!r} has no text for a name", RESAVE)
+    return key
 
-    if not isinstance(value, torch.Tensor) or value.layout != torch.strided:
+
+def _tensor(path: Path, key: object, value: object) -> Array:
+    if isinstance(value, Token):
+        raise Unreadable(path, f"{key} is {value.name}", RESAVE)
+    if not isinstance(value, np.ndarray):
         raise Unreadable(path, f"entry {key!r} is a {type(value).__name__}, not a dense tensor", RESAVE)
-    try:
-        return _numpy(value.detach())
-    except (TypeError, RuntimeError) as error:
-        raise Unreadable(path, f"{key} is a tensor of a kind that is not read here ({value.dtype})", RESAVE) from error
-
-
-def _numpy(tensor: torch.Tensor) -> Array:
-    import torch
-
-    if tensor.dtype == torch.bfloat16:
-        return np.asarray(tensor.view(torch.int16).numpy()).view(ml_dtypes.bfloat16)
-    return np.asarray(tensor.numpy())
+    return value

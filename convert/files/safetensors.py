@@ -6,6 +6,7 @@ Source: https://huggingface.co/docs/safetensors/index#format
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,7 +16,8 @@ import numpy as np
 
 from convert.arrays import Array, StateDict, canonical_bytes
 from convert.errors import Unreadable
-from convert.mapped import MappedFile
+from convert.files import strict_json
+from convert.mapped import mapped
 
 DTYPES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype(np.float64),
@@ -26,25 +28,33 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "I32": np.dtype(np.int32),
     "I16": np.dtype(np.int16),
     "I8": np.dtype(np.int8),
+    "U64": np.dtype(np.uint64),
+    "U32": np.dtype(np.uint32),
+    "U16": np.dtype(np.uint16),
     "U8": np.dtype(np.uint8),
+    "C64": np.dtype(np.complex64),
     "BOOL": np.dtype(np.bool_),
 }
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 HEADER_LENGTH_BYTES = 8
+HEADER_LIMIT = 4 * 2**20
+"""Bytes; a Mixer of 24 blocks has 60,000. The format allows 100 million, which as Python objects take gigabytes."""
 
 
 def read(path: Path) -> StateDict:
     """Return the tensors as read-only views of the mapped file; no data is read before it is used.
 
     Raises:
-        Unreadable: The library refuses the header, or a dtype is not one we read.
+        Unreadable: The header is damaged or refused by the library, or a dtype is not one we read.
     """
+    data = mapped(path)
+    header, begin = _header(path, data)
     _validate(path)
-    mapped = MappedFile(path)
-    data_start = HEADER_LENGTH_BYTES + int.from_bytes(mapped[:HEADER_LENGTH_BYTES], "little")
-    header = json.loads(mapped[HEADER_LENGTH_BYTES:data_start])
     header.pop("__metadata__", None)
-    return {key: _view(path, mapped, data_start, key, entry) for key, entry in header.items()}
+    try:
+        return {key: _view(path, data[begin:], key, entry) for key, entry in header.items()}
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise Unreadable(path, f"it is truncated or damaged ({error})") from error
 
 
 def write(stream: BinaryIO, state_dict: StateDict, contents: Iterable[Array]) -> None:
@@ -68,8 +78,25 @@ def write(stream: BinaryIO, state_dict: StateDict, contents: Iterable[Array]) ->
         stream.write(canonical_bytes(array))
 
 
+def _header(path: Path, data: memoryview) -> tuple[dict[str, Any], int]:
+    """Return what the header says and where the tensors begin."""
+    length = int.from_bytes(data[:HEADER_LENGTH_BYTES], "little")
+    begin = HEADER_LENGTH_BYTES + length
+    if length > HEADER_LIMIT:
+        raise Unreadable(path, f"its header would have {length:,} bytes, {HEADER_LIMIT:,} at most are plausible")
+    if len(data) < begin:
+        raise Unreadable(path, f"it is truncated or damaged (a header of {length:,} bytes in a file of {len(data):,})")
+    try:
+        header = strict_json.parse(bytes(data[HEADER_LENGTH_BYTES:begin]))
+    except ValueError as error:
+        raise Unreadable(path, f"it is truncated or damaged: its header: {error}") from error
+    if not isinstance(header, dict):
+        raise Unreadable(path, "its header is no mapping of names to tensors")
+    return header, begin
+
+
 def _validate(path: Path) -> None:
-    """Let the library check the header: its size, the dtypes, and that the tensors fill the file without overlap."""
+    """Let the library check the header: the dtypes, and that the tensors fill the file without overlap."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -79,10 +106,12 @@ def _validate(path: Path) -> None:
         raise Unreadable(path, f"it is truncated or damaged ({error})") from error
 
 
-def _view(path: Path, mapped: MappedFile, data_start: int, key: str, entry: dict[str, Any]) -> Array:
+def _view(path: Path, data: memoryview, key: str, entry: dict[str, Any]) -> Array:
     dtype = DTYPES.get(entry["dtype"])
     if dtype is None:
         raise Unreadable(path, f"{key} has dtype {entry['dtype']}, which is not read here", "Save it as float32.")
     begin, end = entry["data_offsets"]
-    flat = np.frombuffer(mapped, dtype, count=(end - begin) // dtype.itemsize, offset=data_start + begin)
+    if math.prod(entry["shape"]) * dtype.itemsize != end - begin or not 0 <= begin <= end <= len(data):
+        raise ValueError(f"{key}: {end - begin} bytes are wrong for {dtype} {tuple(entry['shape'])}")
+    flat = np.frombuffer(data, dtype, count=(end - begin) // dtype.itemsize, offset=begin)
     return flat.reshape(entry["shape"])

@@ -5,12 +5,11 @@ Source: https://huggingface.co/docs/transformers/big_models#sharded-checkpoints
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from convert.arrays import StateDict
 from convert.errors import Unreadable
-from convert.files import safetensors
+from convert.files import safetensors, strict_json
 
 
 def read(path: Path) -> StateDict:
@@ -52,10 +51,12 @@ def _plain(path: Path, name: str) -> bool:
 
 def _weight_map(path: Path) -> dict[str, str]:
     try:
-        weight_map = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        if path.stat().st_size > safetensors.HEADER_LIMIT:
+            raise ValueError("larger than the names of all tensors can be")
+        weight_map = strict_json.parse(path.read_bytes())["weight_map"]
+    except (ValueError, KeyError, TypeError) as error:
         raise Unreadable(
-            path, "it is no index of a sharded checkpoint", "Name model.safetensors.index.json."
+            path, f"it is no index of a sharded checkpoint ({error})", "Name model.safetensors.index.json."
         ) from error
     if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
         raise Unreadable(path, "its weight_map is no mapping of names to files")

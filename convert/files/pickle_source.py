@@ -1,0 +1,36 @@
+"""What a pickle machine reads from: bytes in memory or of a mapped file, as pickletools wants them."""
+
+from __future__ import annotations
+
+import io
+
+LINE_LIMIT = 1024
+"""Bytes of a line, which in a pickle holds a module's or a class's name."""
+
+
+class Reader:
+    """The part of a file object that pickletools needs, over bytes; large reads may be views instead of copies."""
+
+    COPY_BELOW = 4096
+
+    def __init__(self, data: memoryview, *, views: bool = True) -> None:
+        self._data, self._views, self._at = data, views, 0
+
+    def read(self, size: int) -> bytes | memoryview:
+        """Return the next bytes, fewer at the end."""
+        data = self._data[self._at : self._at + size]
+        self._at += len(data)
+        return data if self._views and size >= self.COPY_BELOW else bytes(data)
+
+    def readline(self) -> bytes:
+        """Return the bytes up to and with the next newline; without one where a line is too long to be a name."""
+        line = io.BytesIO(self._data[self._at : self._at + LINE_LIMIT]).readline()
+        self._at += len(line)
+        return line
+
+    def tell(self) -> int:
+        """Return the position."""
+        return self._at
+
+    def __len__(self) -> int:
+        return len(self._data)

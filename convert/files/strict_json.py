@@ -1,0 +1,32 @@
+"""JSON as a file may hold it: no key twice, no NaN, no depth that the reader could fall into."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+
+def parse(text: str | bytes) -> Any:
+    """Return what JSON says.
+
+    Raises:
+        ValueError: It is no JSON in UTF-8, an object has a key twice, a number is not finite, or it is nested too deep.
+    """
+    try:
+        return json.loads(
+            text if isinstance(text, str) else text.decode(), object_pairs_hook=_unique, parse_constant=_refuse
+        )
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        twice = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
+        raise ValueError(f"it holds {twice!r} twice")
+    return found
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number in JSON")
