@@ -74,15 +74,11 @@ def write_weights(
             raise IntegrityProblem(f"{output}: what was read back is not what was written. Check the disk.")
         written.described = describe_output(output, path, sha256, written.target_sha256s, conversion.state_dict)
         written.source = hashed.result()
-
-    def described() -> dict[str, Any]:
-        manifest = describe(written)
         source.check_unchanged()
-        return manifest
 
     with ThreadPoolExecutor(1) as beside, closing(carried(source.state_dict, conversion, source.name)) as tensors:
         hashed = beside.submit(with_sha256, source)
-        return write_with_manifest(output, fill, check, described, force=force)
+        return write_with_manifest(output, fill, check, lambda: describe(written), force=force)
 
 
 def _finds_all(path: Path, conversion: Conversion, written: Written) -> bool:

@@ -103,24 +103,27 @@ def evaluate(
     reference = timm_eager(against.config, against.state_dict) if against else None
     predictions, engine = _run(weights, data, settings, reference, group or Group(), progress)
     accuracy = accuracy_of(predictions, len(CLASSES))
-    finding = judge(
-        accuracy,
-        settings.figure,
-        upstream=weights.upstream.name if weights.upstream else None,
-        origin=data.origin,
-        preprocessing=settings.preprocessing,
-        accept_preprocessing=settings.accept_preprocessing,
-    )
     return Evaluation(
         accuracy=accuracy,
         comparison=comparison_of(predictions),
-        finding=finding,
+        finding=_finding(accuracy, weights, data, settings),
         predictions=predictions,
         weights=weights,
         against=against,
         data=data,
         settings=settings,
         engine=engine,
+    )
+
+
+def _finding(accuracy: Accuracy, weights: Weights, data: Cifar10, settings: Settings) -> AuditFinding:
+    return judge(
+        accuracy,
+        settings.figure,
+        upstream=weights.upstream.name if weights.upstream else None,
+        origin=data.origin,
+        preprocessing=settings.preprocessing,
+        accept_preprocessing=settings.accept_preprocessing,
     )
 
 

@@ -41,9 +41,8 @@ def any_array(draw: st.DrawFn, dtype: np.dtype[Any]) -> Array:
 
 
 def state_dicts(dtypes: list[np.dtype[Any]]) -> st.SearchStrategy[dict[str, Array]]:
-    return st.dictionaries(
-        st.from_regex(r"[abcß][abc.ß]*", fullmatch=True), st.sampled_from(dtypes).flatmap(any_array), max_size=4
-    )
+    names = st.from_regex(r"[abcß][abc.ß]*", fullmatch=True)
+    return st.dictionaries(names, st.sampled_from(dtypes).flatmap(any_array), min_size=1, max_size=4)
 
 
 def written(folder: str, suffix: str, tensors: dict[str, Array]) -> Path:
