@@ -15,7 +15,7 @@ from click.testing import Result
 from conftest import Run, save_safetensors
 from forked import Forker
 
-from convert import files, port, sources
+from convert import files, output, sources
 from convert.arrays import StateDict
 from convert.errors import IntegrityProblem
 from convert.fingerprint import file_sha256
@@ -220,11 +220,11 @@ class TestChangingInputs:
     def test_an_input_that_changes_exits_5_and_nothing_is_written(
         self, mixer_convert: Run, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
     ) -> None:
-        """Between the read-back and the moment when the output takes its place."""
-        describe = port.build_manifest
+        """Once the last tensor was read."""
+        describe = output.describe_output
 
-        def meanwhile(**known: Any) -> dict[str, Any]:
-            manifest = describe(**known)
+        def meanwhile(*known: Any) -> dict[str, Any]:
+            described = describe(*known)
             content, status = checkpoint.read_bytes(), checkpoint.stat()
             if change == "replaced":
                 (tmp_path / "new").write_bytes(content)
@@ -235,9 +235,9 @@ class TestChangingInputs:
                 checkpoint.write_bytes(content[:-1] + b"?" if change == "same size and time" else content + b"?")
             if change == "same size and time":
                 os.utime(checkpoint, ns=(status.st_atime_ns, status.st_mtime_ns))
-            return manifest
+            return described
 
-        monkeypatch.setattr(port, "build_manifest", meanwhile)
+        monkeypatch.setattr(output, "describe_output", meanwhile)
         result = mixer_convert("--checkpoint", checkpoint, "--out", tmp_path / "out.pdparams")
         assert result.exit_code == 5, result.output
         assert f"{checkpoint}: it changed while it was being read" in result.stderr
