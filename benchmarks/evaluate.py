@@ -6,14 +6,13 @@ resizes, normalises, runs and counts; the others get batches that are preprocess
 Usage: evaluate.py [ROUNDS] [IMAGES PER ROUND] [BATCH]
 """
 
-import os
-import statistics
 import sys
 import time
 from dataclasses import replace
 
 import numpy as np
 import paddle
+import timing
 
 from convert.init import init_state_dict
 from convert.mapping import convert_state_dict
@@ -76,11 +75,19 @@ rounds = []
 for number in range(ROUNDS):
     order = list(runs) if number % 2 == 0 else list(reversed(runs))
     rounds.append({name: speed(runs[name]) for name in order})
-machine = f"{engines.cpus()} CPUs, load {os.getloadavg()[0]:.1f}"
-print(f"{ROUNDS} alternating rounds of {COUNT} images, batch {BATCH}, {machine}\n")
-print("| | images/s, median | evaluate over it, median | least | greatest |\n| --- | --- | --- | --- | --- |")
-for name in runs:
-    ratios = [found["evaluate"] / found[name] for found in rounds]
-    median = statistics.median(found[name] for found in rounds)
-    figures = (median, statistics.median(ratios), min(ratios), max(ratios))
-    print(f"| {name} | {' | '.join(f'{figure:.2f}' for figure in figures)} |")
+TARGETS = {"bare predictor": "≥ 0.9", "timm eager": "≥ 1.8", "Paddle eager": "≥ 6"}
+speeds = {name: [found[name] for found in rounds] for name in runs}
+rows = "\n".join(f"| {name} | {timing.spread(values)} |" for name, values in speeds.items())
+timing.report(
+    [
+        timing.Ratio(
+            what=f"evaluate, b16 at {config.image_size} px / {name}",
+            target=TARGETS.get(name, ""),
+            values=timing.over(speeds["evaluate"], values),
+        )
+        for name, values in speeds.items()
+        if name != "evaluate"
+    ],
+    f"{ROUNDS} alternating rounds of {COUNT} images, batch {BATCH}\n\n| images/s | median | least | greatest |\n"
+    f"| --- | --- | --- | --- |\n{rows}",
+)

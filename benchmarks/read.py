@@ -1,20 +1,23 @@
-"""Print how long the reader of .pdparams takes beside pickle.load, in turn: FILE [RUNS].
+"""Print how long the reader of .pdparams takes over pickle.load, in turn, on a b16_in21k of seeded weights.
 
-Make the file with: mixer-convert --variant b16_in21k --init random --out FILE. Once the arrays are only made, once
-every byte of them is summed up: the reader hands out views of the mapped file, which cost nothing before they are used.
+Once the arrays are only made, once every byte is summed up: the reader hands out views of the mapped file, which
+cost nothing before they are used.
+
+Usage: read.py [RUNS]
 """
 
-import os
 import pickle
-import statistics
 import sys
+import tempfile
 import time
 import warnings
 from pathlib import Path
 
+import timing
+
 from convert import files
 
-RUNS = int(sys.argv[2]) if len(sys.argv) > 2 else 7
+RUNS = int(sys.argv[1]) if len(sys.argv) > 1 else 9
 
 
 def by_pickle(path: Path) -> dict:
@@ -35,22 +38,18 @@ def seconds(read, path: Path, *, touch: bool) -> float:
     return time.perf_counter() - start
 
 
-def row(name: str, pairs: list[tuple[float, float]]) -> str:
-    """Return a Markdown row: the medians, and median, least and greatest of the pairs' ratios."""
-    ours, theirs = (statistics.median(values) for values in zip(*pairs, strict=True))
-    ratios = [a / b for a, b in pairs]
-    figures = f"{ours:.3f} | {theirs:.3f} | {statistics.median(ratios):.2f} | {min(ratios):.2f} | {max(ratios):.2f}"
-    return f"| {name} | {figures} |"
+def ratio(path: Path, what: str, *, touch: bool) -> timing.Ratio:
+    """Return the ratio, one pair a round after a warm-up."""
+    readers = (files.read, by_pickle)
+    pairs = [[seconds(read, path, touch=touch) for read in readers] for _ in range(RUNS + 1)]
+    ours, theirs = zip(*pairs[1:], strict=True)
+    return timing.Ratio(what=f"{what}: reader / pickle.load", target="≤ 1.5", values=timing.over(ours, theirs))
 
 
-target = Path(sys.argv[1])
-print(
-    f"{target.stat().st_size / 1e6:.0f} MB, {RUNS} alternating pairs after a warm-up, load {os.getloadavg()[0]:.1f}\n"
-)
-print("| | convert.files.read, s | pickle.load, s | ratio | least | greatest |\n| --- | --- | --- | --- | --- | --- |")
-for label, touched in (("made", False), ("made and summed up", True)):
-    seconds(files.read, target, touch=touched), seconds(by_pickle, target, touch=touched)
-    both = [
-        (seconds(files.read, target, touch=touched), seconds(by_pickle, target, touch=touched)) for _ in range(RUNS)
+with tempfile.TemporaryDirectory() as name:
+    target = timing.seeded_weights(Path(name) / "b16.pdparams", "b16_in21k")
+    ratios = [
+        ratio(target, "b16_in21k.pdparams, arrays made", touch=False),
+        ratio(target, "b16_in21k.pdparams, made and summed up", touch=True),
     ]
-    print(row(label, both))
+timing.report(ratios, f"{RUNS} alternating pairs after a warm-up")

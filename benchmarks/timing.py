@@ -70,6 +70,14 @@ def in_turn(commands: Mapping[str, tuple[Sequence[str], Path | None]], runs: int
     return {name: values[1:] for name, values in found.items()}
 
 
+def seeded_weights(path: Path, variant: str) -> Path:
+    """Return the path, where seeded weights of a variant now lie in the layout that goes with its suffix."""
+    layout = "timm" if path.suffix == ".safetensors" else "paddle"
+    made = [sys.executable, "-m", "convert.cli", "--variant", variant, "--init", "random", "--dst", layout]
+    measured([*made, "--out", str(path)])
+    return path
+
+
 def over(numerators: Sequence[float], denominators: Sequence[float]) -> list[float]:
     """Return the ratios, round by round."""
     return [one / other for one, other in zip(numerators, denominators, strict=True)]
@@ -83,7 +91,12 @@ def spread(values: Sequence[float]) -> str:
 def report(ratios: Sequence[Ratio], details: str = "") -> None:
     """Print the ratios as a table, with the machine and details unless a caller wants the rows alone."""
     rows = "\n".join(ratio.row() for ratio in ratios)
-    print(rows if ROWS_ALONE in os.environ else f"{machine()}\n\n{details}\n\n{HEADERS}\n{rows}\n", flush=True)
+    print(rows if rows_alone() else f"{machine()}\n\n{details}\n\n{HEADERS}\n{rows}\n", flush=True)
+
+
+def rows_alone() -> bool:
+    """Return whether the rows of ratios are wanted without details."""
+    return ROWS_ALONE in os.environ
 
 
 def machine() -> str:
