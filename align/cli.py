@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from align.golden.command import check, record
-from align.knobs import compute_quickly, forbid_tf32
+from align.knobs import compute_quickly, forbid_tf32, torch_imported_meanwhile
 from align.options import INPUTS, REPORTS, WEIGHTS, progress_line, subject_of
 from align.predictions.command import predictions
 from align.reprod.command import reprod
@@ -88,12 +89,17 @@ def _align(*, atol: float, train_steps: int | None, **options: Any) -> Alignment
 
     from align.run import Settings, align
     from convert.errors import UsageProblem
+    from convert.variants import get_variant
 
     if not math.isfinite(atol):
         raise UsageProblem(f"--atol {atol}: a bound has to be a finite number.")
     chosen = {name: options.pop(name) for name in ("batch", "input_seed", "inputs", "backward")}
     settings = Settings(atol=atol, train_steps=train_steps or 0, **chosen)
-    subject = subject_of(**options)
+    random = options["checkpoint"] is None
+    if options["variant"]:
+        get_variant(options["variant"])  # a wrong name is told before anything is imported
+    with torch_imported_meanwhile() if random else contextlib.nullcontext():
+        subject = subject_of(**options)
     with progress_line() as progress:
         return align(subject, settings, progress=progress)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
 from contextlib import AbstractContextManager
 from functools import partial
 from types import TracebackType
@@ -36,12 +37,12 @@ ONE_THREAD: dict[str, Callable[[], AbstractContextManager[int]]] = {
 class Repeat:
     """A second run of one side, compared with the first bit for bit, a point at a time."""
 
-    def __init__(self, side: str, forward: Callable[[Tap], object]) -> None:
+    def __init__(self, side: str, forward: Callable[[Tap], object], lane: Executor) -> None:
         self.side, self._forward = side, forward
         self.compared = self.changed = 0
         self.first: tuple[str, str] | None = None
         self.value: Array | None = None
-        self._again = Side(side, walk(forward), "float32")
+        self._again = Side(side, walk(forward), "float32", lane)
         self._followed = True
 
     def at(self, point: Layer, value: Array) -> None:
@@ -53,6 +54,7 @@ class Repeat:
             return
         try:
             again = self._again.at(point)
+            self._again.go_on()
         except WrongPoint as wrong:
             self._followed = False
             self._note(point, wrong.finding.sentence)
@@ -93,8 +95,8 @@ class Repetition:
     def __init__(self, sides: Sides, images: Array, points: Sequence[Layer], reference: Reference) -> None:
         self._points = len(points)
         self._repeats = (
-            Repeat(FRAMEWORKS[reference], partial(sides.forward_reference, images, points)),
-            Repeat("Paddle", partial(sides.forward_candidate, images)),
+            Repeat(FRAMEWORKS[reference], partial(sides.forward_reference, images, points), sides.lanes.reference),
+            Repeat("Paddle", partial(sides.forward_candidate, images), sides.lanes.candidate),
         )
 
     def __enter__(self) -> Self:

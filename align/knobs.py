@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 
 KNOBS = (
     "OMP_NUM_THREADS",
@@ -56,6 +57,26 @@ def importing_frameworks() -> Iterator[None]:
     finally:
         if collects:
             gc.enable()
+
+
+@contextlib.contextmanager
+def torch_imported_meanwhile() -> Iterator[None]:
+    """Import torch and timm in a thread while something else is done, such as drawing weights.
+
+    An import that fails does so again, in the caller, where it is needed. Paddle has to be imported by the thread that
+    uses it: the switch to its dynamic mode is that thread's (paddlepaddle 3.3.1).
+    """
+
+    def load() -> None:
+        with contextlib.suppress(ImportError), importing_frameworks():
+            import timm  # noqa: F401
+
+    thread = Thread(target=load)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
 
 
 def _is_amd_with_avx2(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:

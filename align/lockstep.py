@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+import contextlib
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from queue import SimpleQueue
 from threading import Thread
 from typing import Literal
@@ -39,8 +42,8 @@ def walk(forward: Callable[[Tap], object]) -> Generator[Point, Array | None]:
     """Yield each point that a forward shows to its tap; what is sent back takes the place of the point's value.
 
     The forward runs in a thread of its own, because a framework's stack cannot be suspended like a generator's. It
-    waits at each point until the caller goes on, so that only one side computes at a time, and has ended when the
-    generator has. An exception of the forward is raised here.
+    waits at each point until the caller goes on, and has ended when the generator has. An exception of the forward is
+    raised here.
     """
     shown: SimpleQueue[Point | BaseException | None] = SimpleQueue()
     answers: SimpleQueue[Answer] = SimpleQueue()
@@ -56,16 +59,43 @@ def walk(forward: Callable[[Tap], object]) -> Generator[Point, Array | None]:
         thread.join()
 
 
-class Side:
-    """One side on its way through the forward, checked against the point expected at each step."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lanes:
+    """Where each model's forwards compute ahead: one thing at a time in each, so no model runs twice at once."""
 
-    def __init__(self, name: str, points: Walk, dtype: str) -> None:
-        self._name, self._points, self._dtype = name, points, dtype
+    witness: Executor
+    reference: Executor
+    candidate: Executor
+
+
+@contextlib.contextmanager
+def lanes() -> Iterator[Lanes]:
+    """Give lanes, whose threads have ended at the end."""
+    with ThreadPoolExecutor(1) as witness, ThreadPoolExecutor(1) as reference, ThreadPoolExecutor(1) as candidate:
+        yield Lanes(witness=witness, reference=reference, candidate=candidate)
+
+
+class Side:
+    """One side on its way through the forward, checked against the point expected at each step.
+
+    With a lane it computes a point ahead, from when it is told to go on.
+    """
+
+    def __init__(self, name: str, points: Walk, dtype: str, lane: Executor | None = None) -> None:
+        self._name, self._points, self._dtype, self._lane = name, points, dtype, lane
         self._replacement: Array | None = None
+        self._ahead: Future[Point | None] | None = None
 
     def close(self) -> None:
         """End the forward, wherever it is."""
+        if self._ahead is not None:
+            self._ahead.exception()
         self._points.close()
+
+    def go_on(self) -> None:
+        """Begin to compute the next point, where there is a lane for it."""
+        if self._lane is not None:
+            self._ahead = self._lane.submit(self._compute)
 
     def at(self, layer: Layer) -> Array:
         """Return the value at the next point.
@@ -98,6 +128,10 @@ class Side:
             raise WrongPoint(Finding(layer=shown[0], sentence=f"{self._name} shows {shown[0]} after its last point"))
 
     def _next(self) -> Point | None:
+        ahead, self._ahead = self._ahead, None
+        return self._compute() if ahead is None else ahead.result()
+
+    def _compute(self) -> Point | None:
         answer, self._replacement = self._replacement, None
         try:
             return self._points.send(answer)

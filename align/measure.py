@@ -13,7 +13,7 @@ from align import paddle_probe
 from align.compare import FLOAT64, UNBOUNDED, Tolerance, cancellation_of, compare, float32_introduced, largest
 from align.heap import give_back
 from align.layers import Layer
-from align.lockstep import Side, Tap, Walk, WrongPoint, walk
+from align.lockstep import Lanes, Side, Tap, Walk, WrongPoint, walk
 from align.result import LOGITS, Differences, Finding
 from convert.arrays import Array
 from convert.variants import TIMM_LAYER_NORM_EPS
@@ -28,11 +28,12 @@ Observe = Callable[[Layer, Array, Array], object]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Sides:
-    """The two models under comparison, and the probe that knows the reference's framework."""
+    """The two models under comparison, the probe that knows the reference's framework, and where they compute ahead."""
 
     reference: Any
     candidate: Any
     probe: ModuleType
+    lanes: Lanes
 
     def cast(self, precision: Precision) -> None:
         """Cast both models' parameters in place; float32 to float64 changes no value."""
@@ -94,22 +95,26 @@ class Measurement:
         figures = {}
         on_reference = partial(sides.forward_reference, images, self.points)
         on_candidate = partial(sides.forward_candidate, images)
+        lanes = sides.lanes
         with (
-            closing(Side("the witness", witness, "float64")) as truth,
-            closing(Side("the reference", walk(on_reference), self.precision)) as reference,
-            closing(Side("Paddle", walk(on_candidate), self.precision)) as own,
-            closing(Side("Paddle", walk(on_candidate), self.precision)) as forced,
+            closing(Side("the witness", witness, "float64", lanes.witness)) as truth,
+            closing(Side("the reference", walk(on_reference), self.precision, lanes.reference)) as reference,
+            closing(Side("Paddle", walk(on_candidate), self.precision, lanes.candidate)) as own,
+            closing(Side("Paddle", walk(on_candidate), self.precision, lanes.candidate)) as forced,
         ):
+            together = (truth, reference, own, forced)
             try:
                 for i, point in enumerate(self.points):
                     if i % POINTS_PER_TIDY == 0:
                         give_back()
                     progress(f"{self.precision}: {point.name}")
-                    values = truth.at(point), reference.at(point), own.at(point), forced.at(point)
-                    figures[point.name] = self._differences(point, *values)
-                    forced.replace(values[1])
-                    observe(point, values[1], values[2])
-                for side in (truth, reference, own, forced):
+                    true, there, here, introduced = (side.at(point) for side in together)
+                    forced.replace(there)
+                    for side in together:
+                        side.go_on()
+                    figures[point.name] = self._differences(point, true, there, here, introduced)
+                    observe(point, there, here)
+                for side in together:
                     side.end()
             except WrongPoint as wrong:
                 self.findings.append(wrong.finding)

@@ -19,6 +19,7 @@ from align.learning import paddle_steps
 from align.learning.gates import Task, gradients_section, not_run, steps_section
 from align.learning.recipes import RECIPES
 from align.learning.training import BuildOptimizer
+from align.lockstep import lanes
 from align.measure import Measurement, Sides
 from align.result import AlignmentResult, Finding, LayerRow, Reference, Section
 from align.weights import in_float32, structure_findings, weight_findings
@@ -226,8 +227,9 @@ def _observe(subject: Subject, images: Array, atol: float, build: Builders, prog
     progress("building the Paddle model")
     paddle_model = build.candidate(subject.config, in_float32(candidate))
     weights = weight_findings(expected, candidate, paddle_probe.parameters(paddle_model))
-    sides = Sides(reference=reference, candidate=paddle_model, probe=PROBES[subject.reference])
-    return replace(_measure(subject, sides, images, atol, progress), weights=weights)
+    with lanes() as each:
+        sides = Sides(reference=reference, candidate=paddle_model, probe=PROBES[subject.reference], lanes=each)
+        return replace(_measure(subject, sides, images, atol, progress), weights=weights)
 
 
 def reference_model(subject: Subject) -> Any:

@@ -9,7 +9,7 @@ import sys
 
 import timing
 
-SCRIPTS = ("startup.py", "convert.py", "read.py", "gate.py", "evaluate.py")
+SCRIPTS = ("startup.py", "conversion.py", "read.py", "gate.py", "evaluate.py")
 
 print(f"{timing.machine()}\n\n{timing.HEADERS}", flush=True)
 for script in SCRIPTS:

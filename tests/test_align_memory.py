@@ -68,7 +68,10 @@ class Kept:
 def test_no_side_s_activations_are_kept(
     config: MixerConfig, source: StateDict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two runs of the reference go side by side, each with the point compared and at most the one to come."""
+    """Two runs of the reference go side by side, each with the point compared and at most the one to come.
+
+    One point more is kept for the run on a single thread.
+    """
     kept = Kept()
     forward = torch_probe.forward
 
@@ -83,4 +86,4 @@ def test_no_side_s_activations_are_kept(
     assert align(Subject(source=source, config=config, name="small")).verdict == "aligned"
     points = len(layers_of(config, 2))
     assert len(kept.shown) >= 3 * points
-    assert kept.most <= 2 * 2
+    assert kept.most <= 2 * 2 + 1

@@ -11,13 +11,15 @@ import pytest
 
 FUZZER = Path(__file__).with_name("fuzz_readers.py")
 SECONDS = 5
+ANEW = ("sh", "-c", '"$@"; exit $?', "sh")
+"""A process of its own between: to the child of a process the kernel ascribes its parent's greatest memory too."""
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["pdparams", "pth", "npz", "safetensors"])
 def test_fuzzing_finds_nothing(tmp_path: Path, form: str) -> None:
     pytest.importorskip("atheris", reason="needs atheris, which is not here")
-    command = [sys.executable, FUZZER, form, f"-max_total_time={SECONDS}"]
+    command = [*ANEW, sys.executable, FUZZER, form, f"-max_total_time={SECONDS}"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     executions = re.search(r"number_of_executed_units: (\d+)", done.stderr)

@@ -2,7 +2,7 @@
 
 Every command is measured as a whole process, in turn with the others; the inputs are made in a temporary folder.
 
-Usage: convert.py [RUNS] [FOLDER ON THE DISK TO MEASURE]
+Usage: conversion.py [RUNS] [FOLDER ON THE DISK TO MEASURE]
 """
 
 import statistics
