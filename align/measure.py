@@ -37,7 +37,9 @@ class Sides:
 
     def cast(self, precision: Precision) -> None:
         """Cast both models' parameters in place; float32 to float64 changes no value."""
+        give_back()  # before the greatest need of memory: one model in both precisions beside the other one
         self.probe.cast(self.reference, precision)
+        give_back()
         paddle_probe.cast(self.candidate, precision)
 
     def forward_reference(self, images: Array, points: Sequence[Layer], tap: Tap) -> None:
