@@ -71,6 +71,9 @@ def torch_imported_meanwhile() -> Iterator[None]:
         with contextlib.suppress(ImportError), importing_frameworks():
             import timm  # noqa: F401
 
+    if "timm" in sys.modules:
+        yield
+        return
     thread = Thread(target=load)
     thread.start()
     try:
