@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,6 +19,9 @@ from convert.command_line import (
     refuse_options_before,
     write_json,
 )
+
+if TYPE_CHECKING:
+    from convert.hashing import EarlyHash
 
 FILE = click.Path(path_type=Path)
 ema_option = click.option(
@@ -135,6 +141,7 @@ def _convert(
     json_target: str | None,
     *,
     variant: str | None,
+    checkpoint: Path | None,
     init: str | None,
     seed: int | None,
     num_classes: int | None,
@@ -143,25 +150,36 @@ def _convert(
     force: bool,
     **request: Any,
 ) -> None:
-    from convert.adapt import Adaptation
-    from convert.errors import UsageProblem
-    from convert.port import Request, convert_checkpoint
-    from convert.variants import get_variant
+    with _hashed_early(checkpoint) as early:
+        from convert.adapt import Adaptation
+        from convert.errors import UsageProblem
+        from convert.port import Request, convert_checkpoint
+        from convert.variants import get_variant
 
-    if seed is not None and not init and num_classes is None:
-        raise UsageProblem("--seed goes with --init random or --num-classes. Add one, or leave --seed out.")
-    asked = Request(
-        variant=get_variant(variant) if variant else None,
-        init_seed=(seed or 0) if init else None,
-        adaptation=Adaptation(num_classes=num_classes, in_chans=in_chans, head_seed=seed or 0),
-        **request,
-    )
-    manifest = convert_checkpoint(asked, out, force=force, command_line=command_line())
+        if seed is not None and not init and num_classes is None:
+            raise UsageProblem("--seed goes with --init random or --num-classes. Add one, or leave --seed out.")
+        asked = Request(
+            variant=get_variant(variant) if variant else None,
+            checkpoint=checkpoint,
+            init_seed=(seed or 0) if init else None,
+            adaptation=Adaptation(num_classes=num_classes, in_chans=in_chans, head_seed=seed or 0),
+            **request,
+        )
+        manifest = convert_checkpoint(asked, out, force=force, command_line=command_line(), early=early)
     click.echo(_sentence(manifest), err=True)
     if json_target != "-":
         click.echo(manifest["output"]["path"])
     if json_target:
         write_json(manifest, json_target)
+
+
+def _hashed_early(checkpoint: Path | None) -> AbstractContextManager[EarlyHash | None]:
+    """Begin to hash the file, on the second core, while NumPy is imported here."""
+    if "numpy" not in sys.modules:  # whose matrix products are not wanted, and whose threads would spin on that core
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from convert.hashing import EarlyHash
+
+    return nullcontext() if checkpoint is None else EarlyHash(checkpoint)
 
 
 def _sentence(manifest: dict[str, Any]) -> str:

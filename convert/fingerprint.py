@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from pathlib import Path
 
 from convert.arrays import Array, StateDict, canonical_bytes
 from convert.mapped import row_blocks
@@ -36,9 +35,3 @@ def fingerprint(sha256s: Mapping[str, str]) -> str:
     """Return one SHA-256 for a whole state dict: that of its sorted `<sha256>  <key>` lines."""
     lines = "".join(f"{sha256s[key]}  {key}\n" for key in sorted(sha256s))
     return hashlib.sha256(lines.encode()).hexdigest()
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes, in hex."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -6,7 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from convert.fingerprint import file_sha256, fingerprint, tensor_sha256s
+from convert.fingerprint import fingerprint, tensor_sha256s
+from convert.hashing import file_sha256
 from convert.layouts import recognise
 from convert.sources import read_weights
 from convert.unchanged import unchanged

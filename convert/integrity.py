@@ -7,7 +7,8 @@ from pathlib import Path
 
 from convert import files
 from convert.errors import BadInput, IOProblem, Unreadable
-from convert.fingerprint import file_sha256, tensor_sha256s
+from convert.fingerprint import tensor_sha256s
+from convert.hashing import file_sha256
 from convert.manifest import manifest_path
 from convert.recorded import Recorded, Side, read_recorded
 from convert.sources import read_weights

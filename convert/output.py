@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from convert import files
-from convert.arrays import Array, canonical_bytes
+from convert.arrays import Array, StateDict, canonical_bytes
 from convert.errors import IntegrityProblem
 from convert.files.proofread import Proofread
-from convert.fingerprint import tensor_sha256
+from convert.fingerprint import tensor_digest, tensor_sha256
+from convert.hashing import EarlyHash, give_way
 from convert.manifest import describe_output, write_with_manifest
 from convert.mapped import location_of
 from convert.mapping import Conversion
 from convert.sources import Source, with_sha256
-from convert.stream import carried
+from convert.stream import laid_out, source_sha256s
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -37,7 +38,13 @@ class Written:
 
 
 def write_weights(
-    output: Path, source: Source, conversion: Conversion, describe: Callable[[Written], dict[str, Any]], *, force: bool
+    output: Path,
+    source: Source,
+    conversion: Conversion,
+    describe: Callable[[Written], dict[str, Any]],
+    *,
+    force: bool,
+    early: EarlyHash | None = None,
 ) -> dict[str, Any]:
     """Write a conversion's tensors, which are read, checked and laid out on the way, and return their manifest.
 
@@ -47,6 +54,7 @@ def write_weights(
         conversion: What becomes of them.
         describe: Gives the manifest.
         force: Whether to replace what is there.
+        early: May know the hash of the source's file already.
 
     Raises:
         NonFinite: A weight is NaN or infinite; nothing is written.
@@ -54,34 +62,51 @@ def write_weights(
         IOProblem: The folder or the disk refused.
         OutputRefused: Something is there and force is off.
     """
-    written, sha256 = Written(source=source), ""
-
-    def fill(stream: BinaryIO) -> None:
-        nonlocal sha256
-        proofread = Proofread(stream, output)
-        files.write(output, cast("BinaryIO", proofread), conversion.state_dict, contents(proofread))
-        sha256 = proofread.sha256
-
-    def contents(proofread: Proofread) -> Iterator[Array]:
-        for rule, passed in tensors:
-            written.source_sha256s[rule.source] = passed.source_sha256
-            written.target_sha256s[rule.target] = passed.target_sha256
-            written.offsets[rule.target] = proofread.expect(canonical_bytes(passed.tensor))
-            yield passed.tensor
-
-    def check(path: Path) -> None:
-        if not _finds_all(path, conversion, written):
-            raise IntegrityProblem(f"{output}: what was read back is not what was written. Check the disk.")
-        written.described = describe_output(output, path, sha256, written.target_sha256s, conversion.state_dict)
-        written.source = hashed.result()
-        source.check_unchanged()
-
-    with ThreadPoolExecutor(1) as beside, closing(carried(source.state_dict, conversion, source.name)) as tensors:
-        hashed = beside.submit(with_sha256, source)
-        return write_with_manifest(output, fill, check, lambda: describe(written), force=force)
+    with ThreadPoolExecutor(2, initializer=give_way) as beside:
+        writing = _Writing(output, source, conversion, beside, early)
+        return write_with_manifest(output, writing.fill, writing.check, lambda: describe(writing.written), force=force)
 
 
-def _finds_all(path: Path, conversion: Conversion, written: Written) -> bool:
+class _Writing:
+    """The weights on their way. What only reads the source gives way to what the output waits for."""
+
+    def __init__(
+        self, output: Path, source: Source, conversion: Conversion, beside: ThreadPoolExecutor, early: EarlyHash | None
+    ) -> None:
+        self.written = Written(source=source)
+        self._output, self._conversion = output, conversion
+        self._sha256 = ""
+        self._tensors_hashed = beside.submit(source_sha256s, source.state_dict, conversion, source.name)
+        self._files_hashed = beside.submit(with_sha256, source, early)
+
+    def fill(self, stream: BinaryIO) -> None:
+        """Write the file, and know what was read back."""
+        digests: dict[str, hashlib._Hash] = {}
+        with Proofread(stream, self._output) as proofread:
+            contents = self._contents(proofread, digests)
+            files.write(self._output, cast("BinaryIO", proofread), self._conversion.state_dict, contents)
+            self._sha256 = proofread.finish()
+        self.written.source_sha256s = self._tensors_hashed.result()
+        self.written.target_sha256s = {key: digest.hexdigest() for key, digest in digests.items()}
+
+    def check(self, path: Path) -> None:
+        """Check that a reader finds the tensors in the complete file, and that the source is what it was."""
+        written, state_dict = self.written, self._conversion.state_dict
+        if not _finds_all(path, state_dict, written):
+            raise IntegrityProblem(f"{self._output}: what was read back is not what was written. Check the disk.")
+        written.described = describe_output(self._output, path, self._sha256, written.target_sha256s, state_dict)
+        written.source = self._files_hashed.result()
+        written.source.check_unchanged()
+
+    def _contents(self, proofread: Proofread, digests: dict[str, hashlib._Hash]) -> Iterator[Array]:
+        for laid in laid_out(self.written.source.state_dict, self._conversion):
+            key = laid.rule.target
+            digests[key] = tensor_digest(laid.tensor)
+            self.written.offsets[key] = proofread.expect(canonical_bytes(laid.tensor), digests[key], laid.done)
+            yield laid.tensor
+
+
+def _finds_all(path: Path, state_dict: StateDict, written: Written) -> bool:
     """Return whether a reader finds every tensor in the file.
 
     That a tensor's bytes are in the file, and where, is known since they were written (`Proofread`). What is left is
@@ -89,9 +114,9 @@ def _finds_all(path: Path, conversion: Conversion, written: Written) -> bool:
     Where it hands out a copy instead, as of small arrays, the hash has to be right.
     """
     found = files.read(path)
-    return found.keys() == conversion.state_dict.keys() and all(
-        array.dtype == conversion.state_dict[key].dtype
-        and array.shape == conversion.state_dict[key].shape
+    return found.keys() == state_dict.keys() and all(
+        array.dtype == state_dict[key].dtype
+        and array.shape == state_dict[key].shape
         and (_offset(array, path) == written.offsets[key] or tensor_sha256(array) == written.target_sha256s[key])
         for key, array in found.items()
     )

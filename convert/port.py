@@ -12,6 +12,7 @@ from convert.adapt import Adaptation, adapt, refuse_image_size
 from convert.arrays import Shape, StateDict
 from convert.errors import BadInput, KeyMismatch, UsageProblem
 from convert.files.atomic import refuse_overwrite
+from convert.hashing import EarlyHash
 from convert.layouts import SOURCES, account, config_of, hint_at, nearest_layout
 from convert.manifest import build_manifest, manifest_path
 from convert.mapping import Conversion, check_finite, convert_state_dict
@@ -170,12 +171,24 @@ def default_output(source: Source, request: Request) -> Path:
 
 
 def convert_checkpoint(
-    request: Request, output: Path | None = None, *, force: bool, command_line: list[str]
+    request: Request,
+    output: Path | None = None,
+    *,
+    force: bool,
+    command_line: list[str],
+    early: EarlyHash | None = None,
 ) -> dict[str, Any]:
     """Write the weights asked for in the layout asked for and their manifest, and return the manifest.
 
     The weights pass once, a few tensors in memory at a time, into a temporary file. What was written is read back and
     compared before the file takes its place.
+
+    Args:
+        request: What is wanted.
+        output: Where to; None: under the default name in the current folder.
+        force: Whether to replace what is there.
+        command_line: For the manifest.
+        early: May know the hash of the checkpoint already.
 
     Raises:
         BadInput: The weights are not convertible; nothing is written.
@@ -201,7 +214,7 @@ def convert_checkpoint(
             command_line=command_line,
         )
 
-    return write_weights(output, source, port.conversion, describe, force=force)
+    return write_weights(output, source, port.conversion, describe, force=force, early=early)
 
 
 def _check_output(output: Path, source: Source, dst: Layout, *, force: bool) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from convert import files
 from convert.arrays import StateDict
 from convert.errors import IntegrityProblem, IOProblem, NoPretrainedWeights, Unavailable
-from convert.fingerprint import file_sha256
+from convert.hashing import EarlyHash, file_sha256
 from convert.init import init_state_dict
 from convert.unchanged import Snapshot, check_unchanged, unchanged
 from convert.variants import MixerConfig, Variant
@@ -113,8 +113,12 @@ def from_seed(config: MixerConfig, seed: int) -> Source:
     return Source(state_dict=init_state_dict(config, seed), name=f"random weights (seed {seed})", provenance=provenance)
 
 
-def with_sha256(source: Source) -> Source:
+def with_sha256(source: Source, early: EarlyHash | None = None) -> Source:
     """Return the source with the SHA-256 of its files, if it has any, in its provenance.
+
+    Args:
+        source: The source.
+        early: May know that of its path already.
 
     Raises:
         IntegrityProblem: They are not as they were when the source was read.
@@ -123,7 +127,7 @@ def with_sha256(source: Source) -> Source:
     if source.path is None or source.provenance.sha256 is not None:
         return source
     try:
-        sha256 = file_sha256(source.path)
+        sha256 = (early and early.among(source.snapshots)) or file_sha256(source.path)
         shards = {shard.name: file_sha256(shard) for shard in files.shards_of(source.path)}
     except OSError as error:
         source.check_unchanged()

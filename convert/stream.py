@@ -1,86 +1,116 @@
-"""The tensors of a conversion, one after the other: each is read once, and checked, hashed and laid out on the way."""
+"""The tensors of a conversion, one after the other: laid out as the target wants them, and the source's hashed."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from convert.ahead import made_ahead
-from convert.arrays import Array, StateDict, canonical_bytes
+from convert.arrays import Array, Shape, StateDict, canonical_bytes
 from convert.errors import IntegrityProblem
-from convert.fingerprint import tensor_digest, tensor_sha256
+from convert.fingerprint import tensor_digest
 from convert.mapped import row_blocks
 from convert.mapping import Conversion, check_finite
 from convert.rules import KeyRule, Transform
 
-THREADS = 3
-AHEAD = 8
-"""Threads that make tensors while one is written, and how many tensors may wait for that, most of which are small.
-Fewer left cores idle; more cost memory and gained nothing."""
+TENSORS = 3
+"""How many large ones are in memory at a time: one is laid out while others are written and read back."""
+SMALL_BYTES = 64 << 10
 CACHE_LINE_BYTES = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Carried:
-    """A tensor in its new layout, C-contiguous, with the canonical SHA-256 of the source's and of its own."""
+class LaidOut:
+    """A tensor as the target wants it, C-contiguous, and what to call when its memory may be another one's."""
 
+    rule: KeyRule
     tensor: Array
-    source_sha256: str
-    target_sha256: str
+    done: Callable[[], None]
 
 
-def carried(source: StateDict, conversion: Conversion, name: str) -> Generator[tuple[KeyRule, Carried], None, None]:
-    """Yield (rule, tensor) for each tensor of a conversion, in its order; a few are in memory at any time.
+def laid_out(source: StateDict, conversion: Conversion) -> Iterator[LaidOut]:
+    """Yield each tensor of a conversion, in its order; where TENSORS are not done yet, wait.
 
     Args:
         source: What the conversion was made from.
         conversion: Its tensors are views of the source's, but for the adapted ones.
-        name: What to call the source in an error.
+
+    Raises:
+        IntegrityProblem: The source's file became shorter.
+    """
+    memory = _Memory()
+    for rule in conversion.renames:
+        if rule.target in conversion.adapted:
+            yield LaidOut(rule=rule, tensor=np.ascontiguousarray(conversion.state_dict[rule.target]), done=_nothing)
+            continue
+        before = source[rule.source]
+        tensor, done = memory.take(rule.transform.shape(before.shape), before.dtype)
+        lay_out(before, rule.transform, tensor)
+        yield LaidOut(rule=rule, tensor=tensor, done=done)
+
+
+def source_sha256s(source: StateDict, conversion: Conversion, name: str) -> dict[str, str]:
+    """Return the canonical SHA-256 of each of the source's tensors, by key, and check that all values are finite.
+
+    The source is read for that on its own; that it is the same as what is laid out is for its snapshots to say.
 
     Raises:
         NonFinite: A weight is NaN or infinite; the message is that of `check_finite` for the whole source.
         IntegrityProblem: The source's file changed meanwhile.
     """
-
-    def carry(rule: KeyRule) -> Carried:
-        adapted = conversion.state_dict[rule.target] if rule.target in conversion.adapted else None
-        try:
-            return _carry(source[rule.source], rule.transform, adapted)
-        except _NotFinite:
-            check_finite(source, name)
-            raise IntegrityProblem(f"{name}: it changed while it was read. Convert it again.") from None
-
-    return made_ahead(carry, conversion.renames, ahead=AHEAD, threads=THREADS)
-
-
-class _NotFinite(Exception):
-    """Somewhere in a tensor."""
+    found = {}
+    for rule in conversion.renames:
+        digest = tensor_digest(source[rule.source])
+        for block in row_blocks(source[rule.source]):
+            if not np.isfinite(block).all():
+                check_finite(source, name)
+                raise IntegrityProblem(f"{name}: it changed while it was read. Convert it again.")
+            digest.update(canonical_bytes(block))
+        found[rule.source] = digest.hexdigest()
+    return found
 
 
-def _carry(source: Array, transform: Transform, adapted: Array | None) -> Carried:
-    """Return the source's tensor carried over, or what was put in its place."""
-    target = np.empty(transform.shape(source.shape), source.dtype)
-    with_source_axes = transform.inverse.apply(target)
-    digest, start = tensor_digest(source), 0
+def lay_out(source: Array, transform: Transform, target: Array) -> None:
+    """Write the transformed source into the target, reading each of its blocks once."""
+    with_source_axes, start = transform.inverse.apply(target), 0
     for block in row_blocks(source):
-        if not np.isfinite(block).all():
-            raise _NotFinite
-        digest.update(canonical_bytes(block))
-        if adapted is None:
-            moved = block if transform is Transform.IDENTITY else _rows_apart(block)
-            with_source_axes[start : start + len(block)] = moved
-            start += len(block)
-    source_sha256 = digest.hexdigest()
-    if adapted is not None:
-        target = np.ascontiguousarray(adapted)
-    same = adapted is None and transform is Transform.IDENTITY
-    return Carried(
-        tensor=target,
-        source_sha256=source_sha256,
-        target_sha256=source_sha256 if same else tensor_sha256(target),
-    )
+        moved = block if transform is Transform.IDENTITY else _rows_apart(block)
+        with_source_axes[start : start + len(block)] = moved
+        start += len(block)
+
+
+class _Memory:
+    """Memory for TENSORS large tensors, used again: to clear fresh pages costs about as much as to fill them."""
+
+    def __init__(self) -> None:
+        self._left = threading.Semaphore(TENSORS)
+        self._lock = threading.Lock()
+        self._free: list[Array] = []
+
+    def take(self, shape: Shape, dtype: np.dtype[np.generic]) -> tuple[Array, Callable[[], None]]:
+        """Return an array with anything in it, and what gives its memory back; wait where there is none left."""
+        size = int(np.prod(shape)) * dtype.itemsize
+        if size <= SMALL_BYTES:
+            return np.empty(shape, dtype), _nothing
+        self._left.acquire()
+        with self._lock:
+            fitting = min((memory for memory in self._free if len(memory) >= size), key=len, default=None)
+            leaving = self._free[0] if fitting is None and self._free else fitting  # one too small makes way
+            self._free = [memory for memory in self._free if memory is not leaving]
+        memory = np.empty(size, np.uint8) if fitting is None else fitting
+        return memory[:size].view(dtype).reshape(shape), partial(self._give_back, memory)
+
+    def _give_back(self, memory: Array) -> None:
+        with self._lock:
+            self._free.append(memory)
+        self._left.release()
+
+
+def _nothing() -> None:
+    pass
 
 
 def _rows_apart(block: Array) -> Array:

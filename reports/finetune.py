@@ -19,7 +19,8 @@ from convert.adapt import Adaptation, adapt
 from convert.ahead import made_ahead
 from convert.arrays import Array, StateDict
 from convert.errors import IntegrityProblem, UsageProblem
-from convert.fingerprint import file_sha256, fingerprint, tensor_sha256s
+from convert.fingerprint import fingerprint, tensor_sha256s
+from convert.hashing import file_sha256
 from convert.manifest import describe_output, write_with_manifest
 from convert.mapping import convert_state_dict
 from reports.augment import rows_of_step, training_batch

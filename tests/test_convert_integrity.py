@@ -18,7 +18,7 @@ from forked import Forker
 from convert import files, output, sources
 from convert.arrays import StateDict
 from convert.errors import IntegrityProblem
-from convert.fingerprint import file_sha256
+from convert.hashing import file_sha256
 from convert.manifest import manifest_path
 from convert.mapping import convert_state_dict
 from convert.rules import Layout

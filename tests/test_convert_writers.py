@@ -11,7 +11,7 @@ import pytest
 from conftest import save_safetensors
 from forked import ROOT, Forker
 
-from convert.fingerprint import file_sha256
+from convert.hashing import file_sha256
 from convert.init import init_state_dict
 from convert.manifest import manifest_path
 from convert.variants import MixerConfig

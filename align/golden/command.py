@@ -32,7 +32,7 @@ def record(out: Path, force: bool, json_target: str | None, **options: Any) -> N
     """
     from align.golden import trace_file
     from convert.files.atomic import refuse_overwrite, write_atomically
-    from convert.fingerprint import file_sha256
+    from convert.hashing import file_sha256
 
     checkpoint = options["checkpoint"]
     refuse_overwrite(out, force=force, inputs=(checkpoint,) if checkpoint else ())

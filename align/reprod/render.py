@@ -11,7 +11,7 @@ from typing import Any
 from align.environment import environment
 from align.reprod.log import FILES, KeyDiff, Stage, diffs_of
 from align.reprod.stages import Pack
-from convert.fingerprint import file_sha256
+from convert.hashing import file_sha256
 
 SCHEMA = "mixer-align/reprod/1"
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import queue
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 from convert.errors import IntegrityProblem
 
@@ -15,59 +19,115 @@ FLUSH_BYTES = 16 << 20
 """Written before the disk is asked to begin. Where it is left to fsync, the disk idles first and we wait later."""
 
 
-class Proofread:
-    """Writes to a file, reads each piece back, compares it with what was meant, and hashes it.
+def _nothing() -> None:
+    pass
 
-    So what was meant is in the file, byte for byte. Read back are the kernel's pages of the file, which is what any
-    reader gets; that the disk took them is for fsync to say.
+
+@dataclass(frozen=True, slots=True)
+class _Meant:
+    """What has to be in the file, a digest that wants to know what is, and what to call once it was looked at."""
+
+    data: memoryview
+    digest: hashlib._Hash | None = None
+    done: Callable[[], None] = _nothing
+
+
+class Proofread:
+    """Writes to a file; a thread reads each piece back, compares it with what was meant, and hashes it.
+
+    So what was meant is in the file, byte for byte, once `finish` has returned. Read back are the kernel's pages of the
+    file, which is what any reader gets; that the disk took them is for fsync to say. To be used in a `with` statement,
+    which ends the thread.
     """
 
     def __init__(self, stream: BinaryIO, output: Path) -> None:
         """Begin with an empty stream, open for reading too; output is what to call it in an error."""
         self.position = 0
-        self._stream, self._output, self._flushed = stream, output, 0
-        self._meant: memoryview | None = None
-        self._back, self._digest = bytearray(PIECE_BYTES), hashlib.sha256()
+        self._stream, self._output = stream, output
+        self._expected: _Meant | None = None
+        self._digest = hashlib.sha256()
+        self._pending: queue.SimpleQueue[_Meant | None] = queue.SimpleQueue()
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="proofread")
+        self._reading = self._pool.submit(self._read_all)
 
-    @property
-    def sha256(self) -> str:
-        """The SHA-256 of all that was read back, in hex."""
-        return self._digest.hexdigest()
+    def __enter__(self) -> Self:
+        return self
 
-    def expect(self, meant: memoryview) -> int:
-        """Say what the next write has to put into the file (a flat view of bytes), and return where it will begin."""
-        self._meant = meant
+    def __exit__(self, *_: object) -> None:
+        if not self._reading.done():
+            self._pending.put(None)
+        self._pool.shutdown()
+
+    def expect(self, data: memoryview, digest: hashlib._Hash, done: Callable[[], None]) -> int:
+        """Say what the next write has to put into the file, and return where it will begin.
+
+        Args:
+            data: A flat view of bytes, which has to stay as it is until done is called.
+            digest: Is given what is read back.
+            done: Called, in another thread, when data is no longer needed.
+        """
+        self._expected = _Meant(data, digest, done)
         return self.position
 
     def write(self, data: bytes | memoryview) -> int:
         """Write the data, a flat view of bytes.
 
         Raises:
-            IntegrityProblem: What was read back is not what was meant.
+            IntegrityProblem: It has not the length of what was meant.
         """
         view = memoryview(data)
-        meant, self._meant = view if self._meant is None else self._meant, None
-        self._require(len(view) == len(meant))
+        meant, self._expected = self._expected or _Meant(view), None
+        if len(view) != len(meant.data):
+            raise self._problem()
         for start in range(0, len(view), PIECE_BYTES):
             piece = slice(start, start + PIECE_BYTES)
-            self._write(view[piece], meant[piece])
+            self._stream.write(view[piece])
+            self._stream.flush()
+            self._pending.put(_Meant(meant.data[piece], meant.digest))
+        self._pending.put(_Meant(view[:0], None, meant.done))
+        self.position += len(view)
         return len(view)
 
-    def _write(self, piece: memoryview, meant: memoryview) -> None:
-        self._stream.write(piece)
-        self._stream.flush()
-        back = memoryview(self._back)[: len(piece)]
-        count = os.preadv(self._stream.fileno(), [back], self.position)
-        self._require(count == len(piece) and self._back.startswith(meant))
-        self._digest.update(back)
-        self.position += len(piece)
-        if self.position - self._flushed >= FLUSH_BYTES:
-            _begin_flush(self._stream.fileno(), self._flushed)
-            self._flushed = self.position
+    def finish(self) -> str:
+        """Return the SHA-256 of all that was read back, in hex.
 
-    def _require(self, right: bool) -> None:
-        if not right:
-            raise IntegrityProblem(f"{self._output}: what was read back is not what was written. Check the disk.")
+        Raises:
+            IntegrityProblem: It is not what was meant.
+        """
+        self._pending.put(None)
+        self._reading.result()
+        return self._digest.hexdigest()
+
+    def _read_all(self) -> None:
+        """Read back what is pending; after a problem only take it, so that the writer never waits in vain."""
+        position, buffer = 0, bytearray(PIECE_BYTES)
+        meant = self._pending.get()
+        try:
+            while meant:
+                position = self._read(meant, buffer, position)
+                meant.done()
+                meant = self._pending.get()
+        finally:
+            while meant:
+                meant.done()
+                meant = self._pending.get()
+
+    def _read(self, meant: _Meant, buffer: bytearray, position: int) -> int:
+        """Read one piece back from a position, and return where the next begins."""
+        back = memoryview(buffer)[: len(meant.data)]
+        count = os.preadv(self._stream.fileno(), [back], position)
+        if count != len(back) or not buffer.startswith(meant.data):
+            raise self._problem()
+        self._digest.update(back)
+        if meant.digest is not None:
+            meant.digest.update(back)
+        before, position = position, position + count
+        if position // FLUSH_BYTES > before // FLUSH_BYTES:
+            _begin_flush(self._stream.fileno(), position // FLUSH_BYTES * FLUSH_BYTES - FLUSH_BYTES)
+        return position
+
+    def _problem(self) -> IntegrityProblem:
+        return IntegrityProblem(f"{self._output}: what was read back is not what was written. Check the disk.")
 
 
 def _begin_flush(descriptor: int, offset: int) -> None:
