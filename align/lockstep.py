@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Iterator
+import math
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -24,6 +26,11 @@ Tap = Callable[[str, Array], Array | None]
 """Is shown each point; the forward goes on with what it returns, or unchanged for None."""
 
 Answer = Array | None | Literal["stop"]
+
+
+KEPT_BYTES = 2**30
+"""As much as the witness's values of B/16 at a batch of 3 take; those of L/16 take 1.7 GB at a batch of 2."""
+FLOAT64_BYTES = 8
 
 
 class Abandoned(BaseException):
@@ -137,6 +144,32 @@ class Side:
             return self._points.send(answer)
         except StopIteration:
             return None
+
+
+class Kept:
+    """A walk that is taken twice: its values are kept for the second time where they are small, else computed again."""
+
+    def __init__(self, compute: Callable[[], Walk], points: Sequence[Layer]) -> None:
+        self._compute = compute
+        self._small = sum(math.prod(point.shape) for point in points) * FLOAT64_BYTES <= KEPT_BYTES
+        self._points: deque[Point] = deque()
+        self._complete = False
+
+    def first(self) -> Walk:
+        """Yield what is computed."""
+        for point in self._compute():
+            if self._small:
+                self._points.append(point)
+            yield point
+        self._complete = self._small
+
+    def again(self) -> Walk:
+        """Yield the same, letting go of each; what was not kept to the end is computed from the beginning."""
+        if not self._complete:
+            self._points.clear()
+            yield from self._compute()
+        while self._points:
+            yield self._points.popleft()
 
 
 def _run(

@@ -19,7 +19,7 @@ from align.learning import paddle_steps
 from align.learning.gates import Task, gradients_section, not_run, steps_section
 from align.learning.recipes import RECIPES
 from align.learning.training import BuildOptimizer
-from align.lockstep import lanes
+from align.lockstep import Kept, lanes
 from align.measure import Measurement, Sides
 from align.result import AlignmentResult, Finding, LayerRow, Reference, Section
 from align.weights import in_float32, structure_findings, weight_findings
@@ -244,14 +244,13 @@ def _measure(subject: Subject, sides: Sides, images: Array, atol: float, progres
     """Return the points at fault, or else the figures of all: float32 first, then the same models in float64."""
     points = layers_of(subject.config, len(images))
     float32 = Measurement(points, "float32", atol)
+    truth = Kept(lambda: witness.forward(subject.config, subject.source, images), points)
     with Repetition(sides, images, points, subject.reference) as repetition:
-        truth = witness.forward(subject.config, subject.source, images)
-        in32 = float32.run(sides, images, truth, progress, repetition.observe)
+        in32 = float32.run(sides, images, truth.first(), progress, repetition.observe)
         determinism = repetition.section()
     sides.cast("float64")
     float64 = Measurement(points, "float64", atol)
-    truth = witness.forward(subject.config, subject.source, images)
-    in64 = float64.run(sides, images.astype("float64"), truth, progress)
+    in64 = float64.run(sides, images.astype("float64"), truth.again(), progress)
     findings = _unique([*float32.findings, *float64.findings])
     if findings:
         return Observation(structure=findings, determinism=determinism)

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from align import lockstep
 from align.layers import Layer
-from align.lockstep import Side, Tap, WrongPoint, walk
+from align.lockstep import Kept, Side, Tap, Walk, WrongPoint, walk
 
 A, B = Layer(name="a", shape=(2,)), Layer(name="b", shape=(2,))
 
@@ -108,3 +109,27 @@ def test_what_is_not_expected_is_said(expected: tuple[Layer, ...], dtype: str, s
         follow(side, expected)
     side.close()
     assert wrong.value.finding.sentence == says
+
+
+@pytest.mark.parametrize(("room", "taken", "computed"), [(32, 2, 1), (31, 2, 2), (32, 1, 2)])
+def test_what_is_small_and_was_taken_to_the_end_is_computed_once(
+    monkeypatch: pytest.MonkeyPatch, room: int, taken: int, computed: int
+) -> None:
+    """Both points take 32 bytes in float64; where the first time broke off after one, the second begins anew."""
+    monkeypatch.setattr(lockstep, "KEPT_BYTES", room)
+    begun = []
+
+    def points() -> Walk:
+        begun.append(True)
+        yield "a", np.ones(2)
+        yield "b", np.zeros(2)
+
+    kept = Kept(points, (A, B))
+    first = kept.first()
+    for _ in range(taken):
+        next(first)
+    if taken == 2:
+        assert next(first, None) is None
+    first.close()
+    assert [(name, value.tolist()) for name, value in kept.again()] == [("a", [1, 1]), ("b", [0, 0])]
+    assert len(begun) == computed

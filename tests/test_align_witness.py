@@ -91,3 +91,9 @@ def test_the_batch_is_seeded(config: MixerConfig) -> None:
     first, again, other = (seeded_images(config, 2, seed) for seed in (5, 5, 6))
     assert first.dtype == np.float32
     assert images_sha256(first) == images_sha256(again) != images_sha256(other)
+
+
+def test_a_value_shown_stays_as_it_was(config: MixerConfig, source: StateDict, images: Array) -> None:
+    """Whoever keeps the values for later counts on it."""
+    copies = {name: (value, value.copy()) for name, value in forward(config, source, images)}
+    assert all(np.array_equal(value, copy) for value, copy in copies.values())
