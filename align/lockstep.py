@@ -155,7 +155,7 @@ class Kept:
         self._points: deque[Point] = deque()
         self._complete = False
 
-    def first(self) -> Walk:
+    def first(self) -> Generator[Point, Array | None]:
         """Yield what is computed."""
         for point in self._compute():
             if self._small:
@@ -163,7 +163,7 @@ class Kept:
             yield point
         self._complete = self._small
 
-    def again(self) -> Walk:
+    def again(self) -> Generator[Point, Array | None]:
         """Yield the same, letting go of each; what was not kept to the end is computed from the beginning."""
         if not self._complete:
             self._points.clear()
