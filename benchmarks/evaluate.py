@@ -1,7 +1,8 @@
 """Print the speed of `evaluate` for b16 at 224 px on the CPU over that of timm, Paddle eager and the bare predictor.
 
 Every round takes all in turn on the same images, so that what else the machine does falls on all. `evaluate`
-resizes, normalises, runs and counts; the others get batches that are preprocessed already.
+resizes, normalises, runs and counts; the others get batches that are preprocessed already. On a processor that has
+bfloat16 the predictor runs in it too, and its speed is told over that in float32.
 
 Usage: evaluate.py [ROUNDS] [IMAGES PER ROUND] [BATCH]
 """
@@ -20,6 +21,7 @@ from convert.variants import get_variant
 from reports import engines
 from reports.accuracy import predictions_of
 from reports.batches import batches
+from reports.bfloat16 import has_bfloat16
 from reports.published import figure_by_id
 
 ROUNDS, COUNT, BATCH = (int(value) for value in (sys.argv[1:] + ["5", "32", "16"][len(sys.argv) - 1 :]))
@@ -51,6 +53,10 @@ models = {
     "Paddle eager": untouched,
     "Paddle eager, all threads": eager,
 }
+if has_bfloat16():
+    models["bare predictor, bfloat16"] = engines.inference(config, converted, "bfloat16")
+else:
+    print("No row of bfloat16: this processor has none (neither avx512_bf16 nor amx_bf16).", file=sys.stderr)
 
 
 def evaluated():
@@ -78,16 +84,20 @@ for number in range(ROUNDS):
 TARGETS = {"bare predictor": "≥ 0.9", "timm eager": "≥ 1.8", "Paddle eager": "≥ 6"}
 speeds = {name: [found[name] for found in rounds] for name in runs}
 rows = "\n".join(f"| {name} | {timing.spread(values)} |" for name, values in speeds.items())
+ratios = [
+    timing.Ratio(
+        what=f"evaluate, b16 at {config.image_size} px / {name}",
+        target=TARGETS.get(name, ""),
+        values=timing.over(speeds["evaluate"], speeds[name]),
+    )
+    for name in models
+    if "bfloat16" not in name
+]
+if "bare predictor, bfloat16" in speeds:
+    in_bfloat16 = timing.over(speeds["bare predictor, bfloat16"], speeds["bare predictor"])
+    ratios.append(timing.Ratio(what="bare predictor, bfloat16 / float32", target="", values=in_bfloat16))
 timing.report(
-    [
-        timing.Ratio(
-            what=f"evaluate, b16 at {config.image_size} px / {name}",
-            target=TARGETS.get(name, ""),
-            values=timing.over(speeds["evaluate"], values),
-        )
-        for name, values in speeds.items()
-        if name != "evaluate"
-    ],
+    ratios,
     f"{ROUNDS} alternating rounds of {COUNT} images, batch {BATCH}\n\n| images/s | median | least | greatest |\n"
     f"| --- | --- | --- | --- |\n{rows}",
 )

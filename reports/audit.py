@@ -69,8 +69,11 @@ def audit(
 
     Raises:
         BadInput: The two files are not of one model.
+        UsageProblem: The settings are not in float32, which the gates are about.
     """
     source, weights, settings = audited.source, audited.weights, audited.settings
+    if settings.precision != "float32":
+        raise UsageProblem(f"An audit is in float32, not in {settings.precision}. Use evaluate.")
     check_pair(source, weights)
     in_timm = in_float32(_mapped(weights, "timm").state_dict)
     alignments = _alignments(audited, in_timm, say)

@@ -25,6 +25,7 @@ from reports.options import (
     ENGINE,
     FILE,
     IMAGES,
+    PRECISION,
     TRAINING,
     WEIGHTS,
     images_of,
@@ -71,7 +72,7 @@ def published(json_target: str | None) -> None:
 
 
 @main.command()
-@with_options(WEIGHTS, DATA, IMAGES, ENGINE)
+@with_options(WEIGHTS, DATA, IMAGES, ENGINE, PRECISION)
 @click.option("--against", type=FILE, metavar="CHECKPOINT", help="Run timm with these weights on the same images too.")
 @click.option("--predictions", type=FILE, metavar="FILE", help="Write a line per image, .npz or .csv.")
 @click.option("--force", is_flag=True, help="Replace an existing --predictions file.")

@@ -17,6 +17,15 @@ from align import paddle_probe, torch_probe
 from convert.arrays import Array, StateDict
 from convert.errors import MixerConvertError, UsageProblem
 from convert.variants import MixerConfig
+from reports.bfloat16 import (
+    AGREEMENT_RTOL,
+    INSTEAD,
+    NotInBfloat16,
+    Precision,
+    ask_for_bfloat16,
+    check_program,
+    saying_what_fails,
+)
 
 EngineName = Literal["inference", "eager"]
 Engine = Callable[[Array], Array]
@@ -31,10 +40,11 @@ class EngineDisagrees(MixerConvertError):
 
     exit_code = 1
 
-    def __init__(self, found: float, bound: float) -> None:
+    def __init__(self, found: float, bound: float, precision: Precision = "float32") -> None:
+        asked = "--engine inference" if precision == "float32" else f"--precision {precision}"
         super().__init__(
-            f"--engine inference: on the first batch its logits lie {found:.1e} from eager's, more than {bound:.1e}. "
-            "Pass --engine eager."
+            f"{asked}: on the first batch its logits lie {found:.1e} from eager's, more than {bound:.1e}. "
+            f"{'Pass --engine eager.' if precision == 'float32' else INSTEAD}"
         )
 
 
@@ -80,8 +90,12 @@ def eager(config: MixerConfig, state_dict: StateDict, device: str = "cpu") -> En
     return logits
 
 
-def inference(config: MixerConfig, state_dict: StateDict) -> Engine:
-    """Return Paddle's inference predictor with oneDNN, on all CPUs; the program it runs is exported from the model."""
+def inference(config: MixerConfig, state_dict: StateDict, precision: Precision = "float32") -> Engine:
+    """Return Paddle's inference predictor with oneDNN, on all CPUs; the program it runs is exported from the model.
+
+    Raises:
+        NotInBfloat16: It was asked for bfloat16, and computes something else.
+    """
     model = paddle_probe.build(config, state_dict)
     import paddle
     from paddle import inference as paddle_inference
@@ -99,7 +113,11 @@ def inference(config: MixerConfig, state_dict: StateDict) -> Engine:
         settings.disable_glog_info()
         (settings.enable_onednn if hasattr(settings, "enable_onednn") else settings.enable_mkldnn)()
         settings.set_cpu_math_library_num_threads(cpus())
+        if precision == "bfloat16":
+            ask_for_bfloat16(settings, Path(folder))
         predictor = paddle_inference.create_predictor(settings)
+        if precision == "bfloat16":
+            check_program(Path(folder))
     (source,) = (predictor.get_input_handle(name) for name in predictor.get_input_names())
     (target,) = (predictor.get_output_handle(name) for name in predictor.get_output_names())
     shapes: set[tuple[int, ...]] = set()
@@ -107,7 +125,8 @@ def inference(config: MixerConfig, state_dict: StateDict) -> Engine:
     def logits(images: Array) -> Array:
         source.reshape(images.shape)
         source.copy_from_cpu(images)
-        with contextlib.nullcontext() if images.shape in shapes else _quiet(1):  # it talks when it meets a new shape
+        talks = images.shape not in shapes  # it does when it meets a new one
+        with _quiet(1) if talks else contextlib.nullcontext(), saying_what_fails(precision):
             predictor.run()
         shapes.add(images.shape)
         return np.asarray(target.copy_to_cpu())
@@ -132,16 +151,21 @@ def timm_eager(config: MixerConfig, state_dict: StateDict) -> Engine:
     return logits
 
 
-def agreement(found: Array, expected: Array) -> tuple[float, float]:
-    """Return the largest difference between two engines' logits, and the bound it has to keep.
+def agreement(found: Array, expected: Array, precision: Precision = "float32") -> tuple[float, float]:
+    """Return the largest difference between an engine's logits and eager's in float32, and the bound it has to keep.
 
     Raises:
         EngineDisagrees: It is over the bound, or not finite.
+        NotInBfloat16: They agree as only float32 does.
     """
     difference = float(np.abs(found.astype(np.float64) - expected).max())
-    bound = AGREEMENT_ATOL * max(1.0, float(np.abs(expected).max()))
+    largest = float(np.abs(expected).max())
+    rounding = AGREEMENT_ATOL * max(1.0, largest)
+    bound = rounding if precision == "float32" else AGREEMENT_RTOL * largest
+    if precision == "bfloat16" and difference <= rounding:
+        raise NotInBfloat16(f"its logits lie within {difference:.1e} of eager's, as float32's do")
     if not difference <= bound:
-        raise EngineDisagrees(difference, bound)
+        raise EngineDisagrees(difference, bound, precision)
     return difference, bound
 
 

@@ -12,6 +12,7 @@ from convert.arrays import Array
 from convert.manifest import versions
 from reports.accuracy import Accuracy, Comparison, Predictions, accuracy_of, comparison_of, predictions_of
 from reports.batches import batches
+from reports.bfloat16 import Precision
 from reports.cifar10 import CLASSES, Cifar10
 from reports.engines import Engine, EngineName, agreement, cpus, eager, inference, timm_eager
 from reports.parallel import Group, gathered
@@ -33,6 +34,7 @@ class Settings:
     preprocessing: Preprocessing
     figure: PublishedFigure | None = None
     engine: EngineName = "inference"
+    precision: Precision = "float32"
     device: str = "cpu"
     batch_size: int = 16
     accept_preprocessing: bool = False
@@ -124,6 +126,7 @@ def _finding(accuracy: Accuracy, weights: Weights, data: Cifar10, settings: Sett
         origin=data.origin,
         preprocessing=settings.preprocessing,
         accept_preprocessing=settings.accept_preprocessing,
+        precision=settings.precision,
     )
 
 
@@ -141,7 +144,7 @@ def _run(
         logits = engine(images)
         seconds += time.perf_counter() - started
         if settings.engine == "inference" and not parts:
-            check = _checked(weights, images, logits)
+            check = _checked(weights, images, logits, settings.precision)
         there = reference(images) if reference else None
         found = predictions_of(logits, data.labels[part], there)
         parts.append((part, found))
@@ -150,6 +153,7 @@ def _run(
         progress(done, right)
     described = {
         "name": settings.engine,
+        **({} if settings.precision == "float32" else {"precision": settings.precision}),
         "threads": cpus(),
         "batch_size": settings.batch_size,
         "processes": group.processes,
@@ -161,11 +165,11 @@ def _run(
 
 def _engine(weights: Weights, settings: Settings) -> Engine:
     if settings.engine == "inference":
-        return inference(weights.config, weights.state_dict)
+        return inference(weights.config, weights.state_dict, settings.precision)
     return eager(weights.config, weights.state_dict, settings.device)
 
 
-def _checked(weights: Weights, images: Array, logits: Array) -> dict[str, float]:
+def _checked(weights: Weights, images: Array, logits: Array, precision: Precision) -> dict[str, float]:
     """Return how far the predictor's first batch lies from eager's, and the bound; the eager model is let go again."""
-    difference, bound = agreement(logits, eager(weights.config, weights.state_dict)(images))
+    difference, bound = agreement(logits, eager(weights.config, weights.state_dict)(images), precision)
     return {"max_abs_diff": difference, "bound": bound, "images": len(images)}

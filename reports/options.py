@@ -12,6 +12,7 @@ import click
 
 if TYPE_CHECKING:
     from convert.variants import Variant
+    from reports.bfloat16 import Precision
     from reports.cifar10 import Cifar10
     from reports.evaluate import Progress, Settings
     from reports.preprocess import Preprocessing
@@ -60,6 +61,15 @@ ENGINE = (
     ),
     click.option("--device", default="cpu", show_default=True, help="cpu, gpu or gpu:N."),
     click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True, help="Images per batch."),
+)
+PRECISION = (
+    click.option(
+        "--precision",
+        type=click.Choice(["float32", "bfloat16"]),
+        default="float32",
+        show_default=True,
+        help="Of the predictor. bfloat16 needs a processor that has it, and is not comparable.",
+    ),
 )
 TRAINING = (
     click.option(
@@ -136,17 +146,21 @@ def settings_of(
     engine: str,
     device: str,
     batch_size: int,
+    precision: Precision = "float32",
 ) -> Settings:
     """Return how these weights are to be evaluated."""
+    from reports.bfloat16 import check_precision
     from reports.engines import choose_engine
     from reports.evaluate import Settings
 
     engine_name = choose_engine(engine, device)
+    check_precision(precision, engine_name)
     row = choose_figure(figure, weights.upstream)
     return Settings(
         preprocessing=choose_preprocessing(preprocess, weights, row, no_resize=no_resize),
         figure=row,
         engine=engine_name,
+        precision=precision,
         device=device,
         batch_size=batch_size,
         accept_preprocessing=accept_preprocessing,

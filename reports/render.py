@@ -31,7 +31,8 @@ def lines(evaluation: Evaluation) -> Iterator[str]:
 
 def _engine(engine: dict[str, object]) -> str:
     check = engine["first_batch"]
-    text = f"{engine['name']}, {engine['threads']} threads, {engine['images_per_second']:.1f} images/s"
+    name = f"{engine['name']} in {engine['precision']}" if "precision" in engine else engine["name"]
+    text = f"{name}, {engine['threads']} threads, {engine['images_per_second']:.1f} images/s"
     if isinstance(check, dict):
         text += f"; first batch within {check['max_abs_diff']:.1e} of eager (bound {check['bound']:.1e})"
     return text

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from reports.accuracy import Accuracy, Interval
 from reports.cifar10 import SIZE, TEST_IMAGES, Origin
 from reports.preprocess import Preprocessing
 from reports.published import PublishedFigure, published_figures
+
+if TYPE_CHECKING:
+    from reports.bfloat16 import Precision
 
 Verdict = Literal["consistent with", "above", "below", "not comparable"]
 PASSED: tuple[Verdict, ...] = ("consistent with", "above")
@@ -50,6 +53,7 @@ def judge(
     origin: Origin,
     preprocessing: Preprocessing,
     accept_preprocessing: bool = False,
+    precision: Precision = "float32",
 ) -> AuditFinding:
     """Return the verdict on a measured accuracy.
 
@@ -60,6 +64,7 @@ def judge(
         origin: Where the images came from.
         preprocessing: What was done to them.
         accept_preprocessing: Hold it against the row although the preprocessing is not the row's.
+        precision: What the logits were computed in.
     """
     reasons = [
         *_weights_reasons(figure, upstream),
@@ -69,6 +74,8 @@ def judge(
     ]
     if figure and not accept_preprocessing and not preprocessing.same_as(figure.preprocessing, SIZE):
         reasons.append(f"other preprocessing ({preprocessing.said}; the row: {figure.preprocessing.said})")
+    if precision != "float32":
+        reasons.append(f"other precision ({precision}; the gates prove the port in float32 and float64)")
     return AuditFinding(
         verdict="not comparable" if reasons or figure is None else _place(figure.percent, accuracy.wilson),
         measured=accuracy.percent,

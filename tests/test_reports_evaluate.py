@@ -122,7 +122,7 @@ def test_a_predictor_that_computes_something_else_fails(
 ) -> None:
     real = engines.inference
 
-    def off(config: MixerConfig, state_dict: StateDict) -> engines.Engine:
+    def off(config: MixerConfig, state_dict: StateDict, _precision: str) -> engines.Engine:
         return real(config, {**state_dict, "head.bias": state_dict["head.bias"] + np.float32(1e-3)})
 
     monkeypatch.setattr("reports.evaluate.inference", off)
