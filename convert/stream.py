@@ -98,8 +98,10 @@ class _Memory:
         self._left.acquire()
         with self._lock:
             fitting = min((memory for memory in self._free if len(memory) >= size), key=len, default=None)
-            leaving = self._free[0] if fitting is None and self._free else fitting  # one too small makes way
-            self._free = [memory for memory in self._free if memory is not leaving]
+            if fitting is None:
+                self._free.clear()  # what is too small makes way
+            else:
+                self._free = [memory for memory in self._free if memory is not fitting]
         memory = np.empty(size, np.uint8) if fitting is None else fitting
         return memory[:size].view(dtype).reshape(shape), partial(self._give_back, memory)
 
