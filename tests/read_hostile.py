@@ -54,6 +54,8 @@ def read_all(folder: Path) -> dict[str, Any]:
     import linecache  # noqa: F401
     import traceback  # noqa: F401
 
+    gc.collect()
+    gc.freeze()  # what is here already is looked through no more
     events: list[str] = []
     sys.addaudithook(lambda event, arguments: note(events, event, arguments))
     before, found = _peak(), {}

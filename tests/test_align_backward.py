@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -58,10 +60,15 @@ class TestRightPort:
         assert result.verdict == "aligned", result.first_divergence
 
     @pytest.mark.slow
-    def test_b16(self, mixer_align: Run) -> None:
-        result = mixer_align("--variant", "b16_in1k", "--batch", "1", "--backward")
+    def test_b16(self, mixer_align: Run, tmp_path: Path) -> None:
+        """The forward's gates hold as they do for every architecture, in test_align_gates.py."""
+        report = tmp_path / "report.json"
+        result = mixer_align("--variant", "b16_in1k", "--batch", "1", "--backward", "--json", report)
         assert result.exit_code == 0, result.output
         assert "backward   passed   150 gradients: float64 at most " in result.stdout
+        data = json.loads(report.read_text())
+        assert data["verdict"] == "aligned"
+        assert all(layer["float64"]["introduced"]["max_abs_diff"] < 1e-12 for layer in data["layers"])
 
     def test_models_in_memory(self, config: MixerConfig, source: StateDict) -> None:
         timm_model = torch_probe.build(config, None, source)

@@ -97,6 +97,7 @@ class TestRightPort:
             subject = Subject(source=source, config=variant.config, name="s32", variant=variant)
             result = align(subject, Settings(input_seed=seed))
             assert result.verdict == "aligned", (seed, result.gates)
+            assert all(row.float64.introduced.max_abs_diff < 1e-12 for row in result.layers)
 
 
 def untransposed(state_dict: Weights) -> None:
@@ -507,11 +508,11 @@ class TestCommand:
         assert "none.pdparams" in result.stderr
 
 
-# l16_in21k, the largest, is in test_align_memory.py
+# s32 is above, b16 in test_align_backward.py, and l16_in21k, the largest, in test_align_memory.py
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "seed", "batch"),
-    [("s32", 1, 2), ("s16", 2, 2), ("b32", 0, 2), ("b16_in21k", 0, 2), ("l32", 0, 1)]
+    [("s16", 2, 2), ("b32", 0, 2), ("l32", 0, 1)]
     + [(name, 0, 1) for name in ("gmixer_12", "gmixer_24", "resmlp_12", "resmlp_24", "resmlp_36", "resmlp_big_24")]
     + [(name, 0, 1) for name in ("gmlp_ti16", "gmlp_s16", "gmlp_b16")],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import weakref
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import SHARED_OUT
 
 from align import torch_probe
 from align.layers import layers_of
@@ -41,6 +43,7 @@ def test_l16_aligns_within_three_float64_copies_and_a_gigabyte(tmp_path: Path, r
         text=True,
         check=False,
         cwd=tmp_path,
+        env={name: value for name, value in os.environ.items() if name not in SHARED_OUT},
     )
     assert run.returncode == 0, run.stdout + run.stderr
     data = json.loads((tmp_path / "report.json").read_text())

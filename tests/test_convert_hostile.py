@@ -49,7 +49,8 @@ def file_name(name: str, suffix: str = "") -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()) + suffix
 
 
-@pytest.fixture(scope="module")
+# Of the session: with parallel workers, one comes to tests of a module more than once.
+@pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("corpus")
     for part in ("benign", "hostile", "payloads"):
@@ -77,12 +78,12 @@ def write_benign(folder: Path) -> None:
     write_archive(folder / "a.tar.gz", python_files())
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def readings(folder: Path) -> dict[str, Any]:
     return run(folder)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def unpickled(folder: Path) -> dict[str, Any]:
     return run(folder, "unpickle")
 

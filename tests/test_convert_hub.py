@@ -18,12 +18,18 @@ from convert.fingerprint import tensor_sha256s
 from convert.init import init_state_dict
 from convert.variants import get_variant
 
+COMMAND = ("-m", "convert.cli")
+WITHOUT_WAITS = ("-c", "import time; time.sleep = lambda seconds: None; from convert.cli import main; main()")
+"""The same, but the hub's client, which tries as often as ever, does not wait 1 to 8 s before it tries again."""
 
-def mixer_convert(folder: Path, endpoint: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+
+def mixer_convert(
+    folder: Path, endpoint: str, *arguments: str, command: tuple[str, str] = COMMAND, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run the command in a process of its own, because huggingface_hub reads its settings on import."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
     return subprocess.run(
-        [sys.executable, "-m", "convert.cli", *arguments],
+        [sys.executable, *command, *arguments],
         cwd=folder,
         env={
             **clean,
@@ -71,9 +77,8 @@ def test_offline_without_cache_exits_4_and_says_what_to_fetch(tmp_path: Path) ->
     assert not list(tmp_path.glob("*.pdparams*"))
 
 
-@pytest.mark.slow  # the hub's client tries again for a while
 def test_no_network_exits_4(tmp_path: Path) -> None:
-    result = mixer_convert(tmp_path, "http://127.0.0.1:9", "--variant", "b16_in21k")
+    result = mixer_convert(tmp_path, "http://127.0.0.1:9", "--variant", "b16_in21k", command=WITHOUT_WAITS)
     assert result.returncode == 4
     assert "Traceback" not in result.stderr
 
@@ -89,7 +94,8 @@ def test_a_repository_that_is_not_there_exits_4(hub: Hub, tmp_path: Path) -> Non
 def test_a_download_that_breaks_off_exits_4(hub: Hub, tmp_path: Path) -> None:
     hub.file.write_bytes(bytes(100_000))
     hub.cut_after = 1000
-    result = mixer_convert(tmp_path, hub.endpoint, "--variant", "b16_in21k", HF_HUB_DOWNLOAD_TIMEOUT="1")
+    arguments = "--variant", "b16_in21k"
+    result = mixer_convert(tmp_path, hub.endpoint, *arguments, command=WITHOUT_WAITS, HF_HUB_DOWNLOAD_TIMEOUT="1")
     assert result.returncode == 4, result.stderr
     assert "Traceback" not in result.stderr
     assert not list(tmp_path.glob("*.pdparams*"))

@@ -6,7 +6,6 @@ import errno
 import hashlib
 import shutil
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import numpy as np
 import pytest
 from bundles import COUNT, NAMES, audit_of, load_json, run, with_circumstances
 from cifar_files import images, python_files, write_archive
-from conftest import Run, save_safetensors, shared
+from conftest import Run, save_safetensors
 
 from convert import files
 from convert.arrays import StateDict
@@ -220,15 +219,12 @@ def test_a_thumbnail_that_is_none_is_refused() -> None:
 
 @pytest.mark.slow
 def test_the_trained_mixer_on_all_test_images(
-    mixer_convert: Run, frameworks: None, trained: Path, tmp_path: Path
+    mixer_convert: Run, frameworks: None, trained: Path, test_images: Path, tmp_path: Path
 ) -> None:
     """5,991 right and a cross-entropy of 1.12832 are the checkpoint's card, measured with torch."""
-    subprocess.run(
-        [sys.executable, shared("make_cifar10.py"), tmp_path, "--split", "test"], check=True, capture_output=True
-    )
-    weights, data, bundle = tmp_path / "mixer.pdparams", tmp_path / "cifar-10-python.tar.gz", tmp_path / "bundle"
+    weights, bundle = tmp_path / "mixer.pdparams", tmp_path / "bundle"
     assert mixer_convert("--checkpoint", trained, "--out", weights).exit_code == 0
-    inputs = ["--checkpoint", trained, "--weights", weights, "--data", data, "--batch-size", 250]
+    inputs = ["--checkpoint", trained, "--weights", weights, "--data", test_images, "--batch-size", 250]
     result = run("audit", *inputs, "--out", bundle)
     assert result.exit_code == 1, result.output
     assert "other archive" in result.stdout

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from cifar_files import TEST, batch, images, pickled, python_files, write_archive
 from click.testing import CliRunner, Result
-from conftest import Run, save_safetensors, shared
+from conftest import Run, save_safetensors
 
 from align import paddle_probe
 from convert import files
@@ -253,26 +253,26 @@ def test_batches_are_all_images_once_in_order() -> None:
 
 @pytest.mark.slow
 def test_the_trained_mixer_on_all_test_images(
-    mixer_report: Run, mixer_convert: Run, trained: Path, tmp_path: Path
+    mixer_report: Run, mixer_convert: Run, trained: Path, test_images: Path, tmp_path: Path
 ) -> None:
     """5,991 right and a cross-entropy of 1.12832 are the checkpoint's card, measured with torch.
 
-    The eager engine sees the first 1,000; test_align_trained.py counts all of them with it.
+    The eager engine and timm see the first 1,000; test_align_trained.py counts all of them with the one, and
+    test_reports_audit.py compares all with the other.
     """
-    script = shared("make_cifar10.py")
-    subprocess.run([sys.executable, script, tmp_path, "--split", "test"], check=True, capture_output=True)
     weights, target = tmp_path / "mixer.pdparams", tmp_path / "r.json"
     assert mixer_convert("--checkpoint", trained, "--out", weights).exit_code == 0
-    arguments = ["evaluate", "--weights", weights, "--data", tmp_path / "cifar-10-python.tar.gz", "--batch-size", 250]
+    arguments = ["evaluate", "--weights", weights, "--data", test_images, "--batch-size", 250, "--json", target]
     whole, part = tmp_path / "whole.npz", tmp_path / "part.npz"
-    found = report(mixer_report(*arguments, "--against", trained, "--predictions", whole, "--json", target), target)
+    found = report(mixer_report(*arguments, "--predictions", whole), target)
     assert found["accuracy"]["correct"] == 5991
     assert found["accuracy"]["loss"] == pytest.approx(1.12832, abs=5e-6)
-    assert found["against"]["disagreements"] == 0
     reasons = [reason.partition(" (")[0] for reason in found["finding"]["reasons"]]
     assert reasons == ["unknown weights", "other archive"]
-    limited = mixer_report(*arguments, "--engine", "eager", "--limit", 1000, "--predictions", part)
+    few = ["--engine", "eager", "--limit", 1000, "--against", trained, "--predictions", part]
+    limited = mixer_report(*arguments, *few)
     assert "other count (1,000 of 10,000 images)" in limited.stdout
+    assert report(limited, target)["against"]["disagreements"] == 0
     eager = read_predictions(part).predictions
     np.testing.assert_array_equal(eager, read_predictions(whole).predictions[:1000])
 
