@@ -60,8 +60,9 @@ def copy(tmp_path: Path) -> Path:
     weights = init_state_dict(config, 0)
     save_safetensors(folder / "my_mixer.safetensors", weights)
     np.save(folder / "images.npy", seeded_images(config, 2, 0))
-    tuned = init_state_dict(replace(config, num_classes=10), 0)
-    save_safetensors(folder / "my_tuned_mixer.safetensors", tuned)
+    tuned = replace(config, image_size=32, patch_size=8, num_blocks=2, hidden_dim=64, channels_mlp_dim=256)
+    tuned_weights = init_state_dict(replace(tuned, tokens_mlp_dim=32, num_classes=10), 0)
+    save_safetensors(folder / "my_tuned_mixer.safetensors", tuned_weights)
     write_archive(folder / "my_cifar10.tar.gz", python_files())
     np.savez(folder / "google_mixer.npz", **convert_state_dict(weights, config, dst="google").state_dict)
     return folder
