@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -56,3 +58,8 @@ def test_a_conversion_uses_it(
     monkeypatch.setattr("convert.sources.file_sha256", lambda _: pytest.fail("hashed a second time"))
     result = mixer_convert("--checkpoint", checkpoint, "--out", tmp_path / "out.pdparams", "--json", "-")
     assert json.loads(result.stdout)["source"]["sha256"] == file_sha256(checkpoint)
+
+
+def test_it_needs_no_numpy() -> None:
+    code = "import sys, convert.cli, convert.hashing; sys.exit('numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
