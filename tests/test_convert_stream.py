@@ -10,6 +10,7 @@ import pickle
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,19 @@ class TestSameAsThePlainWay:
         assert location_of(read) is not None
         assert sum(block.size for block in row_blocks(read)) == array.size
         assert tensor_sha256(read) == tensor_sha256(array)
+
+    def test_no_more_are_laid_out_than_there_is_memory_for(
+        self, monkeypatch: pytest.MonkeyPatch, config: MixerConfig, source: StateDict
+    ) -> None:
+        monkeypatch.setattr(stream, "SMALL_BYTES", 0)
+        tensors = stream.laid_out(source, convert_state_dict(source, config))
+        taken = [next(tensors) for _ in range(stream.TENSORS)]
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(next, tensors)
+            assert not wait([waiting], timeout=0.2).done
+            taken[0].done()
+            following = waiting.result(timeout=30)
+        assert following.rule not in [laid.rule for laid in taken]
 
     def test_a_slice_of_a_file_is_found_where_it_lies(self, tmp_path: Path) -> None:
         path = tmp_path / "x.bin"
