@@ -29,7 +29,7 @@ Answer = Array | None | Literal["stop"]
 
 
 KEPT_BYTES = 2**30
-"""As much as the witness's values of B/16 at a batch of 3 take; those of L/16 take 1.7 GB at a batch of 2."""
+"""As much as the witness's values of B/16 at a batch of 4 take; those of L/16 take 1.5 GB at a batch of 2."""
 FLOAT64_BYTES = 8
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 HERE = Path(__file__).parent
-UNWANTED = {"PYTHONDONTWRITEBYTECODE"}
-"""What is compiled once at installation is not to be compiled in every run."""
-ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in UNWANTED}
-ENVIRONMENT["PYTHONPATH"] = str(HERE.parent)
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(HERE.parent)}
+ENVIRONMENT.pop(
+    "PYTHONDONTWRITEBYTECODE", None
+)  # an installation compiles once, not in every run
 ROWS_ALONE = "BENCHMARKS_ROWS_ALONE"
 """Set by all.py: print the rows of ratios and nothing else."""
 HEADERS = "| ratio | target | median | least | greatest |\n| --- | --- | --- | --- | --- |"

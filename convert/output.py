@@ -46,11 +46,11 @@ def write_weights(
     force: bool,
     early: EarlyHash | None = None,
 ) -> dict[str, Any]:
-    """Write a conversion's tensors, which are read, checked and laid out on the way, and return their manifest.
+    """Write a conversion's tensors, which are checked, hashed and laid out on the way, and return their manifest.
 
     Args:
         output: Where the file is to appear, and the manifest beside it.
-        source: Where the tensors come from; its files are hashed at the same time.
+        source: Where the tensors come from; its files and tensors are hashed at the same time.
         conversion: What becomes of them.
         describe: Gives the manifest.
         force: Whether to replace what is there.

@@ -180,7 +180,7 @@ def convert_checkpoint(
 ) -> dict[str, Any]:
     """Write the weights asked for in the layout asked for and their manifest, and return the manifest.
 
-    The weights pass once, a few tensors in memory at a time, into a temporary file. What was written is read back and
+    A few tensors are in memory at a time, on their way into a temporary file. What was written is read back and
     compared before the file takes its place.
 
     Args:

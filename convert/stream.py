@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -92,7 +93,7 @@ class _Memory:
 
     def take(self, shape: Shape, dtype: np.dtype[np.generic]) -> tuple[Array, Callable[[], None]]:
         """Return an array with anything in it, and what gives its memory back; wait where there is none left."""
-        size = int(np.prod(shape)) * dtype.itemsize
+        size = math.prod(shape) * dtype.itemsize
         if size <= SMALL_BYTES:
             return np.empty(shape, dtype), _nothing
         self._left.acquire()

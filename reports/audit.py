@@ -72,8 +72,7 @@ def audit(
         UsageProblem: The settings are not in float32, which the gates are about.
     """
     source, weights, settings = audited.source, audited.weights, audited.settings
-    if settings.precision != "float32":
-        raise UsageProblem(f"An audit is in float32, not in {settings.precision}. Use evaluate.")
+    _refuse_other_precision(settings)
     check_pair(source, weights)
     in_timm = in_float32(_mapped(weights, "timm").state_dict)
     alignments = _alignments(audited, in_timm, say)
@@ -98,6 +97,11 @@ def audit(
     )
     report = report_of(facts)
     return report, _files(report, facts, environment, audited.attached)
+
+
+def _refuse_other_precision(settings: Settings) -> None:
+    if settings.precision != "float32":
+        raise UsageProblem(f"An audit is in float32, not in {settings.precision}. Use evaluate.")
 
 
 def _alignments(audited: Audited, in_timm: StateDict, say: Callable[[str], None]) -> dict[str, Data]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from convert.ahead import made_ahead
 from convert.arrays import Array
+from reports.ahead import made_ahead
 from reports.preprocess import Preprocessing
 
 AHEAD = 3

@@ -16,13 +16,13 @@ import numpy as np
 from align.environment import environment
 from convert import files
 from convert.adapt import Adaptation, adapt
-from convert.ahead import made_ahead
 from convert.arrays import Array, StateDict
 from convert.errors import IntegrityProblem, UsageProblem
 from convert.fingerprint import fingerprint, tensor_sha256s
 from convert.hashing import file_sha256
 from convert.manifest import describe_output, write_with_manifest
 from convert.mapping import convert_state_dict
+from reports.ahead import made_ahead
 from reports.augment import rows_of_step, training_batch
 from reports.batches import AHEAD
 from reports.cifar10 import CLASSES, Cifar10

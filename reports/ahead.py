@@ -1,4 +1,4 @@
-"""Making things in threads, ahead of the one who takes them."""
+"""Making things in a thread, ahead of the one who takes them."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ Made = TypeVar("Made")
 
 
 def made_ahead(
-    make: Callable[[Part], Made], parts: Iterable[Part], *, ahead: int, threads: int = 1
+    make: Callable[[Part], Made], parts: Iterable[Part], *, ahead: int
 ) -> Generator[tuple[Part, Made], None, None]:
-    """Yield (part, what is made of it), in order, made in threads while the caller works on earlier ones.
+    """Yield (part, what is made of it), in order, made in a thread while the caller works on earlier ones.
 
     Args:
         make: What to do to a part.
         parts: The parts, in order.
         ahead: How many are ready or in the making while the caller works on one.
-        threads: How many to make them in.
     """
-    with ThreadPoolExecutor(max_workers=threads, thread_name_prefix="ahead") as pool:
+    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as pool:
         pending: deque[tuple[Part, Future[Made]]] = deque()
         try:
             for part in parts:
