@@ -77,9 +77,10 @@ def test_offline_without_cache_exits_4_and_says_what_to_fetch(tmp_path: Path) ->
     assert not list(tmp_path.glob("*.pdparams*"))
 
 
-def test_no_network_exits_4(tmp_path: Path) -> None:
+def test_no_network_exits_4_and_says_what_to_fetch(tmp_path: Path) -> None:
     result = mixer_convert(tmp_path, "http://127.0.0.1:9", "--variant", "b16_in21k", command=WITHOUT_WAITS)
     assert result.returncode == 4
+    assert "--variant b16_in21k --checkpoint model.safetensors" in result.stderr
     assert "Traceback" not in result.stderr
 
 
