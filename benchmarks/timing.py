@@ -14,9 +14,7 @@ from typing import NamedTuple
 
 HERE = Path(__file__).parent
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(HERE.parent)}
-ENVIRONMENT.pop(
-    "PYTHONDONTWRITEBYTECODE", None
-)  # an installation compiles once, not in every run
+ENVIRONMENT.pop("PYTHONDONTWRITEBYTECODE", None)  # an installation compiles once, not in every run
 ROWS_ALONE = "BENCHMARKS_ROWS_ALONE"
 """Set by all.py: print the rows of ratios and nothing else."""
 HEADERS = "| ratio | target | median | least | greatest |\n| --- | --- | --- | --- | --- |"
