@@ -6,30 +6,25 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from convert.options import DTYPE, FILE, IDENTITY, SELECTION, SRC
 
 if TYPE_CHECKING:
     from align.result import Reference
     from align.run import Subject
     from convert.variants import MixerConfig
 
-FILE = click.Path(path_type=Path)
 DEFAULT_VARIANT = "b16_in21k"
 
 SOURCE = (
-    click.option(
-        "--src",
-        type=click.Choice(["timm", "google"]),
-        default="timm",
-        show_default=True,
-        help="Where the weights are from; Google's make both sides use the tanh GELU.",
-    ),
+    SRC,
     click.option(
         "--reference",
         type=click.Choice(["timm", "flax"]),
-        help="What Paddle is compared with; flax needs the flax extra. Default: flax for --src google, else timm.",
+        help="What Paddle is compared with; flax needs the flax extra. Default: flax for Google's files, else timm.",
     ),
     click.option("--variant", metavar="NAME", help=f"A name of mixer-convert --list. Default: {DEFAULT_VARIANT}."),
     click.option(
@@ -41,13 +36,16 @@ SOURCE = (
     click.option(
         "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the random weights."
     ),
-    click.option("--ema/--no-ema", default=None, help="Averaged or raw weights of a training checkpoint with both."),
+    *SELECTION,
+    *IDENTITY,
+    DTYPE,
 )
 WEIGHTS = (
     *SOURCE,
     click.option(
         "--candidate", type=FILE, help="Paddle weights to judge. Default: the reference's, converted in memory."
     ),
+    click.option("--candidate-key", metavar="NAME", help="Which set of weights, where the candidate holds several."),
 )
 INPUTS = (
     click.option("--batch", type=click.IntRange(min=1), default=2, show_default=True, help="Number of images."),
@@ -70,48 +68,78 @@ REPORTS = (
 
 def subject_of(
     *,
-    src: str,
-    ema: bool | None,
-    reference: Reference | None,
-    variant: str | None,
-    checkpoint: Path | None,
-    init: str | None,
-    seed: int,
+    reference: Reference | None = None,
+    variant: str | None = None,
+    checkpoint: Path | None = None,
+    init: str | None = None,
+    seed: int = 0,
     candidate: Path | None = None,
+    candidate_key: str | None = None,
+    **options: Any,
 ) -> Subject:
-    """Return the weights to compare, checked as a conversion checks them."""
+    """Return the weights to compare, checked as a conversion checks them; what it takes for granted is printed.
+
+    Args:
+        reference: timm or flax; None: flax for Google's files, else timm.
+        variant: A name of `mixer-convert --list`.
+        checkpoint: The reference's weights; None: seeded random ones.
+        init: "random", which is what a missing checkpoint means too.
+        seed: Of the random weights.
+        candidate: Paddle's weights; None: the reference's, converted.
+        candidate_key: Which set of the candidate's, where there are several.
+        options: src, weights_key, ema, gelu, layer_norm_eps and dtype, as `mixer-convert` has them.
+    """
     from dataclasses import asdict
 
+    from align.candidate import read_candidate
     from align.run import Subject
-    from convert.port import Request, check_and_map, choose_source
-    from convert.sources import read_weights, with_sha256
+    from convert.adapt import Adaptation
+    from convert.port import check_and_map, choose_source
+    from convert.request import Request
+    from convert.sets import Selection
+    from convert.sources import with_sha256
     from convert.variants import get_variant
 
     name = variant or (None if checkpoint else DEFAULT_VARIANT)
     chosen = get_variant(name) if name else None
-    init_seed = seed if init or not checkpoint else None
-    request = Request(variant=chosen, checkpoint=checkpoint, init_seed=init_seed, src=src, ema=ema, dst="timm")
+    request = Request(
+        variant=chosen,
+        checkpoint=checkpoint,
+        init_seed=seed if init or not checkpoint else None,
+        selection=Selection(key=options.pop("weights_key", None), ema=options.pop("ema", None)),
+        dst="timm",
+        adaptation=Adaptation(dtype=options.pop("dtype", None)),
+        **options,
+    )
     source = with_sha256(choose_source(request))
     port = check_and_map(source, request)
+    for note in port.notes:
+        click.echo(f"{source.name}: {note}.", err=True)
+    judged = read_candidate(candidate, candidate_key, port.config) if candidate else None
     return Subject(
         source=port.conversion.state_dict,
         config=port.config,
         name=f"{chosen.name if chosen else ''} {source.name}".strip(),
         variant=chosen,
-        reference=_available(reference, src, port.config),
-        candidate=read_weights(candidate)[0] if candidate else None,
-        provenance={**asdict(source.provenance), "candidate": candidate and candidate.name},
+        reference=_available(reference, port.layout, port.config),
+        candidate=judged.state_dict if judged else None,
+        provenance={
+            **asdict(source.provenance),
+            "notes": list(port.notes),
+            "candidate": candidate and candidate.name,
+            "candidate_key": judged.provenance.weights_key if judged else None,
+        },
     )
 
 
-def _available(reference: Reference | None, src: str, config: MixerConfig) -> Reference:
+def _available(reference: Reference | None, layout: str, config: MixerConfig) -> Reference:
     """Return the reference asked for, if there is one for this family and it is installed."""
     from importlib.util import find_spec
 
     from convert.errors import UsageProblem
 
     if reference is None:
-        reference = "flax" if src == "google" and config.family == "mixer" else "timm"
+        reference = "flax" if layout == "google" and config.family == "mixer" else "timm"
     if reference == "flax" and config.family != "mixer":
         raise UsageProblem(f"--reference flax: there is none for {config.family}. Pass --reference timm.")
     if reference == "flax" and find_spec("flax") is None:

@@ -30,9 +30,9 @@ def assert_aligned(request: pytest.FixtureRequest) -> Callable[..., AlignmentRes
     """Return a function that fails the test unless a port is aligned, and else returns the AlignmentResult.
 
     Call it with two models in memory, `assert_aligned(timm_model, paddle_model)`, or with what the command line takes:
-    `assert_aligned(variant="s32", candidate="my_mixer.pdparams")`, where `checkpoint`, `seed`, `src`, `reference` and
-    `ema` may be given too. Either way `batch`, `input_seed`, `inputs` and `atol` set the comparison, and
-    `accept_rounding=True` lets the verdict `rounding` pass.
+    `assert_aligned(variant="s32", candidate="my_mixer.pdparams")`, where `checkpoint`, `seed`, `src`, `reference`,
+    `weights_key`, `ema` and `candidate_key` may be given too. Either way `batch`, `input_seed`, `inputs` and `atol` set
+    the comparison, and `accept_rounding=True` lets the verdict `rounding` pass.
     """
     calls = 0
 
@@ -68,9 +68,8 @@ def _align(timm_model: Any, paddle_model: Any, options: dict[str, Any]) -> Align
 def _subject(options: dict[str, Any]) -> Any:
     from align.options import subject_of
 
-    defaults = {"src": "timm", "ema": None, "reference": None, "variant": None, "init": None, "seed": 0}
     files = {key: path and Path(path) for key in ("checkpoint", "candidate") for path in [options.pop(key, None)]}
-    return subject_of(**{**defaults, **options, **files})
+    return subject_of(**{**options, **files})
 
 
 def _write_page(data: dict[str, Any], folder: Path, name: str) -> None:

@@ -24,9 +24,9 @@ from align.measure import Measurement, Sides
 from align.result import AlignmentResult, Finding, LayerRow, Reference, Section
 from align.weights import in_float32, structure_findings, weight_findings
 from convert.arrays import Array, StateDict
-from convert.errors import UsageProblem
+from convert.errors import NoHead, UsageProblem
 from convert.mapping import convert_state_dict
-from convert.shapes import infer_config
+from convert.shapes import HEAD, infer_config
 from convert.variants import MixerConfig, Variant
 
 PROBES: dict[Reference, ModuleType] = {"timm": torch_probe, "flax": flax_probe}
@@ -137,8 +137,10 @@ def align_models(timm_model: Any, paddle_model: Any, settings: Settings | None =
     """
     torch_probe.check_genuine(timm_model)
     source, name = torch_probe.parameters(timm_model), type(timm_model).__name__
-    config = infer_config({key: array.shape for key, array in source.items()}, name, torch_probe.gelu_of(timm_model))
-    config = replace(config, layer_norm_eps=torch_probe.epsilon_of(timm_model))
+    config = infer_config({key: array.shape for key, array in source.items()}, name)
+    if not config.num_classes:
+        raise NoHead(name, {*HEAD} - source.keys())
+    config = replace(config, gelu=torch_probe.gelu_of(timm_model), layer_norm_eps=torch_probe.epsilon_of(timm_model))
     subject = Subject(source=source, config=config, name=name, candidate=paddle_probe.parameters(paddle_model))
     return align(
         subject,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from os import PathLike
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from convert.paddle_mixer import MlpMixer
@@ -15,36 +15,44 @@ def load_paddle(
     variant: str | None = None,
     *,
     checkpoint: str | PathLike[str] | None = None,
-    src: str = "timm",
-    ema: bool | None = None,
     num_classes: int | None = None,
+    dtype: str | None = None,
+    **options: Any,
 ) -> MlpMixer:
     """Return a ready Paddle model, in evaluation mode, with the weights converted in memory.
 
+    What the file and its manifest say of the config is followed; what nobody says is said in a warning.
+
     Args:
         variant: A name of `mixer-convert --list`. Default: read from the checkpoint's shapes.
-        checkpoint: A local file. Default: the variant's published weights, from the Hugging Face hub.
-        src: Where the weights are from: timm, google or paddle.
-        ema: Averaged or raw weights of a training checkpoint that has both.
-        num_classes: A fresh random head for so many classes.
+        checkpoint: A local file, or a folder with one. Default: the variant's published weights, from the hub.
+        num_classes: A fresh random head for so many classes, unless there is one for as many.
+        dtype: float32, float16 or bfloat16. Default: that of the weights.
+        options: src (timm, google or paddle), weights_key and ema (which of several sets of weights), gelu (erf or
+            tanh) and layer_norm_eps, each as the command's option of that name.
 
     Raises:
         MixerConvertError: As `mixer-convert` reports it; the text says what to do.
     """
+    import warnings
     from pathlib import Path
 
     from convert.adapt import Adaptation
-    from convert.port import Request, check_and_map, choose_source
+    from convert.port import check_and_map, choose_source
+    from convert.request import Request
+    from convert.sets import Selection
     from convert.variants import get_variant
 
     request = Request(
         variant=get_variant(variant) if variant else None,
         checkpoint=Path(checkpoint) if checkpoint else None,
-        src=src,
-        ema=ema,
-        adaptation=Adaptation(num_classes=num_classes),
+        selection=Selection(key=options.pop("weights_key", None), ema=options.pop("ema", None)),
+        adaptation=Adaptation(num_classes=num_classes, dtype=dtype),
+        **options,
     )
     port = check_and_map(choose_source(request), request)
+    if port.assumed:
+        warnings.warn(port.assumed, stacklevel=2)
 
     from convert import paddle_mixer
 

@@ -6,51 +6,86 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from convert.arrays import Array, StateDict
-from convert.errors import UsageProblem
+from convert.arrays import Array, StateDict, first_index
+from convert.errors import TooLarge, UsageProblem
 from convert.init import init_state_dict
+from convert.shapes import HEAD
 from convert.variants import MixerConfig
 
-HEAD = ("head.weight", "head.bias")
 STEM = "stem.proj.weight"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adaptation:
-    """What to change; None leaves things as they are."""
+    """What to change; None leaves things as they are. dtype is one of WEIGHT_DTYPES."""
 
     num_classes: int | None = None
     in_chans: int | None = None
     head_seed: int = 0
+    dtype: str | None = None
 
-    @property
-    def changes(self) -> dict[str, str]:
-        """What is done to which parameter, in words, by timm's name."""
-        said: dict[str, str] = {}
-        if self.num_classes is not None:
-            said |= dict.fromkeys(HEAD, f"fresh random head for {self.num_classes} classes, seed {self.head_seed}")
-        if self.in_chans is not None:
-            said[STEM] = f"adapted to {self.in_chans} input channel(s)"
-        return said
+    def keeps_head(self, config: MixerConfig) -> bool:
+        """Return whether the weights' own head stays: there is one, and no other number of classes is wanted."""
+        return config.num_classes > 0 and self.num_classes in (None, config.num_classes)
 
 
-def adapt(state_dict: StateDict, config: MixerConfig, adaptation: Adaptation) -> tuple[StateDict, MixerConfig]:
-    """Return the adapted state dict and its config; tensors that stay are the same objects.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Adapted:
+    """A state dict in timm's layout, its config, and in words what was done to which of its tensors."""
+
+    state_dict: StateDict
+    config: MixerConfig
+    changes: dict[str, str]
+
+
+def adapt(state_dict: StateDict, config: MixerConfig, adaptation: Adaptation) -> Adapted:
+    """Return the state dict changed as wanted; tensors that stay are the same objects.
+
+    Args:
+        state_dict: timm's layout.
+        config: Its own; with num_classes 0 there is no head, and a fresh one is drawn if one is wanted.
+        adaptation: What to change.
 
     Raises:
-        UsageProblem: The stem cannot be adapted so.
+        UsageProblem: The stem cannot be adapted so, or there cannot be so many classes.
+        NonFinite: A value is too large for the dtype wanted.
     """
     if adaptation.num_classes is not None and adaptation.num_classes < 1:
         raise UsageProblem(f"--num-classes {adaptation.num_classes}: a head needs at least one class.")
-    adapted = dict(state_dict)
+    adapted, changes = dict(state_dict), dict[str, str]()
     if adaptation.in_chans is not None:
         adapted[STEM] = _adapt_stem(state_dict, config.in_chans, adaptation.in_chans)
         config = replace(config, in_chans=adaptation.in_chans)
-    if adaptation.num_classes is not None:
+        changes[STEM] = f"adapted to {adaptation.in_chans} input channel(s)"
+    if adaptation.num_classes is not None and not config.num_classes:
         config = replace(config, num_classes=adaptation.num_classes)
+        dtype = state_dict["norm.bias" if "norm.bias" in state_dict else "norm.beta"].dtype
         fresh = init_state_dict(config, adaptation.head_seed, names=HEAD)
-        adapted |= {name: array.astype(state_dict[name].dtype) for name, array in fresh.items()}
-    return adapted, config
+        adapted |= {name: array.astype(dtype) for name, array in fresh.items()}
+        seeded = f"fresh random head for {config.num_classes} classes, seed {adaptation.head_seed}"
+        changes |= dict.fromkeys(HEAD, seeded)
+    if adaptation.dtype is not None:
+        changes |= _cast(adapted, np.dtype(adaptation.dtype), changes)
+    return Adapted(state_dict=adapted, config=config, changes=changes)
+
+
+def _cast(state_dict: dict[str, Array], dtype: np.dtype[np.generic], changes: dict[str, str]) -> dict[str, str]:
+    """Cast what has another dtype, in place, and return in words what was done to it."""
+    said = {}
+    for name, array in state_dict.items():
+        if array.dtype != dtype:
+            with np.errstate(over="ignore"):
+                cast = array.astype(dtype)
+            beyond = ~np.isfinite(cast) & np.isfinite(array)
+            if beyond.any():
+                index = first_index(beyond)
+                count = int(np.count_nonzero(beyond))
+                raise TooLarge(name, index, float(array[index]), count, dtype.name)
+            exact = np.array_equal(cast.astype(array.dtype), array, equal_nan=True)
+            said[name] = f"cast to {dtype.name}, exactly" if exact else f"narrowed to {dtype.name}, which rounds"
+            said[name] = f"{changes[name]}; {said[name]}" if name in changes else said[name]
+            state_dict[name] = cast
+    return said
 
 
 def refuse_image_size(config: MixerConfig, image_size: int) -> None:

@@ -17,26 +17,17 @@ from convert.command_line import (
     debug_option,
     json_option,
     refuse_options_before,
+    with_options,
     write_json,
 )
+from convert.options import DTYPE, FILE, IDENTITY, SELECTION, SRC
 
 if TYPE_CHECKING:
     from convert.hashing import EarlyHash
 
-FILE = click.Path(path_type=Path)
-ema_option = click.option(
-    "--ema/--no-ema", default=None, help="Averaged or raw weights of a training checkpoint that has both."
-)
-
 
 @click.group(cls=OneSentenceGroup, invoke_without_command=True, no_args_is_help=True)
-@click.option(
-    "--src",
-    type=click.Choice(["timm", "google", "paddle"]),
-    default="timm",
-    show_default=True,
-    help="Where the weights are from; timm takes Facebook's ResMLP files too, paddle PaddleViT's.",
-)
+@SRC
 @click.option(
     "--dst",
     type=click.Choice(["paddle", "paddlevit", "timm"]),
@@ -48,13 +39,15 @@ ema_option = click.option(
 @click.option(
     "--checkpoint",
     type=FILE,
-    help="A local .safetensors (or its index), .pth, .pt, .npz or .pdparams. Default: the hub.",
+    help="A local checkpoint, the index of a sharded one, or a folder with either. Default: the hub.",
 )
 @click.option("--init", type=click.Choice(["random"]), help="Seeded random weights instead of a checkpoint.")
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of --init random. Default: 0.")
-@ema_option
-@click.option("--gelu", type=click.Choice(["erf", "tanh"]), help="Default: tanh for --src google, else erf.")
-@click.option("--num-classes", type=click.IntRange(min=1), help="A fresh random head for N classes.")
+@with_options(SELECTION, IDENTITY)
+@DTYPE
+@click.option(
+    "--num-classes", type=click.IntRange(min=1), help="A fresh random head for N classes, unless it has N already."
+)
 @click.option("--in-chans", type=click.IntRange(min=1), help="Adapt a 3-channel stem to 1.")
 @click.option("--image-size", type=click.IntRange(min=1), help="Refused where it is not the weights' own.")
 @click.option("--out", type=FILE, help="Output, .pdparams or .safetensors. Default: <architecture>.<tag>.pdparams.")
@@ -83,20 +76,21 @@ def main(ctx: click.Context, /, list_variants: bool, json_target: str | None, **
 
 @main.command()
 @click.argument("file", type=FILE)
-@ema_option
+@with_options(SELECTION)
 @json_option
-def inspect(file: Path, ema: bool | None, json_target: str | None) -> None:
+def inspect(file: Path, weights_key: str | None, ema: bool | None, json_target: str | None) -> None:
     """Print what a checkpoint holds: layout, config, and each tensor with its SHA-256."""
     from convert.inspection import inspect_file
+    from convert.sets import Selection
     from convert.tables import print_table
 
-    inspection = inspect_file(file, ema=ema)
+    inspection = inspect_file(file, Selection(key=weights_key, ema=ema))
     if json_target != "-":
         rows = [
             (t["name"], t["dtype"], "x".join(map(str, t["shape"])), t["sha256"][:16]) for t in inspection["tensors"]
         ]
         print_table(("tensor", "dtype", "shape", "sha256"), rows, title=file.name)
-        click.echo(inspection["summary"])
+        click.echo("\n".join([*(f"{_sentence_of(note)}" for note in inspection["notes"]), inspection["summary"]]))
     if json_target:
         write_json(inspection, json_target)
 
@@ -105,9 +99,20 @@ def inspect(file: Path, ema: bool | None, json_target: str | None) -> None:
 @click.argument("a", type=FILE)
 @click.argument("b", type=FILE, required=False)
 @click.option("--manifest", type=FILE, help="What A is checked against; A may then be the source of the conversion.")
+@click.option("--weights-key", metavar="NAME", help="Which set of weights of A, where it holds several.")
+@click.option("--weights-key-b", metavar="NAME", help="Which set of weights of B, where it holds several.")
 @json_option
 @click.pass_context
-def verify(ctx: click.Context, /, a: Path, b: Path | None, manifest: Path | None, json_target: str | None) -> None:
+def verify(
+    ctx: click.Context,
+    /,
+    a: Path,
+    b: Path | None,
+    manifest: Path | None,
+    weights_key: str | None,
+    weights_key_b: str | None,
+    json_target: str | None,
+) -> None:
     """Check that checkpoints A and B hold the same tensors, or that A alone is as its manifest says.
 
     \b
@@ -118,8 +123,11 @@ def verify(ctx: click.Context, /, a: Path, b: Path | None, manifest: Path | None
 
     from convert.errors import UsageProblem
     from convert.integrity import verify_file
+    from convert.sets import Selection
     from convert.verify import verify_files
 
+    if b is None and (weights_key or weights_key_b):
+        raise UsageProblem("--weights-key goes with two files: the manifest says which set it is about. Leave it out.")
     if b is None:
         integrity = verify_file(a, manifest)
         sentences, code = integrity.sentences(), 0 if integrity.intact else 5
@@ -127,9 +135,9 @@ def verify(ctx: click.Context, /, a: Path, b: Path | None, manifest: Path | None
     elif manifest is not None:
         raise UsageProblem("--manifest goes with one file. Leave out the second, or --manifest.")
     else:
-        verification = verify_files(a, b)
+        verification = verify_files(a, b, (Selection(key=weights_key), Selection(key=weights_key_b)))
         sentences, code = verification.sentences(a.name, b.name), 0 if verification.equal else 1
-        data = {"schema": "mixer-convert/verification/1", "equal": verification.equal, **asdict(verification)}
+        data = {"schema": "mixer-convert/verification/2", "equal": verification.equal, **asdict(verification)}
     if json_target != "-":
         click.echo("\n".join(sentences))
     if json_target:
@@ -146,6 +154,9 @@ def _convert(
     seed: int | None,
     num_classes: int | None,
     in_chans: int | None,
+    dtype: str | None,
+    weights_key: str | None,
+    ema: bool | None,
     out: Path | None,
     force: bool,
     **request: Any,
@@ -153,7 +164,9 @@ def _convert(
     with _hashed_early(checkpoint) as early:
         from convert.adapt import Adaptation
         from convert.errors import UsageProblem
-        from convert.port import Request, convert_checkpoint
+        from convert.port import convert_checkpoint
+        from convert.request import Request
+        from convert.sets import Selection
         from convert.variants import get_variant
 
         if seed is not None and not init and num_classes is None:
@@ -162,7 +175,8 @@ def _convert(
             variant=get_variant(variant) if variant else None,
             checkpoint=checkpoint,
             init_seed=(seed or 0) if init else None,
-            adaptation=Adaptation(num_classes=num_classes, in_chans=in_chans, head_seed=seed or 0),
+            selection=Selection(key=weights_key, ema=ema),
+            adaptation=Adaptation(num_classes=num_classes, in_chans=in_chans, head_seed=seed or 0, dtype=dtype),
             **request,
         )
         manifest = convert_checkpoint(asked, out, force=force, command_line=command_line(), early=early)
@@ -189,12 +203,15 @@ def _sentence(manifest: dict[str, Any]) -> str:
     size, fingerprint = output["bytes"] / 1e6, output["fingerprint"][:16]
     sentences = [
         f"{source['name']} → {output['path']}: {len(tensors)} tensors, {transposed} Linear weights transposed",
-        *(f"{sentence}." for sentence in dict.fromkeys(t["adapted"] for t in tensors if t["adapted"])),
-        *([f"{manifest['note']}."] if manifest["note"] else []),
+        *dict.fromkeys(t["adapted"] for t in tensors if t["adapted"]),
+        *manifest["notes"],
     ]
     done, *others = sentences
-    others = [sentence[0].upper() + sentence[1:] for sentence in others]
-    return " ".join([f"{done}, {size:.1f} MB, fingerprint {fingerprint}.", *others])
+    return " ".join([f"{done}, {size:.1f} MB, fingerprint {fingerprint}.", *map(_sentence_of, others)])
+
+
+def _sentence_of(note: str) -> str:
+    return f"{note[0].upper()}{note[1:].rstrip('.')}."
 
 
 def _list(json_target: str | None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -83,6 +83,26 @@ class KeyMismatch(BadInput):
         )
 
 
+class NoHead(BadInput):
+    """Weights without a head, or with a part of one, where a whole one is needed."""
+
+    def __init__(self, source: str, missing: Collection[str]) -> None:
+        super().__init__(
+            f"{source}: it has no head: {_listing(tuple(sorted(missing)), '-')}. Pass --num-classes N for a fresh one."
+        )
+
+
+class NoKnownLayout(BadInput):
+    """Tensors none of which has a name that is known here."""
+
+    def __init__(self, source: str, names: Collection[str], hint: str) -> None:
+        some = ", ".join(map(printable, sorted(names)[:LISTED]))
+        super().__init__(
+            f"{source}: no vision MLP that is known here has such names ({len(names)}: {some}"
+            f"{', …' if len(names) > LISTED else ''}). {hint or 'Is it the right file?'}"
+        )
+
+
 class ShapeMismatch(BadInput):
     """Tensors of another shape than the config implies. Takes (key, found, expected) per tensor; names the first."""
 
@@ -101,6 +121,17 @@ class WrongDtype(BadInput):
         super().__init__(f"{key}: {source} has dtype {dtype}, expected {_either(accepted)}. Save the weights as one.")
 
 
+class MixedDtypes(BadInput):
+    """Weights of several dtypes, which Paddle cannot load into one model."""
+
+    def __init__(self, source: str, counts: Mapping[str, int]) -> None:
+        found = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+        super().__init__(
+            f"{source}: its tensors have several dtypes ({found}), which no Paddle model loads. Pass --dtype float32, "
+            "which holds each value exactly, or the dtype that you want."
+        )
+
+
 class NonFinite(BadInput):
     """A weight that is NaN or infinite."""
 
@@ -108,6 +139,16 @@ class NonFinite(BadInput):
         super().__init__(
             f"{key}: {source} has {value} at index {index}, {count} element(s) in all are not finite. "
             "Such weights cannot be converted or compared; get the file again or retrain."
+        )
+
+
+class TooLarge(BadInput):
+    """A weight that a narrower dtype cannot hold."""
+
+    def __init__(self, key: str, index: tuple[int, ...], value: float, count: int, dtype: str) -> None:
+        super().__init__(
+            f"{key}: {value} at index {index} is too large for {dtype}, as {count} element(s) in all are. "
+            "Pass --dtype bfloat16 or float32, or leave it out."
         )
 
 

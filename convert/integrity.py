@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from convert import files
-from convert.errors import BadInput, IOProblem, Unreadable
+from convert.errors import BadInput, IOProblem, Unreadable, UsageProblem
 from convert.fingerprint import tensor_sha256s
 from convert.hashing import file_sha256
-from convert.manifest import manifest_path
-from convert.recorded import Recorded, Side, read_recorded
-from convert.sources import read_weights
+from convert.recorded import Recorded, Side, manifest_path, read_recorded
+from convert.sets import Selection
+from convert.sources import tensors_of
 from convert.unchanged import unchanged
 
 
@@ -74,8 +74,9 @@ def verify_file(path: Path, manifest: Path | None = None) -> Integrity:
         Unreadable: The manifest is damaged, or the file cannot be read and never could.
         IntegrityProblem: The file changed while it was being read.
     """
-    with unchanged(path):
-        return _verify(path, manifest)
+    file = files.locate(path)
+    with unchanged(file):
+        return _verify(file, manifest)
 
 
 def _verify(path: Path, manifest: Path | None) -> Integrity:
@@ -86,7 +87,8 @@ def _verify(path: Path, manifest: Path | None) -> Integrity:
         other = "" if manifest else " Name it with --manifest, or give a second checkpoint to compare with."
         raise IOProblem(f"{beside}: there is no such manifest.{other}")
     sides = read_recorded(beside)[: None if manifest else 1]
-    found = _look(path, sides[-1].ema if path.suffix in files.TRAINING else None)
+    meant = next((side for side in sides if side.file == path.name), sides[-1])
+    found = _look(path, Selection(key=meant.weights_key))
     if found.problem and any(found.files == _expected(path, side) for side in sides):
         raise found.problem
     verdicts = [_compare(path, beside, side, found) for side in sorted(sides, key=lambda side: side.file != path.name)]
@@ -99,17 +101,17 @@ class _Found:
 
     files: dict[str, str]
     tensors: dict[str, str]
-    problem: BadInput | None = None
+    problem: BadInput | UsageProblem | None = None
 
 
-def _look(path: Path, ema: bool | None) -> _Found:
+def _look(path: Path, selection: Selection) -> _Found:
     hashes = {path.name: file_sha256(path)}
     try:
         shards = files.shards_of(path)
         with unchanged(*shards):
             hashes |= {shard.name: file_sha256(shard) for shard in shards}
-            tensors = tensor_sha256s(read_weights(path, ema=ema)[0])
-    except BadInput as problem:
+            tensors = tensor_sha256s(tensors_of(path, selection))
+    except (BadInput, UsageProblem) as problem:
         return _Found(files=hashes, tensors={}, problem=problem)
     return _Found(files=hashes, tensors=tensors)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,17 +15,28 @@ from convert.arrays import StateDict, total_bytes
 from convert.files.atomic import Fill, write_atomically
 from convert.fingerprint import fingerprint
 from convert.mapping import Conversion
-from convert.rules import Layout
+from convert.recorded import manifest_path
+from convert.rules import KeyRule, Layout
 from convert.sources import Source
-from convert.variants import MixerConfig, Variant
+from convert.variants import get_variant
 
-SCHEMA = "mixer-convert/manifest/1"
+SCHEMA = "mixer-convert/manifest/2"
 PACKAGES = ("mixer-convert", "numpy", "safetensors", "ml_dtypes", "huggingface_hub", "torch", "timm", "paddlepaddle")
 
 
-def manifest_path(output: Path) -> Path:
-    """Return where the manifest of an output lies: `<output>.manifest.json`."""
-    return output.with_name(f"{output.name}.manifest.json")
+@dataclass(slots=True, kw_only=True, eq=False)
+class Written:
+    """What the manifest says of weights that were written.
+
+    source: With the SHA-256 of its files. described: The entry of the output. The others are by key: the canonical
+    SHA-256 of the source's and of the output's tensors, and where in the output their bytes begin.
+    """
+
+    source: Source
+    described: dict[str, Any] = field(default_factory=dict)
+    source_sha256s: dict[str, str] = field(default_factory=dict)
+    target_sha256s: dict[str, str] = field(default_factory=dict)
+    offsets: dict[str, int] = field(default_factory=dict)
 
 
 def describe_output(
@@ -81,29 +92,44 @@ def write_with_manifest(
 
 
 def build_manifest(
-    *,
-    source: Source,
+    written: Written,
     conversion: Conversion,
-    config: MixerConfig,
-    layouts: tuple[Layout, Layout],
-    variant: Variant | None,
-    note: str,
-    source_sha256s: dict[str, str],
-    target_sha256s: dict[str, str],
-    output: dict[str, Any],
+    *,
+    layout: Layout,
+    said: Mapping[str, Any],
+    notes: Sequence[str],
     command_line: list[str],
 ) -> dict[str, Any]:
-    """Return the manifest as plain data, without a time stamp, so that the same conversion gives the same manifest."""
+    """Return the manifest as plain data, without a time stamp, so that the same conversion gives the same manifest.
+
+    Args:
+        written: What is known once the weights are written.
+        conversion: What became of the source's tensors.
+        layout: The source's.
+        said: The output's identity.
+        notes: Sentences for the user.
+        command_line: As it was called.
+    """
+    source, variant = written.source, get_variant(said["variant"]) if said["variant"] else None
     return {
         "schema": SCHEMA,
         "variant": variant and {"name": variant.name, "timm_id": variant.timm_id, "note": variant.note},
-        "config": asdict(config),
-        "layouts": {"source": layouts[0], "target": layouts[1]},
-        "note": note,
-        "source": {"name": source.name, **asdict(source.provenance), "fingerprint": fingerprint(source_sha256s)},
-        "output": output,
-        "dropped": list(conversion.dropped),
-        "tensors": _tensors(source, conversion, source_sha256s, target_sha256s),
+        "config": said["config"],
+        "preprocessing": said["preprocessing"],
+        "weights_key": said["weights_key"],
+        "layouts": {"source": layout, "target": said["layout"]},
+        "notes": list(notes),
+        "source": {
+            "name": source.name,
+            **asdict(source.provenance),
+            "fingerprint": fingerprint(written.source_sha256s),
+        },
+        "output": written.described,
+        "dropped": [
+            {"source": key, "source_sha256": written.source_sha256s[key]}
+            for key in (*conversion.dropped, *source.dropped)
+        ],
+        "tensors": _tensors(written, conversion),
         "versions": versions(),
         "command_line": command_line,
     }
@@ -122,20 +148,23 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _tensors(
-    source: Source, conversion: Conversion, source_sha256s: dict[str, str], target_sha256s: dict[str, str]
-) -> list[dict[str, Any]]:
-    return [
-        {
-            "source": rename.source,
-            "target": rename.target,
-            "transform": rename.transform.value,
-            "adapted": conversion.adapted.get(rename.target),
-            "dtype": source.state_dict[rename.source].dtype.name,
-            "source_shape": list(source.state_dict[rename.source].shape),
-            "target_shape": list(conversion.state_dict[rename.target].shape),
-            "source_sha256": source_sha256s[rename.source],
-            "target_sha256": target_sha256s[rename.target],
-        }
-        for rename in conversion.renames
-    ]
+def _tensors(written: Written, conversion: Conversion) -> list[dict[str, Any]]:
+    """Return an entry for each tensor of the output; source is None for one that was drawn."""
+    rules = {rule.target: rule for rule in conversion.renames}
+    return [_tensor(written, conversion, key, rules.get(key)) for key in conversion.state_dict]
+
+
+def _tensor(written: Written, conversion: Conversion, key: str, rule: KeyRule | None) -> dict[str, Any]:
+    before, after = rule and written.source.state_dict[rule.source], conversion.state_dict[key]
+    return {
+        "source": rule and rule.source,
+        "target": key,
+        "transform": rule and rule.transform.value,
+        "adapted": conversion.adapted.get(key),
+        "dtype": after.dtype.name,
+        "source_dtype": None if before is None else before.dtype.name,
+        "source_shape": None if before is None else list(before.shape),
+        "target_shape": list(after.shape),
+        "source_sha256": rule and written.source_sha256s[rule.source],
+        "target_sha256": written.target_sha256s[key],
+    }

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from convert.arrays import Shape, StateDict, first_index
-from convert.errors import KeyMismatch, NonFinite, ShapeMismatch, WrongDtype
+from convert.errors import KeyMismatch, MixedDtypes, NonFinite, ShapeMismatch, WrongDtype
 from convert.rules import KeyRule, Layout, layout_shapes, route
 from convert.variants import MixerConfig
 
@@ -20,13 +20,14 @@ WEIGHT_DTYPES = ("float32", "float16", "bfloat16")
 class Conversion:
     """A converted state dict with its account.
 
-    renames: the rule that filled each target key. adapted: in words, what else was done to a target. dropped: source
-    keys left out.
+    renames: the rule that filled each target key from the source. adapted: in words, what else was done to a target.
+    added: target keys that no source key fills. dropped: source keys left out.
     """
 
     state_dict: StateDict
     renames: tuple[KeyRule, ...]
     adapted: Mapping[str, str] = field(default_factory=dict)
+    added: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
 
 
@@ -61,6 +62,17 @@ def convert_state_dict(
     _check_dtypes(source, name)
     converted = {rule.target: rule.transform.apply(source[rule.source]) for rule in renames}
     return Conversion(state_dict=converted, renames=renames)
+
+
+def check_one_dtype(state_dict: StateDict, name: str) -> None:
+    """Check that all weights have the same dtype: Paddle loads no model whose parameters have several.
+
+    Raises:
+        MixedDtypes: They have several.
+    """
+    counts = Counter(array.dtype.name for array in state_dict.values())
+    if len(counts) > 1:
+        raise MixedDtypes(name, counts)
 
 
 def check_finite(state_dict: StateDict, name: str) -> None:

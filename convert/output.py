@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -15,45 +15,37 @@ from convert.errors import IntegrityProblem
 from convert.files.proofread import Proofread
 from convert.fingerprint import tensor_digest, tensor_sha256
 from convert.hashing import EarlyHash, give_way
-from convert.manifest import describe_output, write_with_manifest
+from convert.manifest import Written, describe_output, write_with_manifest
 from convert.mapped import location_of
 from convert.mapping import Conversion
 from convert.sources import Source, with_sha256
 from convert.stream import laid_out, source_sha256s
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
-class Written:
-    """What the manifest says of weights that were written.
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where a file is to appear, and its manifest beside it; its metadata; and whether to replace what is there."""
 
-    source: With the SHA-256 of its files. described: The entry of the output. The others are by key: the canonical
-    SHA-256 of the source's and of the output's tensors, and where in the output their bytes begin.
-    """
-
-    source: Source
-    described: dict[str, Any] = field(default_factory=dict)
-    source_sha256s: dict[str, str] = field(default_factory=dict)
-    target_sha256s: dict[str, str] = field(default_factory=dict)
-    offsets: dict[str, int] = field(default_factory=dict)
+    output: Path
+    metadata: Mapping[str, str]
+    force: bool
 
 
 def write_weights(
-    output: Path,
+    destination: Destination,
     source: Source,
     conversion: Conversion,
     describe: Callable[[Written], dict[str, Any]],
     *,
-    force: bool,
     early: EarlyHash | None = None,
 ) -> dict[str, Any]:
     """Write a conversion's tensors, which are checked, hashed and laid out on the way, and return their manifest.
 
     Args:
-        output: Where the file is to appear, and the manifest beside it.
+        destination: Where to.
         source: Where the tensors come from; its files and tensors are hashed at the same time.
         conversion: What becomes of them.
         describe: Gives the manifest.
-        force: Whether to replace what is there.
         early: May know the hash of the source's file already.
 
     Raises:
@@ -63,7 +55,8 @@ def write_weights(
         OutputRefused: Something is there and force is off.
     """
     with ThreadPoolExecutor(2, initializer=give_way) as beside:
-        writing = _Writing(output, source, conversion, beside, early)
+        writing = _Writing(destination, source, conversion, beside, early)
+        output, force = destination.output, destination.force
         return write_with_manifest(output, writing.fill, writing.check, lambda: describe(writing.written), force=force)
 
 
@@ -71,12 +64,19 @@ class _Writing:
     """The weights on their way. What only reads the source gives way to what the output waits for."""
 
     def __init__(
-        self, output: Path, source: Source, conversion: Conversion, beside: ThreadPoolExecutor, early: EarlyHash | None
+        self,
+        destination: Destination,
+        source: Source,
+        conversion: Conversion,
+        beside: ThreadPoolExecutor,
+        early: EarlyHash | None,
     ) -> None:
         self.written = Written(source=source)
-        self._output, self._conversion = output, conversion
+        self._output, self._metadata, self._conversion = destination.output, destination.metadata, conversion
         self._sha256 = ""
-        self._tensors_hashed = beside.submit(source_sha256s, source.state_dict, conversion, source.name)
+        self._tensors_hashed = beside.submit(
+            source_sha256s, {**source.state_dict, **source.dropped}, conversion, source.name
+        )
         self._files_hashed = beside.submit(with_sha256, source, early)
 
     def fill(self, stream: BinaryIO) -> None:
@@ -84,7 +84,8 @@ class _Writing:
         digests: dict[str, hashlib._Hash] = {}
         with Proofread(stream, self._output) as proofread:
             contents = self._contents(proofread, digests)
-            files.write(self._output, cast("BinaryIO", proofread), self._conversion.state_dict, contents)
+            stream = cast("BinaryIO", proofread)
+            files.write(self._output, stream, self._conversion.state_dict, contents, self._metadata)
             self._sha256 = proofread.finish()
         self.written.source_sha256s = self._tensors_hashed.result()
         self.written.target_sha256s = {key: digest.hexdigest() for key, digest in digests.items()}
@@ -100,7 +101,7 @@ class _Writing:
 
     def _contents(self, proofread: Proofread, digests: dict[str, hashlib._Hash]) -> Iterator[Array]:
         for laid in laid_out(self.written.source.state_dict, self._conversion):
-            key = laid.rule.target
+            key = laid.key
             digests[key] = tensor_digest(laid.tensor)
             self.written.offsets[key] = proofread.expect(canonical_bytes(laid.tensor), digests[key], laid.done)
             yield laid.tensor

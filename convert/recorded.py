@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
-from convert.errors import Unreadable
+from convert.errors import BadInput, IntegrityProblem, Unreadable
 from convert.files import strict_json
 from convert.fingerprint import fingerprint
+from convert.identity import METADATA, Claim, claim
 
 Side = Literal["output", "source"]
 LIMIT = 2**26
@@ -23,7 +24,7 @@ RESTORE = "Restore it, or convert again."
 class Recorded:
     """One side of a conversion: the file's name and SHA-256, those of its shards, and each tensor's.
 
-    ema says which weights of a training checkpoint were taken; sha256 is None for what was no file.
+    weights_key says which set of weights was taken; sha256 is None for what was no file.
     """
 
     side: Side
@@ -31,7 +32,58 @@ class Recorded:
     sha256: str | None
     tensors: Mapping[str, str]
     shards: Mapping[str, str]
-    ema: bool | None = None
+    weights_key: str | None = None
+
+
+def manifest_path(output: Path) -> Path:
+    """Return where the manifest of an output lies: `<output>.manifest.json`."""
+    return output.with_name(f"{output.name}.manifest.json")
+
+
+def claims_of(
+    file: Path, metadata: Mapping[str, str], sha256: Callable[[], str]
+) -> tuple[str | None, tuple[Claim, ...]]:
+    """Return the file's SHA-256, where it was asked for, and what its metadata and its manifest say that it is.
+
+    Args:
+        file: The checkpoint.
+        metadata: Its own.
+        sha256: Gives its SHA-256; called where there is a manifest, which has to be about this very file.
+
+    Raises:
+        BadInput: One of them is damaged.
+        IntegrityProblem: The manifest is about another file.
+    """
+    claims, found, manifest = [], None, manifest_path(file)
+    if METADATA in metadata:
+        place = f"the metadata of {file.name}"
+        claims.append(claim(place, _parsed(place, metadata[METADATA])))
+    if manifest.is_file():
+        content, found = read_manifest(manifest), sha256()
+        if content["output"].get("sha256") != found:
+            raise IntegrityProblem(
+                f"{manifest}: it is about another file than {file.name}, whose SHA-256 is {found[:16]}…. Restore the "
+                "file, or move the manifest away."
+            )
+        claims.append(claim(manifest.name, _identity(manifest, content)))
+    return found, tuple(claims)
+
+
+def read_manifest(manifest: Path) -> dict[str, Any]:
+    """Return what a manifest says.
+
+    Raises:
+        Unreadable: It is damaged, or no manifest.
+    """
+    try:
+        content = _load(manifest)
+        if not isinstance(content["output"], dict):
+            raise TypeError("it describes no output")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise Unreadable(
+            manifest, f"it is damaged, or no manifest of a checkpoint ({error})", "Restore it, or move it away."
+        ) from error
+    return cast("dict[str, Any]", content)
 
 
 def read_recorded(manifest: Path) -> list[Recorded]:
@@ -45,7 +97,7 @@ def read_recorded(manifest: Path) -> list[Recorded]:
         content = _load(manifest)
         recorded = [_output(content["output"], content["tensors"])]
         if content["source"].get("file"):
-            recorded.append(_source(content["source"], content["tensors"]))
+            recorded.append(_source(content["source"], content["tensors"], content["dropped"]))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise Unreadable(manifest, f"it is damaged, or no manifest of a conversion ({error})", RESTORE) from error
     return recorded
@@ -59,6 +111,27 @@ def _load(manifest: Path) -> Any:
     return strict_json.parse(manifest.read_bytes())
 
 
+def _parsed(place: str, text: str) -> Any:
+    try:
+        return strict_json.parse(text)
+    except ValueError as error:
+        raise BadInput(f"{place}: it is no JSON ({error}). Get the file again.") from error
+
+
+def _identity(manifest: Path, content: dict[str, Any]) -> dict[str, Any]:
+    """Return what a manifest says of its output; what random weights have the sizes of is no upstream."""
+    variant, layouts, source = (content.get(name) or {} for name in ("variant", "layouts", "source"))
+    if not all(isinstance(part, dict) for part in (variant, layouts, source)):
+        raise Unreadable(manifest, "it is damaged: variant, layouts or source is no mapping", RESTORE)
+    return {
+        "config": content.get("config"),
+        "layout": layouts.get("target"),
+        "variant": None if source.get("kind") == "random" else variant.get("name"),
+        "preprocessing": content.get("preprocessing"),
+        "weights_key": content.get("weights_key"),
+    }
+
+
 def _output(output: dict[str, Any], entries: list[dict[str, Any]]) -> Recorded:
     tensors = _tensors(entries, "target")
     if fingerprint(tensors) != output["fingerprint"]:
@@ -66,15 +139,15 @@ def _output(output: dict[str, Any], entries: list[dict[str, Any]]) -> Recorded:
     return Recorded(side="output", file=str(output["file"]), sha256=_hash(output["sha256"]), tensors=tensors, shards={})
 
 
-def _source(source: dict[str, Any], entries: list[dict[str, Any]]) -> Recorded:
+def _source(source: dict[str, Any], entries: list[dict[str, Any]], dropped: list[dict[str, Any]]) -> Recorded:
     shards = {str(name): _hash(sha256) for name, sha256 in source["shards"].items()}
     return Recorded(
         side="source",
         file=str(source["file"]),
         sha256=_hash(source["sha256"]),
-        tensors=_tensors(entries, "source"),
+        tensors=_tensors([*(entry for entry in entries if entry["source"] is not None), *dropped], "source"),
         shards=shards,
-        ema=source["ema"],
+        weights_key=source["weights_key"],
     )
 
 

@@ -8,10 +8,10 @@ from enum import Enum
 from typing import Literal
 
 from convert.arrays import Array, Shape
-from convert.shapes import TIMM_SHAPES, in_forward_order, timm_shapes
+from convert.shapes import in_forward_order, patterns_of, timm_shapes
 from convert.variants import Family, MixerConfig
 
-Layout = Literal["timm", "paddle", "paddlevit", "google", "facebook"]
+Layout = Literal["timm", "paddle", "paddlevit", "google", "facebook", "mmpretrain", "mmpretrain-norm"]
 
 
 class Transform(Enum):
@@ -218,24 +218,53 @@ FACEBOOK_TO_TIMM: tuple[KeyRule, ...] = (
 Source: timm 1.0.31, timm/models/mlp_mixer.py, checkpoint_filter_fn.
 """
 
+
+def _mmpretrain_to_timm(norm: str) -> tuple[KeyRule, ...]:
+    """Return MMPretrain's table; its norms are called after the kind of norm or `norm`, as its mmcv does."""
+    block = "backbone.layers.{i}"
+    linears = {
+        "token_mix.layers.0.0": "mlp_tokens.fc1",
+        "token_mix.layers.1": "mlp_tokens.fc2",
+        "channel_mix.layers.0.0": "mlp_channels.fc1",
+        "channel_mix.layers.1": "mlp_channels.fc2",
+    }
+    renamed = {
+        "backbone.patch_embed.projection": "stem.proj",
+        **{f"{block}.{norm}{i}": f"blocks.{{i}}.norm{i}" for i in (1, 2)},
+        **{f"{block}.{theirs}": f"blocks.{{i}}.{timms}" for theirs, timms in linears.items()},
+        f"backbone.{norm}1": "norm",
+        "head.fc": "head",
+    }
+    return tuple(_keep(f"{a}.{part}", f"{b}.{part}") for a, b in renamed.items() for part in ("weight", "bias"))
+
+
+MMPRETRAIN_TO_TIMM = _mmpretrain_to_timm("ln")
+"""MMPretrain's (and MMClassification's) image classifiers with a Mixer backbone to timm's layout.
+
+Source: https://github.com/open-mmlab/mmpretrain, mmpretrain/models/backbones/mlp_mixer.py, class MlpMixer, and
+tools/model_converters/mlpmixer_to_mmpretrain.py.
+"""
+
 FROM_TIMM: dict[Layout, tuple[KeyRule, ...]] = {
     "timm": tuple(_keep(rule.source) for rule in TIMM_TO_PADDLE),
     "paddle": TIMM_TO_PADDLE,
     "paddlevit": TIMM_TO_PADDLEVIT,
     "google": tuple(rule.inverse for rule in GOOGLE_TO_TIMM),
     "facebook": tuple(rule.inverse for rule in FACEBOOK_TO_TIMM),
+    "mmpretrain": tuple(rule.inverse for rule in MMPRETRAIN_TO_TIMM),
+    "mmpretrain-norm": tuple(rule.inverse for rule in _mmpretrain_to_timm("norm")),
 }
 """Every layout's table, read from timm's; the ways back are derived."""
 
 
 def expand(rules: Sequence[KeyRule], config: MixerConfig) -> tuple[KeyRule, ...]:
-    """Return the rows from timm's names for the config's family, block indices filled in, in forward order.
+    """Return the rows from timm's names for the config's parameters, block indices filled in, in forward order.
 
     Raises:
         ValueError: The table has two rows for a parameter, or none.
     """
     by_source = {rule.source: rule for rule in rules}
-    patterns = TIMM_SHAPES[config.family]
+    patterns = patterns_of(config)
     if len(by_source) != len(rules) or not by_source.keys() >= patterns.keys():
         raise ValueError("the rule table does not map every parameter exactly once")
     return tuple(by_source[pattern].at(i) for pattern, i in in_forward_order(patterns, config.num_blocks))
@@ -247,6 +276,8 @@ FAMILIES: dict[Layout, tuple[Family, ...]] = {
     "paddlevit": ("mixer",),
     "google": ("mixer",),
     "facebook": ("resmlp",),
+    "mmpretrain": ("mixer",),
+    "mmpretrain-norm": ("mixer",),
 }
 """The families that exist in each layout. Names do not tell: gmixer has mixer's."""
 

@@ -10,7 +10,7 @@ from functools import partial
 
 from convert.arrays import Shape
 from convert.errors import BadInput
-from convert.variants import Family, Gelu, MixerConfig
+from convert.variants import Family, MixerConfig
 
 Dims = tuple[str | int, ...]
 
@@ -22,6 +22,7 @@ _HEAD: dict[str, Dims] = {
     "head.weight": ("num_classes", "hidden_dim"),
     "head.bias": ("num_classes",),
 }
+HEAD = tuple(_HEAD)
 _CHANNELS_MLP: dict[str, Dims] = {
     "blocks.{i}.mlp_channels.fc1.weight": ("channels_mlp_dim", "hidden_dim"),
     "blocks.{i}.mlp_channels.fc1.bias": ("channels_mlp_dim",),
@@ -110,9 +111,15 @@ def in_forward_order(patterns: Iterable[str], num_blocks: int) -> Iterator[tuple
         yield from ((pattern, i) for i in range(num_blocks if in_block else 1) for pattern in group)
 
 
+def patterns_of(config: MixerConfig) -> dict[str, Dims]:
+    """Return the table of the config's family; without a head where there are no classes."""
+    table = TIMM_SHAPES[config.family]
+    return table if config.num_classes else {name: dims for name, dims in table.items() if name not in HEAD}
+
+
 def timm_shapes(config: MixerConfig) -> dict[str, Shape]:
     """Return every timm parameter name of the config with its shape, in forward order."""
-    table = TIMM_SHAPES[config.family]
+    table = patterns_of(config)
     return {
         pattern.format(i=i): tuple(dim if isinstance(dim, int) else getattr(config, dim) for dim in table[pattern])
         for pattern, i in in_forward_order(table, config.num_blocks)
@@ -124,8 +131,10 @@ def parameter_count(config: MixerConfig) -> int:
     return sum(math.prod(shape) for shape in timm_shapes(config).values())
 
 
-def infer_config(shapes: Mapping[str, Shape], source: str, gelu: Gelu = "erf") -> MixerConfig:
-    """Return the config that a checkpoint's names and shapes imply, with timm's epsilon.
+def infer_config(shapes: Mapping[str, Shape], source: str) -> MixerConfig:
+    """Return the config that a checkpoint's names and shapes imply, with timm's GELU and epsilon, which no shape tells.
+
+    A head that is not whole counts as none: num_classes is then 0.
 
     Only sizes that read the same in timm's and Paddle's layout are used (biases, the stem, numbers of elements), so
     that no Linear weight is ever judged by its shape.
@@ -133,7 +142,6 @@ def infer_config(shapes: Mapping[str, Shape], source: str, gelu: Gelu = "erf") -
     Args:
         shapes: Parameter names and shapes of a timm-named checkpoint.
         source: What to call the checkpoint in an error.
-        gelu: The form of GELU, which no shape tells.
 
     Raises:
         BadInput: A name that the family always has is absent, or the tokens do not form a square image.
@@ -160,9 +168,8 @@ def infer_config(shapes: Mapping[str, Shape], source: str, gelu: Gelu = "erf") -
         hidden_dim=hidden_dim,
         tokens_mlp_dim=tokens_mlp_dim,
         channels_mlp_dim=channels_mlp_dim,
-        num_classes=size("head.bias"),
+        num_classes=size("head.bias") if shapes.keys() >= {*HEAD} else 0,
         family=family,
-        gelu=gelu,
     )
 
 

@@ -6,12 +6,18 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from convert import files
 from convert.arrays import StateDict
-from convert.errors import IntegrityProblem, IOProblem, NoPretrainedWeights, Unavailable
+from convert.errors import LISTED, IntegrityProblem, IOProblem, NoPretrainedWeights, Unavailable
+from convert.files.content import Content
 from convert.hashing import EarlyHash, file_sha256
+from convert.identity import Claim
 from convert.init import init_state_dict
+from convert.layouts import common_prefix, holds_weights
+from convert.recorded import claims_of
+from convert.sets import Selection, WeightSet, choose
 from convert.unchanged import Snapshot, check_unchanged, unchanged
 from convert.variants import MixerConfig, Variant
 
@@ -21,8 +27,6 @@ HUB_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 Source: https://huggingface.co/docs/huggingface_hub/guides/manage-cache
 """
-WRAPPER_PREFIXES = ("module.", "_orig_mod.")
-"""What torch.nn.DataParallel and torch.compile put before every key of a saved state dict."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,19 +43,29 @@ class Provenance:
     revision: str | None = None
     seed: int | None = None
     shards: Mapping[str, str] = field(default_factory=dict)
-    ema: bool | None = None
+    weights_key: str | None = None
     stripped_prefix: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Source:
-    """A timm state dict, what to call it in a sentence, its provenance, and the files it was read from, as found."""
+    """A state dict, what to call it in a sentence, its provenance, and the files it was read from, as found.
+
+    dropped: tensors that are no weights, such as counters, by name. claims: what the file and its manifest say that it
+    is. tool: which one alone writes such files, if any. foreign: names that other readers would execute. notes:
+    sentences for the user.
+    """
 
     state_dict: StateDict
     name: str
     provenance: Provenance
     path: Path | None = None
     snapshots: tuple[Snapshot, ...] = ()
+    dropped: StateDict = field(default_factory=dict)
+    claims: tuple[Claim, ...] = ()
+    tool: Literal["torch", "paddle"] | None = None
+    foreign: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def check_unchanged(self) -> None:
         """Check that what was read is what lies there still, so that the hashes are those of the bytes converted.
@@ -62,22 +76,52 @@ class Source:
         check_unchanged(self.snapshots)
 
 
-def read_weights(path: Path, *, ema: bool | None = None) -> tuple[StateDict, str | None]:
-    """Return a local checkpoint's weights and the prefix that a wrapper put before every key, which is stripped."""
-    return _strip_prefix(files.read(path, ema=ema))
-
-
-def from_file(path: Path, *, ema: bool | None = None) -> Source:
-    """Return the weights of a local checkpoint, without the prefix that a wrapper put before every key.
+def from_file(
+    path: Path, selection: Selection | None = None, *, early: EarlyHash | None = None, strict: bool = True
+) -> Source:
+    """Return the weights of a local checkpoint, without what stands before every name.
 
     Args:
-        path: A checkpoint, or the index of a sharded one.
-        ema: Which weights of a training checkpoint that holds raw and averaged ones; None when it holds one set.
+        path: A checkpoint, the index of a sharded one, or a folder with either.
+        selection: Which of several sets of weights.
+        early: May know the hash of the file already.
+        strict: Whether a manifest beside it has to be about it; else it is left aside where it is not, with a note.
+
+    Raises:
+        UsageProblem: There are several sets of weights, or not the one selected.
+        BadInput: It is no checkpoint, is damaged, or is not safe to read.
+        IntegrityProblem: It changed meanwhile, or the manifest beside it is about another file.
     """
-    with unchanged(path, *files.shards_of(path)) as snapshots:
-        state_dict, prefix = read_weights(path, ema=ema)
-    provenance = Provenance(kind="file", file=path.name, ema=ema, stripped_prefix=prefix)
-    return Source(state_dict=state_dict, name=path.name, provenance=provenance, path=path, snapshots=snapshots)
+    file = files.locate(path)
+    with unchanged(file, *files.shards_of(file)) as snapshots:
+        content, chosen = _open(file, selection)
+        sha256, notes, claims = None, _left_out(chosen), tuple[Claim, ...]()
+        try:
+            sha256, claims = claims_of(file, content.metadata, lambda: _sha256(file, early, snapshots))
+        except IntegrityProblem as problem:
+            if strict:
+                raise
+            notes = (*notes, str(problem).rstrip("."))
+    state_dict, prefix = _without_prefix(chosen.tensors)
+    weights, counters = _without_counters(state_dict)
+    provenance = Provenance(kind="file", file=file.name, sha256=sha256, weights_key=chosen.key, stripped_prefix=prefix)
+    return Source(
+        state_dict=weights,
+        name=file.name,
+        provenance=provenance,
+        path=file,
+        snapshots=snapshots,
+        dropped=counters,
+        claims=claims,
+        tool=content.tool,
+        foreign=content.foreign,
+        notes=notes,
+    )
+
+
+def tensors_of(path: Path, selection: Selection | None = None) -> StateDict:
+    """Return all tensors of a set, counters included, without what stands before every name."""
+    return _without_prefix(_open(path, selection)[1].tensors)[0]
 
 
 def from_hub(variant: Variant) -> Source:
@@ -124,10 +168,10 @@ def with_sha256(source: Source, early: EarlyHash | None = None) -> Source:
         IntegrityProblem: They are not as they were when the source was read.
         IOProblem: The disk refused.
     """
-    if source.path is None or source.provenance.sha256 is not None:
+    if source.path is None or source.provenance.kind == "hub":
         return source
     try:
-        sha256 = (early and early.among(source.snapshots)) or file_sha256(source.path)
+        sha256 = source.provenance.sha256 or _sha256(source.path, early, source.snapshots)
         shards = {shard.name: file_sha256(shard) for shard in files.shards_of(source.path)}
     except OSError as error:
         source.check_unchanged()
@@ -154,9 +198,32 @@ def _check_download(path: Path, sha256: str) -> None:
         )
 
 
-def _strip_prefix(state_dict: StateDict) -> tuple[StateDict, str | None]:
-    stripped = ""
-    while prefix := next((p for p in WRAPPER_PREFIXES if state_dict and all(k.startswith(p) for k in state_dict)), ""):
-        state_dict = {key.removeprefix(prefix): array for key, array in state_dict.items()}
-        stripped += prefix
-    return state_dict, stripped or None
+def _open(file: Path, selection: Selection | None) -> tuple[Content, WeightSet]:
+    """Return what a file holds, and the set of weights that is meant."""
+    content = files.load(file)
+    chosen = choose(file, content.tree, selection or Selection(), holds_weights)
+    files.check_names(file, [*chosen.tensors, *chosen.others])
+    return content, chosen
+
+
+def _sha256(file: Path, early: EarlyHash | None, snapshots: tuple[Snapshot, ...]) -> str:
+    return (early and early.among(snapshots)) or file_sha256(file)
+
+
+def _left_out(chosen: WeightSet) -> tuple[str, ...]:
+    """Return in a sentence what a set holds beside weights, if it does."""
+    counters = _without_counters(chosen.tensors)[1]
+    named = sorted({**dict.fromkeys(counters, "a counter"), **chosen.others}.items())
+    more = ", …" if len(named) > LISTED else ""
+    return (f"left out: {', '.join(f'{name} ({what})' for name, what in named[:LISTED])}{more}",) if named else ()
+
+
+def _without_prefix(state_dict: StateDict) -> tuple[StateDict, str | None]:
+    prefix = common_prefix(state_dict)
+    return {key.removeprefix(prefix): array for key, array in state_dict.items()}, prefix or None
+
+
+def _without_counters(state_dict: StateDict) -> tuple[StateDict, StateDict]:
+    """Return the weights, and the whole numbers that training counts in, such as `n_averaged`."""
+    counters = {key: array for key, array in state_dict.items() if array.ndim == 0 and array.dtype.kind in "iu"}
+    return {key: array for key, array in state_dict.items() if key not in counters}, counters

@@ -15,7 +15,7 @@ from convert.errors import IntegrityProblem
 from convert.fingerprint import tensor_digest
 from convert.mapped import row_blocks
 from convert.mapping import Conversion, check_finite
-from convert.rules import KeyRule, Transform
+from convert.rules import Transform
 
 TENSORS = 3
 """How many large ones are in memory at a time: one is laid out while others are written and read back."""
@@ -27,7 +27,7 @@ CACHE_LINE_BYTES = 64
 class LaidOut:
     """A tensor as the target wants it, C-contiguous, and what to call when its memory may be another one's."""
 
-    rule: KeyRule
+    key: str
     tensor: Array
     done: Callable[[], None]
 
@@ -43,18 +43,19 @@ def laid_out(source: StateDict, conversion: Conversion) -> Iterator[LaidOut]:
         IntegrityProblem: The source's file became shorter.
     """
     memory = _Memory()
-    for rule in conversion.renames:
-        if rule.target in conversion.adapted:
-            yield LaidOut(rule=rule, tensor=np.ascontiguousarray(conversion.state_dict[rule.target]), done=_nothing)
+    rules = {rule.target: rule for rule in conversion.renames if rule.target not in conversion.adapted}
+    for key, converted in conversion.state_dict.items():
+        if key not in rules:
+            yield LaidOut(key=key, tensor=np.ascontiguousarray(converted), done=_nothing)
             continue
-        before = source[rule.source]
-        tensor, done = memory.take(rule.transform.shape(before.shape), before.dtype)
-        lay_out(before, rule.transform, tensor)
-        yield LaidOut(rule=rule, tensor=tensor, done=done)
+        before, transform = source[rules[key].source], rules[key].transform
+        tensor, done = memory.take(transform.shape(before.shape), before.dtype)
+        lay_out(before, transform, tensor)
+        yield LaidOut(key=key, tensor=tensor, done=done)
 
 
 def source_sha256s(source: StateDict, conversion: Conversion, name: str) -> dict[str, str]:
-    """Return the canonical SHA-256 of each of the source's tensors, by key, and check that all values are finite.
+    """Return the canonical SHA-256 of each of the source's tensors, by key, and check that what is taken is finite.
 
     The source is read for that on its own; that it is the same as what is laid out is for its snapshots to say.
 
@@ -63,14 +64,15 @@ def source_sha256s(source: StateDict, conversion: Conversion, name: str) -> dict
         IntegrityProblem: The source's file changed meanwhile.
     """
     found = {}
-    for rule in conversion.renames:
-        digest = tensor_digest(source[rule.source])
-        for block in row_blocks(source[rule.source]):
-            if not np.isfinite(block).all():
-                check_finite(source, name)
+    taken = {rule.source for rule in conversion.renames}
+    for key, array in source.items():
+        digest = tensor_digest(array)
+        for block in row_blocks(array):
+            if key in taken and not np.isfinite(block).all():
+                check_finite({key: source[key] for key in source if key in taken}, name)
                 raise IntegrityProblem(f"{name}: it changed while it was read. Convert it again.")
             digest.update(canonical_bytes(block))
-        found[rule.source] = digest.hexdigest()
+        found[key] = digest.hexdigest()
     return found
 
 

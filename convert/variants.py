@@ -30,6 +30,7 @@ class MixerConfig:
     """The sizes and choices that fix a vision MLP, in the terms of the MLP-Mixer paper.
 
     tokens_mlp_dim is 0 for resmlp and gmlp, whose token mixing is one square Linear. gmixer has SiLU for GELU.
+    num_classes is 0 for weights without a head.
 
     Source: "MLP-Mixer: An all-MLP Architecture for Vision", https://arxiv.org/abs/2105.01601, table 1.
     """

@@ -16,12 +16,12 @@ from reports.options import (
     WEIGHTS,
     images_of,
     progress_bar,
+    request_of,
     settings_of,
 )
 
 if TYPE_CHECKING:
     from reports.audit import Audited
-    from reports.weights import Weights
 
 
 @click.command()
@@ -100,10 +100,6 @@ def verify(
 def _audited(
     *,
     weights: Path,
-    variant: str | None,
-    src: str | None,
-    gelu: Any,
-    ema: bool | None,
     checkpoint: Path,
     checkpoint_src: str | None,
     data: Path,
@@ -111,44 +107,39 @@ def _audited(
     skip_timm: bool,
     accept_rounding: bool,
     attach: tuple[Path, ...],
-    **how: Any,
+    **options: Any,
 ) -> tuple[Audited, dict[str, Any]]:
     """Return what is to be audited, and the environment; everything that can be refused is refused here."""
+    from dataclasses import replace
+
     from align.run import Settings as GateSettings
     from reports.audit import Audited, check_pair
     from reports.audit import attach as attached
     from reports.cifar10 import CLASSES
     from reports.provenance import environment_of
-    from reports.weights import check_classes
+    from reports.weights import check_channels, check_classes, read_weights, reference_of
 
     further = attached(attach)
-    tuned, source = _both(weights, checkpoint, variant=variant, src=(src, checkpoint_src), gelu=gelu, ema=ema)
+    options, src = {"weights": weights, **options}, options["src"]
+    tuned = read_weights(request_of(options))
+    source = read_weights(replace(reference_of(tuned, checkpoint, checkpoint_src), variant=tuned.upstream))
     check_classes(tuned, len(CLASSES))
+    check_channels(tuned)
     check_pair(source, tuned)
     audited = Audited(
         source=source,
         weights=tuned,
-        settings=settings_of(tuned, **how),
+        settings=settings_of(tuned, **options),
         data=images_of(data, limit),
         gates=GateSettings(),
         timm=not skip_timm,
         accept_rounding=accept_rounding,
         attached=further,
     )
-    inputs = {"weights": str(weights), "checkpoint": str(checkpoint), "data": str(data), "src": src, "ema": ema}
+    paths = {"weights": str(weights), "checkpoint": str(checkpoint), "data": str(data)}
+    inputs = {**paths, "src": src, "weights_key": tuned.weights_key}
     seed, device = audited.gates.input_seed, audited.settings.device
     return audited, environment_of(device=device, input_seed=seed, command_line=command_line(), inputs=inputs)
-
-
-def _both(
-    weights: Path, checkpoint: Path, *, variant: str | None, src: tuple[str | None, str | None], gelu: Any, ema: Any
-) -> tuple[Weights, Weights]:
-    """Return the fine-tuned weights in Paddle's layout and the upstream's in timm's."""
-    from convert.variants import get_variant
-    from reports.weights import read_weights
-
-    tuned = read_weights(weights, src=src[0], variant=get_variant(variant) if variant else None, gelu=gelu, ema=ema)
-    return tuned, read_weights(checkpoint, dst="timm", src=src[1], variant=tuned.upstream, gelu=tuned.config.gelu)
 
 
 def _say(what: str) -> None:

@@ -30,6 +30,7 @@ from reports.options import (
     WEIGHTS,
     images_of,
     progress_bar,
+    request_of,
     settings_of,
 )
 
@@ -108,30 +109,17 @@ def evaluate(
     ctx.exit(0 if evaluation.finding.passed else 1)
 
 
-def _evaluate(
-    *,
-    weights: Path,
-    variant: str | None,
-    src: str | None,
-    gelu: Any,
-    ema: bool | None,
-    data: Path,
-    limit: int | None,
-    against: Path | None,
-    group: Group,
-    **how: Any,
-) -> Evaluation:
+def _evaluate(*, data: Path, limit: int | None, against: Path | None, group: Group, **options: Any) -> Evaluation:
     """Return the evaluation asked for; everything that can be refused is refused before the images are run."""
-    from convert.variants import get_variant
     from reports.cifar10 import CLASSES
     from reports.evaluate import evaluate as run
-    from reports.weights import check_classes, read_weights
+    from reports.weights import check_channels, check_classes, read_weights, reference_of
 
-    stated = get_variant(variant) if variant else None
-    subject = read_weights(weights, src=src, variant=stated, gelu=gelu, ema=ema)
+    subject = read_weights(request_of(options))
     check_classes(subject, len(CLASSES))
-    settings = settings_of(subject, **how)
-    other = read_weights(against, dst="timm", gelu=subject.config.gelu) if against else None
+    check_channels(subject)
+    settings = settings_of(subject, **options)
+    other = read_weights(reference_of(subject, against)) if against else None
     images = images_of(data, limit)
     with progress_bar(len(images.labels)) as progress:
         return run(subject, images, settings, against=other, group=group, progress=progress)
@@ -177,35 +165,27 @@ def finetune(ctx: click.Context, /, json_target: str | None, **options: Any) -> 
     ctx.exit(_ended(outcome, job.out))
 
 
-def _job(
-    *,
-    weights: Path,
-    variant: str | None,
-    src: str | None,
-    gelu: Any,
-    ema: bool | None,
-    data: Path,
-    recipe: str,
-    seed: int | None,
-    micro_batch: int | None,
-    **others: Any,
-) -> Job:
+def _job(*, data: Path, recipe: str, seed: int | None, micro_batch: int | None, **options: Any) -> Job:
     """Return what was asked for; bad weights and data are refused here."""
-    from convert.variants import get_variant
-    from reports.cifar10 import read_cifar10
+    from dataclasses import replace
+
+    from convert.adapt import Adaptation
+    from reports.cifar10 import CLASSES, read_cifar10
     from reports.finetune import Job
     from reports.recipes import choose_recipe
-    from reports.weights import read_weights
+    from reports.weights import check_channels, read_weights
 
     chosen = choose_recipe(recipe, seed=seed, micro_batch=micro_batch)
-    stated = get_variant(variant) if variant else None
+    head = Adaptation(num_classes=len(CLASSES), head_seed=chosen.seed)
+    weights = read_weights(replace(request_of(options), adaptation=head))
+    check_channels(weights)
     return Job(
-        weights=read_weights(weights, src=src, variant=stated, gelu=gelu, ema=ema),
+        weights=weights,
         train=read_cifar10(data, "train"),
         test=read_cifar10(data),
         recipe=chosen,
         command_line=command_line(),
-        **others,
+        **options,
     )
 
 

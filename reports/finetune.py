@@ -22,6 +22,7 @@ from convert.fingerprint import fingerprint, tensor_sha256s
 from convert.hashing import file_sha256
 from convert.manifest import describe_output, write_with_manifest
 from convert.mapping import convert_state_dict
+from convert.shapes import HEAD
 from reports.ahead import made_ahead
 from reports.augment import rows_of_step, training_batch
 from reports.batches import AHEAD
@@ -120,16 +121,25 @@ def finetune(job: Job, *, group: Group | None = None, progress: Progress = lambd
 
 
 def with_head(weights: Weights, recipe: Recipe) -> Weights:
-    """Return the weights with a head for CIFAR-10's classes: their own, or a fresh one where they have others."""
+    """Return the weights with a head for CIFAR-10's classes: their own, or a fresh one as the recipe wants it."""
     config, classes = weights.config, len(CLASSES)
-    if config.num_classes == classes:
+    fresh = weights.port is not None and bool(weights.port.conversion.added)
+    if config.num_classes != classes:
+        weights, fresh = _with_fresh_head(weights, Adaptation(num_classes=classes, head_seed=recipe.seed)), True
+    if not fresh or recipe.head != "zeros":
         return weights
-    in_timm = convert_state_dict(weights.state_dict, config, src="paddle", dst="timm").state_dict
-    adapted, config = adapt(in_timm, config, Adaptation(num_classes=classes, head_seed=recipe.seed))
-    state_dict = dict(convert_state_dict(adapted, config, src="timm", dst="paddle").state_dict)
-    if recipe.head == "zeros":
-        state_dict |= {name: np.zeros_like(state_dict[name]) for name in ("head.weight", "head.bias")}
-    return replace(weights, state_dict=state_dict, config=config)
+    return replace(
+        weights, state_dict={**weights.state_dict, **{n: np.zeros_like(weights.state_dict[n]) for n in HEAD}}
+    )
+
+
+def _with_fresh_head(weights: Weights, adaptation: Adaptation) -> Weights:
+    body = {name: array for name, array in weights.state_dict.items() if name not in HEAD}
+    config = replace(weights.config, num_classes=0)
+    in_timm = convert_state_dict(body, config, src="paddle", dst="timm").state_dict
+    adapted = adapt(in_timm, config, adaptation)
+    converted = convert_state_dict(adapted.state_dict, adapted.config, src="timm", dst="paddle")
+    return replace(weights, state_dict=converted.state_dict, config=adapted.config)
 
 
 def _refuse_idle(job: Job, group: Group) -> None:

@@ -6,11 +6,14 @@ import contextlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from convert.options import FILE, IDENTITY, SELECTION, SRC
+
 if TYPE_CHECKING:
+    from convert.request import Request
     from convert.variants import Variant
     from reports.bfloat16 import Precision
     from reports.cifar10 import Cifar10
@@ -19,16 +22,14 @@ if TYPE_CHECKING:
     from reports.published import PublishedFigure
     from reports.weights import Weights
 
-FILE = click.Path(path_type=Path)
-
 WEIGHTS = (
     click.option("--weights", type=FILE, required=True, help="Fine-tuned weights, in any format of mixer-convert."),
     click.option(
         "--variant", metavar="NAME", help="The upstream that was fine-tuned. Default: what its manifest says."
     ),
-    click.option("--src", type=click.Choice(["timm", "google", "paddle"]), help="Layout. Default: told from the file."),
-    click.option("--gelu", type=click.Choice(["erf", "tanh"]), help="Default: the manifest's, else that of --src."),
-    click.option("--ema/--no-ema", default=None, help="Averaged or raw weights of a training checkpoint with both."),
+    SRC,
+    *IDENTITY,
+    *SELECTION,
 )
 DATA = (
     click.option(
@@ -95,6 +96,25 @@ TRAINING = (
     ),
     click.option("--device", default="cpu", show_default=True, help="cpu, gpu or gpu:N."),
 )
+
+
+def request_of(options: dict[str, Any]) -> Request:
+    """Take the options of the weights out of a command's; return what they stand for. The variant is the upstream."""
+    from convert.request import Request
+    from convert.sets import Selection
+    from convert.variants import get_variant
+
+    taken = {
+        name: options.pop(name)
+        for name in ("weights", "variant", "src", "gelu", "layer_norm_eps", "weights_key", "ema")
+    }
+    variant = taken.pop("variant")
+    return Request(
+        checkpoint=taken.pop("weights"),
+        variant=get_variant(variant) if variant else None,
+        selection=Selection(key=taken.pop("weights_key"), ema=taken.pop("ema")),
+        **taken,
+    )
 
 
 def choose_figure(figure: str | None, upstream: Variant | None) -> PublishedFigure | None:

@@ -9,6 +9,8 @@ import numpy as np
 
 from convert.arrays import Array
 from convert.errors import IntegrityProblem
+from convert.request import Request
+from convert.sets import Selection
 from reports.cifar10 import first, read_cifar10
 from reports.evaluate import Progress, Settings, evaluate
 from reports.thumbnails import pixels
@@ -33,7 +35,14 @@ def rerun(
     report, inputs = bundle.report, bundle.environment["inputs"]
     path, archive = weights or Path(inputs["weights"]), data or Path(inputs["data"])
     config = report["weights"]["config"]
-    subject = read_weights(path, src=inputs["src"], gelu=config["gelu"], ema=inputs["ema"])
+    request = Request(
+        checkpoint=path,
+        src=inputs["src"],
+        gelu=config["gelu"],
+        layer_norm_eps=config["layer_norm_eps"],
+        selection=Selection(key=inputs["weights_key"]),
+    )
+    subject = read_weights(request)
     if subject.fingerprint != report["weights"]["fingerprint"]:
         raise _other(path, "fingerprint", subject.fingerprint, report["weights"]["fingerprint"])
     images = read_cifar10(archive, bundle.facts.origin.split)

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from align.weights import in_float32
 from convert.arrays import StateDict
-from convert.errors import BadInput, IntegrityProblem, UsageProblem
-from convert.files import strict_json
+from convert.errors import BadInput
 from convert.fingerprint import fingerprint, tensor_sha256s
-from convert.layouts import SOURCES, recognise
-from convert.manifest import manifest_path
-from convert.port import Port, Request, check_and_map
-from convert.rules import Layout
+from convert.identity import check_variant
+from convert.port import Port, check_and_map
+from convert.recorded import manifest_path, read_manifest
+from convert.request import Request
 from convert.sources import Source, from_file, with_sha256
-from convert.variants import Gelu, MixerConfig, Variant, get_variant
+from convert.variants import MixerConfig, Variant, get_variant
 
+CHANNELS = 3
 SIZES = tuple(
     field.name for field in fields(MixerConfig) if field.name not in ("num_classes", "gelu", "layer_norm_eps")
 )
@@ -29,8 +29,9 @@ class Weights:
     """Weights in float32, their config, and their origin.
 
     fingerprint is that of the file's tensors in the layout asked for, in their own dtype, so it is the same for every
-    file format. upstream is the variant that was fine-tuned, known from --variant or from the manifest beside the file.
-    port holds the file's own tensors; manifest is what lies beside the file, checked against it.
+    file format. weights_key is the set of weights that was taken from the file. upstream is the variant that was
+    fine-tuned, known from --variant or from the manifest beside the file. port holds the file's own tensors; manifest
+    is what lies beside the file, checked against it.
     """
 
     state_dict: StateDict
@@ -41,6 +42,7 @@ class Weights:
     dtype: str
     upstream: Variant | None
     known_from: str
+    weights_key: str | None = None
     port: Port | None = None
     manifest: dict[str, Any] | None = None
 
@@ -54,40 +56,29 @@ class Weights:
             "config": asdict(self.config),
             "upstream": self.upstream.name if self.upstream else None,
             "known_from": self.known_from,
+            "weights_key": self.weights_key,
         }
 
 
-def read_weights(
-    path: Path,
-    *,
-    dst: Layout = "paddle",
-    src: str | None = None,
-    variant: Variant | None = None,
-    gelu: Gelu | None = None,
-    ema: bool | None = None,
-) -> Weights:
+def read_weights(request: Request) -> Weights:
     """Return a checkpoint's weights, with a head of any number of classes.
 
     Args:
-        path: Anything that mixer-convert reads.
-        dst: The layout wanted.
-        src: timm, google or paddle; None: told from the file.
-        variant: The upstream, as the user states it.
-        gelu: None: the manifest's, else that of src.
-        ema: Averaged or raw weights of a training checkpoint that has both.
+        request: The checkpoint, the layout wanted, and what the user says. Its variant is the upstream.
 
     Raises:
         BadInput: No vision MLP, or not of the variant's sizes.
-        UsageProblem: Its layout cannot be told, or --variant is not what the manifest says.
-        IntegrityProblem: The manifest beside it is about other weights.
+        UsageProblem: Its layout cannot be told, or what the user says is not what the file or its manifest says.
+        IntegrityProblem: The manifest beside it is about another file.
     """
-    source = with_sha256(from_file(path, ema=ema))
-    manifest = _manifest(path)
-    src = src or _src(source, path)
-    said = manifest.get("config", {}).get("gelu") if manifest else None
-    port = check_and_map(source, Request(checkpoint=path, src=src, dst=dst, gelu=gelu or said, ema=ema))
-    _check_manifest(path, manifest, source)
-    upstream, known_from = _upstream(path, variant, manifest)
+    if request.checkpoint is None:
+        raise ValueError("a request without a checkpoint")
+    source = with_sha256(from_file(request.checkpoint, request.selection))
+    path = source.path or request.checkpoint
+    port = check_and_map(source, replace(request, variant=None))
+    beside = manifest_path(path)
+    manifest = read_manifest(beside) if beside.is_file() else None
+    upstream, known_from = _upstream(source, request.variant, manifest)
     _check_sizes(path, port.config, upstream)
     state_dict = port.conversion.state_dict
     return Weights(
@@ -99,9 +90,16 @@ def read_weights(
         dtype=", ".join(sorted({array.dtype.name for array in state_dict.values()})),
         upstream=upstream,
         known_from=known_from,
+        weights_key=source.provenance.weights_key,
         port=port,
         manifest=manifest,
     )
+
+
+def reference_of(weights: Weights, checkpoint: Path, src: str | None = None) -> Request:
+    """Return what asks for a checkpoint that is to be the same function as some weights, for timm to run."""
+    config = weights.config
+    return Request(checkpoint=checkpoint, src=src, dst="timm", gelu=config.gelu, layer_norm_eps=config.layer_norm_eps)
 
 
 def check_classes(weights: Weights, classes: int) -> None:
@@ -117,52 +115,27 @@ def check_classes(weights: Weights, classes: int) -> None:
         )
 
 
-def _src(source: Source, path: Path) -> str:
-    """Return the --src that a file is for, by its suffix or else by its layout."""
-    if path.suffix in (".pdparams", ".npz"):
-        return "paddle" if path.suffix == ".pdparams" else "google"
-    _, layouts = recognise(source.state_dict, path.name) or (None, frozenset[Layout]())
-    possible = [src for src, known in SOURCES.items() if layouts & set(known)]
-    if len(possible) > 1:
-        raise UsageProblem(f"{path}: its layout could be {' or '.join(possible)}. Pass --src to say which.")
-    return possible[0] if possible else "timm"
+def check_channels(weights: Weights) -> None:
+    """Check that a model takes images of three channels, as CIFAR-10's are.
 
-
-def _manifest(path: Path) -> dict[str, Any] | None:
-    beside = manifest_path(path)
-    if not beside.is_file():
-        return None
-    try:
-        manifest = strict_json.parse(beside.read_bytes())
-    except ValueError as error:
-        raise BadInput(f"{beside}: it is no JSON ({error}). Restore it, or move it away.") from error
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("output"), dict):
-        raise BadInput(f"{beside}: it is no manifest of a checkpoint. Restore it, or move it away.")
-    return manifest
-
-
-def _check_manifest(path: Path, manifest: dict[str, Any] | None, source: Source) -> None:
-    if manifest is None:
-        return
-    found = fingerprint(tensor_sha256s(source.state_dict))
-    if manifest["output"].get("fingerprint") != found:
-        raise IntegrityProblem(
-            f"{manifest_path(path)}: it is about weights with another fingerprint than {path.name} has "
-            f"({found[:16]}…). Restore the file, or move the manifest away."
+    Raises:
+        BadInput: It takes another number.
+    """
+    if weights.config.in_chans != CHANNELS:
+        raise BadInput(
+            f"stem.proj.weight: {weights.name} takes images of {weights.config.in_chans} channel(s), CIFAR-10's have "
+            f"{CHANNELS}. Is it the right file?"
         )
 
 
-def _upstream(path: Path, stated: Variant | None, manifest: dict[str, Any] | None) -> tuple[Variant | None, str]:
+def _upstream(source: Source, stated: Variant | None, manifest: dict[str, Any] | None) -> tuple[Variant | None, str]:
+    """Return the variant that was fine-tuned, and where that is known from."""
     if ((manifest or {}).get("source") or {}).get("kind") == "random":
-        return None, f"random weights, says {manifest_path(path).name}"
-    named = ((manifest or {}).get("variant") or {}).get("name")
-    recorded = get_variant(named) if named else None
-    if stated and recorded and stated != recorded:
-        raise UsageProblem(
-            f"--variant {stated.name}: the manifest of {path.name} says {recorded.name}. Leave --variant out."
-        )
-    if recorded:
-        return recorded, manifest_path(path).name
+        return None, f"random weights, says {manifest_path(Path(source.name)).name}"
+    check_variant(source.name, source.claims, stated)
+    for one in source.claims:
+        if one.variant is not None:
+            return get_variant(one.variant), one.place
     return stated, "--variant" if stated else "nothing"
 
 

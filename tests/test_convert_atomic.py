@@ -24,7 +24,7 @@ from convert.files import atomic, atomic_folder
 from convert.files.atomic import write_atomically, write_report
 from convert.files.atomic_folder import write_folder_atomically
 from convert.files.temporary import exclusive, temporary_file
-from convert.manifest import manifest_path
+from convert.recorded import manifest_path
 
 STALE = ".mixer-tmp-0123456789abcdef.pdparams"
 

@@ -20,6 +20,8 @@ from convert import files
 from convert.arrays import Array, StateDict, describe_difference, same_bits
 from convert.errors import BadInput, UsageProblem
 from convert.files import pdparams
+from convert.sets import Selection
+from convert.sources import from_file
 
 VARIANTS = [pytest.param(suffix, name, id=f"{suffix} {name}") for suffix, names in WRITERS.items() for name in names]
 
@@ -105,8 +107,6 @@ def test_large_tensors_that_paddle_cuts_are_joined(
     ("content", "reason"),
     [
         ({"model": {"a": 1.0}}, "'a' is not a tensor but a float"),
-        ({"backbone": {"a": np.zeros(1)}}, "'backbone' is not a tensor but a dict"),
-        ({"model": {"a": np.zeros(1)}, "state_dict": {"a": np.zeros(1)}}, "several sets of weights"),
         ({"a": np.float32(1)}, "'a' is not a tensor but a NumPy scalar"),
         ([np.zeros(1)], "holds a list"),
     ],
@@ -128,7 +128,7 @@ def test_averaged_weights_of_a_pdparams_have_to_be_chosen(tmp_path: Path, framew
     paddle.save({"model": {"a": np.zeros(1)}, "model_ema": {"a": np.ones(1)}}, str(path))
     with pytest.raises(UsageProblem, match="--ema or --no-ema"):
         files.read(path)
-    assert [files.read(path, ema=ema)["a"].item() for ema in (False, True)] == [0.0, 1.0]
+    assert [from_file(path, Selection(ema=ema)).state_dict["a"].item() for ema in (False, True)] == [0.0, 1.0]
 
 
 @pytest.mark.parametrize("name", ["TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_WEIGHTS_ONLY_LOAD"])
@@ -149,8 +149,8 @@ def test_torch_s_environment_changes_nothing(
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"pickle_protocol": 4}, r"protocol 4, torch\.save writes 2"),
-        ({"_use_new_zipfile_serialization": False}, "form from before 1.6"),
+        ({"pickle_protocol": 4}, r"protocol 4, torch\.save writes 2.*weights_only=False"),
+        ({"_use_new_zipfile_serialization": False}, "torch's container from before 1.6.*weights_only=True"),
     ],
 )
 def test_old_and_odd_pth_are_refused_with_a_hint(
@@ -159,7 +159,7 @@ def test_old_and_odd_pth_are_refused_with_a_hint(
     import torch
 
     torch.save({"a": torch.zeros(2)}, tmp_path / "x.pth", **options)
-    with pytest.raises(BadInput, match=rf"{reason}.*torch\.save\(model\.state_dict"):
+    with pytest.raises(BadInput, match=reason):
         files.read(tmp_path / "x.pth")
 
 

@@ -18,8 +18,9 @@ from forked import Forker
 from convert import files, output, sources
 from convert.arrays import StateDict
 from convert.errors import IntegrityProblem
+from convert.files.content import Content
 from convert.hashing import file_sha256
-from convert.manifest import manifest_path
+from convert.recorded import manifest_path
 from convert.mapping import convert_state_dict
 from convert.rules import Layout
 from convert.unchanged import check_unchanged, unchanged
@@ -248,14 +249,14 @@ class TestChangingInputs:
     ) -> None:
         shard, index = save_safetensors(tmp_path / "1.safetensors", source), tmp_path / "m.safetensors.index.json"
         index.write_text(json.dumps({"weight_map": dict.fromkeys(source, "1.safetensors")}))
-        read = sources.read_weights
+        load = files.load
 
-        def meanwhile(*arguments: Any, **options: Any) -> Any:
-            found = read(*arguments, **options)
+        def meanwhile(path: Path) -> Content:
+            found = load(path)
             shard.touch()
             return found
 
-        monkeypatch.setattr(sources, "read_weights", meanwhile)
+        monkeypatch.setattr(files, "load", meanwhile)
         result = mixer_convert("--checkpoint", index, "--out", tmp_path / "out.pdparams")
         assert result.exit_code == 5
         assert "1.safetensors: it changed" in result.stderr
@@ -264,14 +265,14 @@ class TestChangingInputs:
     def test_the_other_commands_notice_too(
         self, mixer_convert: Run, checkpoint: Path, out: Path, monkeypatch: pytest.MonkeyPatch, command: str
     ) -> None:
-        read = files.read
+        load = files.load
 
-        def meanwhile(path: Path, **options: Any) -> StateDict:
-            state_dict = read(path, **options)
+        def meanwhile(path: Path) -> Content:
+            content = load(path)
             path.touch()
-            return state_dict
+            return content
 
-        monkeypatch.setattr(files, "read", meanwhile)
+        monkeypatch.setattr(files, "load", meanwhile)
         name, *more = command.split()
         result = mixer_convert(name, out, *([checkpoint] if more else []))
         assert result.exit_code == 5

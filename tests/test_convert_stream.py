@@ -124,7 +124,7 @@ class TestSameAsThePlainWay:
             assert not wait([waiting], timeout=0.2).done
             taken[0].done()
             following = waiting.result(timeout=30)
-        assert following.rule not in [laid.rule for laid in taken]
+        assert following.key not in [laid.key for laid in taken]
 
     def test_a_slice_of_a_file_is_found_where_it_lies(self, tmp_path: Path) -> None:
         path = tmp_path / "x.bin"
@@ -230,14 +230,14 @@ class TestWriterFaults:
     ) -> None:
         write = files.write
 
-        def wrong(path: Path, file: Any, state_dict: StateDict, contents: Iterator[Array]) -> None:
+        def wrong(path: Path, file: Any, state_dict: StateDict, contents: Iterator[Array], metadata: Any) -> None:
             heads = dict(state_dict)
             if fault == "another shape":
                 heads["norm.bias"] = heads["norm.bias"][None]
             names = {"another name": {"norm.bias": "norm.bia"}}.get(fault, {})
             if fault == "names exchanged":
                 names = {"norm.bias": "norm.weight", "norm.weight": "norm.bias"}
-            write(path, file, {names.get(key, key): array for key, array in heads.items()}, contents)
+            write(path, file, {names.get(key, key): array for key, array in heads.items()}, contents, metadata)
             if fault == "a byte more":
                 file.write(b"x")
 

@@ -13,7 +13,7 @@ from forked import ROOT, Forker
 
 from convert.hashing import file_sha256
 from convert.init import init_state_dict
-from convert.manifest import manifest_path
+from convert.recorded import manifest_path
 from convert.variants import MixerConfig
 
 PAGE = 4096

@@ -55,6 +55,7 @@ def record(out: Path, force: bool, json_target: str | None, **options: Any) -> N
 @click.option(
     "--candidate", type=FILE, help="Paddle weights to judge. Default: the seeded ones of the trace, drawn again."
 )
+@click.option("--candidate-key", metavar="NAME", help="Which set of weights, where the candidate holds several.")
 @click.option("--atol", type=click.FloatRange(min=0), default=1e-5, show_default=True, help="Bound on float32 logits.")
 @click.option("--accept-rounding", is_flag=True, help="Exit 0 on the verdict `rounding` too.")
 @json_option
@@ -93,15 +94,15 @@ def _record(*, batch: int, input_seed: int, inputs: Kind, **source: Any) -> Gold
         return gate.record(subject, Settings(batch=batch, input_seed=input_seed, inputs=inputs), progress=progress)
 
 
-def _check(*, trace_path: Path, candidate: Path | None, atol: float) -> TraceResult:
+def _check(*, trace_path: Path, candidate: Path | None, candidate_key: str | None, atol: float) -> TraceResult:
+    from align.candidate import read_candidate
     from align.golden import gate, trace_file
     from convert.errors import UsageProblem
-    from convert.sources import read_weights
 
     if not math.isfinite(atol):
         raise UsageProblem(f"--atol {atol}: a bound has to be a finite number.")
     trace = trace_file.read(trace_path)
-    weights = read_weights(candidate)[0] if candidate else None
+    weights = read_candidate(candidate, candidate_key, trace.config).state_dict if candidate else None
     with progress_line() as progress:
         return gate.check(trace, weights, atol=atol, progress=progress)
 

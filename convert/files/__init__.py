@@ -1,70 +1,96 @@
-"""One module a format, with the same two functions each: read(path) and write(stream, state_dict)."""
+"""Checkpoint files, told by their content: a module a format, none of which executes anything of what is in a file."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
 from convert.arrays import Array, StateDict
-from convert.errors import UsageProblem
+from convert.errors import Unreadable, UsageProblem
+from convert.files.content import Content
 from convert.files.names import check_names
-from convert.files.sniff import check_kind
+from convert.files.sniff import kind_of_file
+from convert.sets import Selection, choose
 
-MODULES = {
-    ".safetensors": "convert.files.safetensors",
-    ".pdparams": "convert.files.pdparams",
-    ".pth": "convert.files.pth",
-    ".pt": "convert.files.pth",
-    ".npz": "convert.files.npz",
-    ".json": "convert.files.sharded",
+READERS = {
+    "a safetensors file": "convert.files.safetensors",
+    "a pickle": "convert.files.pdparams",
+    "a zip archive": "convert.files.zipped",
+    "JSON": "convert.files.sharded",
 }
-TRAINING = (".pth", ".pt", ".pdparams")
-WRITABLE = (".pdparams", ".safetensors")
+WRITERS = {".pdparams": "convert.files.pdparams", ".safetensors": "convert.files.safetensors"}
+IN_A_FOLDER = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
+"""The files that a folder of the Hugging Face hub has its weights in, the safest first.
+
+Source: transformers 4.57, transformers/utils/__init__.py, SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, WEIGHTS_NAME.
+"""
 
 
-class _Format(Protocol):
-    """Only the formats of TRAINING take `ema`."""
-
-    def read(self, path: Path, *, ema: bool | None = ...) -> StateDict: ...
-    def write(self, stream: BinaryIO, state_dict: StateDict, contents: Iterable[Array]) -> None: ...
+class _Reader(Protocol):
+    def load(self, path: Path) -> Content: ...
 
 
-def read(path: Path, *, ema: bool | None = None) -> StateDict:
-    """Return the tensors of a checkpoint, as its suffix says how to read it.
+class _Writer(Protocol):
+    def write(
+        self, stream: BinaryIO, state_dict: StateDict, contents: Iterable[Array], metadata: Mapping[str, str]
+    ) -> None: ...
 
-    Args:
-        path: The file.
-        ema: For training checkpoints (.pth, .pt, .pdparams): the averaged weights, the raw ones, or None for the
-            only ones.
+
+def load(path: Path) -> Content:
+    """Return all that a checkpoint holds, whatever its suffix says.
 
     Raises:
-        UsageProblem: An unknown suffix.
-        BadInput: Content that is not what the suffix says, is damaged, or is not safe to read.
+        OSError: It is not there, or cannot be read.
+        BadInput: Content that is no checkpoint, is damaged, or is not safe to read.
     """
-    form = _format(path)
-    check_kind(path)
-    if ema is not None and path.suffix not in TRAINING:
-        raise UsageProblem(
-            f"{path}: --ema and --no-ema go with training checkpoints ({', '.join(TRAINING)}). Leave it out."
-        )
-    state_dict = form.read(path, ema=ema) if path.suffix in TRAINING else form.read(path)
-    check_names(path, state_dict)
-    return state_dict
+    reader = cast("_Reader", importlib.import_module(READERS[kind_of_file(path)]))
+    return reader.load(path)
+
+
+def read(path: Path) -> StateDict:
+    """Return the tensors of a checkpoint that holds one set of them, by whatever names.
+
+    Raises:
+        UsageProblem: It holds several.
+        OSError, BadInput: As `load` says, or there are no tensors.
+    """
+    chosen = choose(path, load(path).tree, Selection(), lambda _: False)
+    check_names(path, chosen.tensors)
+    return chosen.tensors
+
+
+def locate(path: Path) -> Path:
+    """Return the file of a checkpoint: itself, or that which a folder has its weights in.
+
+    Raises:
+        Unreadable: The folder has none.
+    """
+    if not path.is_dir():
+        return path
+    found = next((path / name for name in IN_A_FOLDER if (path / name).is_file()), None)
+    if found is None:
+        raise Unreadable(path, f"it is a folder without {' or '.join(IN_A_FOLDER)}", "Name a checkpoint file.")
+    return found
 
 
 def shards_of(path: Path) -> list[Path]:
     """Return the files that an index names, sorted; none for a checkpoint in one file."""
-    if path.suffix != ".json":
+    if kind_of_file(path) != "JSON":
         return []
-    check_kind(path)
     from convert.files import sharded
 
     return sharded.shards(path)
 
 
-def write(path: Path, stream: BinaryIO, state_dict: StateDict, contents: Iterable[Array] | None = None) -> None:
+def write(
+    path: Path,
+    stream: BinaryIO,
+    state_dict: StateDict,
+    contents: Iterable[Array] | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
     """Write the tensors to the stream in the format of the path's suffix; the same tensors give the same bytes.
 
     Args:
@@ -73,9 +99,11 @@ def write(path: Path, stream: BinaryIO, state_dict: StateDict, contents: Iterabl
         state_dict: The tensors.
         contents: The same tensors, in the same order, each asked for when its bytes are next to be written; the state
             dict's own are then not read.
+        metadata: Further text by name, where the format has a place for it.
     """
     check_writable(path)
-    _format(path).write(stream, state_dict, state_dict.values() if contents is None else contents)
+    writer = cast("_Writer", importlib.import_module(WRITERS[path.suffix]))
+    writer.write(stream, state_dict, state_dict.values() if contents is None else contents, metadata or {})
 
 
 def check_writable(path: Path) -> None:
@@ -84,13 +112,7 @@ def check_writable(path: Path) -> None:
     Raises:
         UsageProblem: It is not.
     """
-    if path.suffix not in WRITABLE:
+    if path.suffix not in WRITERS:
         raise UsageProblem(
-            f"{path}: cannot write {path.suffix or 'a file without suffix'}. Use {' or '.join(WRITABLE)}."
+            f"{path}: cannot write {path.suffix or 'a file without suffix'}. Use {' or '.join(WRITERS)}."
         )
-
-
-def _format(path: Path) -> _Format:
-    if path.suffix not in MODULES:
-        raise UsageProblem(f"{path}: unknown suffix '{path.suffix}'. Known: {', '.join(MODULES)}.")
-    return cast("_Format", importlib.import_module(MODULES[path.suffix]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from convert.arrays import StateDict
@@ -22,8 +23,17 @@ def read(path: Path, content: bytes | None = None) -> StateDict:
     Raises:
         Unreadable: The archive is damaged, holds a member twice, or holds Python objects.
     """
+    return arrays_of(path, read_members(path, content))
+
+
+def arrays_of(path: Path, members: Mapping[str, memoryview]) -> StateDict:
+    """Return the arrays that the members of an archive are.
+
+    Raises:
+        Unreadable: One is none, or holds Python objects.
+    """
     arrays = {}
-    for name, member in read_members(path, content).items():
+    for name, member in members.items():
         if not name.endswith(SUFFIX):
             raise Unreadable(path, f"member {name} is no array")
         try:

@@ -5,7 +5,7 @@ Source: paddlepaddle 3.3.1, python/paddle/framework/io.py, paddle.save.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,41 +14,37 @@ import numpy as np
 from convert.arrays import Array, StateDict
 from convert.errors import Unreadable
 from convert.files.array_pickle import BFLOAT16, text, write_items
-from convert.files.nests import weights_of
+from convert.files.content import Content
 from convert.files.numpy_stand_ins import PendingArray, interpret
-from convert.files.pickle_machine import Damaged, Refused, Token
+from convert.files.pickle_machine import Damaged, Refused
 from convert.mapped import mapped
 
 NAME_TABLE = "StructuredToParameterName@@"
 """An entry that paddle.save adds, structured name → parameter name; some Paddle code deletes it without asking."""
 SLICES = "UnpackBigParamInfor@@"
-RESAVE = "Save the model's state_dict() alone."
 
 
-def read(path: Path, *, ema: bool | None = None) -> StateDict:
-    """Return the tensors as read-only views of the mapped file; uint16 is Paddle's way to store bfloat16.
-
-    Args:
-        path: The file.
-        ema: Of a training checkpoint with raw and averaged weights, whether to take the averaged ones.
+def load(path: Path) -> Content:
+    """Return what paddle.save wrote, its tensors as read-only views of the mapped file.
 
     Raises:
-        UsageProblem: The file holds raw and averaged weights and ema is None, or not the ones asked for.
-        Unreadable: The file is damaged, holds no state dict, or asks for anything but arrays.
+        Unreadable: The file is damaged, or asks for anything but data.
     """
     try:
-        content = interpret(mapped(path))
+        found = interpret(mapped(path))
     except Damaged as error:
         raise Unreadable(path, f"it is truncated or damaged ({error})") from error
     except Refused as refusal:
         raise Unreadable(path, str(refusal)) from refusal
-    entries = dict(weights_of(path, _without_table(content), ema, RESAVE))
-    entries = _without_table(_joined(path, entries))
-    return {_name(path, key): _tensor(path, key, value) for key, value in entries.items()}
+    return Content(tree=_Unwrapper(path).plain(found.content), tool="paddle", foreign=found.foreign)
 
 
-def write(stream: BinaryIO, state_dict: StateDict, contents: Iterable[Array]) -> None:
+def write(
+    stream: BinaryIO, state_dict: StateDict, contents: Iterable[Array], _metadata: Mapping[str, str] | None = None
+) -> None:
     """Write what `paddle.save` would, tensor by tensor; the same tensors always give the same bytes.
+
+    There is no place for metadata that Paddle would not take for a tensor.
 
     Args:
         stream: Where to.
@@ -60,39 +56,45 @@ def write(stream: BinaryIO, state_dict: StateDict, contents: Iterable[Array]) ->
     stream.write(text(NAME_TABLE) + b"}(" + b"".join(text(key) * 2 for key in state_dict) + b"uu.")
 
 
-def _without_table(content: Any) -> Any:
-    """Return a state dict without its table of names, which may lie beside the state dict too."""
-    return {k: v for k, v in content.items() if k != NAME_TABLE} if isinstance(content, dict) else content
+class _Unwrapper:
+    """Makes arrays of what stands for them; uint16 is Paddle's way to store bfloat16."""
 
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._made: dict[int, object] = {}
 
-def _joined(path: Path, entries: dict[Any, Any]) -> dict[Any, Any]:
-    """Return the entries, those joined that paddle.save with protocol 2 or 3 cuts into slices of 1 GiB.
+    def plain(self, value: object) -> object:
+        """Return a value with the arrays in it, and without the tables of names that paddle.save puts beside them."""
+        match value:
+            case PendingArray(array=np.ndarray() as array) | (str(), PendingArray(array=np.ndarray() as array)):
+                return array.view(BFLOAT16) if array.dtype == np.uint16 else array
+            case dict() | list() | tuple() if id(value) in self._made:
+                return self._made[id(value)]
+            case dict():
+                return self._mapping(value)
+            case list() | tuple():
+                made = self._made[id(value)] = list[object]()
+                made.extend(map(self.plain, value))
+                return made
+        return value
 
-    Source: paddlepaddle 3.3.1, python/paddle/framework/io_utils.py, _unpack_saved_dict.
-    """
-    if SLICES not in entries:
-        return entries
-    try:
-        for key, info in entries.pop(SLICES).items():
-            parts = [_tensor(path, part, entries.pop(part)).reshape(-1) for part in info["slices"]]
-            entries[key] = np.concatenate(parts).reshape(info["OriginShape"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise Unreadable(path, f"its slices of a large tensor do not fit together ({error})") from error
-    return entries
+    def _mapping(self, entries: dict[Any, Any]) -> dict[Any, Any]:
+        made = self._made[id(entries)] = dict[Any, Any]()
+        made |= {key: self.plain(value) for key, value in entries.items() if key != NAME_TABLE}
+        self._join(made)
+        made.pop(NAME_TABLE, None)
+        return made
 
+    def _join(self, entries: dict[Any, Any]) -> None:
+        """Join what paddle.save with protocol 2 or 3 cuts into slices of 1 GiB.
 
-def _name(path: Path, key: object) -> str:
-    if not isinstance(key, str):
-        raise Unreadable(path, "it has a key that is not text", RESAVE)
-    return key
-
-
-def _tensor(path: Path, key: object, value: object) -> Array:
-    """Return the array of an entry, which in a nest is a pair of Paddle's own name and the array."""
-    match value:
-        case PendingArray(array=np.ndarray() as array) | (str(), PendingArray(array=np.ndarray() as array)):
-            return array.view(BFLOAT16) if array.dtype == np.uint16 else array
-        case np.ndarray():
-            return value
-    kind = value.name if isinstance(value, Token) else f"a {type(value).__name__}"
-    raise Unreadable(path, f"entry {key!r} is not a tensor but {kind}", RESAVE)
+        Source: paddlepaddle 3.3.1, python/paddle/framework/io_utils.py, _unpack_saved_dict.
+        """
+        if SLICES not in entries:
+            return
+        try:
+            for key, info in entries.pop(SLICES).items():
+                parts = [entries.pop(part).reshape(-1) for part in info["slices"]]
+                entries[key] = np.concatenate(parts).reshape(info["OriginShape"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise Unreadable(self._path, f"its slices of a large tensor do not fit together ({error})") from error

@@ -9,17 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-
-from convert.arrays import Array, StateDict
 from convert.errors import Unreadable
-from convert.files.nests import weights_of
-from convert.files.pickle_machine import Damaged, Refused, Token
+from convert.files.content import Content
+from convert.files.pickle_machine import Damaged, Refused
 from convert.files.torch_stand_ins import interpret_torch
-from convert.files.zip_archive import LOCAL_SIGNATURE, read_members
-from convert.mapped import mapped
 
 RESAVE = "Where you trust the file, save the weights alone: torch.save(model.state_dict(), FILE)."
+ANEW = "Where you trust the file, write it anew: torch.save(torch.load(FILE, weights_only=False), OTHER)."
 PICKLE, SCRIPT = "data.pkl", "constants.pkl"
 PROTOCOLS = (2, 3)
 """Those that torch reads with weights_only=True. torch.save writes 2 unless told otherwise."""
@@ -28,40 +24,30 @@ SHARED = 8
 FREE = 64 * 2**20
 
 
-def read(path: Path, *, ema: bool | None = None) -> StateDict:
-    """Return the tensors of a state dict, found at the top or under `state_dict`, `model` or `state_dict_ema`.
-
-    Args:
-        path: The file.
-        ema: Whether to take the averaged weights; has to be said when the file holds raw ones too.
+def content_of(path: Path, members: Mapping[str, memoryview]) -> Content:
+    """Return what torch.save wrote, its tensors as views of the members.
 
     Raises:
-        UsageProblem: The file holds raw and averaged weights and ema is None, or not the ones asked for.
-        Unreadable: The file is damaged, holds more than tensors, or holds no state dict.
+        Unreadable: It is damaged, written by something else, or asks for what no tensor needs.
     """
     try:
-        content = _load(path)
+        return _content(path, members)
     except Damaged as error:
         raise Unreadable(path, f"it is truncated or damaged ({error})") from error
     except Refused as refusal:
         raise Unreadable(path, str(refusal), RESAVE) from refusal
-    return {
-        _name(path, key): _tensor(path, key, value) for key, value in weights_of(path, content, ema, RESAVE).items()
-    }
 
 
-def _load(path: Path) -> object:
-    if bytes(mapped(path)[: len(LOCAL_SIGNATURE)]) != LOCAL_SIGNATURE:
-        raise Unreadable(path, "it is in torch's form from before 1.6, a bare pickle; nothing was executed", RESAVE)
-    members = read_members(path)
+def _content(path: Path, members: Mapping[str, memoryview]) -> Content:
     folder = _folder(path, members)
     pickle = members[folder + PICKLE]
     if (protocol := _protocol(pickle)) not in PROTOCOLS:
-        raise Unreadable(path, f"its pickle has protocol {protocol}, torch.save writes 2 by default", RESAVE)
+        raise Unreadable(path, f"its pickle has protocol {protocol}, torch.save writes 2 by default", ANEW)
     if bytes(members.get(f"{folder}byteorder", b"little")) != b"little":
         raise Unreadable(path, "it was saved on a machine of the other byte order", RESAVE)
     room = SHARED * sum(map(len, members.values())) + FREE
-    return interpret_torch(pickle, lambda key: members[f"{folder}data/{key}"], room=room)
+    found = interpret_torch(pickle, lambda key: members[f"{folder}data/{key}"], room=room)
+    return Content(tree=found.content, tool="torch", foreign=found.foreign)
 
 
 def _folder(path: Path, members: Mapping[str, memoryview]) -> str:
@@ -75,24 +61,10 @@ def _folder(path: Path, members: Mapping[str, memoryview]) -> str:
             "Where you trust the file, save its weights alone: torch.save(torch.jit.load(FILE).state_dict(), OTHER).",
         )
     if len(folders) != 1 or folder + PICKLE not in members:
-        raise Unreadable(path, "it is a zip archive, but not one that torch.save wrote", RESAVE)
+        raise Unreadable(path, "it is a zip archive, but not one that torch.save wrote", "Name a checkpoint file.")
     return folder
 
 
 def _protocol(pickle: memoryview) -> int:
     """Return the protocol that a pickle says it has; 0 and 1 do not say it."""
     return pickle[1] if bytes(pickle[:1]) == b"\x80" and len(pickle) > 1 else 0
-
-
-def _name(path: Path, key: object) -> str:
-    if not isinstance(key, str):
-        raise Unreadable(path, f"entry {key!r} has no text for a name", RESAVE)
-    return key
-
-
-def _tensor(path: Path, key: object, value: object) -> Array:
-    if isinstance(value, Token):
-        raise Unreadable(path, f"{key} is {value.name}", RESAVE)
-    if not isinstance(value, np.ndarray):
-        raise Unreadable(path, f"entry {key!r} is a {type(value).__name__}, not a dense tensor", RESAVE)
-    return value

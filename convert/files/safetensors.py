@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,6 +17,7 @@ import numpy as np
 from convert.arrays import Array, StateDict, canonical_bytes
 from convert.errors import Unreadable
 from convert.files import strict_json
+from convert.files.content import Content
 from convert.mapped import mapped
 
 DTYPES: dict[str, np.dtype[Any]] = {
@@ -41,8 +42,8 @@ HEADER_LIMIT = 4 * 2**20
 """Bytes; a Mixer of 24 blocks has 60,000. The format allows 100 million, which as Python objects take gigabytes."""
 
 
-def read(path: Path) -> StateDict:
-    """Return the tensors as read-only views of the mapped file; no data is read before it is used.
+def load(path: Path) -> Content:
+    """Return the tensors, read-only views of the mapped file, no data of which is read before it is used, and the text.
 
     Raises:
         Unreadable: The header is damaged or refused by the library, or a dtype is not one we read.
@@ -50,22 +51,24 @@ def read(path: Path) -> StateDict:
     data = mapped(path)
     header, begin = _header(path, data)
     _validate(path)
-    header.pop("__metadata__", None)
+    metadata = header.pop("__metadata__", None) or {}
     try:
-        return {key: _view(path, data[begin:], key, entry) for key, entry in header.items()}
+        tensors = {key: _view(path, data[begin:], key, entry) for key, entry in header.items()}
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise Unreadable(path, f"it is truncated or damaged ({error})") from error
+    return Content(tree=tensors, metadata=metadata)
 
 
-def write(stream: BinaryIO, state_dict: StateDict, contents: Iterable[Array]) -> None:
+def write(stream: BinaryIO, state_dict: StateDict, contents: Iterable[Array], metadata: Mapping[str, str]) -> None:
     """Write the tensors in the state dict's order, which fixes the bytes; the library orders its header at random.
 
     Args:
         stream: Where to.
         state_dict: The names, dtypes and shapes.
         contents: The arrays themselves, in the same order; each is asked for when its bytes are next to be written.
+        metadata: Text by name, for the format's `__metadata__`.
     """
-    header: dict[str, object] = {}
+    header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
     end = 0
     for key, array in state_dict.items():
         begin, end = end, end + array.nbytes

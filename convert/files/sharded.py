@@ -5,29 +5,38 @@ Source: https://huggingface.co/docs/transformers/big_models#sharded-checkpoints
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
+from typing import cast
 
 from convert.arrays import StateDict
-from convert.errors import Unreadable
+from convert.errors import BadInput, Unreadable
 from convert.files import safetensors, strict_json
+from convert.files.content import Content
+
+SUFFIX = ".safetensors"
+SAVE = (
+    "Name model.safetensors.index.json where there is one beside it; else save the model as safetensors: "
+    "model.save_pretrained(FOLDER, safe_serialization=True)."
+)
 
 
-def read(path: Path) -> StateDict:
+def load(path: Path) -> Content:
     """Return the tensors of every shard, each from the shard that the index names for it.
 
     Raises:
         Unreadable: The index is none, a shard is missing or elsewhere, or does not hold what the index says.
     """
     weight_map = _weight_map(path)
-    state_dict: dict[str, object] = {}
+    tensors: dict[str, object] = {}
     for shard in shards(path):
-        tensors = safetensors.read(shard)
+        found = cast("StateDict", safetensors.load(shard).tree)
         wanted = {key for key, name in weight_map.items() if name == shard.name}
-        if tensors.keys() != wanted:
-            odd = sorted(tensors.keys() ^ wanted)[0]
+        if found.keys() != wanted:
+            odd = sorted(found.keys() ^ wanted)[0]
             raise Unreadable(path, f"{shard.name} and the index disagree about {odd}")
-        state_dict |= tensors
-    return state_dict  # type: ignore[return-value]  # arrays, by the line above
+        tensors |= found
+    return Content(tree=tensors)
 
 
 def shards(path: Path) -> list[Path]:
@@ -44,9 +53,20 @@ def shards(path: Path) -> list[Path]:
 
 
 def _plain(path: Path, name: str) -> bool:
-    if name != Path(name).name or not name.endswith(".safetensors"):
+    if name != Path(name).name:
         raise Unreadable(path, f"the index names {name!r}, which is no file beside it")
+    if not name.endswith(SUFFIX):
+        raise Unreadable(path, f"it is an index of shards that are no {SUFFIX} but {name!r}", SAVE)
     return True
+
+
+def index_of(shard: Path) -> Path | None:
+    """Return the index beside a shard that names it, if there is one."""
+    for path in sorted(shard.parent.glob("*.index.json")):
+        with contextlib.suppress(BadInput, OSError):
+            if shard.name in _weight_map(path).values():
+                return path
+    return None
 
 
 def _weight_map(path: Path) -> dict[str, str]:

@@ -1,0 +1,30 @@
+"""The candidate's weights from a file, as Paddle would load them, held against the config that it is compared by."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from convert.identity import CHOICES, Claim, agreed
+from convert.sets import Selection
+from convert.sources import Source, from_file
+from convert.variants import MixerConfig
+from convert.verify import refuse_foreign
+
+
+def read_candidate(path: Path, key: str | None, config: MixerConfig) -> Source:
+    """Return a candidate's weights.
+
+    Args:
+        path: The file.
+        key: Which set of weights, where it holds several.
+        config: Of the reference.
+
+    Raises:
+        UsageProblem: The file, or its manifest, says that it is for another GELU or epsilon.
+        BadInput: It cannot be read, or Paddle would execute something of it.
+    """
+    source = from_file(path, Selection(key=key))
+    refuse_foreign(source)
+    reference = Claim(place="the reference", config={choice: getattr(config, choice) for choice in CHOICES})
+    agreed(path.name, config, (*source.claims, reference))
+    return source

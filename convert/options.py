@@ -1,0 +1,34 @@
+"""Options that commands share: which weights are meant, and what nobody else says of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+FILE = click.Path(path_type=Path)
+SELECTION = (
+    click.option("--weights-key", metavar="NAME", help="Which set of weights, where a file holds several."),
+    click.option("--ema/--no-ema", default=None, help="The averaged or the raw ones, where their names say so."),
+)
+IDENTITY = (
+    click.option(
+        "--gelu", type=click.Choice(["erf", "tanh"]), help="Default: what the file says, else that of its layout."
+    ),
+    click.option(
+        "--layer-norm-eps",
+        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        help="Default: what the file says, else that of its layout.",
+    ),
+)
+DTYPE = click.option(
+    "--dtype",
+    type=click.Choice(["float32", "float16", "bfloat16"]),
+    help="Cast every tensor; wider ones hold each value exactly, narrower ones round. Default: as they are.",
+)
+SRC = click.option(
+    "--src",
+    type=click.Choice(["timm", "google", "paddle"]),
+    help="Where the weights are from; timm takes Facebook's ResMLP and MMPretrain's files too, paddle PaddleViT's. "
+    "Default: told from the names; needed where two fit.",
+)

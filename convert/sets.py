@@ -1,0 +1,169 @@
+"""Sets of weights: which mappings of names to tensors a checkpoint holds, and which of them is meant."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from convert.arrays import Array, StateDict
+from convert.errors import LISTED, Unreadable, UsageProblem, printable
+
+TOP = "."
+"""The key of what lies in a file's outermost mapping."""
+RESAVE = "Save the model's state_dict() alone."
+AVERAGED = re.compile(r"(.*_)?ema")
+"""A name that says averaged, as timm's `state_dict_ema`. mmengine's `ema_state_dict` does not: it holds the raw ones.
+
+Source: timm 1.0.31, timm/utils/checkpoint_saver.py; mmengine 0.10, mmengine/hooks/ema_hook.py.
+"""
+ACCUMULATORS = re.compile(
+    r"step|exp_avg(_sq)?|max_exp_avg_sq|momentum_buffer|square_avg|acc_delta|grad_avg|sum"
+    r"|.*_(moment[12]?|beta[12]_pow_acc|velocity|momentum|mean_square|mean_grad|inf_norm|_avg_squared_\w+)_\d+"
+)
+"""What optimizers call their tensors. Source: torch 2.14.1, torch/optim; paddlepaddle 3.3.1, paddle/optimizer."""
+DEEPEST = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Which set of weights is wanted: that of a key, or the averaged or the raw ones; nothing said: the only one."""
+
+    key: str | None = None
+    ema: bool | None = None
+
+    def __post_init__(self) -> None:
+        """Check that only one of them is said."""
+        if self.key is not None and self.ema is not None:
+            raise UsageProblem("--weights-key and --ema or --no-ema exclude each other. Pass one of them.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class WeightSet:
+    """The tensors of one mapping by name.
+
+    key says where the mapping lies, from the outside in, joined by dots. others: in words, what else it holds by name,
+    mappings and lists left out.
+    """
+
+    key: str
+    tensors: StateDict
+    others: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def averaged(self) -> bool:
+        """Whether a name on the way says that these are averaged weights."""
+        return any(AVERAGED.fullmatch(part) for part in self.key.split("."))
+
+    @property
+    def loose(self) -> bool:
+        """Whether these are what an optimizer keeps, or single numbers."""
+        named = all(map(ACCUMULATORS.fullmatch, self.tensors))
+        return named or not any(array.ndim for array in self.tensors.values())
+
+    def __str__(self) -> str:
+        """Return key and count, for a sentence."""
+        where = "beside them" if self.key == TOP else printable(self.key)
+        return f"{where} ({len(self.tensors)} tensor{'s' if len(self.tensors) > 1 else ''})"
+
+
+def choose(
+    path: Path, tree: object, selection: Selection, holds_weights: Callable[[Collection[str]], bool]
+) -> WeightSet:
+    """Return the set of weights that is meant; the only one where nothing was said.
+
+    Args:
+        path: Where it was read from, for the sentence of an error.
+        tree: What was read: mappings and lists, in which lie arrays and other things.
+        selection: What the user said.
+        holds_weights: Returns whether names are those of weights. A mapping whose names are not is no set, unless no
+            mapping has such names.
+
+    Raises:
+        UsageProblem: There are several and nothing was said, or not the one asked for.
+        Unreadable: There are no weights.
+    """
+    found = weight_sets(tree)
+    if not found:
+        raise Unreadable(path, _without_tensors(tree), RESAVE)
+    sets = [one for one in found if holds_weights(one.tensors)] or [one for one in found if not one.loose] or found
+    if selection.key is not None:
+        return _only(path, [one for one in found if one.key == selection.key], sets, f"no set {selection.key}")
+    if selection.ema is not None:
+        wanted = [one for one in sets if one.averaged == selection.ema]
+        told = any(one.averaged for one in sets)
+        return _only(path, wanted if told else [], sets, f"no {'averaged' if selection.ema else 'raw'} weights by name")
+    return _only(path, sets, sets, "no weights")
+
+
+def weight_sets(tree: object) -> list[WeightSet]:
+    """Return every mapping that holds tensors, from the outside in."""
+    return [WeightSet(key=".".join(way) or TOP, tensors=t, others=others) for way, t, others in _mappings(tree)]
+
+
+def _only(path: Path, wanted: list[WeightSet], sets: list[WeightSet], lacking: str) -> WeightSet:
+    if len(wanted) == 1:
+        return wanted[0]
+    listed = ", ".join(map(str, sets[:LISTED])) + (", …" if len(sets) > LISTED else "")
+    if not wanted:
+        raise UsageProblem(
+            f"{path}: it has {printable(lacking)}. It holds {listed}; leave the option out, or name one."
+        )
+    by_name = "--ema or --no-ema, or " if sum(one.averaged for one in wanted) == 1 and len(wanted) == 2 else ""
+    raise UsageProblem(
+        f"{path}: it holds {len(wanted)} sets of weights: {listed}. Pass {by_name}--weights-key NAME{_top(wanted)}."
+    )
+
+
+def _top(wanted: list[WeightSet]) -> str:
+    return f" ({TOP} for those that lie beside)" if any(one.key == TOP for one in wanted) else ""
+
+
+def _mappings(tree: object) -> Iterator[tuple[tuple[str, ...], dict[str, Array], dict[str, str]]]:
+    """Yield where each mapping with tensors lies, its tensors, and what else it holds; none twice."""
+    seen = set[int]()
+
+    def walk(value: object, way: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], dict[str, Array], dict[str, str]]]:
+        if not isinstance(value, (Mapping, list, tuple)) or id(value) in seen or len(way) > DEEPEST:
+            return
+        seen.add(id(value))
+        items = list(value.items() if isinstance(value, Mapping) else enumerate(value))
+        tensors = {key: item for key, item in items if isinstance(key, str) and isinstance(item, np.ndarray)}
+        if tensors:
+            yield (
+                way,
+                tensors,
+                {str(key): what(item) for key, item in items if key not in tensors and not _is_nest(item)},
+            )
+        optimizer = isinstance(value, Mapping) and "param_groups" in value
+        for key, item in items:
+            if not (optimizer and key == "state"):
+                yield from walk(item, (*way, str(key) if isinstance(key, (str, int)) else "?"))
+
+    yield from walk(tree, ())
+
+
+def _is_nest(value: object) -> bool:
+    return isinstance(value, (Mapping, list, tuple))
+
+
+def what(value: object) -> str:
+    """Return in words what a value is that is no tensor, or one without a name."""
+    if isinstance(value, np.ndarray):
+        return "a tensor with no text for a name"
+    name = getattr(value, "name", None)
+    return name if isinstance(name, str) else f"a {type(value).__name__}"
+
+
+def _without_tensors(tree: object) -> str:
+    """Return what is there in place of tensors: the first thing that is no mapping, by its name."""
+    if not isinstance(tree, Mapping) or not tree:
+        return f"it holds a {type(tree).__name__} without weights, not a state dict"
+    key, value, seen = "", tree, set[int]()
+    while isinstance(value, Mapping) and value and id(value) not in seen:
+        seen.add(id(value))
+        key, value = next(iter(value.items()))
+    return f"entry {key!r} is not a tensor but {what(value)}"
