@@ -16,7 +16,7 @@ from convert.errors import Unreadable
 from convert.files.array_pickle import BFLOAT16, text, write_items
 from convert.files.nests import weights_of
 from convert.files.numpy_stand_ins import PendingArray, interpret
-from convert.files.pickle_machine import Damaged, Refused, Token
+from convert.files.pickle_values import Damaged, Refused, kind_of
 from convert.mapped import mapped
 
 NAME_TABLE = "StructuredToParameterName@@"
@@ -37,7 +37,7 @@ def read(path: Path, *, ema: bool | None = None) -> StateDict:
         Unreadable: The file is damaged, holds no state dict, or asks for anything but arrays.
     """
     try:
-        content = interpret(mapped(path))
+        content = interpret(mapped(path)).content
     except Damaged as error:
         raise Unreadable(path, f"it is truncated or damaged ({error})") from error
     except Refused as refusal:
@@ -94,5 +94,4 @@ def _tensor(path: Path, key: object, value: object) -> Array:
             return array.view(BFLOAT16) if array.dtype == np.uint16 else array
         case np.ndarray():
             return value
-    kind = value.name if isinstance(value, Token) else f"a {type(value).__name__}"
-    raise Unreadable(path, f"entry {key!r} is not a tensor but {kind}", RESAVE)
+    raise Unreadable(path, f"entry {key!r} is not a tensor but {kind_of(value)}", RESAVE)

@@ -14,7 +14,7 @@ import numpy as np
 from convert.arrays import Array, StateDict
 from convert.errors import Unreadable
 from convert.files.nests import weights_of
-from convert.files.pickle_machine import Damaged, Refused, Token
+from convert.files.pickle_values import Damaged, Refused, kind_of
 from convert.files.torch_stand_ins import interpret_torch
 from convert.files.zip_archive import LOCAL_SIGNATURE, read_members
 from convert.mapped import mapped
@@ -61,7 +61,7 @@ def _load(path: Path) -> object:
     if bytes(members.get(f"{folder}byteorder", b"little")) != b"little":
         raise Unreadable(path, "it was saved on a machine of the other byte order", RESAVE)
     room = SHARED * sum(map(len, members.values())) + FREE
-    return interpret_torch(pickle, lambda key: members[f"{folder}data/{key}"], room=room)
+    return interpret_torch(pickle, lambda key: members[f"{folder}data/{key}"], room=room).content
 
 
 def _folder(path: Path, members: Mapping[str, memoryview]) -> str:
@@ -86,13 +86,12 @@ def _protocol(pickle: memoryview) -> int:
 
 def _name(path: Path, key: object) -> str:
     if not isinstance(key, str):
-        raise Unreadable(path, f"entry {key!r} has no text for a name", RESAVE)
+        entry = f"entry {key}" if isinstance(key, int) else "an entry"
+        raise Unreadable(path, f"{entry} has no text for a name", RESAVE)
     return key
 
 
 def _tensor(path: Path, key: object, value: object) -> Array:
-    if isinstance(value, Token):
-        raise Unreadable(path, f"{key} is {value.name}", RESAVE)
     if not isinstance(value, np.ndarray):
-        raise Unreadable(path, f"entry {key!r} is a {type(value).__name__}, not a dense tensor", RESAVE)
+        raise Unreadable(path, f"entry {key!r} is not a dense tensor but {kind_of(value)}", RESAVE)
     return value
