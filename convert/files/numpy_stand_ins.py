@@ -24,6 +24,8 @@ from convert.files.pickle_values import Buildable, Call, Foreign, Interpreted, R
 DTYPES = {"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1", "c8", "c16"}
 INERT_DTYPES = re.compile(r"O8|[USV]\d{1,9}|[Mm]8|f16|c32", re.ASCII)
 """Objects, text, records, times, long doubles: not read, but what a training checkpoint may hold beside weights."""
+COPIES = (True, 1)
+"""A dtype that is not a copy is NumPy's own, which ignores the state that it is given."""
 DIMENSIONS = 64
 """The most that an array of NumPy 2 or a tensor of torch has."""
 SIZE_LIMIT = 2**63
@@ -58,7 +60,7 @@ class PendingDtype(Buildable):
     def __init__(self, code: object, align: object, copy: object) -> None:
         if type(code) is not str:
             raise TypeError("a dtype that is not text")
-        if not any(is_just(align, no) for no in (False, 0)) or not any(is_just(copy, yes) for yes in (True, 1)):
+        if not any(is_just(align, no) for no in (False, 0)) or not any(is_just(copy, yes) for yes in COPIES):
             raise Refused("it makes a dtype otherwise than NumPy does")
         self.name, self.built = f"a dtype {code!r}", False
         self.dtype = self._known(code)
