@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from convert.files.sets import Selection
 from convert.identity import CHOICES, Claim, agreed
-from convert.sets import Selection
 from convert.sources import Source, from_file
 from convert.variants import MixerConfig
 from convert.verify import refuse_foreign

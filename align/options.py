@@ -94,9 +94,9 @@ def subject_of(
     from align.candidate import read_candidate
     from align.run import Subject
     from convert.adapt import Adaptation
+    from convert.files.sets import Selection
     from convert.port import check_and_map, choose_source
     from convert.request import Request
-    from convert.sets import Selection
     from convert.sources import with_sha256
     from convert.variants import get_variant
 

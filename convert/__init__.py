@@ -38,9 +38,9 @@ def load_paddle(
     from pathlib import Path
 
     from convert.adapt import Adaptation
+    from convert.files.sets import Selection
     from convert.port import check_and_map, choose_source
     from convert.request import Request
-    from convert.sets import Selection
     from convert.variants import get_variant
 
     request = Request(

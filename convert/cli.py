@@ -80,8 +80,8 @@ def main(ctx: click.Context, /, list_variants: bool, json_target: str | None, **
 @json_option
 def inspect(file: Path, weights_key: str | None, ema: bool | None, json_target: str | None) -> None:
     """Print what a checkpoint holds: layout, config, and each tensor with its SHA-256."""
+    from convert.files.sets import Selection
     from convert.inspection import inspect_file
-    from convert.sets import Selection
     from convert.tables import print_table
 
     inspection = inspect_file(file, Selection(key=weights_key, ema=ema))
@@ -122,8 +122,8 @@ def verify(
     from dataclasses import asdict
 
     from convert.errors import UsageProblem
+    from convert.files.sets import Selection
     from convert.integrity import verify_file
-    from convert.sets import Selection
     from convert.verify import verify_files
 
     if b is None and (weights_key or weights_key_b):
@@ -164,9 +164,9 @@ def _convert(
     with _hashed_early(checkpoint) as early:
         from convert.adapt import Adaptation
         from convert.errors import UsageProblem
+        from convert.files.sets import Selection
         from convert.port import convert_checkpoint
         from convert.request import Request
-        from convert.sets import Selection
         from convert.variants import get_variant
 
         if seed is not None and not init and num_classes is None:

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from convert.files import sharded
-from convert.sets import ACCUMULATORS
+from convert.files.sets import ACCUMULATORS
 
 SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.")
 """Source: https://huggingface.co/docs/transformers/big_models#sharded-checkpoints"""

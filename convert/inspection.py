@@ -6,10 +6,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from convert.files.sets import Selection
 from convert.fingerprint import fingerprint, tensor_sha256s
 from convert.identity import agreed
 from convert.layouts import recognise
-from convert.sets import Selection
 from convert.sources import Source, from_file, with_sha256
 from convert.variants import MixerConfig, variants_of
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from convert import files
 from convert.errors import BadInput, IOProblem, Unreadable, UsageProblem
+from convert.files.sets import Selection
 from convert.fingerprint import tensor_sha256s
 from convert.hashing import file_sha256
 from convert.recorded import Recorded, Side, manifest_path, read_recorded
-from convert.sets import Selection
 from convert.sources import tensors_of
 from convert.unchanged import unchanged
 

@@ -11,6 +11,7 @@ from convert import files
 from convert.adapt import adapt, refuse_image_size
 from convert.errors import UsageProblem
 from convert.files.atomic import refuse_overwrite
+from convert.files.sets import TOP, Selection
 from convert.hashing import EarlyHash
 from convert.identity import OPTIONS, as_metadata, identity, unsaid
 from convert.layouts import ORIGIN, SOURCES
@@ -21,7 +22,6 @@ from convert.recognition import in_timm_layout, layout_and_config
 from convert.recorded import manifest_path
 from convert.request import Request
 from convert.rules import Layout, covers, route
-from convert.sets import TOP, Selection
 from convert.sources import Source, from_file, from_hub, from_seed
 from convert.variants import MixerConfig
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from convert.adapt import Adaptation
+from convert.files.sets import Selection
 from convert.identity import Claim, stated
 from convert.rules import Layout
-from convert.sets import Selection
 from convert.variants import Gelu, Variant
 
 

@@ -12,12 +12,12 @@ from convert import files
 from convert.arrays import StateDict
 from convert.errors import LISTED, IntegrityProblem, IOProblem, NoPretrainedWeights, Unavailable
 from convert.files.content import Content
+from convert.files.sets import Selection, WeightSet, choose, refuse_others
 from convert.hashing import EarlyHash, file_sha256
 from convert.identity import Claim
 from convert.init import init_state_dict
-from convert.layouts import common_prefix, holds_weights
+from convert.layouts import common_prefix, holds_weights, known_names
 from convert.recorded import claims_of
-from convert.sets import Selection, WeightSet, choose
 from convert.unchanged import Snapshot, check_unchanged, unchanged
 from convert.variants import MixerConfig, Variant
 
@@ -203,6 +203,10 @@ def _open(file: Path, selection: Selection | None) -> tuple[Content, WeightSet]:
     content = files.load(file)
     chosen = choose(file, content.tree, selection or Selection(), holds_weights)
     files.check_names(file, [*chosen.tensors, *chosen.others])
+    known, prefix = holds_weights(chosen.tensors), common_prefix(chosen.tensors)
+    refuse_others(
+        file, chosen, lambda name: known_names([name.removeprefix(prefix)]) > 0 if known else name in chosen.others
+    )
     return content, chosen
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from convert.arrays import StateDict, describe_difference, same_bits
 from convert.errors import Unreadable
+from convert.files.sets import RESAVE, Selection
 from convert.identity import CHOICES
 from convert.layouts import recognise
 from convert.mapping import convert_state_dict
-from convert.sets import RESAVE, Selection
 from convert.sources import Source, from_file
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from convert.arrays import Array
 from convert.errors import BadInput, IntegrityProblem, IOProblem
 from convert.files.numpy_stand_ins import PendingArray, interpret_python2
-from convert.files.pickle_machine import Damaged, Refused
+from convert.files.pickle_values import Damaged, Refused
 from convert.fingerprint import tensor_sha256
 from reports.archive import GET_AGAIN, Files, read_files
 

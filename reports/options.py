@@ -100,8 +100,8 @@ TRAINING = (
 
 def request_of(options: dict[str, Any]) -> Request:
     """Take the options of the weights out of a command's; return what they stand for. The variant is the upstream."""
+    from convert.files.sets import Selection
     from convert.request import Request
-    from convert.sets import Selection
     from convert.variants import get_variant
 
     taken = {

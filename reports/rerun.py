@@ -9,8 +9,8 @@ import numpy as np
 
 from convert.arrays import Array
 from convert.errors import IntegrityProblem
+from convert.files.sets import Selection
 from convert.request import Request
-from convert.sets import Selection
 from reports.cifar10 import first, read_cifar10
 from reports.evaluate import Progress, Settings, evaluate
 from reports.thumbnails import pixels

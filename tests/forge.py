@@ -37,12 +37,37 @@ def weight(opcodes: bytes, name: str = "weight", protocol: int = 4) -> bytes:
     return b"\x80" + bytes([protocol]) + b"}(" + text(name) + opcodes + b"u."
 
 
-def array(shape: bytes = numbers((2,)), code: str = "f4", data: bytes = bytes_of(bytes(8)), order: str = "<") -> bytes:
+MARKER = b"C\x01b"
+"""What NumPy passes to _reconstruct, for no reason any more."""
+ORDERED = b"ccollections\nOrderedDict\n)R"
+
+
+def dtype_state(order: str = "<") -> bytes:
+    """Return the opcodes of what NumPy gives a dtype as its state."""
+    return b"(K\x03" + text(order) + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00t"
+
+
+def dtype(code: str = "f4", order: str = "<", arguments: bytes = b"\x89\x88", state: bytes | None = None) -> bytes:
+    """Return the opcodes of a NumPy dtype."""
+    made = b"cnumpy\ndtype\n" + text(code) + arguments + b"\x87R"
+    return made + (dtype_state(order) if state is None else state) + b"b"
+
+
+def array(
+    shape: bytes = numbers((2,)),
+    code: str = "f4",
+    data: bytes = bytes_of(bytes(8)),
+    order: str = "<",
+    dtype_: bytes | None = None,
+) -> bytes:
     """Return the opcodes of a NumPy array."""
-    dtype = b"cnumpy\ndtype\n" + text(code) + b"\x89\x88\x87R(K\x03" + text(order)
-    dtype += b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
-    head = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85C\x01b\x87R"
-    return head + b"(K\x01" + shape + dtype + b"\x89" + data + b"tb"
+    head = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85" + MARKER + b"\x87R"
+    return head + b"(K\x01" + shape + (dtype_ or dtype(code, order)) + b"\x89" + data + b"tb"
+
+
+def big_endian_forgery(data: bytes) -> bytes:
+    """Return the opcodes of an array whose dtype is told to be big-endian, and in NumPy is not: it is not a copy."""
+    return array(numbers((len(data) // 4,)), data=bytes_of(data), dtype_=dtype(order=">", arguments=b"\x89\x89"))
 
 
 def storage(key: str = "0", size: int = 6, kind: str = "FloatStorage") -> bytes:

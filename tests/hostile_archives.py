@@ -42,7 +42,7 @@ def pth(canary: str) -> list[Hostile]:
         archive.addfile(info, io.BytesIO(weight(call)))
     files = {
         "legacy": (legacy, "from before 1.6"),
-        "legacy tar": (tar.getvalue(), "of no kind we know"),
+        "legacy tar": (tar.getvalue(), "a tar archive"),
         "TorchScript": (
             torch_zip(good, **{"constants.pkl": weight(call), "code/__torch__.py": b"import os"}),
             "TorchScript",
@@ -99,7 +99,7 @@ def pth(canary: str) -> list[Hostile]:
     ]
     for name, (content, reason) in executing(canary).items():
         kept = "protocol" in name or name == "dotted name"  # which protocol 4 alone has
-        payload = content if kept else b"\x80\x02" + content[2:]  # for the machine to see it at all
+        payload = content if kept else b"\x80\x03" + content[2:]  # for the machine to see it at all
         told = rf"{reason}|numpy\.core" + (r"|protocol \d" if kept else "")
         made.append(
             Hostile(name=f"executing: {name}", suffix=".pth", content=torch_zip(payload), reason=told, payload=payload)

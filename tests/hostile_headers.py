@@ -51,7 +51,7 @@ def index_files(canary: str) -> list[Hostile]:
         "the same name twice": ('{"weight_map":{"a":"a.safetensors","a":"b.safetensors"}}', "'a' twice"),
         "a shard elsewhere": ('{"weight_map":{"a":"../x.safetensors"}}', "no file beside it"),
         "an absolute shard": ('{"weight_map":{"a":"/etc/x.safetensors"}}', "no file beside it"),
-        "a shard that is a pickle": ('{"weight_map":{"a":"x.pth"}}', "no file beside it"),
+        "a shard that is a pickle": ('{"weight_map":{"a":"x.pth"}}', "shards that are no .safetensors"),
         "HTML": (HTML.decode(), "HTML page"),
     }
     return [Hostile(name=name, suffix=".json", content=text_.encode(), reason=r) for name, (text_, r) in files.items()]

@@ -103,7 +103,7 @@ def _slices() -> bytes:
     """Return what paddle.save writes of a large tensor, whose parts are named 1,000 times."""
     names = b"](" + text("a@@.0") * 1000 + b"e"
     info = b"}(" + text("OriginShape") + numbers((2000,)) + text("slices") + names + b"u"
-    return b"\x80\x02}(" + text("a@@.0") + array() + text("UnpackBigParamInfor@@") + b"}" + text("a") + info + b"su."
+    return b"\x80\x03}(" + text("a@@.0") + array() + text("UnpackBigParamInfor@@") + b"}" + text("a") + info + b"su."
 
 
 def cifar(canary: str) -> list[Hostile]:

@@ -20,7 +20,7 @@ from convert import files
 from convert.arrays import Array, StateDict, describe_difference, same_bits
 from convert.errors import BadInput, UsageProblem
 from convert.files import pdparams
-from convert.sets import Selection
+from convert.files.sets import Selection
 from convert.sources import from_file
 
 VARIANTS = [pytest.param(suffix, name, id=f"{suffix} {name}") for suffix, names in WRITERS.items() for name in names]
@@ -137,11 +137,12 @@ def test_torch_s_environment_changes_nothing(
 ) -> None:
     import torch
 
-    path, odd = tmp_path / "x.pth", tmp_path / "odd.pth"
+    path, odd, beside = tmp_path / "x.pth", tmp_path / "odd.pth", tmp_path / "beside.pth"
     torch.save({"a": torch.zeros(2)}, path)
     torch.save({"a": torch.zeros(2), "path": Path("x")}, odd)
+    torch.save({"model": {"a": torch.zeros(2)}, "path": Path("x")}, beside)
     monkeypatch.setenv(name, "1")
-    assert list(files.read(path)) == ["a"]
+    assert list(files.read(path)) == list(files.read(beside)) == ["a"]
     with pytest.raises(BadInput, match=r"pathlib.*nothing was executed.*torch\.save\(model\.state_dict"):
         files.read(odd)
 

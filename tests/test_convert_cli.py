@@ -4,7 +4,6 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -144,7 +143,9 @@ class TestBadInput:
             ),
             pytest.param(_nan, ["norm.bias", "nan", "(4,)"], id="NaN"),
             pytest.param(
-                lambda s: s.pop("head.bias"), ["x.safetensors: it has no head: - head.bias", "--num-classes"], id="no head"
+                lambda s: s.pop("head.bias"),
+                ["x.safetensors: it has no head: - head.bias", "--num-classes"],
+                id="no head",
             ),
         ],
     )

@@ -15,13 +15,13 @@ from click.testing import Result
 from conftest import Run, save_safetensors
 from forked import Forker
 
-from convert import files, output, sources
+from convert import files, output
 from convert.arrays import StateDict
 from convert.errors import IntegrityProblem
 from convert.files.content import Content
 from convert.hashing import file_sha256
-from convert.recorded import manifest_path
 from convert.mapping import convert_state_dict
+from convert.recorded import manifest_path
 from convert.rules import Layout
 from convert.unchanged import check_unchanged, unchanged
 from convert.variants import MixerConfig

@@ -17,8 +17,8 @@ from convert import files
 from convert.arrays import StateDict, same_bits
 from convert.init import init_state_dict
 from convert.layouts import config_of, nearest_layout, recognise
-from convert.recorded import manifest_path
 from convert.mapping import convert_state_dict
+from convert.recorded import manifest_path
 from convert.rules import FROM_TIMM, Transform, covers, layout_shapes, route
 from convert.shapes import TIMM_SHAPES
 from convert.variants import VARIANTS, MixerConfig, get_variant

@@ -16,7 +16,7 @@ from convert.errors import Unreadable
 from convert.files.array_pickle import BFLOAT16, text, write_items
 from convert.files.content import Content
 from convert.files.numpy_stand_ins import PendingArray, interpret
-from convert.files.pickle_machine import Damaged, Refused
+from convert.files.pickle_values import Damaged, Refused
 from convert.mapped import mapped
 
 NAME_TABLE = "StructuredToParameterName@@"

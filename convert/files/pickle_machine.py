@@ -4,20 +4,21 @@ Unpickling runs whatever the file says. Here `pickletools` splits the file into 
 plain containers need are carried out. What a file calls by name is looked up in a table of stand-ins of our own; a name
 that is not in the table is refused. What comes out is at most a small multiple of what is in the file.
 
-Source: CPython, Lib/pickletools.py.
+Where unpicklers differ, or allow what no pickler writes, the pickle is refused: what is read here has one meaning.
+Source: CPython, Lib/pickletools.py and Modules/_pickle.c.
 """
 
 from __future__ import annotations
 
+import collections
 import pickletools
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from convert.errors import printable
 from convert.files.pickle_source import Reader
+from convert.files.pickle_values import Buildable, Call, Damaged, Refused, StandIns, Token
 
 OPCODE_LIMIT = 500_000
 """Each makes at most one object. A CIFAR-10 batch has 50,000, a Mixer of 24 blocks with its optimizer 60,000."""
@@ -27,45 +28,15 @@ LITERALS = {
     *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "SHORT_BINBYTES", "BINBYTES", "BINBYTES8"),
     *("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"),
 }
+PROTOCOLS = range(2, 6)
 PYTHON2_TEXT = {"SHORT_BINSTRING", "BINSTRING"}
 """How Python 2 pickles its `str`; pickletools hands it out as latin-1 text, a character a byte."""
+PYTHON2_BUILTINS = "__builtin__"
+"""The module that pickles of protocol 2 call so. In a later one there is none of that name."""
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-
-
-class Refused(Exception):
-    """The pickle asks for something that the tensors of a checkpoint do not need."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(printable(reason))
-
-
-class Damaged(Refused):
-    """The pickle is cut off, or says something that makes no sense."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Token:
-    """Stands for a named thing that is passed on but never called, as a class that is an argument of a function."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Call:
-    """Stands for a function, by one of our own that takes what the pickle passes."""
-
-    function: Callable[..., Any]
-
-
-class Buildable:
-    """What a pickle may give a state to."""
-
-    def build(self, state: Any) -> None:
-        """Take the state; raises Refused, or anything that `Machine.run` reports as damage."""
-        raise NotImplementedError
-
-
-StandIns = Mapping[tuple[str, str], Token | Call]
+ATTRIBUTES = ["_metadata"]
+"""What an OrderedDict may carry as attributes, which are not read: torch notes modules' versions there. One that is
+called `items` would change what another program takes out of it."""
 
 
 class Machine:
@@ -96,6 +67,7 @@ class Machine:
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
         self.depths: dict[int, int] = {}
+        self.protocol = 0
 
     def run(self) -> object:
         """Return the one object that the pickle describes.
@@ -108,12 +80,16 @@ class Machine:
             for count, (opcode, arg, _) in enumerate(pickletools.genops(self.reader)):  # type: ignore[arg-type]
                 if count >= OPCODE_LIMIT:
                     raise Refused(f"its pickle has more than {OPCODE_LIMIT:,} opcodes")
+                if opcode.proto > self.protocol and count:
+                    raise Refused(f"its pickle says protocol {self.protocol} and uses {opcode.name}, which is newer")
+                if (opcode.name == "PROTO") != (count == 0):
+                    raise Refused("its pickle does not say its protocol once, at the begin")
                 self._step(opcode.name, arg)
         except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise Damaged(str(error)) from error
         if self.reader.tell() != len(self.reader):
             raise Refused("there is more after the end of its pickle")
-        if len(self.stack) != 1:
+        if len(self.stack) != 1 or self.marks:
             raise Refused("its pickle leaves more than one object")
         return self.stack[0]
 
@@ -126,6 +102,11 @@ class Machine:
             action(arg)
         else:
             raise Refused(f"its pickle uses {name}, which plain arrays do not need; nothing was executed")
+
+    def _top(self) -> Any:
+        if len(self.stack) <= (self.marks[-1] if self.marks else 0):
+            raise IndexError("stack underflow")
+        return self.stack[-1]
 
     def _pop_to_mark(self) -> list[Any]:
         start = self.marks.pop()
@@ -154,9 +135,14 @@ class Machine:
         self.depths[id(container)] = 1
         self.stack.append(container)
 
-    def _op_proto(self, arg: int) -> None: ...
+    def _op_proto(self, arg: int) -> None:
+        if arg not in PROTOCOLS:
+            raise Refused(f"its pickle says protocol {arg}, which there is none of")
+        self.protocol = arg
 
-    def _op_frame(self, arg: int) -> None: ...
+    def _op_frame(self, arg: int) -> None:
+        if arg > len(self.reader) - self.reader.tell():
+            raise Damaged("a frame that is longer than what remains")
 
     def _op_stop(self, arg: None) -> None: ...
 
@@ -191,17 +177,22 @@ class Machine:
         self._update(self._pop_to_mark())
 
     def _update(self, items: list[Any]) -> None:
-        target = self.stack[-1]
+        target = self._top()
         if not isinstance(target, dict):
             raise TypeError("an entry set in something that is not a dict")
         for key, value in zip(items[::2], items[1::2], strict=True):
-            name = key.decode("latin-1") if self.python2 and isinstance(key, bytes) else key
-            if type(name) not in (str, int):
-                raise Refused("it has a key that is not text")
+            name = self._key(target, key)
             if name in target:
                 raise Refused(f"it holds {name!r} twice")
             target[name] = value
         self._hold(target, items[1::2])
+
+    def _key(self, target: dict[Any, Any], key: object) -> object:
+        """Return what a key becomes: it is neither hashed nor printed before it is known to be text or a number."""
+        name = key.decode("latin-1") if self.python2 and isinstance(key, bytes) else key
+        if type(name) not in (str, int):
+            raise Refused("it has a key that is not text")
+        return name
 
     def _op_append(self, arg: None) -> None:
         self._extend(self._pop(1))
@@ -210,17 +201,17 @@ class Machine:
         self._extend(self._pop_to_mark())
 
     def _extend(self, items: list[Any]) -> None:
-        target = self.stack[-1]
+        target = self._top()
         if not isinstance(target, list):
             raise TypeError("append to something that is not a list")
         target.extend(items)
         self._hold(target, items)
 
     def _op_memoize(self, arg: None) -> None:
-        self.memo[len(self.memo)] = self.stack[-1]
+        self.memo[len(self.memo)] = self._top()
 
     def _op_binput(self, arg: int) -> None:
-        self.memo[arg] = self.stack[-1]
+        self.memo[arg] = self._top()
 
     _op_long_binput = _op_binput
 
@@ -239,10 +230,12 @@ class Machine:
     def _push_global(self, module: object, name: object) -> None:
         if not (isinstance(module, str) and isinstance(name, str)):
             raise Refused("it asks for something by a name that is not text")
-        stand_in = self.stand_ins.get((module, name))
-        if stand_in is None:
-            raise Refused(f"it asks for {module}.{name}, which plain arrays do not need; nothing was executed")
-        self.stack.append(stand_in)
+        known = self.stand_ins.get((module, name)) if module != PYTHON2_BUILTINS or self.protocol < 3 else None
+        self.stack.append(self._unknown(module, name) if known is None else known)
+
+    def _unknown(self, module: str, name: str) -> Token:
+        """Return what a name becomes that is not in the table."""
+        raise Refused(f"it asks for {module}.{name}, which plain arrays do not need; nothing was executed")
 
     def _op_binpersid(self, arg: None) -> None:
         if self.persistent is None:
@@ -251,11 +244,9 @@ class Machine:
 
     def _op_reduce(self, arg: None) -> None:
         function, arguments = self._pop(2)
-        if not isinstance(function, Call):
-            raise Refused("it calls something that is not a function")
         if not isinstance(arguments, tuple):
             raise TypeError("arguments that are no tuple")
-        made = function.function(*arguments)
+        made = self._call(function, arguments)
         if isinstance(made, tuple):
             self._hold(made, list(made))
         elif isinstance(made, dict):
@@ -263,14 +254,24 @@ class Machine:
         self._spend(made)
         self.stack.append(made)
 
+    def _call(self, function: object, arguments: tuple[Any, ...]) -> object:
+        if not isinstance(function, Call):
+            raise Refused("it calls something that is not a function")
+        return function.function(*arguments)
+
     def _op_build(self, arg: None) -> None:
         target, state = self._pop(2)
+        self._build(target, state)
+        self.stack.append(target)
+
+    def _build(self, target: object, state: object) -> None:
         if isinstance(target, Buildable):
             target.build(state)
             self._spend(getattr(target, "array", None))
-        elif not isinstance(target, dict):  # what an OrderedDict carries as attributes is not read
+        elif not isinstance(target, collections.OrderedDict):
             raise Refused("it sets the state of something that is not an array")
-        self.stack.append(target)
+        elif not isinstance(state, dict) or list(state) != ATTRIBUTES:
+            raise Refused("it sets attributes of an OrderedDict, which other programs may take for its methods")
 
     def _spend(self, made: object) -> None:
         self.room -= len(made) if isinstance(made, bytes) else made.nbytes if isinstance(made, np.ndarray) else 0

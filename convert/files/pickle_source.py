@@ -23,8 +23,14 @@ class Reader:
         return data if self._views and size >= self.COPY_BELOW else bytes(data)
 
     def readline(self) -> bytes:
-        """Return the bytes up to and with the next newline; without one where a line is too long to be a name."""
+        """Return the bytes up to and with the next newline; without one where a line is too long to be a name.
+
+        Raises:
+            ValueError: There is a backslash, which pickletools reads as an escape and an unpickler as itself.
+        """
         line = io.BytesIO(self._data[self._at : self._at + LINE_LIMIT]).readline()
+        if b"\\" in line:
+            raise ValueError("a name with a backslash")
         self._at += len(line)
         return line
 

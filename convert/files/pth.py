@@ -11,7 +11,7 @@ from pathlib import Path
 
 from convert.errors import Unreadable
 from convert.files.content import Content
-from convert.files.pickle_machine import Damaged, Refused
+from convert.files.pickle_values import Damaged, Refused
 from convert.files.torch_stand_ins import interpret_torch
 
 RESAVE = "Where you trust the file, save the weights alone: torch.save(model.state_dict(), FILE)."

@@ -7,18 +7,21 @@ become tokens, so that a training checkpoint with them is read and they are refu
 
 from __future__ import annotations
 
+import collections
+import functools
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
 from convert.arrays import Array
+from convert.files.inert_pickle import InertMachine
 from convert.files.numpy_stand_ins import check_sizes, encode, ordered_dict
-from convert.files.pickle_machine import Call, Machine, Refused, StandIns, Token
 from convert.files.pickle_source import Reader
+from convert.files.pickle_values import Call, Foreign, Interpreted, Refused, StandIns, Token
 
 DTYPES: dict[str, np.dtype[Any]] = {
     **{name: np.dtype(name) for name in ("float16", "float32", "float64", "complex64", "complex128", "bool")},
@@ -42,7 +45,6 @@ STORAGES = {
 OTHER_DTYPES = ("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu", "complex32")
 OTHER_STORAGES = ("QInt8Storage", "QUInt8Storage", "QInt32Storage", "QUInt4x2Storage", "QUInt2x4Storage")
 QUANTIZATIONS = ("per_tensor_affine", "per_tensor_symmetric", "per_channel_affine", "per_channel_affine_float_qparams")
-REBUILDS = ("_rebuild_qtensor", "_rebuild_sparse_tensor", "_rebuild_nested_tensor", "_rebuild_meta_tensor_no_storage")
 INERT = {("collections", "Counter"), ("torch", "device"), ("torch.serialization", "_get_layout")} | {
     (builtins, name) for builtins in ("builtins", "__builtin__") for name in ("set", "bytearray", "complex")
 }
@@ -50,13 +52,49 @@ INERT = {("collections", "Counter"), ("torch", "device"), ("torch.serialization"
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Storage:
-    """The bytes that tensors are views of, and the dtype (None: a dtype that is not read, or the tensor says it)."""
+    """The bytes that tensors are views of, the dtype (None: one that is not read, or the tensor says it), the views."""
 
     data: memoryview
+    kind: str
+    numel: int
     dtype: np.dtype[Any] | None
+    views: list[Array] = field(default_factory=list)
 
 
-def interpret_torch(data: memoryview, storage: Callable[[str], memoryview], *, room: int) -> object:
+class _Storages:
+    """The storages of one file by their key; torch, too, keeps the first that it finds under a key."""
+
+    def __init__(self, content: Callable[[str], memoryview]) -> None:
+        self._content, self._known = content, dict[str, _Storage]()
+
+    def load(self, identity: object) -> _Storage:
+        """Return the storage that a persistent id names."""
+        match identity:
+            case ("storage", Token(name=kind), str(key), str(), int(numel)) if type(numel) is int:
+                found = self._known.get(key) or self._read(kind, key, numel)
+            case _:
+                raise Refused("it has a persistent id that is not a storage")
+        if (found.kind, found.numel) != (kind, numel):
+            raise Refused(f"it calls storage {key} {found.numel:,} of {found.kind} first, then {numel:,} of {kind}")
+        return found
+
+    def _read(self, kind: str, key: str, numel: int) -> _Storage:
+        found = _Storage(data=self._content(key), kind=kind, numel=numel, dtype=DTYPES.get(STORAGES.get(kind, "")))
+        size = found.dtype.itemsize if found.dtype else 1
+        if (found.dtype or kind == "UntypedStorage") and numel * size != len(found.data):
+            raise ValueError(f"storage {key} has {len(found.data)} bytes, expected {numel * size}")
+        return self._known.setdefault(key, found)
+
+    def parts(self, value: object) -> Iterable[object]:
+        """Return the storage that an array lies in; to be asked when all have been made."""
+        return (self._owners[id(value)],) if id(value) in self._owners else ()
+
+    @functools.cached_property
+    def _owners(self) -> dict[int, _Storage]:
+        return {id(view): storage for storage in self._known.values() for view in storage.views}
+
+
+def interpret_torch(data: memoryview, storage: Callable[[str], memoryview], *, room: int) -> Interpreted:
     """Return what the pickle of a .pth describes, its tensors as arrays.
 
     Args:
@@ -65,46 +103,58 @@ def interpret_torch(data: memoryview, storage: Callable[[str], memoryview], *, r
         room: How many bytes the tensors may have in all, each counted in full though they may share a storage.
 
     Raises:
-        Refused, Damaged: As `Machine.run` does.
+        Refused, Damaged: As `InertMachine.interpreted` does.
     """
-
-    def load(identity: object) -> _Storage:
-        match identity:
-            case ("storage", Token(name=kind), str(key), str(), int(numel)):
-                found = _Storage(data=storage(key), dtype=DTYPES.get(STORAGES.get(kind, "")))
-            case _:
-                raise Refused("it has a persistent id that is not a storage")
-        size = found.dtype.itemsize if found.dtype else 1
-        if (found.dtype or kind == "UntypedStorage") and numel * size != len(found.data):
-            raise ValueError(f"storage {key} has {len(found.data)} bytes, expected {numel * size}")
-        return found
-
-    return Machine(Reader(data), TORCH, room=room, persistent=load).run()
+    storages = _Storages(storage)
+    return InertMachine(Reader(data), TORCH, room=room, persistent=storages.load).interpreted(storages.parts)
 
 
 def _rebuild_tensor(storage: object, offset: object, size: object, stride: object, *rest: object) -> Array | Token:
     """Stand in for torch._utils._rebuild_tensor_v2: a view, whose rest is requires_grad, hooks and metadata."""
     if not isinstance(storage, _Storage):
         raise TypeError("a tensor without storage")
-    metadata = rest[2] if len(rest) > 2 else None
-    if storage.dtype is None or metadata:
-        return Token("a tensor of a kind that is not read here")
-    return _strided(storage, storage.dtype, offset, size, stride)
+    return _rebuilt(storage, storage.dtype, (offset, size, stride), rest)
 
 
-def _rebuild_tensor_v3(*arguments: object) -> Array | Token:
-    """Stand in for torch._utils._rebuild_tensor_v3, which says the dtype itself."""
-    storage, offset, size, stride, requires_grad, hooks, dtype, *metadata = arguments
+def _rebuild_tensor_v3(storage: object, offset: object, size: object, stride: object, *rest: object) -> Array | Token:
+    """Stand in for torch._utils._rebuild_tensor_v3, which says the dtype itself, after the hooks."""
+    requires_grad, hooks, dtype, *metadata = rest
     if not isinstance(storage, _Storage) or not isinstance(dtype, Token):
         raise TypeError("a tensor without storage or dtype")
-    typed = _Storage(data=storage.data, dtype=DTYPES.get(dtype.name))
-    return _rebuild_tensor(typed, offset, size, stride, requires_grad, hooks, *metadata)
+    return _rebuilt(storage, DTYPES.get(dtype.name), (offset, size, stride), (requires_grad, hooks, *metadata))
 
 
-def _strided(storage: _Storage, dtype: np.dtype[Any], offset: object, size: object, stride: object) -> Array:
-    """Return a view of a storage, once it is sure to lie in it."""
-    if not (isinstance(offset, int) and isinstance(size, tuple) and isinstance(stride, tuple)):
-        raise TypeError("a tensor without offset, size or stride")
+def _rebuilt(
+    storage: _Storage, dtype: np.dtype[Any] | None, place: tuple[object, ...], rest: tuple[object, ...]
+) -> Array | Token:
+    requires_grad, hooks, metadata = (*rest, None) if len(rest) == 2 else rest
+    _check_gradient(dtype, requires_grad, hooks)
+    if metadata is not None and not isinstance(metadata, dict):
+        raise TypeError("a tensor whose metadata is no dict")
+    if dtype is None or metadata:
+        return Token("a tensor of a kind that is not read here")
+    view = _strided(storage, dtype, place)
+    storage.views.append(view)
+    return view
+
+
+def _check_gradient(dtype: np.dtype[Any] | None, requires_grad: object, hooks: object) -> None:
+    """Check what torch writes behind a tensor: whether it has a gradient, as only real and complex ones have; no hooks.
+
+    Raises:
+        TypeError: It is something else.
+    """
+    if type(requires_grad) is not bool or type(hooks) is not collections.OrderedDict or hooks:
+        raise TypeError("a tensor without requires_grad, or with hooks")
+    if requires_grad and dtype is not None and dtype.kind in "biu":
+        raise TypeError("a tensor of whole numbers with a gradient")
+
+
+def _strided(storage: _Storage, dtype: np.dtype[Any], place: tuple[Any, ...]) -> Array:
+    """Return a view of a storage, from an offset, of a size, by strides, once it is sure to lie in the storage."""
+    offset, size, stride = place
+    if not (isinstance(size, tuple) and isinstance(stride, tuple)):
+        raise TypeError("a tensor without size or stride")
     for sizes in ((offset,), size, stride):
         check_sizes(sizes)
     last = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True))
@@ -117,21 +167,53 @@ def _strided(storage: _Storage, dtype: np.dtype[Any], offset: object, size: obje
     return np.lib.stride_tricks.as_strided(flat[offset:], size, steps, writeable=False)
 
 
-def _parameter(data: object, *_: object) -> object:
-    """Stand in for torch._utils._rebuild_parameter and _rebuild_parameter_with_state."""
+def _parameter(data: object, requires_grad: object, hooks: object) -> object:
+    """Stand in for torch._utils._rebuild_parameter."""
+    if not isinstance(data, (np.ndarray, Token)):
+        raise TypeError("a parameter that is no tensor")
+    _check_gradient(getattr(data, "dtype", None), requires_grad, hooks)
     return data
 
 
-def _from_type(function: object, _type: object, arguments: object, *_: object) -> object:
+def _parameter_with_state(data: object, requires_grad: object, hooks: object, state: object) -> object:
+    """Stand in for torch._utils._rebuild_parameter_with_state."""
+    _check_attributes(state)
+    return _parameter(data, requires_grad, hooks)
+
+
+def _from_type(function: object, kind: object, arguments: object, state: object) -> object:
     """Stand in for torch._tensor._rebuild_from_type_v2: a tensor that carries attributes, which are not read."""
-    if not isinstance(function, Call) or not isinstance(arguments, tuple):
-        raise TypeError("a tensor rebuilt by something that is not a function")
+    for unknown in (function, kind):
+        if isinstance(unknown, Foreign):
+            return Foreign(unknown.name)
+    if not isinstance(function, Call) or function not in REBUILDS or not isinstance(arguments, tuple):
+        raise TypeError("a tensor rebuilt by something that does not rebuild tensors")
+    if kind is not TENSOR and kind is not PARAMETER:
+        raise TypeError("a tensor rebuilt as something that is none")
+    _check_attributes(state)
     return function.function(*arguments)
+
+
+def _check_attributes(state: object) -> None:
+    """Check that the attributes of a tensor, in one dict or two, are not its elements, and do not replace its methods.
+
+    Raises:
+        Refused: They do. Another program would see another tensor.
+        TypeError: They are none.
+    """
+    for attributes in state if isinstance(state, tuple) else (state,):
+        if attributes is not None and not isinstance(attributes, dict):
+            raise TypeError("a tensor whose attributes are no dict")
+        for name, value in (attributes or {}).items():
+            called = isinstance(value, (Call, Foreign)) or value is TENSOR or value is PARAMETER
+            if type(name) is not str or name in ELEMENTS or name.startswith("__") or called:
+                raise Refused("it sets an attribute of a tensor that may change what the tensor is")
 
 
 def _size(items: object) -> tuple[Any, ...]:
     if not isinstance(items, tuple):
         raise TypeError("a size that is no tuple")
+    check_sizes(items)
     return items
 
 
@@ -139,19 +221,32 @@ def _inert(name: str) -> Call:
     return Call(lambda *_: Token(name))
 
 
+TENSOR, PARAMETER = Token("torch.Tensor"), Token("torch.nn.Parameter")
+ELEMENTS = {"data", "real", "imag", "names"}
+"""Attributes of a tensor that, when set, change its elements or axes."""
+DENSE = {
+    "_rebuild_tensor_v2": Call(_rebuild_tensor),
+    "_rebuild_tensor_v3": Call(_rebuild_tensor_v3),
+    "_rebuild_parameter": Call(_parameter),
+    "_rebuild_parameter_with_state": Call(_parameter_with_state),
+}
+NOT_DENSE = {
+    name: _inert("a tensor that is not dense")
+    for name in (
+        *("_rebuild_qtensor", "_rebuild_sparse_tensor", "_rebuild_nested_tensor"),
+        *("_rebuild_meta_tensor_no_storage",),
+    )
+}
+REBUILDS = {*DENSE.values(), *NOT_DENSE.values()}
 TORCH: StandIns = {
     ("collections", "OrderedDict"): Call(ordered_dict),
     ("_codecs", "encode"): Call(encode),
     ("torch", "Size"): Call(_size),
-    ("torch", "Tensor"): Token("torch.Tensor"),
-    ("torch.nn.parameter", "Parameter"): Token("torch.nn.Parameter"),
+    ("torch", "Tensor"): TENSOR,
+    ("torch.nn.parameter", "Parameter"): PARAMETER,
     ("torch.storage", "UntypedStorage"): Token("UntypedStorage"),
-    ("torch._utils", "_rebuild_tensor_v2"): Call(_rebuild_tensor),
-    ("torch._utils", "_rebuild_tensor_v3"): Call(_rebuild_tensor_v3),
-    ("torch._utils", "_rebuild_parameter"): Call(_parameter),
-    ("torch._utils", "_rebuild_parameter_with_state"): Call(_parameter),
     ("torch._tensor", "_rebuild_from_type_v2"): Call(_from_type),
     **{("torch", name): Token(name) for name in (*STORAGES, *OTHER_STORAGES, *DTYPES, *OTHER_DTYPES, *QUANTIZATIONS)},
-    **{("torch._utils", name): _inert("a tensor that is not dense") for name in REBUILDS},
+    **{("torch._utils", name): call for name, call in (DENSE | NOT_DENSE).items()},
     **{(module, name): _inert(f"a {name}") for module, name in INERT},
 }

@@ -16,6 +16,6 @@ def load(path: Path) -> Content:
         Unreadable: It is damaged, or of neither kind.
     """
     members = read_members(path)
-    if members and all(name.endswith(npz.SUFFIX) for name in members):
+    if path.suffix.lower() == ".npz" or any(name.endswith(npz.SUFFIX) for name in members):
         return Content(tree=npz.arrays_of(path, members))
     return pth.content_of(path, members)

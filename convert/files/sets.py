@@ -6,15 +6,17 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from convert.arrays import Array, StateDict
 from convert.errors import LISTED, Unreadable, UsageProblem, printable
+from convert.files.pickle_values import Token, kind_of
 
 TOP = "."
 """The key of what lies in a file's outermost mapping."""
-RESAVE = "Save the model's state_dict() alone."
+RESAVE = "Save the weights alone: torch.save(model.state_dict(), FILE), or paddle.save(layer.state_dict(), FILE)."
 AVERAGED = re.compile(r"(.*_)?ema")
 """A name that says averaged, as timm's `state_dict_ema`. mmengine's `ema_state_dict` does not: it holds the raw ones.
 
@@ -25,7 +27,6 @@ ACCUMULATORS = re.compile(
     r"|.*_(moment[12]?|beta[12]_pow_acc|velocity|momentum|mean_square|mean_grad|inf_norm|_avg_squared_\w+)_\d+"
 )
 """What optimizers call their tensors. Source: torch 2.14.1, torch/optim; paddlepaddle 3.3.1, paddle/optimizer."""
-DEEPEST = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,13 +46,14 @@ class Selection:
 class WeightSet:
     """The tensors of one mapping by name.
 
-    key says where the mapping lies, from the outside in, joined by dots. others: in words, what else it holds by name,
-    mappings and lists left out.
+    key says where the mapping lies, from the outside in, joined by dots. others: in words, what else it holds, by name;
+    nests: the same of mappings and lists.
     """
 
     key: str
     tensors: StateDict
     others: Mapping[str, str] = field(default_factory=dict)
+    nests: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def averaged(self) -> bool:
@@ -99,9 +101,30 @@ def choose(
     return _only(path, sets, sets, "no weights")
 
 
+def refuse_others(path: Path, chosen: WeightSet, is_weight: Callable[[str], bool]) -> None:
+    """Check that nothing but a tensor lies where a weight should.
+
+    Raises:
+        Unreadable: Something does, which the error names.
+    """
+    for name, what in {**chosen.others, **chosen.nests}.items():
+        if is_weight(name):
+            raise Unreadable(path, f"entry {name!r} is not a tensor but {what}", RESAVE)
+
+
 def weight_sets(tree: object) -> list[WeightSet]:
     """Return every mapping that holds tensors, from the outside in."""
-    return [WeightSet(key=".".join(way) or TOP, tensors=t, others=others) for way, t, others in _mappings(tree)]
+    found = ((way, mapping, _tensors(mapping)) for way, mapping in _mappings(tree))
+    return [
+        WeightSet(
+            key=".".join(way) or TOP,
+            tensors=tensors,
+            others=_others(mapping, tensors, nests=False),
+            nests=_others(mapping, tensors, nests=True),
+        )
+        for way, mapping, tensors in found
+        if tensors
+    ]
 
 
 def _only(path: Path, wanted: list[WeightSet], sets: list[WeightSet], lacking: str) -> WeightSet:
@@ -122,40 +145,30 @@ def _top(wanted: list[WeightSet]) -> str:
     return f" ({TOP} for those that lie beside)" if any(one.key == TOP for one in wanted) else ""
 
 
-def _mappings(tree: object) -> Iterator[tuple[tuple[str, ...], dict[str, Array], dict[str, str]]]:
-    """Yield where each mapping with tensors lies, its tensors, and what else it holds; none twice."""
+def _mappings(tree: object) -> Iterator[tuple[tuple[str, ...], Mapping[Any, Any]]]:
+    """Yield every mapping and where it lies, from the outside in, none twice; not the state of torch's optimizers."""
+    waiting: list[tuple[tuple[str, ...], object]] = [((), tree)]
     seen = set[int]()
-
-    def walk(value: object, way: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], dict[str, Array], dict[str, str]]]:
-        if not isinstance(value, (Mapping, list, tuple)) or id(value) in seen or len(way) > DEEPEST:
-            return
+    while waiting:
+        way, value = waiting.pop()
+        if not isinstance(value, (Mapping, list, tuple)) or id(value) in seen:
+            continue
         seen.add(id(value))
-        items = list(value.items() if isinstance(value, Mapping) else enumerate(value))
-        tensors = {key: item for key, item in items if isinstance(key, str) and isinstance(item, np.ndarray)}
-        if tensors:
-            yield (
-                way,
-                tensors,
-                {str(key): what(item) for key, item in items if key not in tensors and not _is_nest(item)},
-            )
-        optimizer = isinstance(value, Mapping) and "param_groups" in value
-        for key, item in items:
-            if not (optimizer and key == "state"):
-                yield from walk(item, (*way, str(key) if isinstance(key, (str, int)) else "?"))
-
-    yield from walk(tree, ())
+        if isinstance(value, Mapping):
+            yield way, value
+        items = value.items() if isinstance(value, Mapping) else enumerate(value)
+        skipped = "state" if isinstance(value, Mapping) and "param_groups" in value else None
+        waiting += reversed([((*way, _text(key)), item) for key, item in items if key != skipped or skipped is None])
 
 
-def _is_nest(value: object) -> bool:
-    return isinstance(value, (Mapping, list, tuple))
+def _tensors(mapping: Mapping[Any, Any]) -> dict[str, Array]:
+    return {key: value for key, value in mapping.items() if isinstance(key, str) and isinstance(value, np.ndarray)}
 
 
-def what(value: object) -> str:
-    """Return in words what a value is that is no tensor, or one without a name."""
-    if isinstance(value, np.ndarray):
-        return "a tensor with no text for a name"
-    name = getattr(value, "name", None)
-    return name if isinstance(name, str) else f"a {type(value).__name__}"
+def _others(mapping: Mapping[Any, Any], tensors: Collection[str], *, nests: bool) -> dict[str, str]:
+    """Return in words what a mapping holds beside tensors: its mappings and lists, or all but those."""
+    others = {key: value for key, value in mapping.items() if key not in tensors}
+    return {_text(k): kind_of(v) for k, v in others.items() if isinstance(v, (Mapping, list, tuple)) == nests}
 
 
 def _without_tensors(tree: object) -> str:
@@ -166,4 +179,11 @@ def _without_tensors(tree: object) -> str:
     while isinstance(value, Mapping) and value and id(value) not in seen:
         seen.add(id(value))
         key, value = next(iter(value.items()))
-    return f"entry {key!r} is not a tensor but {what(value)}"
+    shown = repr(key) if isinstance(key, (str, int)) else _text(key)
+    if isinstance(value, np.ndarray):
+        return f"entry {shown} has no text for a name"
+    return f"entry {shown} is not a tensor but {kind_of(value)}"
+
+
+def _text(key: object) -> str:
+    return key.name if isinstance(key, Token) else str(key)
