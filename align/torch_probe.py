@@ -29,7 +29,7 @@ def build(config: MixerConfig, variant: Variant | None, state_dict: StateDict) -
     A known variant is built by timm's own name, so that what is compared is what timm's users get.
 
     Args:
-        config: Sizes and GELU.
+        config: Sizes, epsilon and GELU.
         variant: The variant, if it has a name.
         state_dict: timm's layout, float32 or float64, which fixes the model's dtype.
     """
@@ -162,10 +162,12 @@ def _arguments(config: MixerConfig) -> dict[str, Any]:
     tokens_ratio, channels_ratio = (
         (dim + 0.5) / config.hidden_dim for dim in (config.tokens_mlp_dim, config.channels_mlp_dim)
     )
+    norm = partial(torch.nn.LayerNorm, eps=config.layer_norm_eps)
     family: dict[str, dict[str, Any]] = {
-        "mixer": {"mlp_ratio": (tokens_ratio, channels_ratio)},
+        "mixer": {"mlp_ratio": (tokens_ratio, channels_ratio), "norm_layer": norm},
         "gmixer": {
             "mlp_ratio": (tokens_ratio, channels_ratio),
+            "norm_layer": norm,
             "mlp_layer": mlp_mixer.GluMlp,
             "act_layer": torch.nn.SiLU,
         },
@@ -176,6 +178,7 @@ def _arguments(config: MixerConfig) -> dict[str, Any]:
         },
         "gmlp": {
             "mlp_ratio": channels_ratio,
+            "norm_layer": norm,
             "block_layer": mlp_mixer.SpatialGatingBlock,
             "mlp_layer": mlp_mixer.GatedMlp,
         },

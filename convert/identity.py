@@ -78,6 +78,8 @@ def claim(place: str, data: object) -> Claim:
         if not isinstance(data, Mapping):
             raise TypeError("it is no mapping")
         found = data.get("config") or {}
+        if not isinstance(found, Mapping):
+            raise TypeError("its config is no mapping")
         config = {name: _checked(name, found[name]) for name in (*SIZES, *CHOICES) if name in found}
         return Claim(
             place=place,

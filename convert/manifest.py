@@ -155,7 +155,8 @@ def _tensors(written: Written, conversion: Conversion) -> list[dict[str, Any]]:
 
 
 def _tensor(written: Written, conversion: Conversion, key: str, rule: KeyRule | None) -> dict[str, Any]:
-    before, after = rule and written.source.state_dict[rule.source], conversion.state_dict[key]
+    before = None if rule is None else written.source.state_dict[rule.source]
+    after = conversion.state_dict[key]
     return {
         "source": rule and rule.source,
         "target": key,

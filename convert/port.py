@@ -15,9 +15,9 @@ from convert.files.sets import TOP, Selection
 from convert.hashing import EarlyHash
 from convert.identity import OPTIONS, as_metadata, identity, unsaid
 from convert.layouts import ORIGIN, SOURCES
-from convert.manifest import build_manifest
+from convert.manifest import Written, build_manifest
 from convert.mapping import Conversion, check_finite, check_one_dtype, convert_state_dict
-from convert.output import Destination, Written, write_weights
+from convert.output import Destination, write_weights
 from convert.recognition import in_timm_layout, layout_and_config
 from convert.recorded import manifest_path
 from convert.request import Request
@@ -125,7 +125,7 @@ def _notes(
         yield TANH_NOTE if config.gelu == "tanh" else ERF_NOTE
     elif choices := ORIGIN.get(layout):
         said = " and ".join(f"{choice} {getattr(config, choice)}" for choice in choices)
-        yield f"{layout}'s models have {said}; build the model with it"
+        yield f"models in {layout} layout have {said}; build this one with it"
     if dropped:
         yield f"its own head is left out ({', '.join(dropped)})"
     elif request.adaptation.num_classes is not None:

@@ -12,6 +12,7 @@ from convert import files
 from convert.arrays import StateDict
 from convert.errors import LISTED, IntegrityProblem, IOProblem, NoPretrainedWeights, Unavailable
 from convert.files.content import Content
+from convert.files.names import check_names
 from convert.files.sets import Selection, WeightSet, choose, refuse_others
 from convert.hashing import EarlyHash, file_sha256
 from convert.identity import Claim
@@ -202,7 +203,7 @@ def _open(file: Path, selection: Selection | None) -> tuple[Content, WeightSet]:
     """Return what a file holds, and the set of weights that is meant."""
     content = files.load(file)
     chosen = choose(file, content.tree, selection or Selection(), holds_weights)
-    files.check_names(file, [*chosen.tensors, *chosen.others])
+    check_names(file, [*chosen.tensors, *chosen.others])
     known, prefix = holds_weights(chosen.tensors), common_prefix(chosen.tensors)
     refuse_others(
         file, chosen, lambda name: known_names([name.removeprefix(prefix)]) > 0 if known else name in chosen.others

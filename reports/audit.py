@@ -16,7 +16,8 @@ from convert.arrays import StateDict
 from convert.errors import BadInput, UsageProblem
 from convert.files import strict_json
 from convert.fingerprint import fingerprint, tensor_sha256s
-from convert.manifest import build_manifest
+from convert.identity import identity
+from convert.manifest import Written, build_manifest
 from convert.mapping import Conversion, convert_state_dict
 from convert.port import Port
 from convert.rules import Layout
@@ -209,18 +210,14 @@ def _conversion(weights: Weights, *, read_as: Layout, other: Layout) -> Data:
     dst = other if port.layout == read_as else read_as
     conversion = _mapped(weights, dst)
     target = tensor_sha256s(conversion.state_dict)
-    manifest = build_manifest(
+    written = Written(
         source=port.source,
-        conversion=conversion,
-        config=weights.config,
-        layouts=(port.layout, dst),
-        variant=weights.upstream,
-        note=port.note,
-        source_sha256s=tensor_sha256s(port.source.state_dict),
+        described={"file": None, "fingerprint": fingerprint(target)},
+        source_sha256s=tensor_sha256s({**port.source.state_dict, **port.source.dropped}),
         target_sha256s=target,
-        output={"file": None, "fingerprint": fingerprint(target)},
-        command_line=[],
     )
+    said = identity(weights.config, dst, weights.upstream, port.source.claims, weights.weights_key)
+    manifest = build_manifest(written, conversion, layout=port.layout, said=said, notes=port.notes, command_line=[])
     return _loaded(manifest)  # type: ignore[no-any-return]
 
 

@@ -19,11 +19,11 @@ from convert.command_line import (
     with_options,
     write_json,
 )
+from convert.options import FILE
 from reports.audit_cli import audit, verify
 from reports.options import (
     DATA,
     ENGINE,
-    FILE,
     IMAGES,
     PRECISION,
     TRAINING,

@@ -271,7 +271,7 @@ def test_npz_of_other_things_is_refused(tmp_path: Path) -> None:
 
     with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
         archive.writestr("note.txt", "hello")
-    with pytest.raises(BadInput, match=r"not one that torch\.save wrote"):
+    with pytest.raises(BadInput, match=r"note\.txt is no array"):
         files.read(tmp_path / "x.npz")
 
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from align.options import FILE, INPUTS, SOURCE, progress_line, subject_of
+from align.options import INPUTS, SOURCE, progress_line, subject_of
 from convert.command_line import OneSentence, debug_option, json_option, with_options, write_json
+from convert.options import FILE
 
 if TYPE_CHECKING:
     from align.golden.result import TraceResult

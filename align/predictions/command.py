@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from align.options import FILE, WEIGHTS, progress_line, subject_of
+from align.options import WEIGHTS, progress_line, subject_of
 from convert.command_line import OneSentence, debug_option, json_option, with_options, write_json
+from convert.options import FILE
 
 if TYPE_CHECKING:
     from align.predictions.certificate import Certificate

@@ -1,0 +1,299 @@
+"""What the bits do not carry, tanh and another epsilon: planted once, found by every command, in both formats and back."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Run, save_safetensors
+from safetensors import safe_open
+
+import convert
+from convert import files
+from convert.arrays import StateDict
+from convert.errors import UsageProblem
+from convert.identity import METADATA
+from convert.mapping import convert_state_dict
+from convert.recorded import manifest_path
+from convert.variants import MixerConfig
+
+PLANTED = ("--gelu", "tanh", "--layer-norm-eps", "1e-5")
+CHOSEN = {"gelu": "tanh", "layer_norm_eps": 1e-5}
+
+
+def chosen_of(config: dict[str, Any]) -> dict[str, Any]:
+    return {name: config[name] for name in CHOSEN}
+
+
+def manifest_of(out: Path) -> dict[str, Any]:
+    return json.loads(manifest_path(out).read_text())
+
+
+def without(out: Path, *names: str) -> None:
+    """Take lines out of the manifest's config."""
+    content = manifest_of(out)
+    for name in names:
+        del content["config"][name]
+    manifest_path(out).write_text(json.dumps(content))
+
+
+@pytest.fixture
+def planted(mixer_convert: Run, checkpoint: Path, tmp_path: Path) -> Path:
+    """A .pdparams for tanh and 1e-5, with its manifest."""
+    out = tmp_path / "planted.pdparams"
+    result = mixer_convert("--checkpoint", checkpoint, *PLANTED, "--out", out)
+    assert result.exit_code == 0, result.output
+    return out
+
+
+class TestEveryWay:
+    @pytest.mark.parametrize("suffix", [".pdparams", ".safetensors"])
+    def test_there_and_back_and_on(self, mixer_convert: Run, checkpoint: Path, tmp_path: Path, suffix: str) -> None:
+        there, back, on = tmp_path / f"there{suffix}", tmp_path / "back.safetensors", tmp_path / "on.pdparams"
+        mixer_convert("--checkpoint", checkpoint, *PLANTED, "--out", there)
+        mixer_convert("--checkpoint", there, "--dst", "timm", "--out", back)
+        mixer_convert("--checkpoint", back, "--out", on)
+        for out in (there, back, on):
+            assert chosen_of(manifest_of(out)["config"]) == CHOSEN
+
+    def test_metadata_alone_is_enough(self, mixer_convert: Run, checkpoint: Path, tmp_path: Path) -> None:
+        there, on = tmp_path / "there.safetensors", tmp_path / "on.pdparams"
+        mixer_convert("--checkpoint", checkpoint, *PLANTED, "--out", there)
+        manifest_path(there).unlink()
+        result = mixer_convert("--checkpoint", there, "--out", on)
+        assert "Nothing says" not in result.stderr
+        assert chosen_of(manifest_of(on)["config"]) == CHOSEN
+        with safe_open(there, framework="numpy") as file:
+            said = json.loads(file.metadata()[METADATA])
+        assert (said["layout"], said["config"]["hidden_dim"]) == ("paddle", 10)
+
+    def test_a_variant_s_preprocessing_goes_along(self, mixer_convert: Run, tmp_path: Path) -> None:
+        from convert.init import init_state_dict
+        from convert.variants import get_variant
+
+        source = save_safetensors(tmp_path / "s.safetensors", init_state_dict(get_variant("gmlp_ti16").config, 0))
+        there, on = tmp_path / "there.safetensors", tmp_path / "on.pdparams"
+        mixer_convert("--checkpoint", source, "--variant", "gmlp_ti16", "--out", there)
+        mixer_convert("--checkpoint", there, "--out", on)
+        found = manifest_of(on)
+        assert found["variant"]["name"] == "gmlp_ti16"
+        assert found["preprocessing"]["mean"] == [0.5, 0.5, 0.5]
+        refused = mixer_convert("--checkpoint", there, "--variant", "gmlp_s16", "--out", on, "--force")
+        assert refused.exit_code == 2
+        assert "the metadata of there.safetensors says that there.safetensors is gmlp_ti16" in refused.stderr
+
+    def test_random_weights_are_no_variant_s(self, mixer_convert: Run, tmp_path: Path) -> None:
+        there, on = tmp_path / "there.safetensors", tmp_path / "on.pdparams"
+        mixer_convert("--variant", "gmlp_ti16", "--init", "random", "--out", there)
+        mixer_convert("--checkpoint", there, "--out", on)
+        assert manifest_of(on)["variant"] is None
+
+
+class TestCommands:
+    """Each reads it back; where the manifest does not say it, each falls back to timm's, and says so."""
+
+    def test_inspect(self, mixer_convert: Run, planted: Path) -> None:
+        def found() -> dict[str, Any]:
+            return json.loads(mixer_convert("inspect", planted, "--json", "-").stdout)["config"]
+
+        assert chosen_of(found()) == CHOSEN
+        without(planted, "gelu", "layer_norm_eps")
+        assert chosen_of(found()) == {"gelu": "erf", "layer_norm_eps": 1e-6}
+
+    def test_convert(self, mixer_convert: Run, planted: Path, tmp_path: Path) -> None:
+        without(planted, "gelu")
+        out = tmp_path / "out.pdparams"
+        result = mixer_convert("--checkpoint", planted, "--out", out)
+        assert "Nothing says which gelu planted.pdparams is for: timm's, gelu erf, assumed (--gelu says)." in result.stderr
+        assert chosen_of(manifest_of(out)["config"]) == {"gelu": "erf", "layer_norm_eps": 1e-5}
+
+    def test_verify(self, mixer_convert: Run, planted: Path, checkpoint: Path, tmp_path: Path) -> None:
+        other = tmp_path / "other.pdparams"
+        mixer_convert("--checkpoint", checkpoint, "--gelu", "erf", "--layer-norm-eps", "1e-5", "--out", other)
+        result = mixer_convert("verify", planted, other)
+        assert result.exit_code == 1
+        assert "! gelu: tanh against erf" in result.stdout
+        assert "layer_norm_eps" not in result.stdout
+        without(planted, "gelu")
+        assert mixer_convert("verify", planted, other).exit_code == 0
+
+    def test_load_paddle(self, frameworks: None, planted: Path) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert chosen_of(vars_of(convert.load_paddle(checkpoint=planted).config)) == CHOSEN
+        manifest_path(planted).unlink()
+        with pytest.warns(UserWarning, match="nothing says which gelu and layer_norm_eps"):
+            model = convert.load_paddle(checkpoint=planted)
+        assert chosen_of(vars_of(model.config)) == {"gelu": "erf", "layer_norm_eps": 1e-6}
+        stated = convert.load_paddle(checkpoint=planted, gelu="tanh", layer_norm_eps=1e-5)
+        assert chosen_of(vars_of(stated.config)) == CHOSEN
+
+    def test_load_paddle_computes_what_is_said(self, frameworks: None, planted: Path, config: MixerConfig) -> None:
+        import paddle
+
+        images = paddle.randn([2, 3, 20, 20])
+        right = convert.load_paddle(checkpoint=planted)(images).numpy()
+        without(planted, "gelu", "layer_norm_eps")
+        with pytest.warns(UserWarning):
+            wrong = convert.load_paddle(checkpoint=planted)(images).numpy()
+        assert np.abs(right - wrong).max() > 1e-5
+
+    def test_align(self, mixer_align: Run, planted: Path, tmp_path: Path) -> None:
+        out = tmp_path / "result.json"
+        assert mixer_align("--checkpoint", planted, "--json", out).exit_code == 0
+        assert chosen_of(json.loads(out.read_text())["settings"]["config"]) == CHOSEN
+        without(planted, "gelu")
+        result = mixer_align("--checkpoint", planted, "--json", out)
+        assert "nothing says which gelu" in result.stderr
+        assert json.loads(out.read_text())["settings"]["config"]["gelu"] == "erf"
+
+    def test_a_candidate(self, mixer_align: Run, planted: Path, checkpoint: Path) -> None:
+        refused = mixer_align("--checkpoint", checkpoint, "--candidate", planted)
+        assert refused.exit_code == 2
+        assert "planted.pdparams.manifest.json says gelu tanh, the reference says erf" in refused.stderr
+        assert mixer_align("--checkpoint", checkpoint, *PLANTED, "--candidate", planted).exit_code == 0
+        without(planted, "gelu", "layer_norm_eps")
+        assert mixer_align("--checkpoint", checkpoint, "--candidate", planted).exit_code == 0
+
+    def test_a_trace(self, mixer_align: Run, planted: Path, checkpoint: Path, tmp_path: Path) -> None:
+        trace = tmp_path / "trace.json"
+        assert mixer_align("record", "--checkpoint", planted, "--out", trace).exit_code == 0
+        assert chosen_of(json.loads(trace.read_text())["config"]) == CHOSEN
+        assert mixer_align("check", "--trace", trace, "--candidate", planted).exit_code == 0
+        other = tmp_path / "other.json"
+        assert mixer_align("record", "--checkpoint", checkpoint, "--out", other).exit_code == 0
+        assert mixer_align("check", "--trace", other, "--candidate", planted).exit_code == 2
+
+    def test_the_reports(self, frameworks: None, mixer_convert: Run, tmp_path: Path, square_source: StateDict) -> None:
+        from reports.weights import read_weights
+
+        from convert.request import Request
+
+        source, out = save_safetensors(tmp_path / "s.safetensors", square_source), tmp_path / "out.pdparams"
+        mixer_convert("--checkpoint", source, *PLANTED, "--out", out)
+        weights = read_weights(Request(checkpoint=out))
+        assert chosen_of(weights.as_data()["config"]) == CHOSEN
+        assert "weights_key" in weights.as_data()
+        with pytest.raises(UsageProblem, match="gelu"):
+            read_weights(Request(checkpoint=out, gelu="erf"))
+        without(out, "gelu")
+        assert read_weights(Request(checkpoint=out)).config.gelu == "erf"
+
+
+class TestContradictions:
+    @pytest.mark.parametrize(("option", "value"), [("--gelu", "erf"), ("--layer-norm-eps", "1e-6")])
+    def test_the_user_against_the_manifest(
+        self, mixer_convert: Run, mixer_align: Run, planted: Path, tmp_path: Path, option: str, value: str
+    ) -> None:
+        out = tmp_path / "out.pdparams"
+        for run, arguments in (
+            (mixer_convert, ("--checkpoint", planted, "--out", out)),
+            (mixer_align, ("--checkpoint", planted)),
+        ):
+            result = run(*arguments, option, value)
+            assert result.exit_code == 2
+            assert "planted.pdparams.manifest.json says" in result.stderr
+            assert f"{option} " in result.stderr
+        assert not out.exists()
+
+    def test_the_metadata_against_the_manifest(self, mixer_convert: Run, checkpoint: Path, tmp_path: Path) -> None:
+        out = tmp_path / "there.safetensors"
+        mixer_convert("--checkpoint", checkpoint, *PLANTED, "--out", out)
+        content = manifest_of(out)
+        content["config"]["gelu"] = "erf"
+        manifest_path(out).write_text(json.dumps(content))
+        result = mixer_convert("--checkpoint", out, "--out", tmp_path / "o.pdparams")
+        assert result.exit_code == 2
+        assert "the metadata of there.safetensors says gelu tanh, there.safetensors.manifest.json says erf" in result.stderr
+
+    def test_a_manifest_about_another_file(self, mixer_convert: Run, planted: Path, tmp_path: Path) -> None:
+        changed = {**files.read(planted), "norm.bias": np.zeros(10, np.float32)}
+        with planted.open("wb") as stream:
+            files.write(planted, stream, changed)
+        result = mixer_convert("--checkpoint", planted, "--out", tmp_path / "o.pdparams")
+        assert result.exit_code == 5
+        assert "planted.pdparams.manifest.json: it is about another file than planted.pdparams" in result.stderr
+
+    def test_a_manifest_about_other_sizes(self, mixer_convert: Run, planted: Path, tmp_path: Path) -> None:
+        content = manifest_of(planted)
+        content["config"]["hidden_dim"] = 11
+        manifest_path(planted).write_text(json.dumps(content))
+        result = mixer_convert("--checkpoint", planted, "--out", tmp_path / "o.pdparams")
+        assert result.exit_code == 3
+        assert "it says hidden_dim 11, planted.pdparams has 10" in result.stderr
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("gelu", "relu"),
+            ("gelu", ["tanh"]),
+            ("layer_norm_eps", "1e-5"),
+            ("layer_norm_eps", -1),
+            ("layer_norm_eps", True),
+            ("hidden_dim", 10.0),
+            ("family", "vit"),
+        ],
+    )
+    def test_a_manifest_that_says_nonsense(
+        self, mixer_convert: Run, planted: Path, tmp_path: Path, name: str, value: object
+    ) -> None:
+        content = manifest_of(planted)
+        content["config"][name] = value
+        manifest_path(planted).write_text(json.dumps(content))
+        result = mixer_convert("--checkpoint", planted, "--out", tmp_path / "o.pdparams")
+        assert result.exit_code == 3
+        assert "it does not say what checkpoint it is about" in result.stderr
+
+    @pytest.mark.parametrize("part", ["variant", "layouts", "source", "config", "output"])
+    def test_a_manifest_with_text_for_a_mapping(
+        self, mixer_convert: Run, planted: Path, tmp_path: Path, part: str
+    ) -> None:
+        content = manifest_of(planted)
+        content[part] = "text"
+        manifest_path(planted).write_text(json.dumps(content))
+        assert mixer_convert("--checkpoint", planted, "--out", tmp_path / "o.pdparams").exit_code == 3
+
+
+class TestGoogle:
+    """The issue that showed it: tanh in the manifest, and erf in everything that was made of the file."""
+
+    @pytest.fixture
+    def converted(self, mixer_convert: Run, tmp_path: Path, config: MixerConfig, source: StateDict) -> Path:
+        np.savez(tmp_path / "g.npz", **convert_state_dict(source, config, dst="google").state_dict)
+        out = tmp_path / "out.pdparams"
+        assert mixer_convert("--checkpoint", tmp_path / "g.npz", "--out", out).exit_code == 0
+        return out
+
+    def test_tanh_stays(self, mixer_convert: Run, mixer_align: Run, converted: Path, tmp_path: Path) -> None:
+        back, result = tmp_path / "back.safetensors", tmp_path / "result.json"
+        assert convert.load_paddle(checkpoint=converted).config.gelu == "tanh"
+        mixer_convert("--checkpoint", converted, "--dst", "timm", "--out", back)
+        assert manifest_of(back)["config"]["gelu"] == "tanh"
+        assert mixer_align("--checkpoint", converted, "--json", result).exit_code == 0
+        assert json.loads(result.read_text())["settings"]["config"]["gelu"] == "tanh"
+
+
+class TestMmpretrain:
+    """Its LayerNorms have mmcv's epsilon, which no name or shape tells."""
+
+    @pytest.mark.parametrize("layout", ["mmpretrain", "mmpretrain-norm"])
+    def test_its_epsilon_is_written_down(
+        self, mixer_convert: Run, tmp_path: Path, config: MixerConfig, source: StateDict, layout: Any
+    ) -> None:
+        theirs = convert_state_dict(source, config, dst=layout).state_dict
+        assert ("backbone.ln1.weight" in theirs) == (layout == "mmpretrain")
+        path, out = save_safetensors(tmp_path / "mm.safetensors", theirs), tmp_path / "out.pdparams"
+        result = mixer_convert("--checkpoint", path, "--out", out)
+        assert "layer_norm_eps 1e-05" in result.stderr
+        assert manifest_of(out)["config"]["layer_norm_eps"] == 1e-5
+        assert manifest_of(out)["layouts"]["source"] == layout
+
+
+def vars_of(config: MixerConfig) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return asdict(config)
