@@ -191,6 +191,7 @@ def _sentence(manifest: dict[str, Any]) -> str:
         f"{source['name']} → {output['path']}: {len(tensors)} tensors, {transposed} Linear weights transposed",
         *(f"{sentence}." for sentence in dict.fromkeys(t["adapted"] for t in tensors if t["adapted"])),
         *([f"{manifest['note']}."] if manifest["note"] else []),
+        *(f"{note}." for note in source["notes"]),
     ]
     done, *others = sentences
     others = [sentence[0].upper() + sentence[1:] for sentence in others]

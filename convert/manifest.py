@@ -100,7 +100,12 @@ def build_manifest(
         "config": asdict(config),
         "layouts": {"source": layouts[0], "target": layouts[1]},
         "note": note,
-        "source": {"name": source.name, **asdict(source.provenance), "fingerprint": fingerprint(source_sha256s)},
+        "source": {
+            "name": source.name,
+            **asdict(source.provenance),
+            "notes": list(source.notes),
+            "fingerprint": fingerprint(source_sha256s),
+        },
         "output": output,
         "dropped": list(conversion.dropped),
         "tensors": _tensors(source, conversion, source_sha256s, target_sha256s),

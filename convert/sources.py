@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from convert import files
 from convert.arrays import StateDict
-from convert.errors import IntegrityProblem, IOProblem, NoPretrainedWeights, Unavailable
+from convert.errors import IOProblem, NoPretrainedWeights
 from convert.hashing import EarlyHash, file_sha256
 from convert.init import init_state_dict
 from convert.unchanged import Snapshot, check_unchanged, unchanged
 from convert.variants import MixerConfig, Variant
 
-HUB_FILENAME = "model.safetensors"
-HUB_SHA256 = re.compile(r"[0-9a-f]{64}")
-"""The name of a large file's blob in the hub's cache is its SHA-256, as the hub's X-Linked-Etag header stated it.
-
-Source: https://huggingface.co/docs/huggingface_hub/guides/manage-cache
-"""
 WRAPPER_PREFIXES = ("module.", "_orig_mod.")
 """What torch.nn.DataParallel and torch.compile put before every key of a saved state dict."""
 
@@ -41,17 +34,19 @@ class Provenance:
     shards: Mapping[str, str] = field(default_factory=dict)
     ema: bool | None = None
     stripped_prefix: str | None = None
+    verified_by_hub: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Source:
-    """A timm state dict, what to call it in a sentence, its provenance, and the files it was read from, as found."""
+    """A timm state dict, what to call it in a sentence, its provenance, remarks, and its files, as found."""
 
     state_dict: StateDict
     name: str
     provenance: Provenance
     path: Path | None = None
     snapshots: tuple[Snapshot, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def check_unchanged(self) -> None:
         """Check that what was read is what lies there still, so that the hashes are those of the bytes converted.
@@ -83,28 +78,38 @@ def from_file(path: Path, *, ema: bool | None = None) -> Source:
 def from_hub(variant: Variant) -> Source:
     """Return the weights that timm publishes for a variant, fetched by huggingface_hub or taken from its cache.
 
-    `HF_HOME`, `HF_ENDPOINT`, `HF_HUB_OFFLINE` and a token are honoured, as huggingface_hub documents them.
-
     Raises:
         NoPretrainedWeights: Nobody published any.
         Unavailable: They are neither reachable nor cached.
+        BadInput: What came is not a checkpoint.
         IntegrityProblem: The file is not the one whose SHA-256 the hub stated.
     """
     if not variant.pretrained:
         raise NoPretrainedWeights(variant.name)
-    path = _download(variant)
-    with unchanged(path) as snapshots:
+    from convert.hub import UNVERIFIED, fetch, removed_if_bad
+
+    fetched = fetch(variant)
+    path = fetched.path
+    with removed_if_bad(path), unchanged(path) as snapshots:
         sha256 = file_sha256(path)
-        _check_download(path, sha256)
+        verified = fetched.is_verified(sha256)
         state_dict = files.read(path)
     provenance = Provenance(
         kind="hub",
-        file=HUB_FILENAME,
+        file=path.name,
         sha256=sha256,
         repo_id=variant.repo_id,
         revision=path.parent.name,
+        verified_by_hub=verified,
     )
-    return Source(state_dict=state_dict, name=variant.repo_id, provenance=provenance, path=path, snapshots=snapshots)
+    return Source(
+        state_dict=state_dict,
+        name=variant.repo_id,
+        provenance=provenance,
+        path=path,
+        snapshots=snapshots,
+        notes=fetched.notes if verified else (*fetched.notes, UNVERIFIED),
+    )
 
 
 def from_seed(config: MixerConfig, seed: int) -> Source:
@@ -134,24 +139,6 @@ def with_sha256(source: Source, early: EarlyHash | None = None) -> Source:
         raise IOProblem(f"{source.path}: cannot be read ({error.strerror}). Check the disk.") from error
     source.check_unchanged()
     return replace(source, provenance=replace(source.provenance, sha256=sha256, shards=shards))
-
-
-def _download(variant: Variant) -> Path:
-    """Return the file's path in the hub's cache: …/snapshots/<revision>/model.safetensors."""
-    from huggingface_hub import hf_hub_download
-
-    try:
-        return Path(hf_hub_download(variant.repo_id, HUB_FILENAME, library_name="mixer-convert"))
-    except Exception as error:  # the HTTP clients it has used over time share no base class
-        raise Unavailable(variant.repo_id, HUB_FILENAME, type(error).__name__, variant.name) from error
-
-
-def _check_download(path: Path, sha256: str) -> None:
-    blob = path.resolve()
-    if HUB_SHA256.fullmatch(blob.name) and blob.name != sha256:
-        raise IntegrityProblem(
-            f"{path}: its SHA-256 is {sha256}, but the hub stated {blob.name}. Delete {blob} and run again."
-        )
 
 
 def _strip_prefix(state_dict: StateDict) -> tuple[StateDict, str | None]:
