@@ -174,11 +174,13 @@ class OutputRefused(UsageProblem):
 
 
 class Unavailable(IOProblem):
-    """Weights that could not be fetched from the hub."""
+    """Weights that could not be fetched from the hub, for a reason that may have a remedy of its own."""
 
-    def __init__(self, repo_id: str, filename: str, reason: str, variant: str) -> None:
+    def __init__(self, repo_id: str, filename: str, reason: str, variant: str, advice: str = "") -> None:
+        self.reason = reason
         super().__init__(
-            f"{repo_id}: {filename} could not be fetched ({reason}) and is not in the cache. Fetch it where there is "
+            f"{repo_id}: {filename} could not be fetched ({reason}) and is not in the cache. "
+            f"{f'{advice} Or fetch' if advice else 'Fetch'} it where there is "
             f"a network (https://huggingface.co/{repo_id}/blob/main/{filename}) and pass it: "
             f"--variant {variant} --checkpoint {filename}"
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Literal
 
 from convert import files
 from convert.arrays import StateDict
-from convert.errors import LISTED, IntegrityProblem, IOProblem, NoPretrainedWeights, Unavailable
+from convert.errors import LISTED, IntegrityProblem, IOProblem, NoPretrainedWeights
 from convert.files.content import Content
 from convert.files.names import check_names
 from convert.files.sets import Selection, WeightSet, choose, refuse_others
@@ -21,13 +20,6 @@ from convert.layouts import common_prefix, holds_weights, known_names
 from convert.recorded import claims_of
 from convert.unchanged import Snapshot, check_unchanged, unchanged
 from convert.variants import MixerConfig, Variant
-
-HUB_FILENAME = "model.safetensors"
-HUB_SHA256 = re.compile(r"[0-9a-f]{64}")
-"""The name of a large file's blob in the hub's cache is its SHA-256, as the hub's X-Linked-Etag header stated it.
-
-Source: https://huggingface.co/docs/huggingface_hub/guides/manage-cache
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +38,7 @@ class Provenance:
     shards: Mapping[str, str] = field(default_factory=dict)
     weights_key: str | None = None
     stripped_prefix: str | None = None
+    verified_by_hub: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -128,28 +121,38 @@ def tensors_of(path: Path, selection: Selection | None = None) -> StateDict:
 def from_hub(variant: Variant) -> Source:
     """Return the weights that timm publishes for a variant, fetched by huggingface_hub or taken from its cache.
 
-    `HF_HOME`, `HF_ENDPOINT`, `HF_HUB_OFFLINE` and a token are honoured, as huggingface_hub documents them.
-
     Raises:
         NoPretrainedWeights: Nobody published any.
         Unavailable: They are neither reachable nor cached.
+        BadInput: What came is not a checkpoint.
         IntegrityProblem: The file is not the one whose SHA-256 the hub stated.
     """
     if not variant.pretrained:
         raise NoPretrainedWeights(variant.name)
-    path = _download(variant)
-    with unchanged(path) as snapshots:
+    from convert.hub import UNVERIFIED, fetch, removed_if_bad
+
+    fetched = fetch(variant)
+    path = fetched.path
+    with removed_if_bad(path), unchanged(path) as snapshots:
         sha256 = file_sha256(path)
-        _check_download(path, sha256)
+        verified = fetched.is_verified(sha256)
         state_dict = files.read(path)
     provenance = Provenance(
         kind="hub",
-        file=HUB_FILENAME,
+        file=path.name,
         sha256=sha256,
         repo_id=variant.repo_id,
         revision=path.parent.name,
+        verified_by_hub=verified,
     )
-    return Source(state_dict=state_dict, name=variant.repo_id, provenance=provenance, path=path, snapshots=snapshots)
+    return Source(
+        state_dict=state_dict,
+        name=variant.repo_id,
+        provenance=provenance,
+        path=path,
+        snapshots=snapshots,
+        notes=fetched.notes if verified else (*fetched.notes, UNVERIFIED),
+    )
 
 
 def from_seed(config: MixerConfig, seed: int) -> Source:
@@ -179,24 +182,6 @@ def with_sha256(source: Source, early: EarlyHash | None = None) -> Source:
         raise IOProblem(f"{source.path}: cannot be read ({error.strerror}). Check the disk.") from error
     source.check_unchanged()
     return replace(source, provenance=replace(source.provenance, sha256=sha256, shards=shards))
-
-
-def _download(variant: Variant) -> Path:
-    """Return the file's path in the hub's cache: …/snapshots/<revision>/model.safetensors."""
-    from huggingface_hub import hf_hub_download
-
-    try:
-        return Path(hf_hub_download(variant.repo_id, HUB_FILENAME, library_name="mixer-convert"))
-    except Exception as error:  # the HTTP clients it has used over time share no base class
-        raise Unavailable(variant.repo_id, HUB_FILENAME, type(error).__name__, variant.name) from error
-
-
-def _check_download(path: Path, sha256: str) -> None:
-    blob = path.resolve()
-    if HUB_SHA256.fullmatch(blob.name) and blob.name != sha256:
-        raise IntegrityProblem(
-            f"{path}: its SHA-256 is {sha256}, but the hub stated {blob.name}. Delete {blob} and run again."
-        )
 
 
 def _open(file: Path, selection: Selection | None) -> tuple[Content, WeightSet]:

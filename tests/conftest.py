@@ -14,6 +14,7 @@ SHARED_OUT = [name for name in THREADS if WORKERS > 1 and name not in os.environ
 os.environ.update({name: THREADS[name] for name in SHARED_OUT})
 compute_quickly()  # before NumPy is imported
 
+import contextlib
 import hashlib
 import shutil
 import subprocess
@@ -116,50 +117,110 @@ def mixer_align(frameworks: None) -> Run:
 
 @dataclass
 class Hub:
-    """What the server serves, what it was asked for, and the SHA-256 that it states (None: the right one)."""
+    """What the server serves, what it was asked for, and how it misbehaves, to requests of the methods in `to`.
+
+    stated: The SHA-256 that it states (None: the right one). headers: In place of the usual ones; None leaves one out.
+    cdn: Whether it redirects to another host name. silent: It accepts, and never answers. drip: Seconds after each byte
+    of the headers. cut_after, stall_after: The byte after which it hangs up, or sends no more. pace: Bytes, and the
+    seconds after them.
+    """
 
     file: Path
     endpoint: str = ""
-    cut_after: int | None = None
+    path: str = RESOLVE
     stated: str | None = None
+    status: int = 200
+    headers: dict[str, str | None] = field(default_factory=dict)
+    to: tuple[str, ...] = ("HEAD", "GET")
+    cdn: bool = False
+    silent: bool = False
+    drip: float = 0
+    cut_after: int | None = None
+    stall_after: int | None = None
+    pace: tuple[int, float] | None = None
     requests: list[str] = field(default_factory=list)
+    closing: threading.Event = field(default_factory=threading.Event)
+
+    def usual_headers(self) -> dict[str, str | None]:
+        size = str(self.file.stat().st_size)
+        sha256 = self.stated or hashlib.sha256(self.file.read_bytes()).hexdigest()
+        return {
+            "Content-Length": size,
+            "ETag": '"of the storage behind"',
+            "X-Linked-Etag": f'"{sha256}"',
+            "X-Linked-Size": size,
+            "X-Repo-Commit": REVISION,
+        }
+
+
+class HubHandler(BaseHTTPRequestHandler):
+    """Answers as a `Hub` says."""
+
+    hub: Hub
+
+    def do_HEAD(self) -> None:
+        self.answer()
+
+    def do_GET(self) -> None:
+        with contextlib.suppress(OSError):
+            if self.answer():
+                self.send_body()
+
+    def answer(self) -> bool:
+        """Send status and headers, and return whether a body belongs to them."""
+        hub = self.hub
+        hub.requests.append(f"{self.command} {self.path}")
+        misbehaves = self.command in hub.to
+        if misbehaves and hub.silent:
+            hub.closing.wait()
+        if misbehaves and hub.drip:
+            self.drip()
+        if self.path == "/cdn":
+            status, headers = 200, {"Content-Length": str(hub.file.stat().st_size), "ETag": '"cdn"'}
+        elif self.path != hub.path:
+            self.send_error(404)
+            return False
+        else:
+            status, headers = hub.status if misbehaves else 200, hub.usual_headers()
+            headers |= hub.headers if misbehaves else {}
+        if hub.cdn and self.path == hub.path:
+            port = hub.endpoint.rpartition(":")[2]
+            status, headers = 302, {**headers, "Location": f"http://localhost:{port}/cdn", "Content-Length": "0"}
+        self.send_response(status)
+        for name, value in headers.items():
+            if value is not None:
+                self.send_header(name, value)
+        self.end_headers()
+        return status == 200
+
+    def drip(self) -> None:
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+        while not self.hub.closing.wait(self.hub.drip):
+            self.wfile.write(b"x")
+
+    def send_body(self) -> None:
+        hub = self.hub
+        content = hub.file.read_bytes()[: hub.cut_after]
+        size, wait = hub.pace or (len(content), 0)
+        if hub.stall_after is not None:
+            size, wait = hub.stall_after, 3600
+        for start in range(0, len(content), size or 1):
+            self.wfile.write(content[start : start + size])
+            if wait and hub.closing.wait(wait):
+                return
+
+    def log_message(self, *_: object) -> None: ...
 
 
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[Hub]:
     hub = Hub(file=tmp_path / "served.safetensors")
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:
-            self.answer()
-
-        def do_GET(self) -> None:
-            if self.answer():
-                with hub.file.open("rb") as stream:
-                    self.wfile.write(stream.read(-1 if hub.cut_after is None else hub.cut_after))
-
-        def answer(self) -> bool:
-            hub.requests.append(f"{self.command} {self.path}")
-            if self.path != RESOLVE:
-                self.send_error(404)
-                return False
-            self.send_response(200)
-            self.send_header("Content-Length", str(hub.file.stat().st_size))
-            sha256 = hub.stated or hashlib.sha256(hub.file.read_bytes()).hexdigest()
-            self.send_header("ETag", '"of the storage behind"')
-            self.send_header("X-Linked-Etag", f'"{sha256}"')
-            self.send_header("X-Linked-Size", str(hub.file.stat().st_size))
-            self.send_header("X-Repo-Commit", REVISION)
-            self.end_headers()
-            return True
-
-        def log_message(self, *_: object) -> None: ...
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (HubHandler,), {"hub": hub}))
     hub.endpoint = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     yield hub
+    hub.closing.set()
     server.shutdown()
     server.server_close()
     thread.join()

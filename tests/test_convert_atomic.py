@@ -310,6 +310,7 @@ WRITING |= {"rename", "renames", "link", "hardlink_to", "symlink_to", "unlink", 
 WRITING |= {"os.remove", "os.replace", "shutil.copy", "shutil.copy2"}
 MODE = re.compile("[rbt]*[wxa+][rbt+]*")
 ALLOWED = {
+    "convert/hub.py": {"unlink"},  # of a bad download, in the hub's cache
     "convert/files/atomic.py": {
         "fdopen",
         "write_bytes",
@@ -364,3 +365,92 @@ def test_nothing_is_written_by_another_way() -> None:
 )
 def test_another_way_would_be_seen(code: str) -> None:
     assert list(writing_calls(ast.parse(code)))
+
+
+class TestAccess:
+    """What is replaced keeps who may do what with it."""
+
+    @pytest.mark.parametrize("mode", [0o640, 0o600, 0o444, 0o755])
+    def test_the_command_keeps_the_modes_of_file_and_manifest(
+        self, mixer_convert: Run, checkpoint: Path, tmp_path: Path, mode: int
+    ) -> None:
+        out = tmp_path / "out.pdparams"
+        assert mixer_convert("--checkpoint", checkpoint, "--out", out).exit_code == 0
+        out.chmod(mode)
+        manifest_path(out).chmod(0o600)
+        assert mixer_convert("--checkpoint", checkpoint, "--out", out, "--force").exit_code == 0
+        assert stat.S_IMODE(out.stat().st_mode) == mode
+        assert stat.S_IMODE(manifest_path(out).stat().st_mode) == 0o600
+
+    def test_a_new_file_has_the_mode_that_the_umask_says(self, tmp_path: Path) -> None:
+        before = os.umask(0o027)
+        try:
+            write(tmp_path / "x")
+        finally:
+            os.umask(before)
+        assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == 0o640
+
+    def test_nobody_else_reads_it_meanwhile(self, tmp_path: Path) -> None:
+        """Not even before it is filled: a descriptor that was opened then would read on."""
+        path = tmp_path / "x"
+        path.touch(0o600)
+        seen = []
+
+        def fill(stream: Any) -> None:
+            seen.append(stat.S_IMODE(os.fstat(stream.fileno()).st_mode))
+
+        write_atomically(path, fill, lambda temporary: seen.append(stat.S_IMODE(temporary.stat().st_mode)))
+        assert seen == [0o600, 0o600]
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+    @pytest.mark.parametrize("mode", [0o640, 0o600, 0o6755])
+    def test_root_keeps_owner_and_group(self, tmp_path: Path, mode: int) -> None:
+        path = tmp_path / "x"
+        path.touch()
+        os.chown(path, 12345, 23456)
+        path.chmod(mode)
+        write(path)
+        found = path.stat()
+        assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (12345, 23456, mode)
+        assert path.read_bytes() == b"new"
+
+    @pytest.mark.parametrize(
+        ("group", "mode", "kept"),
+        [
+            (False, 0o640, 0o600),
+            (False, 0o6755, 0o705),
+            (False, 0o604, 0o600),
+            (False, 0o664, 0o604),
+            (True, 0o640, 0o640),
+            (True, 0o6755, 0o755),
+        ],
+    )
+    def test_what_cannot_be_kept_gives_nobody_more(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group: bool, mode: int, kept: int
+    ) -> None:
+        """Another's file: its owner cannot be kept, its group where we are in it."""
+        path = tmp_path / "x"
+        path.touch()
+        path.chmod(mode)
+        found = path.stat()
+        theirs = [*found[:4], found.st_uid + 1, found.st_gid + (not group), *found[6:]]
+        monkeypatch.setattr(atomic, "_regular", lambda _: os.stat_result(theirs))
+
+        def chown(handle: int, owner: int, gid: int) -> None:
+            if owner != -1 or not group:
+                raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+        monkeypatch.setattr(os, "fchown", chown)
+        write(path)
+        assert stat.S_IMODE(path.stat().st_mode) == kept
+        assert path.read_bytes() == b"new"
+
+    def test_a_file_system_without_modes(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse(*_: object) -> None:
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+        path = tmp_path / "x"
+        path.touch()
+        monkeypatch.setattr(os, "fchmod", refuse)
+        write(path)
+        assert path.read_bytes() == b"new"

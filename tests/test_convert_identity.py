@@ -1,4 +1,4 @@
-"""What the bits do not carry, tanh and another epsilon: planted once, found by every command, in both formats and back."""
+"""What the bits do not carry, tanh and another epsilon: planted once, found by each command, in both formats and back."""
 
 from __future__ import annotations
 
@@ -108,7 +108,9 @@ class TestCommands:
         without(planted, "gelu")
         out = tmp_path / "out.pdparams"
         result = mixer_convert("--checkpoint", planted, "--out", out)
-        assert "Nothing says which gelu planted.pdparams is for: timm's, gelu erf, assumed (--gelu says)." in result.stderr
+        assert (
+            "Nothing says which gelu planted.pdparams is for: timm's, gelu erf, assumed (--gelu says)." in result.stderr
+        )
         assert chosen_of(manifest_of(out)["config"]) == {"gelu": "erf", "layer_norm_eps": 1e-5}
 
     def test_verify(self, mixer_convert: Run, planted: Path, checkpoint: Path, tmp_path: Path) -> None:
@@ -138,7 +140,7 @@ class TestCommands:
         images = paddle.randn([2, 3, 20, 20])
         right = convert.load_paddle(checkpoint=planted)(images).numpy()
         without(planted, "gelu", "layer_norm_eps")
-        with pytest.warns(UserWarning):
+        with pytest.warns(UserWarning, match="nothing says"):
             wrong = convert.load_paddle(checkpoint=planted)(images).numpy()
         assert np.abs(right - wrong).max() > 1e-5
 
@@ -169,9 +171,8 @@ class TestCommands:
         assert mixer_align("check", "--trace", other, "--candidate", planted).exit_code == 2
 
     def test_the_reports(self, frameworks: None, mixer_convert: Run, tmp_path: Path, square_source: StateDict) -> None:
-        from reports.weights import read_weights
-
         from convert.request import Request
+        from reports.weights import read_weights
 
         source, out = save_safetensors(tmp_path / "s.safetensors", square_source), tmp_path / "out.pdparams"
         mixer_convert("--checkpoint", source, *PLANTED, "--out", out)
@@ -208,7 +209,10 @@ class TestContradictions:
         manifest_path(out).write_text(json.dumps(content))
         result = mixer_convert("--checkpoint", out, "--out", tmp_path / "o.pdparams")
         assert result.exit_code == 2
-        assert "the metadata of there.safetensors says gelu tanh, there.safetensors.manifest.json says erf" in result.stderr
+        assert (
+            "the metadata of there.safetensors says gelu tanh, there.safetensors.manifest.json says erf"
+            in result.stderr
+        )
 
     def test_a_manifest_about_another_file(self, mixer_convert: Run, planted: Path, tmp_path: Path) -> None:
         changed = {**files.read(planted), "norm.bias": np.zeros(10, np.float32)}

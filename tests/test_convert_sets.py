@@ -60,7 +60,9 @@ class TestOneSet:
     def test_it_is_found_whatever_it_is_called(self, source: StateDict, wrap: Any, key: str) -> None:
         assert taken(wrap(source)) == key
 
-    @pytest.mark.parametrize("prefix", ["module.", "model.", "timm_model.", "model._orig_mod.", "backbone.", "_layers."])
+    @pytest.mark.parametrize(
+        "prefix", ["module.", "model.", "timm_model.", "model._orig_mod.", "backbone.", "_layers."]
+    )
     def test_behind_a_prefix(self, source: StateDict, prefix: str) -> None:
         prefixed = {prefix + key: array for key, array in source.items()}
         assert taken({"weights": prefixed, "loss": {"a": np.zeros(2)}}) == "weights"
@@ -163,7 +165,9 @@ class TestOddTrees:
         assert found.state_dict.keys() == source.keys()
         assert found.dropped.keys() == {"n_averaged"}
 
-    def test_a_number_that_is_no_count_is_not_left_out(self, mixer_convert: Run, tmp_path: Path, paddle_weights: Any) -> None:
+    def test_a_number_that_is_no_count_is_not_left_out(
+        self, mixer_convert: Run, tmp_path: Path, paddle_weights: Any
+    ) -> None:
         content = {**paddle_weights, "total_ops": np.array([3.0])}
         result = mixer_convert("--checkpoint", dump(tmp_path / "x.pdparams", content), "--out", tmp_path / "o.pdparams")
         assert result.exit_code == 3

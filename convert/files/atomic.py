@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from convert.errors import BadInput, IntegrityProblem, IOProblem, OutputRefused
-from convert.files.temporary import exclusive, sync_folder, temporary_file
+from convert.files.temporary import exclusive, keep_access, sync_folder, temporary_file
 from convert.unchanged import cut_short
 
 Fill = Callable[[BinaryIO], None]
@@ -70,6 +71,9 @@ def write_atomically(
     mixed. A kill between the two moves leaves the new file with the old description. Removing that first would cost the
     old file its description if the kill came a moment earlier; as it is, `mixer-convert verify FILE` tells.
 
+    A file that is replaced keeps its mode and, where the system permits it, its owner and group; meanwhile nobody else
+    can read the new one. Access control lists and extended attributes are not carried over.
+
     Args:
         path: Where the file is to appear.
         fill: Writes the content to a binary stream.
@@ -121,7 +125,9 @@ def refusal(path: Path, error: OSError) -> IOProblem:
 
 def _written(temporaries: contextlib.ExitStack, path: Path, fill: Fill, check: Callable[[Path], None] | None) -> Path:
     """Return the temporary file of a path: filled, read back, synced, the latter two at the same time."""
-    temporary, handle = temporaries.enter_context(temporary_file(path.parent, path.suffix))
+    replaced = _regular(path)
+    mode = 0o666 if replaced is None else 0o600
+    temporary, handle = temporaries.enter_context(temporary_file(path.parent, path.suffix, mode))
     with os.fdopen(handle, "wb", closefd=False) as stream, ThreadPoolExecutor(1) as beside:
         fill(cast("BinaryIO", stream))
         stream.flush()
@@ -134,7 +140,17 @@ def _written(temporaries: contextlib.ExitStack, path: Path, fill: Fill, check: C
                 f"{path}: what was written cannot be read back ({error}). Check the disk."
             ) from error
         synced.result()
+    if replaced is not None:
+        keep_access(handle, replaced)
     return temporary
+
+
+def _regular(path: Path) -> os.stat_result | None:
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return None
+    return found if stat.S_ISREG(found.st_mode) else None
 
 
 def _move(moves: list[tuple[Path, Path]], *, force: bool) -> None:

@@ -23,8 +23,8 @@ OWN = re.compile(r"\.mixer-(tmp|lock)-[0-9a-f]{16}(\..*)?")
 
 
 @contextlib.contextmanager
-def temporary_file(folder: Path, suffix: str) -> Iterator[tuple[Path, int]]:
-    """Give the path and the descriptor of a new, locked file, with the mode that the umask says; it is gone at the end.
+def temporary_file(folder: Path, suffix: str, mode: int = 0o666) -> Iterator[tuple[Path, int]]:
+    """Give the path and the descriptor of a new, locked file, with a mode less the umask; it is gone at the end.
 
     What an earlier, killed writer left in the folder is swept first.
 
@@ -34,7 +34,7 @@ def temporary_file(folder: Path, suffix: str) -> Iterator[tuple[Path, int]]:
     sweep(folder)
 
     def create(path: Path) -> int:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
 
     path, handle = _claim(lambda: folder / f".mixer-tmp-{secrets.token_hex(8)}{suffix}", create)
     try:
@@ -83,6 +83,26 @@ def sweep(folder: Path) -> None:
         for name in [entry.name for entry in entries if OWN.fullmatch(entry.name)]:
             with contextlib.suppress(OSError):
                 _remove_unless_held(folder / name)
+
+
+def keep_access(handle: int, replaced: os.stat_result) -> None:
+    """Give a file the owner, the group and the mode of the one that it is to replace, as far as the system lets us.
+
+    Where it does not, nobody may do more with the new file than with the old one: without the owner there is no setuid
+    or setgid bit, and without the group neither its rights nor more for others than those it had.
+    """
+    mode = stat.S_IMODE(replaced.st_mode)
+    for owner in (replaced.st_uid, -1):
+        with contextlib.suppress(OSError):
+            os.fchown(handle, owner, replaced.st_gid)
+            break
+    ours = os.fstat(handle)
+    if ours.st_uid != replaced.st_uid or ours.st_gid != replaced.st_gid:
+        mode &= ~(stat.S_ISUID | stat.S_ISGID)
+    if ours.st_gid != replaced.st_gid:
+        mode &= ~stat.S_IRWXG & ~stat.S_IRWXO | (mode >> 3 & stat.S_IRWXO)
+    with contextlib.suppress(OSError):  # a file system without modes
+        os.fchmod(handle, mode)
 
 
 def sync_folder(folder: Path) -> None:
