@@ -14,6 +14,7 @@ SHARED_OUT = [name for name in THREADS if WORKERS > 1 and name not in os.environ
 os.environ.update({name: THREADS[name] for name in SHARED_OUT})
 compute_quickly()  # before NumPy is imported
 
+import contextlib
 import hashlib
 import shutil
 import subprocess
@@ -39,6 +40,14 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 Run = Callable[..., Result]
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 RESOLVE = "/timm/mixer_b16_224.goog_in21k/resolve/main/model.safetensors"
+
+
+with contextlib.suppress(ImportError):  # most tests need no hypothesis
+    from hypothesis import HealthCheck, settings
+
+    # How long an example takes says how busy the machine is.
+    settings.register_profile("busy", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("busy")
 
 
 @pytest.fixture(scope="session")
