@@ -42,6 +42,14 @@ REVISION = "0123456789abcdef0123456789abcdef01234567"
 RESOLVE = "/timm/mixer_b16_224.goog_in21k/resolve/main/model.safetensors"
 
 
+with contextlib.suppress(ImportError):  # most tests need no hypothesis
+    from hypothesis import HealthCheck, settings
+
+    # How long an example takes says how busy the machine is.
+    settings.register_profile("busy", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("busy")
+
+
 @pytest.fixture(scope="session")
 def frameworks() -> None:
     """Import torch, timm and Paddle once, without the warnings that their imports give."""

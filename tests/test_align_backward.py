@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from conftest import Run
 import align as package
 from align import paddle_probe, torch_probe
 from align.inputs import seeded_images, seeded_labels
-from align.learning.finite_differences import Loss, direction_check, entry_checks
+from align.learning.finite_differences import DIRECTION_BOUND, Loss, direction_check, entry_checks, seeded_direction
 from align.learning.gradients import float32_gradient_check, gradient_check, in_backward_order, loss_check, pairs
 from align.result import AlignmentResult
 from align.run import Settings, Subject, align
@@ -267,6 +268,18 @@ def gradients(config: MixerConfig, source: StateDict, loss: Loss) -> dict[str, A
     return {name: np.array(read(name)) for name in source}
 
 
+class Rounded(Loss):
+    """The loss that another kernel might find: wrong by so many units in the last place, the worst way round."""
+
+    def __init__(self, loss: Loss, units: float) -> None:
+        super().__init__(config=loss.config, images=loss.images, labels=loss.labels)
+        object.__setattr__(self, "errors", itertools.cycle([units, -units, -units, units]))
+
+    def with_size(self, state_dict: StateDict) -> tuple[float, float]:
+        exact, size = super().with_size(state_dict)
+        return exact + next(self.errors) * size * 2.0**-52, size
+
+
 class TestFiniteDifferences:
     def test_one_wrong_entry_of_one_parameter_shows_along_a_direction(
         self, source: StateDict, loss: Loss, gradients: dict[str, Array]
@@ -285,6 +298,27 @@ class TestFiniteDifferences:
             zero = name.endswith("mlp_tokens.fc2.bias")  # no gradient but rounding: the LayerNorms take it away
             assert (np.abs(gradient).max() < 1e-15) == zero, name
             assert direction_check(loss, source, {**gradients, name: gradient / 2}, [name], 0, 1e-5).passed == zero
+
+    def test_the_losses_rounding_is_allowed_for_and_no_more(
+        self, source: StateDict, loss: Loss, gradients: dict[str, Array]
+    ) -> None:
+        """Of a gradient that is zero, rounding is all that the quotient has, whatever the processor's kernels."""
+        name, floor = "blocks.1.mlp_tokens.fc2.bias", 1e-5
+
+        def passed(units: float, gradient: Array) -> bool:
+            return direction_check(Rounded(loss, units), source, {name: gradient}, [name], 0, floor).passed
+
+        assert passed(15, gradients[name])
+        assert not passed(18, gradients[name])
+        assert not passed(15, gradients[name] + floor / 1000 * np.sign(seeded_direction(source, 0)(name)))
+        assert not passed(15, gradients[name] * np.nan)
+
+    def test_of_all_parameters_together_rounding_is_a_small_part_of_the_bound(
+        self, source: StateDict, loss: Loss, gradients: dict[str, Array]
+    ) -> None:
+        bound = direction_check(loss, source, gradients, list(gradients), 0, 1e-5).bound
+        assert bound is not None
+        assert DIRECTION_BOUND < bound < 1.05 * DIRECTION_BOUND
 
     def test_entries(self, source: StateDict, loss: Loss, gradients: dict[str, Array]) -> None:
         checks = list(entry_checks(loss, source, gradients, 0, 1e-5))

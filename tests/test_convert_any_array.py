@@ -62,7 +62,7 @@ def check(back: dict[str, Array], tensors: dict[str, Array]) -> None:
 
 
 @given(tensors=state_dicts(list(DTYPES.values())))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_the_safetensors_library_reads_the_same_bits(tensors: dict[str, Array]) -> None:
     from safetensors.numpy import load_file
 
@@ -76,7 +76,7 @@ PADDLE = [np.dtype(name) for name in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", 
 
 
 @given(tensors=state_dicts([*PADDLE, BFLOAT16]))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_paddle_reads_the_same_bits(frameworks: None, tensors: dict[str, Array]) -> None:
     import paddle
 

@@ -201,8 +201,9 @@ def any_array(draw: st.DrawFn) -> Array:
 STATE_DICTS = st.dictionaries(
     st.from_regex(r"[a-zé_]{1,8}(\.[0-9a-z]{1,3}){0,2}", fullmatch=True), any_array(), min_size=1, max_size=3
 )
-many = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-few = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+suppressed = [*settings().suppress_health_check, HealthCheck.function_scoped_fixture]
+many = settings(max_examples=150, suppress_health_check=suppressed)
+few = settings(max_examples=40, suppress_health_check=suppressed)
 
 
 @pytest.mark.parametrize("suffix", [".pdparams", ".safetensors"])

@@ -51,7 +51,7 @@ def test_there_and_back_is_bit_exact(config: MixerConfig, layout: Any, family: A
     dst=st.sampled_from(list(FROM_TIMM)),
     num_blocks=st.integers(1, 11),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_by_way_of_any_other_layout_too(order: list[int], pair: Any, dst: Any, num_blocks: int) -> None:
     patch_size, hidden_dim, tokens_mlp_dim, channels_mlp_dim, num_classes, grid, _ = order
     layout, family = pair

@@ -15,6 +15,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from align import witness
+from align.compare import largest
 from align.layers import layer_of_parameter
 from align.result import Check
 from convert.arrays import Array, StateDict
@@ -30,10 +31,25 @@ direction through 30 blocks it would show the extrapolation's own error (5e-8 at
 """
 
 DIRECTION_BOUND = 1e-7
-"""Right ports measured up to 1.2e-9 (gmlp_ti16) and 5e-11 on small models (six seeds of each family)."""
+"""For what the extrapolation leaves, beside the rounding. Right ports measured up to 1.2e-9 (gmlp_ti16), and on small
+models (six seeds of each family) up to 4e-9 (gMLP).
+"""
 
 ENTRY_BOUND = 1e-5
-"""Right ports measured up to 1.1e-7 (b16): the loss's own rounding, where the gradient is no larger than the floor."""
+"""The same for one entry, whose step is ten times as long. Right ports measured up to 1.1e-7 (b16)."""
+
+LOSS_ROUNDING = 16 * 2.0**-52
+"""How far a float64 loss may be rounded, as a share of the loss or of the greatest logit, whichever is greater.
+
+The sums are taken in the order of NumPy's matrix products, which differs between processors. Measured as the scatter
+about a line along steps of 1e-9: up to 0.9 of 2^-52 (small models, six seeds of each family; s16, b16, gmlp_s16,
+resmlp_36 and gmixer_24; OpenBLAS's kernels for Haswell and SkylakeX), whatever the depth.
+"""
+
+ROUNDINGS = 1.5
+"""How many roundings of a loss, over the step, a derivative may be wrong by: its four losses' add up to 2 / 2h in the
+near quotient, which counts 4/3, and to 2 / 4h in the far one, which counts 1/3.
+"""
 
 Direction = Callable[[str], Array]
 """How a parameter moves, by its name."""
@@ -49,8 +65,13 @@ class Loss:
 
     def __call__(self, state_dict: StateDict) -> float:
         """Return the loss."""
+        return self.with_size(state_dict)[0]
+
+    def with_size(self, state_dict: StateDict) -> tuple[float, float]:
+        """Return the loss, and the size of the numbers that it is rounded at: its own or the greatest logit's."""
         (_, logits), *_ = deque(witness.forward(self.config, state_dict, self.images), maxlen=1)
-        return float(np.mean(logsumexp(logits, axis=1) - logits[np.arange(len(self.labels)), self.labels]))
+        loss = float(np.mean(logsumexp(logits, axis=1) - logits[np.arange(len(self.labels)), self.labels]))
+        return loss, max(loss, largest(logits))
 
 
 class Moved(Mapping[str, Array]):
@@ -88,7 +109,8 @@ def direction_check(
     """Return the check of these parameters' gradients along one seeded direction.
 
     The figure is |difference quotient - gradient · direction| over the root of the summed squares of that product's
-    terms, which is the size of a sum of terms with random signs.
+    terms, which is the size of a sum of terms with random signs. The bound is DIRECTION_BOUND plus what rounding
+    explains of the quotient, over the same: where the gradient is zero, that is all there is.
 
     Args:
         loss: The witness's loss.
@@ -99,18 +121,18 @@ def direction_check(
         floor: The least scale of a gradient.
     """
     direction = seeded_direction(weights, seed)
-    expected, found, squares = _derivative(loss, weights, names, direction, STEP), 0.0, 0.0
+    (expected, rounding), found, squares = _derivative(loss, weights, names, direction, STEP), 0.0, 0.0
     for name in names:
         move = direction(name)
         found += float(np.vdot(gradients[name], move))
         squares += float(np.square(gradients[name] * move).sum())
         squares += (floor * _size(weights[name])) ** 2
-    single = len(names) == 1
+    single, scale = len(names) == 1, math.sqrt(squares) or 1.0
     return _check(
         f"{names[0] if single else f'{len(names)} parameters'}/finite difference",
         layer_of_parameter(names[0]) if single else "",
-        abs(expected - found) / (math.sqrt(squares) or 1.0),
-        DIRECTION_BOUND,
+        abs(expected - found) / scale,
+        DIRECTION_BOUND + rounding / scale,
         _detail(expected, found),
     )
 
@@ -123,31 +145,32 @@ def entry_checks(loss: Loss, weights: StateDict, gradients: StateDict, seed: int
         index = tuple(int(rng.integers(length)) for length in shape)
         unit = np.zeros(shape)
         unit[index] = size
-        expected = _derivative(loss, weights, [name], _only(unit), ENTRY_STEP) / size
+        expected, rounding = (part / size for part in _derivative(loss, weights, [name], _only(unit), ENTRY_STEP))
         found = float(gradients[name][index])
-        scale = max(float(np.abs(gradients[name]).max()), floor) or 1.0
-        label = f"{name}{list(index)}/finite difference"
-        yield _check(
-            label, layer_of_parameter(name), abs(expected - found) / scale, ENTRY_BOUND, _detail(expected, found)
-        )
+        scale = max(largest(gradients[name]), floor) or 1.0
+        label, bound = f"{name}{list(index)}/finite difference", ENTRY_BOUND + rounding / scale
+        yield _check(label, layer_of_parameter(name), abs(expected - found) / scale, bound, _detail(expected, found))
 
 
 def _only(unit: Array) -> Direction:
     return lambda _: unit
 
 
-def _derivative(loss: Loss, weights: StateDict, names: Sequence[str], direction: Direction, step: float) -> float:
-    """Return the loss's derivative along a direction: Richardson's extrapolation of two central differences.
+def _derivative(
+    loss: Loss, weights: StateDict, names: Sequence[str], direction: Direction, step: float
+) -> tuple[float, float]:
+    """Return the loss's derivative along a direction, and how much of it may be the losses' rounding.
 
-    What is left is of fourth order in the step. Source: L. F. Richardson, https://doi.org/10.1098/rsta.1911.0009.
+    It is Richardson's extrapolation of two central differences, which leaves an error of fourth order in the step.
+    Source: L. F. Richardson, https://doi.org/10.1098/rsta.1911.0009.
     """
-    near, far = (_quotient(loss, weights, names, direction, length) for length in (step, 2 * step))
-    return (4 * near - far) / 3
 
+    def quotient(length: float) -> tuple[float, float]:
+        ahead, behind = (loss.with_size(Moved(weights, names, direction, sign * length)) for sign in (1, -1))
+        return (ahead[0] - behind[0]) / (2 * length), max(ahead[1], behind[1])
 
-def _quotient(loss: Loss, weights: StateDict, names: Sequence[str], direction: Direction, step: float) -> float:
-    ahead, behind = (loss(Moved(weights, names, direction, sign * step)) for sign in (1, -1))
-    return (ahead - behind) / (2 * step)
+    (near, size), (far, _) = quotient(step), quotient(2 * step)
+    return (4 * near - far) / 3, ROUNDINGS * LOSS_ROUNDING * size / step
 
 
 def _size(array: Array) -> float:
