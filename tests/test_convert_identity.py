@@ -1,4 +1,4 @@
-"""What the bits do not carry, tanh and another epsilon: planted once, found by each command, in both formats and back."""
+"""What the bits do not carry, tanh and another epsilon: planted once, found by each command, in both formats."""
 
 from __future__ import annotations
 
