@@ -31,7 +31,7 @@ def layout_and_config(source: Source, request: Request) -> tuple[Layout, MixerCo
     shapes = {key: array.shape for key, array in source.state_dict.items()}
     possible = _possible(source, request)
     if not known_names(shapes):
-        raise NoKnownLayout(source.name, shapes, hint(source.path, shapes))
+        raise NoKnownLayout(source.name, shapes, hint(source.path, [*shapes, *source.dropped]))
     layout = _layout(source, nearest_layout(shapes, possible), possible)
     check_variant(source.name, source.claims, request.variant)
     config = _config(source, request, layout)
@@ -128,5 +128,5 @@ def _config(source: Source, request: Request, layout: Layout) -> MixerConfig:
 def _mismatch(source: Source, tried: tuple[Layout, Family], expected: str, error: KeyMismatch) -> KeyMismatch:
     """Return the mismatch with what the file is, where that can be told, or which layout its names are nearest to."""
     shapes = {key: array.shape for key, array in source.state_dict.items()}
-    said = hint(source.path, shapes) or hint_at(shapes, source.name, tried)
+    said = hint(source.path, [*shapes, *source.dropped]) or hint_at(shapes, source.name, tried)
     return KeyMismatch(source.name, error.missing, error.unexpected, expected, said)

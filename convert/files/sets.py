@@ -27,6 +27,8 @@ ACCUMULATORS = re.compile(
     r"|.*_(moment[12]?|beta[12]_pow_acc|velocity|momentum|mean_square|mean_grad|inf_norm|_avg_squared_\w+)_\d+"
 )
 """What optimizers call their tensors. Source: torch 2.14.1, torch/optim; paddlepaddle 3.3.1, paddle/optimizer."""
+GROUPS = "param_groups"
+"""What lies beside the `state` of each of torch's optimizers. Source: torch 2.14.1, torch/optim/optimizer.py."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +159,7 @@ def _mappings(tree: object) -> Iterator[tuple[tuple[str, ...], Mapping[Any, Any]
         if isinstance(value, Mapping):
             yield way, value
         items = value.items() if isinstance(value, Mapping) else enumerate(value)
-        skipped = "state" if isinstance(value, Mapping) and "param_groups" in value else None
+        skipped = "state" if isinstance(value, Mapping) and GROUPS in value else None
         waiting += reversed([((*way, _text(key)), item) for key, item in items if key != skipped or skipped is None])
 
 
@@ -177,6 +179,8 @@ def _without_tensors(tree: object) -> str:
         return f"it holds a {type(tree).__name__} without weights, not a state dict"
     key, value, seen = "", tree, set[int]()
     while isinstance(value, Mapping) and value and id(value) not in seen:
+        if GROUPS in value:
+            return "it holds an optimizer's state, and no weights"
         seen.add(id(value))
         key, value = next(iter(value.items()))
     shown = repr(key) if isinstance(key, (str, int)) else _text(key)
