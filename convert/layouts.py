@@ -28,7 +28,7 @@ ORIGIN: dict[Layout, dict[str, Any]] = {
 }
 """What the code that a layout comes from has otherwise than timm's.
 
-Source: vit_jax/models_mixer.py at 2ecbc73 (flax.linen.gelu's default); mmcv 2.1, mmcv/cnn/bricks/norm.py,
+Source: vit_jax/models_mixer.py at 2ecbc73 (flax.linen.gelu's default); mmcv, mmcv/cnn/bricks/norm.py,
 build_norm_layer (`cfg_.setdefault('eps', 1e-5)`), which MMPretrain's Mixer does not set otherwise.
 """
 

@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 
 from convert import files
 from convert.arrays import StateDict, same_bits
+from convert.fingerprint import tensor_sha256
 from convert.init import init_state_dict
 from convert.layouts import config_of, nearest_layout, recognise
 from convert.mapping import convert_state_dict
 from convert.recorded import manifest_path
 from convert.rules import FROM_TIMM, Transform, covers, layout_shapes, route
-from convert.shapes import TIMM_SHAPES
+from convert.shapes import HEAD, TIMM_SHAPES
 from convert.variants import VARIANTS, MixerConfig, get_variant
 
 PAIRS = [(layout, family) for layout in FROM_TIMM for family in TIMM_SHAPES if covers(layout, family)]
@@ -384,6 +385,63 @@ class TestShards:
         assert says in result.stderr
 
 
+class TestDtypes:
+    @pytest.fixture
+    def mixed(self, tmp_path: Path, source: StateDict) -> Path:
+        """Norms in float32, the rest in float16, as mixed precision leaves them."""
+        halves = {key: array if "norm" in key else array.astype(np.float16) for key, array in source.items()}
+        return save_safetensors(tmp_path / "mixed.safetensors", halves)
+
+    def test_several_are_refused(self, mixer_convert: Run, mixer_align: Run, mixed: Path, tmp_path: Path) -> None:
+        for run, arguments in ((mixer_convert, ("--out", tmp_path / "o.pdparams")), (mixer_align, ())):
+            result = run("--checkpoint", mixed, *arguments)
+            assert result.exit_code == 3
+            assert "36 float16, 18 float32" in result.stderr
+            assert "Pass --dtype float32" in result.stderr
+        assert not (tmp_path / "o.pdparams").exists()
+
+    @pytest.mark.parametrize("suffix", [".pdparams", ".safetensors"])
+    def test_widening_is_exact_and_said(
+        self, mixer_convert: Run, mixer_align: Run, mixed: Path, tmp_path: Path, suffix: str
+    ) -> None:
+        out = tmp_path / f"out{suffix}"
+        result = mixer_convert("--checkpoint", mixed, "--dtype", "float32", "--out", out)
+        assert "Cast to float32, exactly." in result.stderr
+        before, after = files.read(mixed), files.read(out)
+        assert {array.dtype.name for array in after.values()} == {"float32"}
+        for rule in route("timm", "paddle", MixerConfig(**json.loads(manifest_path(out).read_text())["config"])):
+            expected = rule.transform.apply(before[rule.source]).astype(np.float32)
+            np.testing.assert_array_equal(after[rule.target], expected)
+        aligned = mixer_align("--checkpoint", mixed, "--dtype", "float32", "--candidate", out)
+        assert aligned.exit_code == 0, aligned.output
+
+    @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+    def test_narrowing_is_said(self, mixer_convert: Run, checkpoint: Path, tmp_path: Path, dtype: str) -> None:
+        out = tmp_path / "out.pdparams"
+        result = mixer_convert("--checkpoint", checkpoint, "--dtype", dtype, "--out", out)
+        assert f"Narrowed to {dtype}, which rounds." in result.stderr
+        assert {array.dtype.name for array in files.read(out).values()} == {dtype}
+
+    def test_what_does_not_fit_is_refused(self, mixer_convert: Run, tmp_path: Path, source: StateDict) -> None:
+        large = {**source, "norm.bias": np.array([1, 2, 7e4, 3, 4, 5, 6, 7, 8, -1e5], np.float32)}
+        path, out = save_safetensors(tmp_path / "x.safetensors", large), tmp_path / "out.pdparams"
+        result = mixer_convert("--checkpoint", path, "--dtype", "float16", "--out", out)
+        assert result.exit_code == 3
+        assert "norm.bias: 70000.0 at index (2,) is too large for float16, as 2 element(s)" in result.stderr
+        assert mixer_convert("--checkpoint", path, "--dtype", "bfloat16", "--out", out).exit_code == 0
+
+    def test_a_candidate_of_several_is_diverged(
+        self, mixer_align: Run, tmp_path: Path, checkpoint: Path, config: MixerConfig, source: StateDict
+    ) -> None:
+        converted = convert_state_dict(source, config).state_dict
+        path = tmp_path / "x.pdparams"
+        with path.open("wb") as stream:
+            files.write(path, stream, {k: v.astype(np.float16) if "fc1" in k else v for k, v in converted.items()})
+        result = mixer_align("--checkpoint", checkpoint, "--candidate", path)
+        assert result.exit_code == 1
+        assert "the candidate has float16" in result.stdout
+
+
 class TestAdaptation:
     def test_a_fresh_head_is_recorded_and_the_rest_kept(
         self, mixer_convert: Run, checkpoint: Path, tmp_path: Path, source: StateDict
@@ -400,6 +458,67 @@ class TestAdaptation:
         adapted = {t["target"] for t in manifest["tensors"] if t["adapted"]}
         assert adapted == {"head.weight", "head.bias"}
         assert manifest["config"]["num_classes"] == 3
+
+    @pytest.mark.parametrize("names", [("head.weight", "head.bias"), ("head.bias",)])
+    @pytest.mark.parametrize("layout", ["timm", "google"])
+    def test_without_a_head_a_fresh_one_is_drawn(
+        self,
+        mixer_convert: Run,
+        tmp_path: Path,
+        config: MixerConfig,
+        source: StateDict,
+        names: tuple[str, ...],
+        layout: Any,
+    ) -> None:
+        whole = convert_state_dict(source, config, dst=layout).state_dict
+        theirs = {rule.target for rule in route("timm", layout, config) if rule.source in names}
+        body = {key: np.ascontiguousarray(array) for key, array in whole.items() if key not in theirs}
+        path, out = tmp_path / "body.npz", tmp_path / "out.safetensors"
+        np.savez(path, **body)
+        refused = mixer_convert("--checkpoint", path, "--out", out)
+        assert refused.exit_code == 3
+        assert all(f"- {name}" in refused.stderr for name in theirs)
+        result = mixer_convert("--checkpoint", path, "--num-classes", "3", "--seed", "4", "--dst", "timm", "--out", out)
+        assert result.exit_code == 0, result.output
+        converted, manifest = files.read(out), json.loads(manifest_path(out).read_text())
+        assert converted["head.weight"].shape == (3, 10)
+        assert equal(
+            {k: v for k, v in converted.items() if k not in HEAD}, {k: source[k] for k in source if k not in HEAD}
+        )
+        assert [t["source"] for t in manifest["tensors"] if t["target"] in HEAD] == [None, None]
+        left = 2 - len(names)
+        assert len(manifest["dropped"]) == left
+        assert ("its own head is left out" in result.stderr.lower()) == bool(left)
+        assert mixer_convert("verify", path, "--manifest", manifest_path(out)).exit_code == 0
+
+    def test_a_trained_head_is_not_thrown_away_in_passing(
+        self, mixer_convert: Run, checkpoint: Path, tmp_path: Path, source: StateDict
+    ) -> None:
+        out = tmp_path / "out.safetensors"
+        result = mixer_convert("--checkpoint", checkpoint, "--num-classes", "7", "--dst", "timm", "--out", out)
+        assert "It has 7 classes already, so its own head is kept." in result.stderr
+        assert equal(files.read(out), source)
+
+    def test_nor_under_a_variant_of_other_classes(self, mixer_convert: Run, tmp_path: Path) -> None:
+        ten = dataclasses.replace(get_variant("gmlp_ti16").config, num_classes=10)
+        source, out = init_state_dict(ten, 0), tmp_path / "out.safetensors"
+        path = save_safetensors(tmp_path / "x.safetensors", source)
+        arguments = ("--checkpoint", path, "--variant", "gmlp_ti16", "--dst", "timm", "--out", out)
+        assert mixer_convert(*arguments).exit_code == 3
+        assert mixer_convert(*arguments, "--num-classes", "10").exit_code == 0
+        assert equal(files.read(out), source)
+
+    def test_the_old_head_is_still_in_the_manifest(
+        self, mixer_convert: Run, checkpoint: Path, tmp_path: Path, source: StateDict
+    ) -> None:
+        out = tmp_path / "out.pdparams"
+        result = mixer_convert("--checkpoint", checkpoint, "--num-classes", "3", "--out", out)
+        assert "Its own head is left out (head.bias, head.weight)." in result.stderr
+        dropped = {
+            entry["source"]: entry["source_sha256"] for entry in json.loads(manifest_path(out).read_text())["dropped"]
+        }
+        assert dropped == {name: tensor_sha256(source[name]) for name in HEAD}
+        assert mixer_convert("verify", checkpoint, "--manifest", manifest_path(out)).exit_code == 0
 
     def test_it_never_gets_a_published_name(
         self, mixer_convert: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

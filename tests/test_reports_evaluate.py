@@ -275,6 +275,52 @@ def test_the_trained_mixer_on_all_test_images(
     np.testing.assert_array_equal(eager, read_predictions(whole).predictions[:1000])
 
 
+@pytest.mark.slow
+def test_a_set_of_weights_has_to_be_chosen_and_makes_the_figure(
+    mixer_report: Run, trained: Path, test_images: Path, tmp_path: Path
+) -> None:
+    """The trained Mixer as `ema`, its halved weights as `model`; what these get right is counted by timm alone."""
+    import torch
+    from timm.models.mlp_mixer import MlpMixer
+
+    averaged = {key: torch.from_numpy(array.copy()) for key, array in files.read(trained).items()}
+    halved = {key: tensor / 2 for key, tensor in averaged.items()}
+    path, target, limit = tmp_path / "last.pth", tmp_path / "r.json", 1000
+    torch.save({"model": halved, "ema": averaged, "epoch": 3}, path)
+    arguments = ["evaluate", "--weights", path, "--data", test_images, "--batch-size", 250, "--json", target]
+    refused = mixer_report(*arguments)
+    assert refused.exit_code == 2
+    assert "model (78 tensors), ema (78 tensors)" in refused.stderr
+    assert not target.exists()
+    found = report(mixer_report(*arguments, "--ema"), target)
+    assert (found["accuracy"]["correct"], found["weights"]["weights_key"]) == (5991, "ema")
+    found = report(mixer_report(*arguments, "--weights-key", "model", "--limit", limit), target)
+    shown = cifar10.first(cifar10.read_cifar10(test_images), limit)
+    model = MlpMixer(img_size=32, patch_size=4, num_blocks=6, embed_dim=128, num_classes=10).eval()
+    model.load_state_dict(halved)
+    with torch.inference_mode():
+        logits = model(torch.from_numpy(imagenet(32, "").apply(shown.images)))
+    right = int((logits.argmax(1).numpy() == shown.labels).sum())
+    assert (found["accuracy"]["correct"], found["weights"]["weights_key"]) == (right, "model")
+    assert right < 500
+
+
+def test_one_channel_is_refused_before_anything_is_written(
+    mixer_report: Run, mixer_convert: Run, weights: Path, data: Path, tmp_path: Path
+) -> None:
+    grey, out = tmp_path / "grey.pdparams", tmp_path / "out.npz"
+    assert mixer_convert("--checkpoint", weights, "--in-chans", "1", "--out", grey).exit_code == 0
+    for command in (
+        ["evaluate", "--predictions", out],
+        ["finetune", "--recipe", "small", "--out", out],
+        ["audit", "--checkpoint", grey, "--out", out],
+    ):
+        result = mixer_report(*command, "--weights", grey, "--data", data)
+        assert result.exit_code == 3, result.output
+        assert "grey.pdparams takes images of 1 channel(s), CIFAR-10's have 3" in result.stderr
+        assert not out.exists()
+
+
 def test_the_model_is_paddle_s(weights: Path, square_config: MixerConfig, square_source: StateDict) -> None:
     """The file that is evaluated is the one that converts from timm."""
     expected = convert_state_dict(square_source, square_config).state_dict

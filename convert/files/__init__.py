@@ -24,7 +24,7 @@ WRITERS = {".pdparams": "convert.files.pdparams", ".safetensors": "convert.files
 IN_A_FOLDER = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 """The files that a folder of the Hugging Face hub has its weights in, the safest first.
 
-Source: transformers 4.57, transformers/utils/__init__.py, SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, WEIGHTS_NAME.
+Source: transformers, src/transformers/utils/__init__.py, SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, WEIGHTS_NAME.
 """
 
 

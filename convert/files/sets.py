@@ -20,7 +20,7 @@ RESAVE = "Save the weights alone: torch.save(model.state_dict(), FILE), or paddl
 AVERAGED = re.compile(r"(.*_)?ema")
 """A name that says averaged, as timm's `state_dict_ema`. mmengine's `ema_state_dict` does not: it holds the raw ones.
 
-Source: timm 1.0.31, timm/utils/checkpoint_saver.py; mmengine 0.10, mmengine/hooks/ema_hook.py.
+Source: timm 1.0.31, timm/utils/checkpoint_saver.py; mmengine, mmengine/hooks/ema_hook.py.
 """
 ACCUMULATORS = re.compile(
     r"step|exp_avg(_sq)?|max_exp_avg_sq|momentum_buffer|square_avg|acc_delta|grad_avg|sum"
