@@ -6,6 +6,7 @@ checksums, which torch does not check, have to match. Source: torch 2.14.1, torc
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,6 +24,9 @@ RESAVE = "Where you trust the file, save the weights alone: torch.save(model.sta
 PICKLE, SCRIPT = "data.pkl", "constants.pkl"
 PROTOCOLS = (2, 3)
 """Those that torch reads with weights_only=True. torch.save writes 2 unless told otherwise."""
+VERSION = "version"
+NOTES = {VERSION: 2, ".format_version": 2, ".storage_alignment": 8, ".data/serialization_id": 64}
+"""The most digits that a number has which torch notes of the archive; it does not read one that has another there."""
 SHARED = 8
 """How often, on average, tensors may share a storage's bytes, or one may repeat them by strides of 0."""
 FREE = 64 * 2**20
@@ -55,6 +59,7 @@ def _load(path: Path) -> object:
         raise Unreadable(path, "it is in torch's form from before 1.6, a bare pickle; nothing was executed", RESAVE)
     members = read_members(path)
     folder = _folder(path, members)
+    _check_notes(path, folder, members)
     pickle = members[folder + PICKLE]
     if (protocol := _protocol(pickle)) not in PROTOCOLS:
         raise Unreadable(path, f"its pickle has protocol {protocol}, torch.save writes 2 by default", RESAVE)
@@ -77,6 +82,14 @@ def _folder(path: Path, members: Mapping[str, memoryview]) -> str:
     if len(folders) != 1 or folder + PICKLE not in members:
         raise Unreadable(path, "it is a zip archive, but not one that torch.save wrote", RESAVE)
     return folder
+
+
+def _check_notes(path: Path, folder: str, members: Mapping[str, memoryview]) -> None:
+    """Check what torch notes of the archive itself, without which it does not read it."""
+    for name, digits in NOTES.items():
+        note = members.get(folder + name, b"1" if name != VERSION else b"")
+        if len(note) > digits + 1 or re.fullmatch(rb"\d+\n?", bytes(note)) is None:
+            raise Unreadable(path, f"its member {name} is not the number that torch.save writes", RESAVE)
 
 
 def _protocol(pickle: memoryview) -> int:
