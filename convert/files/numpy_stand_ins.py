@@ -11,7 +11,7 @@ import collections
 import math
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -78,7 +78,7 @@ class PendingDtype(Buildable):
         self.built = True
         if self.dtype is None:
             return
-        orders = "|" if self.dtype.itemsize == 1 else "<>"
+        orders: tuple[Literal["|", "<", ">"], ...] = ("|",) if self.dtype.itemsize == 1 else ("<", ">")
         found = next((order for order in orders if is_just(state, _dtype_state(order))), None)
         if found is None:
             raise Refused("it gives a dtype a state, such as a byte order, that NumPy does not")

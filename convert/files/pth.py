@@ -24,9 +24,16 @@ RESAVE = "Where you trust the file, save the weights alone: torch.save(model.sta
 PICKLE, SCRIPT = "data.pkl", "constants.pkl"
 PROTOCOLS = (2, 3)
 """Those that torch reads with weights_only=True. torch.save writes 2 unless told otherwise."""
-VERSION = "version"
-NOTES = {VERSION: 2, ".format_version": 2, ".storage_alignment": 8, ".data/serialization_id": 64}
-"""The most digits that a number has which torch notes of the archive; it does not read one that has another there."""
+VERSION = rb"([1-9]|10)\n?"
+NOTES = {
+    "version": VERSION,
+    ".data/version": VERSION,
+    ".format_version": rb"\d{1,2}",
+    ".storage_alignment": rb"\d{1,8}",
+    ".data/serialization_id": rb"\d{1,64}",
+}
+"""What torch notes of the archive itself; it does not read one that has something else there."""
+NOTE_LIMIT = 64
 SHARED = 8
 """How often, on average, tensors may share a storage's bytes, or one may repeat them by strides of 0."""
 FREE = 64 * 2**20
@@ -85,11 +92,12 @@ def _folder(path: Path, members: Mapping[str, memoryview]) -> str:
 
 
 def _check_notes(path: Path, folder: str, members: Mapping[str, memoryview]) -> None:
-    """Check what torch notes of the archive itself, without which it does not read it."""
-    for name, digits in NOTES.items():
-        note = members.get(folder + name, b"1" if name != VERSION else b"")
-        if len(note) > digits + 1 or re.fullmatch(rb"\d+\n?", bytes(note)) is None:
-            raise Unreadable(path, f"its member {name} is not the number that torch.save writes", RESAVE)
+    """Check what torch notes of the archive itself: all but the version may be missing."""
+    for name, pattern in NOTES.items():
+        note = members.get(folder + name)
+        right = note is not None and len(note) <= NOTE_LIMIT and re.fullmatch(pattern, bytes(note)) is not None
+        if not right and (note is not None or name == "version"):
+            raise Unreadable(path, f"its member {name} is not there, or not the number that torch.save writes", RESAVE)
 
 
 def _protocol(pickle: memoryview) -> int:
