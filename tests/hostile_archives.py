@@ -11,7 +11,9 @@ import zipfile
 
 from forge import (
     CENTRAL,
+    END,
     LOCAL,
+    ORDERED,
     bomb,
     crowded,
     huge_member,
@@ -28,6 +30,7 @@ from forge import (
     zipped,
 )
 from hostile import BAD_NAMES, HTML, LFS, NAMED, Hostile, Touch, executing
+from hostile_pickles import HANDS
 
 
 def pth(canary: str) -> list[Hostile]:
@@ -89,6 +92,30 @@ def pth(canary: str) -> list[Hostile]:
             ),
             r"os\.system",
         ),
+        "a storage with another dtype": (
+            torch_zip(
+                b"\x80\x02}(" + text("a") + tensor(storage(kind="HalfStorage", size=12)) + text("b") + tensor() + b"u."
+            ),
+            "calls storage 0 12 of HalfStorage first",
+        ),
+        "other elements by an attribute": (
+            torch_zip(weight(_attributes(text("data") + tensor()), protocol=2)),
+            "attribute",
+        ),
+        "the weights in something's hands": (torch_zip(_given_away(b"h\x01" + text("a") + b"N")), HANDS),
+        "a storage in something's hands": (torch_zip(_given_away(storage() + b"K\x00K\x00")), HANDS),
+        "a date for a weight": (
+            torch_zip(weight(b"cdatetime\ndate\n" + text("x") + b"\x85R", protocol=2)),
+            r"datetime\.date.*nothing was executed",
+        ),
+        "a storage that is a folder": (patched(whole, CENTRAL, 38, b"\x10", nth=2), "is a folder"),
+        "a pickle that is a folder": (patched(whole, CENTRAL, 38, b"\x10"), "is a folder"),
+        "a folder by its name": (zipped({**_members(good), "x/data/1/": b""}), "is a folder"),
+        "on another disk": (patched(whole, CENTRAL, 34, b"\x01"), "on another disk"),
+        "a comment at the end": (whole[:-2] + b"\x02\x00PK", "damaged"),
+        "something before it": (b"PK\x03\x04" + whole, "damaged"),
+        "a directory of 2 GB": (patched(whole, END, 12, b"\xff\xff\xff\x7f"), "damaged"),
+        "a directory with more entries": (patched(whole, END, 8, b"\x05\x00\x05\x00"), "has 4 entries and says 5"),
         "quantized": (torch_zip(weight(b"ctorch._utils\n_rebuild_qtensor\n(tR", protocol=2)), "not dense"),
         "LFS pointer": (LFS, "Git LFS pointer"),
         "HTML": (HTML, "HTML page"),
@@ -107,6 +134,22 @@ def pth(canary: str) -> list[Hostile]:
     return made
 
 
+def _members(pickled: bytes) -> dict[str, bytes]:
+    return {"x/data.pkl": pickled, "x/version": b"3\n", "x/data/0": bytes(24)}
+
+
+def _given_away(arguments: bytes) -> bytes:
+    """Return a pickle of weights, memo 1, and of a call of something unknown with these arguments."""
+    weights = b"}q\x01" + text("a") + tensor() + b"s"
+    return b"\x80\x02}(" + text("model") + weights + text("more") + b"coperator\nsetitem\n(" + arguments + b"tRu."
+
+
+def _attributes(items: bytes) -> bytes:
+    """Return the opcodes of a parameter with attributes."""
+    rebuild = b"ctorch._utils\n_rebuild_parameter_with_state\n("
+    return rebuild + tensor() + b"\x88" + ORDERED + b"}(" + items + b"utR"
+
+
 def npz(canary: str) -> list[Hostile]:
     call = pickle.dumps([Touch(canary)], 2)
     objects = npy(plain("(1,)", "'|O'"), call)
@@ -118,7 +161,7 @@ def npz(canary: str) -> list[Hostile]:
         "records": (npy(plain("(1,)", "[('a', '<f4')]"), bytes(4)), "not read here"),
         "a header that is code": (npy(plain("(2,)", f"open({canary!r}, 'w')"), bytes(8)), "not read here"),
         "shape too large": (npy(plain("(1099511627776,)"), bytes(8)), "are wrong"),
-        "shape that overflows": (npy(plain(f"({2**63}, {2**63})"), bytes(8)), "are wrong"),
+        "shape that overflows": (npy(plain(f"({2**63}, {2**63})"), bytes(8)), "no array has"),
         "shape that overflows to the size": (npy(plain(f"({2**62}, 4, 2)"), bytes(8)), "are wrong"),
         "negative shape": (npy(plain("(-2,)"), bytes(8)), "not read here"),
         "shape of digits": (npy(plain("(" + "9" * 5000 + ",)"), bytes(8)), "digits"),
@@ -139,6 +182,12 @@ def npz(canary: str) -> list[Hostile]:
         "a member of 2**64 - 1": (huge_member("a.npy"), "would unpack to"),
         "overlapping members": (overlapping("a.npy", good), "lies over another"),
         "100,000 members": (crowded("a.npy", 100_000), "more than 20,000 members"),
+        "an array that is a folder": (patched(zipped({"a.npy": good}), CENTRAL, 38, b"\x10"), "is a folder"),
+        "a directory of 2 GB": (patched(zipped({"a.npy": good}), END, 12, b"\xff\xff\xff\x7f"), "damaged"),
+        "a comment at the end": (zipped({"a.npy": good})[:-2] + b"\x02\x00PK", "damaged"),
+        "a name that ends early": (zipped({"a.npy": good}).replace(b"a.npy", b"a.np\0"), "reads? as another|no array"),
+        "of another minor version": (zipped({"a.npy": good[:7] + b"\x01" + good[8:]}), "known"),
+        "a shape that is a number": (zipped({"a.npy": npy(plain("(2)"), bytes(8))}), "not read here"),
         "a note": (zipped({"note.txt": b"hello"}), "no array"),
         "a flipped bit": (zipped({"a.npy": good}).replace(good, good[:-1] + b"\x01"), "checksum"),
         "encrypted": (patched(patched(zipped({"a.npy": good}), CENTRAL, 8, b"\x01"), LOCAL, 6, b"\x01"), "encrypted"),

@@ -7,9 +7,11 @@ import struct
 import tarfile
 
 from cifar_files import META, TEST, python_files
-from forge import array, bytes_of, numbers, text, torch_zip, weight
+from forge import array, big_endian_forgery, bytes_of, dtype, dtype_state, numbers, text, torch_zip, weight
 from hostile import BAD_NAMES, HTML, LFS, NAMED, Hostile, executing
 
+HANDS = "hands its own weights to something unknown.*nothing was executed"
+PATH = b"cpathlib\nPosixPath\n" + text("x") + b"\x85R"
 LAUGHING = ("a key", "a function", "a module", "a dtype", "a codec", "a shape", "a byte order", "a state")
 
 
@@ -57,6 +59,23 @@ def pdparams(canary: str) -> list[Hostile]:
         "the same name twice": (b"\x80\x04}(" + 2 * (text("a") + array()) + b"u.", "'a' twice"),
         "name of bytes": (b"\x80\x04}(" + bytes_of(b"a") + array() + b"u.", "key that is not text"),
         "slices of slices": (_slices(), "do not fit together"),
+        "the weights in something's hands": (_given_away(b"coperator\nsetitem\n(h\x01" + text("a") + b"NtR"), HANDS),
+        "the weights in something's state": (_given_away(b"cx\nKind\n)\x81h\x01b"), HANDS),
+        "another items": (_ordered(text("items") + b"cos\nsystem\n"), "attributes of an OrderedDict"),
+        "another keys": (_ordered(text("_metadata") + b"}" + text("keys") + b"N"), "attributes of an OrderedDict"),
+        "a byte order that NumPy ignores": (weight(big_endian_forgery(bytes(8))), "a dtype otherwise than NumPy"),
+        "an array built twice": (weight(array() + dtype_state() + b"b"), "gives an array its data twice"),
+        "a dtype built twice": (
+            weight(array(dtype_=dtype() + dtype_state(">") + b"b")),
+            "gives a dtype its state twice",
+        ),
+        "a name that equals another": (_equal(), HANDS),
+        "settings for a weight": (
+            weight(b"cargparse\nNamespace\n)\x81}b"),
+            r"argparse\.Namespace.*nothing was executed",
+        ),
+        "a set for a weight": (weight(b"\x8f"), "not a tensor but a set"),
+        "a path as a name": (b"\x80\x04}(" + PATH + array() + b"u.", HANDS),
         "LFS pointer": (LFS, "Git LFS pointer"),
         "HTML": (HTML, "HTML page"),
         "empty": (b"", "it is empty"),
@@ -75,6 +94,23 @@ def pdparams(canary: str) -> list[Hostile]:
         Hostile(name=name, suffix=".pdparams", content=content, reason=reason, payload=content)
         for name, (content, reason) in payloads.items()
     ]
+
+
+def _given_away(opcodes: bytes) -> bytes:
+    """Return a pickle of weights, which opcodes after them can give away as memo 1."""
+    return b"\x80\x04}(" + text("model") + b"}q\x01" + text("a") + array() + b"s" + text("more") + opcodes + b"u."
+
+
+def _ordered(attributes: bytes) -> bytes:
+    """Return a pickle of an OrderedDict with attributes."""
+    return b"\x80\x04ccollections\nOrderedDict\n)R" + text("a") + array() + b"s}(" + attributes + b"ub."
+
+
+def _equal() -> bytes:
+    """Return a pickle with a second entry, whose name is a kind of text that is equal to the first one's."""
+    key = b"cnumpy\nstr_\n" + text("model") + b"\x85R"
+    weights = b"}" + text("a") + array() + b"s"
+    return b"\x80\x04}(" + text("model") + weights + key + weights + b"u."
 
 
 def _laughing(what: str) -> bytes:

@@ -174,7 +174,8 @@ REBUILD = b"ctorch._utils\n_rebuild_tensor_v2\n("
 PLACE = number(0) + numbers((2, 3)) + numbers((3, 1))
 PARAMETER = b"ctorch._utils\n_rebuild_parameter\n("
 STATEFUL = b"ctorch._utils\n_rebuild_parameter_with_state\n("
-TYPED = b"ctorch._tensor\n_rebuild_from_type_v2\n(ctorch._utils\n_rebuild_tensor_v2\nctorch\nTensor\n("
+FROM_TYPE = b"ctorch._tensor\n_rebuild_from_type_v2\n"
+TYPED = FROM_TYPE + b"(ctorch._utils\n_rebuild_tensor_v2\nctorch\nTensor\n("
 HALF = storage(kind="HalfStorage", size=12)
 TENSORS = {
     "no gradient": REBUILD + storage() + PLACE + b"tR",
@@ -208,8 +209,7 @@ TENSORS = {
     + b"\x89"
     + ORDERED
     + b"t}tR",
-    "a type's function that makes none": b"ctorch._tensor\n_rebuild_from_type_v2\n(ctorch\nSize\n"
-    b"ctorch\nTensor\n)\x85}tR",
+    "a type's function that makes none": FROM_TYPE + b"(ctorch\nSize\nctorch\nTensor\n)\x85}tR",
     "a storage of another dtype": b"(" + tensor(HALF) + tensor() + b"t",
     "a storage of another size": b"(" + tensor() + tensor(storage(size=5), size=(5,), stride=(1,)) + b"t",
     "a storage of true": REBUILD + storage().replace(number(6), b"\x88") + PLACE + b"\x89" + ORDERED + b"tR",

@@ -22,8 +22,15 @@ MAGIC = b"\x93NUMPY"
 LENGTH_BYTES = {1: 2, 2: 4, 3: 4}
 """By major version: how many bytes the header's length has."""
 HEADER_LIMIT = 10_000
+SIZE_LIMIT = 2**63
+SIZE = r"(?:0|[1-9]\d*)L?"
+SIZES = rf"|{SIZE},|{SIZE}(?:, {SIZE})+"
+"""A tuple's items, as Python writes them; Python 2 wrote an L after a long one."""
 HEADER = re.compile(
-    r"\{'descr': '(?P<dtype>[^']*)', 'fortran_order': (?P<fortran>True|False), 'shape': \((?P<shape>[\dL, ]*)\), \} *\n"
+    r"\{'descr': '(?P<dtype>[^']*)', 'fortran_order': (?P<fortran>True|False), 'shape': \((?P<shape>"
+    + SIZES
+    + r")\), \} *\n",
+    re.ASCII,
 )
 DTYPE = re.compile(r"[<>|=]?(?:[biufcSU][1-9]\d{0,8}|[mM]8(?:\[[\dA-Za-z]+\])?|V2)", re.ASCII)
 OBJECTS = re.compile(r"'\|?O\d?'")
@@ -54,7 +61,7 @@ def array_of(data: memoryview) -> Array:
     if OBJECTS.search(header):
         raise ValueError("it holds Python objects, which are never unpickled (allow_pickle is off)")
     match = HEADER.fullmatch(header)
-    if match is None or DTYPE.fullmatch(match["dtype"]) is None:
+    if match is None or DTYPE.fullmatch(match["dtype"]) is None or ("L" in match["shape"] and data[6] > 2):
         raise ValueError(f"a header that is not read here: {header.strip()}")
     dtype, shape = _dtype(match["dtype"]), _shape(match["shape"])
     if math.prod(shape) * dtype.itemsize != len(data) - begin:
@@ -74,7 +81,7 @@ def _dtype(text: str) -> np.dtype[Any]:
 
 def _header(data: memoryview) -> tuple[str, int]:
     """Return the header's text and where the elements begin."""
-    if bytes(data[:6]) != MAGIC or len(data) < 8 or data[6] not in LENGTH_BYTES:
+    if bytes(data[:6]) != MAGIC or len(data) < 8 or data[6] not in LENGTH_BYTES or data[7] != 0:
         raise ValueError("it is no array in a version of .npy that is known")
     begin = 8 + LENGTH_BYTES[data[6]]
     length = int.from_bytes(data[8:begin], "little")
@@ -84,5 +91,7 @@ def _header(data: memoryview) -> tuple[str, int]:
 
 
 def _shape(text: str) -> tuple[int, ...]:
-    """Return the sizes; Python 2 wrote an L after a long one."""
-    return tuple(int(size.strip().removesuffix("L")) for size in text.split(",") if size.strip())
+    sizes = tuple(int(size.strip().removesuffix("L")) for size in text.split(",") if size.strip())
+    if any(size >= SIZE_LIMIT for size in sizes):
+        raise ValueError("sizes that no array has")
+    return sizes

@@ -17,6 +17,7 @@ import numpy as np
 
 from convert.arrays import Array
 from convert.files.inert_pickle import InertMachine
+from convert.files.inert_stand_ins import BUILTINS, OF_PADDLE
 from convert.files.pickle_machine import Machine
 from convert.files.pickle_source import Reader
 from convert.files.pickle_values import Buildable, Call, Foreign, Interpreted, Refused, StandIns, Token
@@ -161,20 +162,6 @@ def _scalar(dtype: object, data: object) -> Token:
     return Token("a NumPy scalar")
 
 
-def _set(items: object) -> Token:
-    """Stand in for set and frozenset, by which protocols up to 3 spell them; their items are not kept."""
-    if type(items) is not list:
-        raise TypeError("a set of something else than a list")
-    return Token("a set")
-
-
-def _complex(real: object, imaginary: object) -> Token:
-    """Stand in for complex."""
-    if type(real) is not float or type(imaginary) is not float:
-        raise TypeError("a complex number of something else than numbers")
-    return Token("a complex")
-
-
 def encode(text: object, encoding: object) -> bytes:
     """Stand in for _codecs.encode, by which protocol 2 spells bytes."""
     if not (isinstance(text, str) and isinstance(encoding, str)):
@@ -203,7 +190,6 @@ def ordered_dict() -> collections.OrderedDict[Any, Any]:
 
 NDARRAY = Token("numpy.ndarray")
 CORES: Sequence[str] = ("numpy.core.multiarray", "numpy._core.multiarray")
-BUILTINS: Sequence[str] = ("builtins", "__builtin__")
 NUMPY: StandIns = {
     ("numpy", "dtype"): Call(PendingDtype),
     ("numpy", "ndarray"): NDARRAY,
@@ -216,8 +202,7 @@ PADDLE: StandIns = {
     ("numpy", "dtype"): Call(_AnyDtype),
     ("collections", "OrderedDict"): Call(ordered_dict),
     **{(builtins, "tuple"): Call(pair) for builtins in BUILTINS},
-    **{(builtins, kind): Call(_set) for builtins in BUILTINS for kind in ("set", "frozenset")},
-    **{(builtins, "complex"): Call(_complex) for builtins in BUILTINS},
+    **OF_PADDLE,
     **{(core, "_reconstruct"): Call(_reconstruct) for core in CORES},
     **{(core, "scalar"): Call(_scalar) for core in CORES},
 }

@@ -6,6 +6,7 @@ checksums, which torch does not check, have to match. Source: torch 2.14.1, torc
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,6 +20,16 @@ ANEW = "Where you trust the file, write it anew: torch.save(torch.load(FILE, wei
 PICKLE, SCRIPT = "data.pkl", "constants.pkl"
 PROTOCOLS = (2, 3)
 """Those that torch reads with weights_only=True. torch.save writes 2 unless told otherwise."""
+VERSION = rb"([1-9]|10)\n?"
+NOTES = {
+    "version": VERSION,
+    ".data/version": VERSION,
+    ".format_version": rb"\d{1,2}",
+    ".storage_alignment": rb"\d{1,8}",
+    ".data/serialization_id": rb"\d{1,64}",
+}
+"""What torch notes of the archive itself; it does not read one that has something else there."""
+NOTE_LIMIT = 64
 SHARED = 8
 """How often, on average, tensors may share a storage's bytes, or one may repeat them by strides of 0."""
 FREE = 64 * 2**20
@@ -40,6 +51,7 @@ def content_of(path: Path, members: Mapping[str, memoryview]) -> Content:
 
 def _content(path: Path, members: Mapping[str, memoryview]) -> Content:
     folder = _folder(path, members)
+    _check_notes(path, folder, members)
     pickle = members[folder + PICKLE]
     if (protocol := _protocol(pickle)) not in PROTOCOLS:
         raise Unreadable(path, f"its pickle has protocol {protocol}, torch.save writes 2 by default", ANEW)
@@ -63,6 +75,15 @@ def _folder(path: Path, members: Mapping[str, memoryview]) -> str:
     if len(folders) != 1 or folder + PICKLE not in members:
         raise Unreadable(path, "it is a zip archive, but not one that torch.save wrote", "Name a checkpoint file.")
     return folder
+
+
+def _check_notes(path: Path, folder: str, members: Mapping[str, memoryview]) -> None:
+    """Check what torch notes of the archive itself: all but the version may be missing."""
+    for name, pattern in NOTES.items():
+        note = members.get(folder + name)
+        right = note is not None and len(note) <= NOTE_LIMIT and re.fullmatch(pattern, bytes(note)) is not None
+        if not right and (note is not None or name == "version"):
+            raise Unreadable(path, f"its member {name} is not there, or not the number that torch.save writes", RESAVE)
 
 
 def _protocol(pickle: memoryview) -> int:

@@ -19,6 +19,7 @@ import numpy as np
 
 from convert.arrays import Array
 from convert.files.inert_pickle import InertMachine
+from convert.files.inert_stand_ins import OF_TORCH
 from convert.files.numpy_stand_ins import check_sizes, encode, ordered_dict
 from convert.files.pickle_source import Reader
 from convert.files.pickle_values import Call, Foreign, Interpreted, Refused, StandIns, Token
@@ -45,9 +46,6 @@ STORAGES = {
 OTHER_DTYPES = ("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu", "complex32")
 OTHER_STORAGES = ("QInt8Storage", "QUInt8Storage", "QInt32Storage", "QUInt4x2Storage", "QUInt2x4Storage")
 QUANTIZATIONS = ("per_tensor_affine", "per_tensor_symmetric", "per_channel_affine", "per_channel_affine_float_qparams")
-INERT = {("collections", "Counter"), ("torch", "device"), ("torch.serialization", "_get_layout")} | {
-    (builtins, name) for builtins in ("builtins", "__builtin__") for name in ("set", "bytearray", "complex")
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -248,5 +246,5 @@ TORCH: StandIns = {
     ("torch._tensor", "_rebuild_from_type_v2"): Call(_from_type),
     **{("torch", name): Token(name) for name in (*STORAGES, *OTHER_STORAGES, *DTYPES, *OTHER_DTYPES, *QUANTIZATIONS)},
     **{("torch._utils", name): call for name, call in (DENSE | NOT_DENSE).items()},
-    **{(module, name): _inert(f"a {name}") for module, name in INERT},
+    **OF_TORCH,
 }

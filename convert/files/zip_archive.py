@@ -8,27 +8,25 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
 
 from convert.errors import Unreadable
+from convert.files.zip_directory import find_directory
 from convert.mapped import mapped
-
-if TYPE_CHECKING:
-    from mmap import mmap
 
 EXPANSION = 100
 """How many times its size an archive may unpack to. Trained weights hardly shrink; a bomb of zeros reaches 1,000."""
 FREE = 128 * 2**20
 """Bytes that it may unpack to besides, such as the zeros of a fresh head: 67 million in B/16 with 21,843 classes."""
-MEMBER_LIMIT = 20_000
-"""A training checkpoint of a Mixer of 24 blocks has 1,000. Each takes a kilobyte once the directory is read."""
 LOCAL_HEADER = struct.Struct("<4s2xHH16xHH")
 """Signature, flags, method, (time, date, CRC-32, sizes,) lengths of the name and of the extra field."""
-LOCAL_SIGNATURE, ENTRY_SIGNATURE = b"PK\x03\x04", b"PK\x01\x02"
+LOCAL_SIGNATURE = b"PK\x03\x04"
 DESCRIPTOR = 24
 """Bytes that may follow a member: its CRC-32 and sizes once more, of 8 bytes each, with a signature."""
-ENCRYPTED = 0x1
+FLAGS = 0x80E
+"""Of a member: how hard it was packed, that its sizes follow it, that its name is UTF-8. Not: that it is encrypted."""
 UTF8 = 0x800
+FOLDER = 0x10
+"""What DOS calls one. torch reads nothing of such a member, and goes on with whatever was in memory."""
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
@@ -47,12 +45,12 @@ def read_members(path: Path, content: bytes | None = None) -> Mapping[str, memor
     """
     data = mapped(path) if content is None else memoryview(content)
     try:
-        _check_count(path, data)
+        directory = find_directory(path, data)
         with zipfile.ZipFile(path if content is None else io.BytesIO(content)) as archive:
-            infos, directory = archive.infolist(), archive.start_dir
+            infos = archive.infolist()
         _check(path, infos, len(data))
         places = {info.filename: _place(data, info) for info in infos}
-        _check_places(path, sorted(places.items(), key=lambda place: place[1]), directory)
+        _check_places(path, sorted(places.items(), key=lambda place: place[1]), directory.start)
         checked = any(info.CRC for info in infos)
         return {info.filename: _content(path, data, info, places[info.filename], checked=checked) for info in infos}
     except (
@@ -67,23 +65,19 @@ def read_members(path: Path, content: bytes | None = None) -> Mapping[str, memor
         raise Unreadable(path, f"it is truncated or damaged ({error})") from error
 
 
-def _check_count(path: Path, data: memoryview) -> None:
-    """Check, before zipfile reads the directory, that it cannot have too many entries."""
-    buffer, at = cast("mmap | bytes", data.obj), 0
-    for _ in range(MEMBER_LIMIT):
-        at = buffer.find(ENTRY_SIGNATURE, at) + 1
-        if at == 0:
-            return
-    raise Unreadable(path, f"it has more than {MEMBER_LIMIT:,} members")
-
-
 def _check(path: Path, infos: list[zipfile.ZipInfo], size: int) -> None:
     seen = set[str]()
     for info in infos:
         if info.filename in seen:
             raise Unreadable(path, f"it holds a member twice ({info.filename})")
         seen.add(info.filename)
-        if info.flag_bits & ENCRYPTED or info.compress_type not in METHODS:
+        if info.filename.endswith("/") or info.external_attr & FOLDER:
+            raise Unreadable(path, f"member {info.filename} is a folder, of which torch reads whatever was in memory")
+        if info.volume:
+            raise Unreadable(path, f"member {info.filename} is on another disk")
+        if not info.filename or info.orig_filename != info.filename:
+            raise Unreadable(path, f"member {info.filename} has a name that other programs read as another")
+        if info.flag_bits & ~FLAGS or info.compress_type not in METHODS:
             raise Unreadable(path, f"member {info.filename} is encrypted or packed in a way that is not read here")
     unpacked, limit = sum(info.file_size for info in infos), EXPANSION * size + FREE
     if unpacked > limit:
