@@ -27,7 +27,6 @@ BUILTINS = ("tuple", "bytes", "set", "frozenset", "complex")
 NAMES = {("numpy", "dtype"), ("numpy", "ndarray"), ("_codecs", "encode"), ("collections", "OrderedDict")}
 NAMES |= {(f"numpy.{core}.multiarray", name) for core in ("core", "_core") for name in ("_reconstruct", "scalar")}
 NAMES |= {(module, name) for module in ("builtins", "__builtin__") for name in BUILTINS}
-NAME_TABLE = "StructuredToParameterName@@"
 FOREIGN = "a name that neither NumPy nor Paddle writes"
 
 
@@ -65,15 +64,13 @@ def safetensors(path: str) -> object:
 READERS: dict[str, Callable[[str], object]] = {"pdparams": pdparams, "pth": pth, "npz": npz, "safetensors": safetensors}
 
 
-def summary(tensors: Mapping[Any, Any], form: str) -> dict[str, list[object]] | None:
-    """Return what is compared of a mapping of tensors, None if it is none."""
+def summary(mapping: Mapping[Any, Any], form: str) -> dict[str, list[object]]:
+    """Return what is compared of a mapping: its tensors, whatever else it holds."""
     found: dict[str, list[object]] = {}
-    for name, value in tensors.items():
+    for name, value in mapping.items():
         array = _array(value)
         if type(name) is not str or array is None:
-            if name == NAME_TABLE and form == "pdparams":
-                continue
-            return None
+            continue
         native = array.astype(array.dtype.newbyteorder("=")) if array.dtype != BFLOAT16 else array
         bf16 = native.dtype == BFLOAT16 or native.dtype == (np.uint16 if form == "pdparams" else "V2")
         digest = hashlib.sha256(np.ascontiguousarray(native).tobytes()).hexdigest()
@@ -96,11 +93,24 @@ def _array(value: object) -> np.ndarray[Any, Any] | None:
     return None
 
 
+def _mappings(content: object) -> list[Mapping[Any, Any]]:
+    """Return every mapping, however deep, once."""
+    waiting, seen, found = [content], set[int](), []
+    while waiting:
+        value = waiting.pop()
+        if id(value) in seen or not isinstance(value, (Mapping, list, tuple)):
+            continue
+        seen.add(id(value))
+        if isinstance(value, Mapping):
+            found.append(value)
+        waiting += value.values() if isinstance(value, Mapping) else value
+    return found
+
+
 def answer(form: str, path: str) -> dict[str, Any]:
     try:
         content = READERS[form](path)
-        mappings = [content, *content.values()] if isinstance(content, Mapping) else []
-        found = [summary(mapping, form) for mapping in mappings if isinstance(mapping, Mapping) and mapping]
+        found = [summary(mapping, form) for mapping in _mappings(content)]
     except Exception as error:  # noqa: BLE001  # whatever the libraries raise
         said = str(error).rpartition("WeightsUnpickler error:")[2]
         return {"refused": f"{type(error).__name__}: {said[:500]}"}

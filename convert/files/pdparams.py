@@ -68,6 +68,8 @@ class _Unwrapper:
         match value:
             case PendingArray(array=np.ndarray() as array) | (str(), PendingArray(array=np.ndarray() as array)):
                 return array.view(BFLOAT16) if array.dtype == np.uint16 else array
+            case (str(), PendingArray() as pending):  # of a dtype that is not read: no list of two things
+                return pending
             case dict() | list() | tuple() if id(value) in self._made:
                 return self._made[id(value)]
             case dict():
