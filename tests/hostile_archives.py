@@ -108,6 +108,9 @@ def pth(canary: str) -> list[Hostile]:
             torch_zip(weight(b"cdatetime\ndate\n" + text("x") + b"\x85R", protocol=2)),
             r"datetime\.date.*nothing was executed",
         ),
+        "two storages but for their case": (_of_two_cases(), "a member in capitals"),
+        "a byte order in capitals": (torch_zip(good, BYTEORDER=b"big"), "a member in capitals"),
+        "version 11": (torch_zip(good, version=b"11\n"), "its member version"),
         "a storage that is a folder": (patched(whole, CENTRAL, 38, b"\x10", nth=2), "is a folder"),
         "a pickle that is a folder": (patched(whole, CENTRAL, 38, b"\x10"), "is a folder"),
         "a folder by its name": (zipped({**_members(good), "x/data/1/": b""}), "is a folder"),
@@ -136,6 +139,11 @@ def pth(canary: str) -> list[Hostile]:
 
 def _members(pickled: bytes) -> dict[str, bytes]:
     return {"x/data.pkl": pickled, "x/version": b"3\n", "x/data/0": bytes(24)}
+
+
+def _of_two_cases() -> bytes:
+    """Return an archive of which torch reads the first storage, though the second has the very name."""
+    return torch_zip(weight(tensor(storage("a")), protocol=2), **{"data/A": bytes(24), "data/a": b"\x01" * 24})
 
 
 def _given_away(arguments: bytes) -> bytes:

@@ -150,7 +150,9 @@ def mutate_archive(data: bytes, dice: random.Random, mutate: Callable[[str, byte
     name, content = members[chosen]
     if (chance := dice.random()) < 0.85:
         members[chosen] = name, mutate(name, content, dice)
-    elif chance < 0.9:
+    elif chance < 0.88:
+        members.insert(dice.randrange(len(members) + 1), (_in_capitals(name), dice.choice((b"big", content[::-1]))))
+    elif chance < 0.92:
         members[chosen] = (
             dice.choice((name.upper(), name + "/", "x/" + name, name.replace("/", "//"), "a.npy")),
             content,
@@ -160,6 +162,11 @@ def mutate_archive(data: bytes, dice: random.Random, mutate: Callable[[str, byte
     else:
         members.insert(chosen, dice.choice(members))
     return _packed(members, dice.choice((zipfile.ZIP_STORED, zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)))
+
+
+def _in_capitals(name: str) -> str:
+    folder, slash, rest = name.partition("/")
+    return folder + slash + rest.upper() if slash else name.upper()
 
 
 def _packed(members: list[tuple[str, bytes]], method: int) -> bytes:

@@ -267,7 +267,7 @@ def test_torch_takes_the_first_storage_of_a_key(tmp_path: Path, frameworks: None
 
 
 def test_paddle_s_pair_of_a_name_and_an_array_that_is_not_read_is_no_list(tmp_path: Path) -> None:
-    """In a nest paddle.save writes (name, array) for a tensor; left out as a list, the tensor would be lost in silence."""
+    """In a nest paddle.save writes (name, array) for a tensor; left out as a list, it would be lost in silence."""
     text = np.array(["a"])
     path = tmp_path / "x.pdparams"
     path.write_bytes(pickle.dumps({"model": {"a": ("w_0", np.zeros(2)), "b": ("w_1", text)}}, 4))

@@ -74,6 +74,8 @@ def _folder(path: Path, members: Mapping[str, memoryview]) -> str:
         )
     if len(folders) != 1 or folder + PICKLE not in members:
         raise Unreadable(path, "it is a zip archive, but not one that torch.save wrote", "Name a checkpoint file.")
+    if any(name.removeprefix(folder) != name.removeprefix(folder).lower() for name in members):
+        raise Unreadable(path, "it has a member in capitals, for which torch takes another: it knows no case", RESAVE)
     return folder
 
 
