@@ -230,7 +230,10 @@ def test_a_dict_with_the_modules_versions_is_read(tmp_path: Path) -> None:
         files.read(tmp_path / "x.pdparams")
 
 
-@pytest.mark.parametrize("key", [b"]", b"}", b"](K\x01e\x85", b"(K\x01}tK\x02\x86", b"\x8f"])
+A_SET, A_SET_OF_A_LIST = b"cbuiltins\nset\n]\x85R", b"cbuiltins\nfrozenset\n](]e\x85R"
+
+
+@pytest.mark.parametrize("key", [b"]", b"}", b"](K\x01e\x85", b"(K\x01}tK\x02\x86", b"\x8f", A_SET, A_SET_OF_A_LIST])
 def test_a_key_without_a_hash_is_refused_as_by_pickle(key: bytes) -> None:
     pickled = b"\x80\x04}(" + text("a") + array() + text("b") + b"}" + key + b"Nsu."
     with pytest.raises(TypeError):

@@ -13,13 +13,13 @@ from typing import Any
 from convert.files.handed import Parts, check_untouched
 from convert.files.pickle_machine import Machine
 from convert.files.pickle_source import Reader
-from convert.files.pickle_values import Buildable, Foreign, Interpreted, Refused, StandIns, Token, kind_of
+from convert.files.pickle_values import Buildable, Foreign, Interpreted, Refused, StandIns, Token, Unhashable, kind_of
 
 NAME_LIMIT = 512
 
 
-class _Set(Token):
-    """Stands for a set, which holds no weights."""
+SETS = ("a set", "a frozenset")
+"""What functions of these names make of a list: a set, which holds no weights."""
 
 
 class InertMachine(Machine):
@@ -65,6 +65,9 @@ class InertMachine(Machine):
         made = Foreign(function.name) if isinstance(function, Foreign) else super()._call(function, arguments)
         if isinstance(made, Token):
             self.handed.append(arguments)
+            if made.name in SETS:
+                for item in arguments[0]:
+                    self._check_hashable(item)
         return made
 
     def _op_newobj(self, _: None) -> None:
@@ -111,11 +114,11 @@ class InertMachine(Machine):
             super()._extend(items)
 
     def _op_empty_set(self, _: None) -> None:
-        self.stack.append(_Set("a set"))
+        self.stack.append(Unhashable("a set"))
 
     def _op_additems(self, _: None) -> None:
         items = self._pop_to_mark()
-        if not isinstance(self._top(), (_Set, Foreign)):
+        if not isinstance(self._top(), (Unhashable, Foreign)):
             raise TypeError("an item added to something that is not a set")
         self._keep(items)
 
@@ -141,4 +144,4 @@ class InertMachine(Machine):
         """Return whether Python could make it a key; known without a walk, which a file could make endless."""
         if isinstance(value, Buildable):
             return value.HASHABLE
-        return not isinstance(value, (list, dict, _Set)) and id(value) not in self.unhashable
+        return not isinstance(value, (list, dict, Unhashable)) and id(value) not in self.unhashable

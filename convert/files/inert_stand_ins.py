@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from convert.files.pickle_values import Call, StandIns, Token
+from convert.files.pickle_values import Call, StandIns, Token, Unhashable
 
 BUILTINS = ("builtins", "__builtin__")
 DEVICE = re.compile(r"cpu|cuda|mps|xpu|xla|meta|hpu|mtia|hip|ipu|npu|mlu|musa|privateuseone")
@@ -48,18 +48,18 @@ def _layout(*arguments: Any) -> bool:
     return len(arguments) == 1 and type(arguments[0]) is str and arguments[0] in LAYOUTS
 
 
-def _inert(name: str, is_right: Callable[..., bool]) -> Call:
+def _inert(name: str, is_right: Callable[..., bool], kind: type[Token] = Token) -> Call:
     """Return what stands in for a function: it gives a token of that name, if the arguments are right."""
 
     def make(*arguments: Any) -> Token:
         if not is_right(*arguments):
             raise TypeError(f"{name} that is made otherwise than its library writes it")
-        return Token(name)
+        return kind(name)
 
     return Call(make)
 
 
-SETS: StandIns = {(module, "set"): _inert("a set", _set) for module in BUILTINS}
+SETS: StandIns = {(module, "set"): _inert("a set", _set, Unhashable) for module in BUILTINS}
 COMPLEX: StandIns = {(module, "complex"): _inert("a complex", _complex) for module in BUILTINS}
 OF_PADDLE: StandIns = {
     **SETS,
@@ -70,8 +70,8 @@ OF_PADDLE: StandIns = {
 OF_TORCH: StandIns = {
     **SETS,
     **COMPLEX,
-    **{(module, "bytearray"): _inert("a bytearray", _bytearray) for module in BUILTINS},
-    ("collections", "Counter"): _inert("a Counter", _counter),
+    **{(module, "bytearray"): _inert("a bytearray", _bytearray, Unhashable) for module in BUILTINS},
+    ("collections", "Counter"): _inert("a Counter", _counter, Unhashable),
     ("torch", "device"): _inert("a device", _device),
     ("torch.serialization", "_get_layout"): _inert("a layout", _layout),
 }

@@ -28,6 +28,11 @@ class Token:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Unhashable(Token):
+    """Stands for what Python makes no key and puts in no set, as a set."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Foreign(Token):
     """Stands for what an unknown name means, or for what it would make, do or change if it were called: nothing."""
 
