@@ -6,6 +6,7 @@ Each is made here; the same kinds as other programs wrote them lie in the shared
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import pickle
 from collections import OrderedDict
@@ -89,6 +90,41 @@ FATES: dict[str, list[Fate]] = {
     "36_renamed.pdparams": [refused("a static program's parameters (.pdiparams)")],
     "37_untransposed.pdparams": [refused("not transposed", "--src timm"), Fate(options=("--src", "timm"))],
 }
+
+
+ROWS: dict[str, tuple[str, ...]] = {
+    "`.safetensors`, `.npz`, `.pdparams`, or what": ("base.safetensors", "05b_pytorch_model.bin", "no suffix"),
+    "the index of `.safetensors` shards": ("13_model.safetensors.index.json",),
+    "a folder with": ("05_hf_folder",),
+    "a training checkpoint with one set": ("03_tutorial.pt", "21_net.pth", "21_deeper.pth", "27_model_is_config.pth"),
+    "several sets": ("21_model_and_ema.pth", "21_ema_module.pth", "01_model_best.pth.tar"),
+    "settings, optimizer": ("02_numpy_metric.pth", "a training script's"),
+    "one prefix": ("04_lightning.ckpt", "16_bigvision.npz", "33_backbone_prefix.pdparams", "two prefixes"),
+    "whole numbers": ("06_swa.pth", "swa"),
+    "other tensors": ("09_thop.pth", "a criterion's weight beside"),
+    "Google's": ("16_bigvision.npz", "07_mmpretrain.pth"),
+    "no head": ("10_headless.safetensors", "10c_head_no_bias.pth", "16_headless.npz"),
+    "several dtypes": ("12_mixed_half.pth",),
+    "a shard alone": ("13_model-00001-of-00002.safetensors", "13_pytorch_model.bin.index.json"),
+    "LoRA adapters": ("14_lora.pth", "19_int8_dynamic.pth", "32_as_pdopt.pdopt", "35_static_names.pdparams"),
+    "TorchScript": ("22_legacy.pth", "22_protocol4.pth"),
+    "a `.pdparams` with torch's orientation": ("37_untransposed.pdparams",),
+}
+"""How the README's rows begin, and what is held of each."""
+SAID = {0: "read", 2: "asked", 3: "refused"}
+
+
+def test_the_readme_s_table_is_true() -> None:
+    lines = Path(__file__).resolve().parents[1].joinpath("README.md").read_text(encoding="utf-8").splitlines()
+    start = lines.index("| what you have | what becomes of it |") + 2
+    rows = [
+        line.strip("| ").split(" | ") for line in itertools.takewhile(lambda line: line.startswith("|"), lines[start:])
+    ]
+    assert len(rows) == len(ROWS)
+    for (what, becomes), (begin, names) in zip(rows, ROWS.items(), strict=True):
+        assert what.startswith(begin)
+        exits = {(FATES[name][0] if name in FATES else MADE[name][2]).exit for name in names}
+        assert {becomes.split()[0].strip(",;:") for _ in exits} == {SAID[exit_code] for exit_code in exits}
 
 
 def hold(run: Run, path: Path, fate: Fate, out: Path, base: StateDict | None) -> None:
