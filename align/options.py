@@ -94,7 +94,7 @@ def subject_of(
     from align.candidate import read_candidate
     from align.run import Subject
     from convert.adapt import Adaptation
-    from convert.files.sets import Selection
+    from convert.files.sets import TOP, Selection
     from convert.port import check_and_map, choose_source
     from convert.request import Request
     from convert.sources import with_sha256
@@ -116,10 +116,12 @@ def subject_of(
     for note in port.notes:
         click.echo(f"{source.name}: {note}.", err=True)
     judged = read_candidate(candidate, candidate_key, port.config) if candidate else None
+    key = source.provenance.weights_key
+    named = source.name if key in (None, TOP) else f"{source.name} ({key})"
     return Subject(
         source=port.conversion.state_dict,
         config=port.config,
-        name=f"{chosen.name if chosen else ''} {source.name}".strip(),
+        name=f"{chosen.name if chosen else ''} {named}".strip(),
         variant=chosen,
         reference=_available(reference, port.layout, port.config),
         candidate=judged.state_dict if judged else None,

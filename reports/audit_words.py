@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from convert.files.sets import TOP
+
 Data = dict[str, Any]
 Facts = Iterator[tuple[str, str]]
 
@@ -45,6 +47,7 @@ def identity_facts(report: Data) -> Facts:
     for role, name in (("weights", "fine-tuned weights"), ("source", "upstream's checkpoint")):
         found = report[role]
         yield name, f"{found['name']} ({found['dtype']})"
+        yield f"{name}: set", "the outermost" if found["weights_key"] == TOP else found["weights_key"]
         yield f"{name}: fingerprint", found["fingerprint"]
         yield f"{name}: file SHA-256", str(found["sha256"])
     upstream = report["weights"]["upstream"]

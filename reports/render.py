@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from convert.files.sets import TOP
 from reports.accuracy import Interval
 from reports.cifar10 import CLASSES
 from reports.evaluate import Evaluation
@@ -15,7 +16,8 @@ def lines(evaluation: Evaluation) -> Iterator[str]:
     accuracy, engine, origin = evaluation.accuracy, evaluation.engine, evaluation.data.origin
     weights = evaluation.weights
     upstream = f"{weights.upstream.name}, says {weights.known_from}" if weights.upstream else "unknown"
-    yield f"weights        {weights.name}, fingerprint {weights.fingerprint[:16]}, upstream {upstream}"
+    chosen = "" if weights.weights_key in (None, TOP) else f", set {weights.weights_key}"
+    yield f"weights        {weights.name}{chosen}, fingerprint {weights.fingerprint[:16]}, upstream {upstream}"
     yield f"images         {origin.name}, {origin.said}, {origin.split} split, SHA-256 {origin.images_sha256[:16]}"
     yield f"preprocessing  {evaluation.settings.preprocessing.said}"
     yield f"engine         {_engine(engine)}"

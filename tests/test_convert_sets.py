@@ -227,7 +227,9 @@ class TestCommands:
         assert "averages (54 tensors)" in result.stderr
         chosen = ("--checkpoint", two, "--weights-key", "model", "--candidate", two, "--candidate-key")
         assert mixer_align(*chosen, "averages").exit_code == 1
-        assert mixer_align(*chosen, "model", "--json", out).exit_code == 0
+        passed = mixer_align(*chosen, "model", "--json", out)
+        assert passed.exit_code == 0
+        assert "aligned: two.pdparams (model)" in passed.stdout
         weights = json.loads(out.read_text())["settings"]["weights"]
         assert (weights["weights_key"], weights["candidate_key"]) == ("model", "model")
 

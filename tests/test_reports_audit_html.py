@@ -34,6 +34,7 @@ WEIGHTS = {
     "config": {},
     "upstream": "b16_in1k",
     "known_from": "--variant",
+    "weights_key": made_up.HOSTILE,
 }
 ENVIRONMENT = {
     **made_up.ENVIRONMENT,

@@ -292,7 +292,9 @@ def test_a_set_of_weights_has_to_be_chosen_and_makes_the_figure(
     assert refused.exit_code == 2
     assert "model (78 tensors), ema (78 tensors)" in refused.stderr
     assert not target.exists()
-    found = report(mixer_report(*arguments, "--ema"), target)
+    said = mixer_report(*arguments, "--ema")
+    assert "last.pth, set ema, fingerprint" in said.stdout
+    found = report(said, target)
     assert (found["accuracy"]["correct"], found["weights"]["weights_key"]) == (5991, "ema")
     found = report(mixer_report(*arguments, "--weights-key", "model", "--limit", limit), target)
     shown = cifar10.first(cifar10.read_cifar10(test_images), limit)
