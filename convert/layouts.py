@@ -147,6 +147,15 @@ def fits(layout: Layout, shapes: Mapping[str, Shape], source: str) -> bool:
     return covers(layout, config.family) and layout_shapes(config, layout) == body
 
 
+def matching(layout: Layout, shapes: Mapping[str, Shape], source: str) -> int:
+    """Return how many tensors have the shape that the layout has for their name."""
+    try:
+        expected = layout_shapes(config_of(shapes, layout, source), layout)
+    except BadInput:
+        return 0
+    return sum(expected.get(key) == shape for key, shape in shapes.items())
+
+
 @functools.cache
 def _names(layout: Layout) -> Callable[[str], bool]:
     """Return what says whether a key is a name of the layout."""

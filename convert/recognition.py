@@ -9,7 +9,7 @@ from convert.arrays import StateDict
 from convert.errors import BadInput, KeyMismatch, NoHead, NoKnownLayout, UsageProblem
 from convert.hints import hint
 from convert.identity import agreed, check_sizes, check_variant
-from convert.layouts import SOURCES, account, config_of, fits, hint_at, known_names, nearest_layout
+from convert.layouts import SOURCES, account, config_of, fits, hint_at, known_names, matching, nearest_layout
 from convert.mapping import convert_state_dict
 from convert.request import Request
 from convert.rules import FROM_TIMM, Layout, covers
@@ -17,8 +17,8 @@ from convert.shapes import HEAD
 from convert.sources import Source
 from convert.variants import Family, MixerConfig
 
-OWN = {"torch": "timm", "paddle": "paddle"}
-"""The --src that a tool's own files are for, where names and shapes fit two."""
+OWN: dict[str, Layout] = {"torch": "timm", "paddle": "paddle"}
+"""The layout that a tool's own files have where names and shapes fit two, or neither."""
 
 
 def layout_and_config(source: Source, request: Request) -> tuple[Layout, MixerConfig]:
@@ -28,11 +28,10 @@ def layout_and_config(source: Source, request: Request) -> tuple[Layout, MixerCo
         UsageProblem: Two layouts fit, or two of these say different things.
         BadInput: No layout fits.
     """
-    shapes = {key: array.shape for key, array in source.state_dict.items()}
     possible = _possible(source, request)
-    if not known_names(shapes):
-        raise NoKnownLayout(source.name, shapes, hint(source.path, [*shapes, *source.dropped]))
-    layout = _layout(source, nearest_layout(shapes, possible), possible)
+    if not known_names(source.state_dict):
+        raise NoKnownLayout(source.name, source.state_dict, _hint(source))
+    layout = _layout(source, nearest_layout(source.state_dict, possible), possible)
     check_variant(source.name, source.claims, request.variant)
     config = _config(source, request, layout)
     check_sizes(source.name, config, source.claims)
@@ -64,8 +63,10 @@ def _possible(source: Source, request: Request) -> Sequence[Layout]:
     if source.provenance.kind == "random":
         return ("timm",)
     src = "timm" if source.provenance.kind == "hub" else request.src
-    said = [one.layout for one in source.claims if one.layout is not None]
-    possible = SOURCES[src] if src else tuple(said[:1]) or tuple(FROM_TIMM)
+    said = next((one for one in source.claims if one.layout is not None), None)
+    possible = SOURCES[src] if src else (said.layout,) if said and said.layout else tuple(FROM_TIMM)
+    if said is not None and said.layout not in possible:
+        raise UsageProblem(f"--src {src}: {said.place} says that it has {said.layout}'s layout. Leave --src out.")
     if request.variant is None:
         return possible
     covered = tuple(layout for layout in possible if covers(layout, request.variant.config.family))
@@ -78,12 +79,11 @@ def _possible(source: Source, request: Request) -> Sequence[Layout]:
 
 def _layout(source: Source, nearest: Layout, possible: Sequence[Layout]) -> Layout:
     """Return which of the layouts with the names of the nearest one it is, by the shapes as a whole."""
-    shapes = {key: array.shape for key, array in source.state_dict.items()}
-    alike = [layout for layout in possible if {nearest, layout} <= {"timm", "paddle"}] or [nearest]
-    if len(alike) == 1:
+    alike = [layout for layout in possible if {nearest, layout} <= {"timm", "paddle"}]
+    if len(alike) < 2:
         return nearest
+    shapes, own = source.shapes, OWN.get(source.tool or "")
     fitting = [layout for layout in alike if fits(layout, shapes, source.name)]
-    own = OWN.get(source.tool or "")
     if own == "paddle" and fitting == ["timm"]:
         raise BadInput(
             f"{source.name}: its Linear weights are not transposed: they are [out, in], as torch has them, in a file "
@@ -94,14 +94,15 @@ def _layout(source: Source, nearest: Layout, possible: Sequence[Layout]) -> Layo
             f"{source.name}: its layout could be {' or '.join(fitting)}, every Linear weight being square. Pass --src "
             "to say which."
         )
-    if own is not None and (len(fitting) != 1 or own == "paddle"):
-        return "paddle" if own == "paddle" else "timm"
-    return fitting[0] if fitting else nearest
+    if len(fitting) == 1:
+        return fitting[0]
+    nearest = max(alike, key=lambda layout: matching(layout, shapes, source.name))
+    return own if own is not None else nearest
 
 
 def _config(source: Source, request: Request, layout: Layout) -> MixerConfig:
     """Return the config of the variant stated, or else that which the shapes imply."""
-    shapes = {key: array.shape for key, array in source.state_dict.items()}
+    shapes = source.shapes
     try:
         inferred = config_of(shapes, layout, source.name)
     except BadInput as error:
@@ -127,6 +128,9 @@ def _config(source: Source, request: Request, layout: Layout) -> MixerConfig:
 
 def _mismatch(source: Source, tried: tuple[Layout, Family], expected: str, error: KeyMismatch) -> KeyMismatch:
     """Return the mismatch with what the file is, where that can be told, or which layout its names are nearest to."""
-    shapes = {key: array.shape for key, array in source.state_dict.items()}
-    said = hint(source.path, [*shapes, *source.dropped]) or hint_at(shapes, source.name, tried)
+    said = _hint(source) or hint_at(source.shapes, source.name, tried)
     return KeyMismatch(source.name, error.missing, error.unexpected, expected, said)
+
+
+def _hint(source: Source) -> str:
+    return hint(source.path, [*source.state_dict, *source.dropped])

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from convert import files
-from convert.arrays import StateDict
+from convert.arrays import Shape, StateDict
 from convert.errors import LISTED, IntegrityProblem, IOProblem, NoPretrainedWeights
 from convert.files.content import Content
 from convert.files.names import check_names
@@ -60,6 +60,11 @@ class Source:
     tool: Literal["torch", "paddle"] | None = None
     foreign: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def shapes(self) -> dict[str, Shape]:
+        """The shape of every weight, by name."""
+        return {key: array.shape for key, array in self.state_dict.items()}
 
     def check_unchanged(self) -> None:
         """Check that what was read is what lies there still, so that the hashes are those of the bytes converted.

@@ -302,6 +302,13 @@ class TestPaddle:
         assert mixer_convert("--checkpoint", plain, "--src", "timm", "--out", there).exit_code == 0
         hold(mixer_convert, there, READ, out, weights)
 
+    def test_a_wrong_shape_in_a_file_of_either_is_said_of_its_own_layout(
+        self, mixer_convert: Run, tmp_path: Path, weights: dict[str, Any]
+    ) -> None:
+        path = save_safetensors(tmp_path / "x.safetensors", {**weights, "head.weight": weights["head.weight"].T})
+        says = ("head.weight: x.safetensors has (7, 10), mixer in paddle layout expects (10, 7)",)
+        hold(mixer_convert, path, refused(*says), tmp_path / "out.safetensors", None)
+
     def test_a_pdparams_just_works(self, mixer_align: Run, tmp_path: Path, weights: dict[str, Any]) -> None:
         import convert
 

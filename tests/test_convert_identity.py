@@ -201,6 +201,13 @@ class TestContradictions:
             assert f"{option} " in result.stderr
         assert not out.exists()
 
+    def test_the_source_stated_against_the_layout_recorded(
+        self, mixer_convert: Run, planted: Path, tmp_path: Path
+    ) -> None:
+        result = mixer_convert("--checkpoint", planted, "--src", "timm", "--out", tmp_path / "o.pdparams")
+        assert result.exit_code == 2
+        assert "planted.pdparams.manifest.json says that it has paddle's layout" in result.stderr
+
     def test_the_metadata_against_the_manifest(self, mixer_convert: Run, checkpoint: Path, tmp_path: Path) -> None:
         out = tmp_path / "there.safetensors"
         mixer_convert("--checkpoint", checkpoint, *PLANTED, "--out", out)
