@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from convert.files.sets import Selection
-from convert.identity import CHOICES, Claim, agreed
+from convert.identity import CHOICES, Claim, agreed, check_sizes
+from convert.layouts import recognise
 from convert.sources import Source, from_file
 from convert.variants import MixerConfig
 from convert.verify import refuse_foreign
 
 
 def read_candidate(path: Path, key: str | None, config: MixerConfig) -> Source:
-    """Return a candidate's weights.
+    """Return a candidate's weights; `tensors` has them under the names that Paddle would load them by.
 
     Args:
         path: The file.
@@ -25,6 +26,8 @@ def read_candidate(path: Path, key: str | None, config: MixerConfig) -> Source:
     """
     source = from_file(path, Selection(key=key))
     refuse_foreign(source)
+    if recognised := recognise(source.state_dict, source.name):
+        check_sizes(source.name, recognised[0], source.claims)
     reference = Claim(place="the reference", config={choice: getattr(config, choice) for choice in CHOICES})
     agreed(path.name, config, (*source.claims, reference))
     return source

@@ -94,12 +94,15 @@ def subject_of(
     from align.candidate import read_candidate
     from align.run import Subject
     from convert.adapt import Adaptation
+    from convert.errors import UsageProblem
     from convert.files.sets import TOP, Selection
     from convert.port import check_and_map, choose_source
     from convert.request import Request
     from convert.sources import with_sha256
     from convert.variants import get_variant
 
+    if candidate_key is not None and candidate is None:
+        raise UsageProblem("--candidate-key goes with --candidate. Add it, or leave it out.")
     name = variant or (None if checkpoint else DEFAULT_VARIANT)
     chosen = get_variant(name) if name else None
     request = Request(
@@ -124,7 +127,7 @@ def subject_of(
         name=f"{chosen.name if chosen else ''} {named}".strip(),
         variant=chosen,
         reference=_available(reference, port.layout, port.config),
-        candidate=judged.state_dict if judged else None,
+        candidate=judged.tensors if judged else None,
         provenance={
             **asdict(source.provenance),
             "notes": list(port.notes),

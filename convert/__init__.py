@@ -17,7 +17,9 @@ def load_paddle(
     checkpoint: str | PathLike[str] | None = None,
     num_classes: int | None = None,
     dtype: str | None = None,
-    **options: Any,
+    weights_key: str | None = None,
+    ema: bool | None = None,
+    **said: Any,
 ) -> MlpMixer:
     """Return a ready Paddle model, in evaluation mode, with the weights converted in memory.
 
@@ -28,8 +30,9 @@ def load_paddle(
         checkpoint: A local file, or a folder with one. Default: the variant's published weights, from the hub.
         num_classes: A fresh random head for so many classes, unless there is one for as many.
         dtype: float32, float16 or bfloat16. Default: that of the weights.
-        options: src (timm, google or paddle), weights_key and ema (which of several sets of weights), gelu (erf or
-            tanh) and layer_norm_eps, each as the command's option of that name.
+        weights_key: Which set of weights, where a checkpoint holds several.
+        ema: The averaged or the raw ones, where their names say so.
+        said: src (timm, google or paddle), gelu (erf or tanh) and layer_norm_eps, as the command's options.
 
     Raises:
         MixerConvertError: As `mixer-convert` reports it; the text says what to do.
@@ -43,12 +46,14 @@ def load_paddle(
     from convert.request import Request
     from convert.variants import get_variant
 
+    if unknown := said.keys() - {"src", "gelu", "layer_norm_eps"}:
+        raise TypeError(f"load_paddle: unknown {', '.join(sorted(unknown))}")
     request = Request(
         variant=get_variant(variant) if variant else None,
         checkpoint=Path(checkpoint) if checkpoint else None,
-        selection=Selection(key=options.pop("weights_key", None), ema=options.pop("ema", None)),
+        selection=Selection(key=weights_key, ema=ema),
         adaptation=Adaptation(num_classes=num_classes, dtype=dtype),
-        **options,
+        **said,
     )
     port = check_and_map(choose_source(request), request)
     if port.assumed:

@@ -13,6 +13,7 @@ from convert.shapes import HEAD
 from convert.variants import MixerConfig
 
 STEM = "stem.proj.weight"
+CLASSES_LIMIT = 2**31
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,42 +51,47 @@ def adapt(state_dict: StateDict, config: MixerConfig, adaptation: Adaptation) ->
         UsageProblem: The stem cannot be adapted so, or there cannot be so many classes.
         NonFinite: A value is too large for the dtype wanted.
     """
-    if adaptation.num_classes is not None and adaptation.num_classes < 1:
-        raise UsageProblem(f"--num-classes {adaptation.num_classes}: a head needs at least one class.")
+    if adaptation.num_classes is not None and not 1 <= adaptation.num_classes < CLASSES_LIMIT:
+        raise UsageProblem(f"--num-classes {adaptation.num_classes}: a head has 1 to {CLASSES_LIMIT - 1:,} classes.")
     adapted, changes = dict(state_dict), dict[str, str]()
+    if adaptation.dtype is not None:
+        changes |= _cast(adapted, np.dtype(adaptation.dtype))
     if adaptation.in_chans is not None:
-        adapted[STEM] = _adapt_stem(state_dict, config.in_chans, adaptation.in_chans)
+        adapted[STEM] = _adapt_stem(adapted[STEM], config.in_chans, adaptation.in_chans)
         config = replace(config, in_chans=adaptation.in_chans)
-        changes[STEM] = f"adapted to {adaptation.in_chans} input channel(s)"
+        said = f"adapted to {adaptation.in_chans} input channel(s)"
+        changes[STEM] = f"{changes[STEM]}; {said}" if STEM in changes else said
     if adaptation.num_classes is not None and not config.num_classes:
         config = replace(config, num_classes=adaptation.num_classes)
-        dtype = state_dict["norm.bias" if "norm.bias" in state_dict else "norm.beta"].dtype
+        dtype = adapted["norm.bias" if "norm.bias" in adapted else "norm.beta"].dtype
         fresh = init_state_dict(config, adaptation.head_seed, names=HEAD)
         adapted |= {name: array.astype(dtype) for name, array in fresh.items()}
         seeded = f"fresh random head for {config.num_classes} classes, seed {adaptation.head_seed}"
         changes |= dict.fromkeys(HEAD, seeded)
-    if adaptation.dtype is not None:
-        changes |= _cast(adapted, np.dtype(adaptation.dtype), changes)
     return Adapted(state_dict=adapted, config=config, changes=changes)
 
 
-def _cast(state_dict: dict[str, Array], dtype: np.dtype[np.generic], changes: dict[str, str]) -> dict[str, str]:
+def _cast(state_dict: dict[str, Array], dtype: np.dtype[np.generic]) -> dict[str, str]:
     """Cast what has another dtype, in place, and return in words what was done to it."""
     said = {}
     for name, array in state_dict.items():
         if array.dtype != dtype:
-            with np.errstate(over="ignore"):
-                cast = array.astype(dtype)
-            beyond = ~np.isfinite(cast) & np.isfinite(array)
-            if beyond.any():
-                index = first_index(beyond)
-                count = int(np.count_nonzero(beyond))
-                raise TooLarge(name, index, float(array[index]), count, dtype.name)
+            cast = _narrowed(name, array, dtype)
             exact = np.array_equal(cast.astype(array.dtype), array, equal_nan=True)
             said[name] = f"cast to {dtype.name}, exactly" if exact else f"narrowed to {dtype.name}, which rounds"
-            said[name] = f"{changes[name]}; {said[name]}" if name in changes else said[name]
             state_dict[name] = cast
     return said
+
+
+def _narrowed(name: str, array: Array, dtype: np.dtype[np.generic]) -> Array:
+    """Return the array in a dtype that holds all of its values, be it rounded."""
+    with np.errstate(over="ignore"):
+        cast = array.astype(dtype)
+    beyond = ~np.isfinite(cast) & np.isfinite(array)
+    if beyond.any():
+        index, count = first_index(beyond), int(np.count_nonzero(beyond))
+        raise TooLarge(name, index, float(array[index]), count, dtype.name)
+    return np.asarray(cast)
 
 
 def refuse_image_size(config: MixerConfig, image_size: int) -> None:
@@ -101,14 +107,13 @@ def refuse_image_size(config: MixerConfig, image_size: int) -> None:
         )
 
 
-def _adapt_stem(state_dict: StateDict, found: int, wanted: int) -> Array:
+def _adapt_stem(kernel: Array, found: int, wanted: int) -> Array:
     """Return the stem's kernel for the channels wanted: for 1, the sum over the 3 that there are.
 
     Source: timm 1.0.31, timm/models/_manipulate.py, adapt_input_conv.
     """
-    kernel = state_dict[STEM]
     if found == wanted:
         return kernel
     if (found, wanted) != (3, 1):
         raise UsageProblem(f"--in-chans {wanted}: the weights have {found}, and only 3 can be adapted, to 1.")
-    return np.asarray(kernel.astype(np.float32).sum(axis=1, keepdims=True).astype(kernel.dtype))
+    return _narrowed(STEM, kernel.astype(np.float32).sum(axis=1, keepdims=True), kernel.dtype)

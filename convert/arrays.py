@@ -57,4 +57,4 @@ def total_bytes(arrays: Iterable[Array]) -> int:
 def _bits(array: Array) -> Array:
     """Return the elements as unsigned integers, or as bytes where there is no integer of their size."""
     kind = "u" if array.dtype.itemsize in (1, 2, 4, 8) else "V"
-    return np.ascontiguousarray(array).view(f"{kind}{array.dtype.itemsize}")
+    return np.ascontiguousarray(array).view(f"{kind}{array.dtype.itemsize}").reshape(array.shape)

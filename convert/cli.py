@@ -126,7 +126,7 @@ def verify(
     from convert.integrity import verify_file
     from convert.verify import verify_files
 
-    if b is None and (weights_key or weights_key_b):
+    if b is None and (weights_key, weights_key_b) != (None, None):
         raise UsageProblem("--weights-key goes with two files: the manifest says which set it is about. Leave it out.")
     if b is None:
         integrity = verify_file(a, manifest)

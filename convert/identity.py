@@ -24,6 +24,10 @@ CHOICES = ("gelu", "layer_norm_eps")
 OPTIONS = {"gelu": "--gelu", "layer_norm_eps": "--layer-norm-eps"}
 PREPROCESSING = ("mean", "std", "interpolation", "crop_pct")
 """The fields of a variant that say what images go through."""
+UPSTREAM = tuple(one.name for one in fields(MixerConfig) if one.name not in (*CHOICES, "num_classes", "in_chans"))
+"""What adapted or fine-tuned weights have in common with the variant that they are of."""
+EPSILON_LIMIT = 1e-3
+"""Source: what paddlepaddle 3.3.1 answers where a LayerNorm has more: "'epsilon' should be between 0.0 and 0.001"."""
 SIZES = tuple(one.name for one in fields(MixerConfig) if one.name not in CHOICES)
 
 
@@ -31,7 +35,8 @@ SIZES = tuple(one.name for one in fields(MixerConfig) if one.name not in CHOICES
 class Claim:
     """What one place says of a checkpoint: config, layout, upstream variant, the set of weights that it was taken from.
 
-    place names it in a sentence; config holds the fields that it says.
+    place names it in a sentence; config holds the fields that it says. random: the weights were drawn, with the sizes
+    of the variant, and not trained.
     """
 
     place: str
@@ -39,6 +44,7 @@ class Claim:
     layout: Layout | None = None
     variant: str | None = None
     weights_key: str | None = None
+    random: bool = False
 
 
 def identity(
@@ -53,11 +59,13 @@ def identity(
         claims: What the source says of itself.
         weights_key: The set that was taken now; None: what the source says of itself is kept.
     """
+    random = any(one.random for one in claims)
     known = variant or next((get_variant(one.variant) for one in claims if one.variant is not None), None)
     return {
         "config": asdict(config),
         "layout": layout,
         "variant": known and known.name,
+        "random": random,
         "preprocessing": known and {name: getattr(known, name) for name in PREPROCESSING},
         "weights_key": weights_key or next((one.weights_key for one in claims if one.weights_key is not None), None),
     }
@@ -77,7 +85,7 @@ def claim(place: str, data: object) -> Claim:
     try:
         if not isinstance(data, Mapping):
             raise TypeError("it is no mapping")
-        found = data.get("config") or {}
+        found = data.get("config", {})
         if not isinstance(found, Mapping):
             raise TypeError("its config is no mapping")
         config = {name: _checked(name, found[name]) for name in (*SIZES, *CHOICES) if name in found}
@@ -87,6 +95,7 @@ def claim(place: str, data: object) -> Claim:
             layout=_one_of(data.get("layout"), tuple(FROM_TIMM)),
             variant=_one_of(data.get("variant"), tuple(variant.name for variant in VARIANTS)),
             weights_key=_text(data.get("weights_key")),
+            random=bool(_one_of(data.get("random"), (False, True))),
         )
     except (TypeError, ValueError, AttributeError) as error:
         raise BadInput(f"{place}: it does not say what checkpoint it is about ({error}). Restore it.") from error
@@ -104,6 +113,13 @@ def check_sizes(name: str, config: MixerConfig, claims: Iterable[Claim]) -> None
                 raise BadInput(
                     f"{one.place}: it says {size} {one.config[size]}, {name} has {getattr(config, size)}. Is it about "
                     "another file? Restore it, or move it away."
+                )
+        upstream = get_variant(one.variant).config if one.variant is not None else config
+        for size in UPSTREAM:
+            if getattr(upstream, size) != getattr(config, size):
+                raise BadInput(
+                    f"{one.place}: it says that {name} is {one.variant}, whose {size} is {getattr(upstream, size)}, "
+                    f"not {getattr(config, size)}. Is it about another file? Restore it, or move it away."
                 )
 
 
@@ -125,16 +141,31 @@ def stated(gelu: Gelu | None, layer_norm_eps: float | None) -> Claim:
 
 
 def check_variant(name: str, claims: Iterable[Claim], stated: Variant | None) -> None:
-    """Check that the variant stated is the one that the checkpoint says it is.
+    """Check that the variant stated is the one that the checkpoint says it is, unless that was drawn with its sizes.
 
     Raises:
         UsageProblem: It is not.
     """
     for one in claims:
-        if stated is not None and one.variant is not None and one.variant != stated.name:
+        if stated is not None and one.variant not in (None, stated.name):
             raise UsageProblem(
                 f"--variant {stated.name}: {one.place} says that {name} is {one.variant}. Leave --variant out."
             )
+
+
+def check_alike(name: str, claims: Sequence[Claim]) -> None:
+    """Check that no two claims part in layout, variant or set of weights.
+
+    Raises:
+        UsageProblem: Two do.
+    """
+    for what in ("layout", "variant", "weights_key"):
+        said = [(one.place, getattr(one, what)) for one in claims if getattr(one, what) is not None]
+        for (place, value), (other, another) in itertools.pairwise(said):
+            if value != another:
+                raise UsageProblem(
+                    f"{name}: {place} says {what} {value}, {other} says {another}. Convert the original again."
+                )
 
 
 def unsaid(claims: Iterable[Claim]) -> list[str]:
@@ -159,11 +190,19 @@ def _checked(field_name: str, value: Any) -> Any:
     """Return a field of a config that is of its kind."""
     kinds: dict[str, tuple[Any, ...]] = {"gelu": get_args(Gelu), "family": get_args(Family)}
     if field_name in kinds:
-        return _one_of(value, kinds[field_name])
-    good = 0 < value < 1 if field_name == "layer_norm_eps" else type(value) is int and 0 <= value < 2**31
+        good = isinstance(value, str) and value in kinds[field_name]
+    elif field_name == "layer_norm_eps":
+        good = is_epsilon(value)
+    else:
+        good = type(value) is int and 0 <= value < 2**31
     if not good:
         raise ValueError(f"{field_name} {printable(repr(value))}")
     return value
+
+
+def is_epsilon(value: object) -> bool:
+    """Return whether a LayerNorm of Paddle's takes it."""
+    return isinstance(value, float) and 0 < value <= EPSILON_LIMIT
 
 
 def _one_of(value: Any, known: tuple[Any, ...]) -> Any:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from convert import files
-from convert.errors import BadInput, IOProblem, Unreadable, UsageProblem
+from convert.errors import BadInput, IOProblem, Unreadable, UsageProblem, printable
 from convert.files.sets import Selection
 from convert.fingerprint import tensor_sha256s
 from convert.hashing import file_sha256
@@ -52,6 +52,7 @@ class Integrity:
         lines += [f"- {key}: it is missing" for key in self.missing]
         lines += [f"+ {key}: it was added" for key in self.extra]
         lines += [f"! {name}: its SHA-256 changed" for name in self.changed_files]
+        lines = [printable(line) for line in lines]
         return [*lines, f"{self.file} is not the {self.side} that {self.manifest} describes: {self._summary()}."]
 
     def _summary(self) -> str:
@@ -87,8 +88,9 @@ def _verify(path: Path, manifest: Path | None) -> Integrity:
         other = "" if manifest else " Name it with --manifest, or give a second checkpoint to compare with."
         raise IOProblem(f"{beside}: there is no such manifest.{other}")
     sides = read_recorded(beside)[: None if manifest else 1]
-    meant = next((side for side in sides if side.file == path.name), sides[-1])
-    found = _look(path, Selection(key=meant.weights_key))
+    sha256 = file_sha256(path)
+    meant = next((side for side in sides if side.sha256 == sha256), sides[-1])
+    found = _look(path, sha256, Selection(key=meant.weights_key))
     if found.problem and any(found.files == _expected(path, side) for side in sides):
         raise found.problem
     verdicts = [_compare(path, beside, side, found) for side in sorted(sides, key=lambda side: side.file != path.name)]
@@ -104,8 +106,8 @@ class _Found:
     problem: BadInput | UsageProblem | None = None
 
 
-def _look(path: Path, selection: Selection) -> _Found:
-    hashes = {path.name: file_sha256(path)}
+def _look(path: Path, sha256: str, selection: Selection) -> _Found:
+    hashes = {path.name: sha256}
     try:
         shards = files.shards_of(path)
         with unchanged(*shards):

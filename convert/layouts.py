@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -39,6 +40,8 @@ MARKS = tuple(
     if rule.source in ("stem.proj.weight", "stem.proj.bias", "norm.weight", "norm.alpha")
 )
 """Names outside the blocks, by which what stands before all names is found."""
+PREFIXES = 4
+"""How many are tried, the most frequent first: a file may be made of nothing but such names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,20 +63,22 @@ def nearest_layout(keys: Collection[str], layouts: Collection[Layout]) -> Layout
 
 def known_names(keys: Collection[str]) -> int:
     """Return how many of the keys are names of the layout that takes the most of them."""
-    return max(sum(map(_names(layout), keys)) for layout in FROM_TIMM)
+    return max((sum(map(_names(layout), keys)) for layout in FROM_TIMM), default=0)
 
 
 def common_prefix(keys: Collection[str]) -> str:
-    """Return what stands before the names of a layout, `model.` or `params/`; nothing where that gives no more names.
+    """Return what stands before every name of a layout, `model.` or `params/`; nothing where it is not before all.
 
     It ends with a dot or a slash, and behind it no two keys may become one.
     """
-    ends = {key[: -len(mark)] for key in keys for mark in MARKS if key.endswith(mark)}
-    prefixes = sorted((end for end in ends if end.endswith((".", "/"))), key=len)
+    ends = Counter(key[: -len(mark)] for key in keys for mark in MARKS if key.endswith(mark))
+    prefixes = [end for end, _ in ends.most_common(PREFIXES) if end.endswith((".", "/"))]
     gained = {prefix: known_names([key.removeprefix(prefix) for key in keys]) for prefix in prefixes}
-    best = max(prefixes, key=lambda prefix: gained[prefix], default="")
-    clash = len({key.removeprefix(best) for key in keys}) < len(keys)
-    return best if best and not clash and gained[best] > known_names(keys) else ""
+    best = max(sorted(prefixes, key=len), key=lambda prefix: gained[prefix], default="")
+    stripped, bare = {key.removeprefix(best) for key in keys}, [key for key in keys if not key.startswith(best)]
+    if not best or len(stripped) < len(keys) or known_names(bare) or 2 * gained[best] < len(keys):
+        return ""
+    return best
 
 
 def holds_weights(keys: Collection[str]) -> bool:

@@ -116,6 +116,7 @@ def build_manifest(
         "variant": variant and {"name": variant.name, "timm_id": variant.timm_id, "note": variant.note},
         "config": said["config"],
         "preprocessing": said["preprocessing"],
+        "random": said["random"],
         "weights_key": said["weights_key"],
         "layouts": {"source": layout, "target": said["layout"]},
         "notes": list(notes),

@@ -17,7 +17,7 @@ IDENTITY = (
     ),
     click.option(
         "--layer-norm-eps",
-        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        type=click.FloatRange(0, 1e-3, min_open=True),
         help="Default: what the file says, else that of its layout.",
     ),
 )

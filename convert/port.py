@@ -13,7 +13,7 @@ from convert.errors import UsageProblem
 from convert.files.atomic import refuse_overwrite
 from convert.files.sets import TOP, Selection
 from convert.hashing import EarlyHash
-from convert.identity import OPTIONS, as_metadata, identity, unsaid
+from convert.identity import OPTIONS, Claim, as_metadata, identity, unsaid
 from convert.layouts import ORIGIN, SOURCES
 from convert.manifest import Written, build_manifest
 from convert.mapping import Conversion, check_finite, check_one_dtype, convert_state_dict
@@ -134,7 +134,7 @@ def _notes(
 
 def _assumed(source: Source, request: Request, layout: Layout, config: MixerConfig) -> str:
     """Return what nobody says of the config, in a sentence; layouts but Paddle's say it by where they are from."""
-    unknown = unsaid((*source.claims, request.stated))
+    unknown = unsaid((*source.claims, *request.said))
     if not unknown or layout not in SOURCES["paddle"] or source.path is None:
         return ""
     values = " and ".join(f"{choice} {getattr(config, choice)}" for choice in unknown)
@@ -202,9 +202,9 @@ def convert_checkpoint(
             written, port.conversion, layout=port.layout, said=said, notes=port.notes, command_line=command_line
         )
 
-    random = source.provenance.kind == "random"  # weights of a variant's sizes, not of its origin
-    metadata = as_metadata({**said, **({"variant": None, "preprocessing": None} if random else {})})
-    return write_weights(Destination(output, metadata, force=force), source, port.conversion, describe, early=early)
+    return write_weights(
+        Destination(output, as_metadata(said), force=force), source, port.conversion, describe, early=early
+    )
 
 
 def _check_output(output: Path, source: Source, dst: Layout, *, force: bool) -> None:
@@ -218,5 +218,8 @@ def _check_output(output: Path, source: Source, dst: Layout, *, force: bool) -> 
 
 def _identity(port: Port, request: Request) -> dict[str, Any]:
     """Return what is to be written down of the output."""
-    key = port.source.provenance.weights_key
-    return identity(port.config, request.dst, request.variant, port.source.claims, None if key == TOP else key)
+    provenance, claims = port.source.provenance, port.source.claims
+    if provenance.kind == "random":
+        claims = (Claim(place="the seed", random=True),)
+    key = None if provenance.weights_key == TOP else provenance.weights_key
+    return identity(port.config, request.dst, request.variant, claims, key)

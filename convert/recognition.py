@@ -35,7 +35,7 @@ def layout_and_config(source: Source, request: Request) -> tuple[Layout, MixerCo
     check_variant(source.name, source.claims, request.variant)
     config = _config(source, request, layout)
     check_sizes(source.name, config, source.claims)
-    return layout, agreed(source.name, config, (*source.claims, request.stated))
+    return layout, agreed(source.name, config, (*source.claims, *request.said))
 
 
 def in_timm_layout(

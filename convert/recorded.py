@@ -11,10 +11,10 @@ from typing import Any, Literal, cast
 from convert.errors import BadInput, IntegrityProblem, Unreadable
 from convert.files import strict_json
 from convert.fingerprint import fingerprint
-from convert.identity import METADATA, Claim, claim
+from convert.identity import METADATA, Claim, check_alike, claim
 
 Side = Literal["output", "source"]
-LIMIT = 2**26
+LIMIT = 2**22
 """Bytes. The manifest of 24 blocks, the longest there are, has some 200,000."""
 SHA256 = re.compile(r"[0-9a-f]{64}")
 RESTORE = "Restore it, or convert again."
@@ -40,33 +40,45 @@ def manifest_path(output: Path) -> Path:
     return output.with_name(f"{output.name}.manifest.json")
 
 
-def claims_of(
-    file: Path, metadata: Mapping[str, str], sha256: Callable[[], str]
-) -> tuple[str | None, tuple[Claim, ...]]:
-    """Return the file's SHA-256, where it was asked for, and what its metadata and its manifest say that it is.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """What a file's metadata and its manifest say that it is; its SHA-256, where a manifest was there to ask for it.
+
+    problem: why what the manifest says does not count.
+    """
+
+    claims: tuple[Claim, ...]
+    sha256: str | None = None
+    problem: IntegrityProblem | None = None
+
+
+def said_of(file: Path, metadata: Mapping[str, str], sha256: Callable[[], str]) -> Said:
+    """Return what a file's metadata says that it is and, if it is about this very file, its manifest.
 
     Args:
         file: The checkpoint.
         metadata: Its own.
-        sha256: Gives its SHA-256; called where there is a manifest, which has to be about this very file.
+        sha256: Gives its SHA-256; called where there is a manifest.
 
     Raises:
         BadInput: One of them is damaged.
-        IntegrityProblem: The manifest is about another file.
+        UsageProblem: They say different things.
     """
-    claims, found, manifest = [], None, manifest_path(file)
+    claims, found, manifest = list[Claim](), None, manifest_path(file)
     if METADATA in metadata:
         place = f"the metadata of {file.name}"
         claims.append(claim(place, _parsed(place, metadata[METADATA])))
     if manifest.is_file():
         content, found = read_manifest(manifest), sha256()
         if content["output"].get("sha256") != found:
-            raise IntegrityProblem(
+            problem = IntegrityProblem(
                 f"{manifest}: it is about another file than {file.name}, whose SHA-256 is {found[:16]}…. Restore the "
                 "file, or move the manifest away."
             )
+            return Said(claims=tuple(claims), sha256=found, problem=problem)
         claims.append(claim(manifest.name, _identity(manifest, content)))
-    return found, tuple(claims)
+    check_alike(file.name, claims)
+    return Said(claims=tuple(claims), sha256=found)
 
 
 def read_manifest(manifest: Path) -> dict[str, Any]:
@@ -120,13 +132,15 @@ def _parsed(place: str, text: str) -> Any:
 
 def _identity(manifest: Path, content: dict[str, Any]) -> dict[str, Any]:
     """Return what a manifest says of its output; what random weights have the sizes of is no upstream."""
-    variant, layouts, source = (content.get(name) or {} for name in ("variant", "layouts", "source"))
+    parts = (content.get(name) for name in ("variant", "layouts", "source"))
+    variant, layouts, source = ({} if part is None else part for part in parts)
     if not all(isinstance(part, dict) for part in (variant, layouts, source)):
         raise Unreadable(manifest, "it is damaged: variant, layouts or source is no mapping", RESTORE)
     return {
-        "config": content.get("config"),
+        "config": content.get("config", {}),
         "layout": layouts.get("target"),
-        "variant": None if source.get("kind") == "random" else variant.get("name"),
+        "variant": variant.get("name"),
+        "random": source.get("kind") == "random" or content.get("random"),
         "preprocessing": content.get("preprocessing"),
         "weights_key": content.get("weights_key"),
     }

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
 
 from convert.adapt import Adaptation
+from convert.errors import UsageProblem
 from convert.files.sets import Selection
-from convert.identity import Claim, stated
+from convert.identity import EPSILON_LIMIT, Claim, is_epsilon, stated
+from convert.mapping import WEIGHT_DTYPES
 from convert.rules import Layout
 from convert.variants import Gelu, Variant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What the user asked for. None: the default, which depends on the weights."""
+    """What the user asked for. None: the default, which depends on the weights.
+
+    claims: what the weights have to agree with, such as other weights that they are compared with.
+    """
 
     variant: Variant | None = None
     checkpoint: Path | None = None
@@ -26,8 +32,22 @@ class Request:
     layer_norm_eps: float | None = None
     image_size: int | None = None
     adaptation: Adaptation = field(default_factory=Adaptation)
+    claims: tuple[Claim, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check what a caller may have got wrong; the command line checks it before.
+
+        Raises:
+            UsageProblem: A GELU, an epsilon or a dtype that there is not.
+        """
+        if self.gelu not in (None, *get_args(Gelu)):
+            raise UsageProblem(f"gelu {self.gelu!r}: there is none. Known: {', '.join(get_args(Gelu))}.")
+        if self.layer_norm_eps is not None and not is_epsilon(self.layer_norm_eps):
+            raise UsageProblem(f"layer_norm_eps {self.layer_norm_eps!r}: Paddle takes 0 to {EPSILON_LIMIT}, without 0.")
+        if self.adaptation.dtype not in (None, *WEIGHT_DTYPES):
+            raise UsageProblem(f"dtype {self.adaptation.dtype!r}: weights have {', '.join(WEIGHT_DTYPES)}.")
 
     @property
-    def stated(self) -> Claim:
-        """What the user says of the config that no shape tells."""
-        return stated(self.gelu, self.layer_norm_eps)
+    def said(self) -> tuple[Claim, ...]:
+        """What the user, and what the weights have to agree with, say of the config that no shape tells."""
+        return (*self.claims, stated(self.gelu, self.layer_norm_eps))

@@ -9,7 +9,7 @@ from typing import Literal
 
 from convert import files
 from convert.arrays import Shape, StateDict
-from convert.errors import LISTED, IntegrityProblem, IOProblem, NoPretrainedWeights
+from convert.errors import LISTED, IOProblem, NoPretrainedWeights
 from convert.files.content import Content
 from convert.files.names import check_names
 from convert.files.sets import Selection, WeightSet, choose, refuse_others
@@ -17,7 +17,7 @@ from convert.hashing import EarlyHash, file_sha256
 from convert.identity import Claim
 from convert.init import init_state_dict
 from convert.layouts import common_prefix, holds_weights, known_names
-from convert.recorded import claims_of
+from convert.recorded import said_of
 from convert.unchanged import Snapshot, check_unchanged, unchanged
 from convert.variants import MixerConfig, Variant
 
@@ -45,7 +45,8 @@ class Provenance:
 class Source:
     """A state dict, what to call it in a sentence, its provenance, and the files it was read from, as found.
 
-    dropped: tensors that are no weights, such as counters, by name. claims: what the file and its manifest say that it
+    dropped: tensors that are no weights, such as counters, by name. tensors: all of a file's set, as it names them.
+    claims: what the file and its manifest say that it
     is. tool: which one alone writes such files, if any. foreign: names that other readers would execute. notes:
     sentences for the user.
     """
@@ -56,6 +57,7 @@ class Source:
     path: Path | None = None
     snapshots: tuple[Snapshot, ...] = ()
     dropped: StateDict = field(default_factory=dict)
+    tensors: StateDict = field(default_factory=dict)
     claims: tuple[Claim, ...] = ()
     tool: Literal["torch", "paddle"] | None = None
     foreign: tuple[str, ...] = ()
@@ -94,16 +96,15 @@ def from_file(
     file = files.locate(path)
     with unchanged(file, *files.shards_of(file)) as snapshots:
         content, chosen = _open(file, selection)
-        sha256, notes, claims = None, _left_out(chosen), tuple[Claim, ...]()
-        try:
-            sha256, claims = claims_of(file, content.metadata, lambda: _sha256(file, early, snapshots))
-        except IntegrityProblem as problem:
-            if strict:
-                raise
-            notes = (*notes, str(problem).rstrip("."))
+        said = said_of(file, content.metadata, lambda: _sha256(file, early, snapshots))
+    if said.problem and strict:
+        raise said.problem
     state_dict, prefix = _without_prefix(chosen.tensors)
     weights, counters = _without_counters(state_dict)
-    provenance = Provenance(kind="file", file=file.name, sha256=sha256, weights_key=chosen.key, stripped_prefix=prefix)
+    notes = [*_left_out(chosen), *([str(said.problem).rstrip(".")] if said.problem else [])]
+    provenance = Provenance(
+        kind="file", file=file.name, sha256=said.sha256, weights_key=chosen.key, stripped_prefix=prefix
+    )
     return Source(
         state_dict=weights,
         name=file.name,
@@ -111,10 +112,11 @@ def from_file(
         path=file,
         snapshots=snapshots,
         dropped=counters,
-        claims=claims,
+        tensors=chosen.tensors,
+        claims=said.claims,
         tool=content.tool,
         foreign=content.foreign,
-        notes=notes,
+        notes=(*notes, f"of the folder, {file.name} was taken") if file != path else tuple(notes),
     )
 
 

@@ -26,7 +26,7 @@ def print_table(headers: Sequence[str], rows: Rows, *, title: str = "") -> None:
     table.add_column(headers[-1], overflow="fold", min_width=LAST_COLUMN)
     for row in rows:
         table.add_row(*row)
-    console = Console()
+    console = Console(markup=False, emoji=False)  # names come from files
     needed = console.measure(table, options=console.options.update(max_width=UNLIMITED)).minimum
     if needed <= console.width:
         console.print(table)

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from convert.arrays import StateDict, describe_difference, same_bits
-from convert.errors import Unreadable
+from convert.errors import BadInput, Unreadable
 from convert.files.sets import RESAVE, Selection
 from convert.identity import CHOICES
 from convert.layouts import recognise
 from convert.mapping import convert_state_dict
+from convert.rules import Layout
 from convert.sources import Source, from_file
+from convert.variants import MixerConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,11 +95,18 @@ def _verify(a: Source, b: Source) -> Verification:
     verifications = [verify_state_dicts(first, second)]
     if config and other and config.family == other.family and config.num_classes == other.num_classes:
         for src, dst in itertools.product(sorted(layouts), sorted(others)):
-            if src != dst:
-                moved = convert_state_dict(a.state_dict, config, src=src, dst=dst, name=a.name).state_dict
+            if src != dst and (moved := _moved(a, config, src, dst)) is not None:
                 verifications.append(verify_state_dicts({**moved, **a.dropped}, second))
     best = min(verifications, key=lambda found: len(found.only_in_a) + len(found.only_in_b) + len(found.unequal))
     return replace(best, said_otherwise=dict(_said_otherwise(a, b)))
+
+
+def _moved(source: Source, config: MixerConfig, src: Layout, dst: Layout) -> StateDict | None:
+    """Return a source in another layout; None where it is not what is converted, such as float64 or half a head."""
+    try:
+        return convert_state_dict(source.state_dict, config, src=src, dst=dst, name=source.name).state_dict
+    except BadInput:
+        return None
 
 
 def _said_otherwise(a: Source, b: Source) -> Iterator[tuple[str, str]]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 @click.command()
 @with_options(WEIGHTS)
 @click.option("--checkpoint", type=FILE, required=True, help="The upstream's weights, as mixer-convert reads them.")
+@click.option("--checkpoint-key", metavar="NAME", help="Which set of its weights, where it holds several.")
 @click.option("--checkpoint-src", type=click.Choice(["timm", "google", "paddle"]), help="Its layout. Default: told.")
 @with_options(DATA, IMAGES, ENGINE)
 @click.option("--out", type=FILE, required=True, metavar="BUNDLE", help="The folder to write.")
@@ -102,6 +103,7 @@ def _audited(
     weights: Path,
     checkpoint: Path,
     checkpoint_src: str | None,
+    checkpoint_key: str | None,
     data: Path,
     limit: int | None,
     skip_timm: bool,
@@ -122,7 +124,9 @@ def _audited(
     further = attached(attach)
     options, src = {"weights": weights, **options}, options["src"]
     tuned = read_weights(request_of(options))
-    source = read_weights(replace(reference_of(tuned, checkpoint, checkpoint_src), variant=tuned.upstream))
+    source = read_weights(
+        replace(reference_of(tuned, checkpoint, checkpoint_key, checkpoint_src), variant=tuned.upstream)
+    )
     check_classes(tuned, len(CLASSES))
     check_channels(tuned)
     check_pair(source, tuned)

@@ -48,6 +48,7 @@ def identity_facts(report: Data) -> Facts:
         found = report[role]
         yield name, f"{found['name']} ({found['dtype']})"
         yield f"{name}: set", "the outermost" if found["weights_key"] == TOP else found["weights_key"]
+        yield from ((f"{name}: note", note) for note in found["notes"])
         yield f"{name}: fingerprint", found["fingerprint"]
         yield f"{name}: file SHA-256", str(found["sha256"])
     upstream = report["weights"]["upstream"]

@@ -75,6 +75,7 @@ def published(json_target: str | None) -> None:
 @main.command()
 @with_options(WEIGHTS, DATA, IMAGES, ENGINE, PRECISION)
 @click.option("--against", type=FILE, metavar="CHECKPOINT", help="Run timm with these weights on the same images too.")
+@click.option("--against-key", metavar="NAME", help="Which set of weights of --against, where it holds several.")
 @click.option("--predictions", type=FILE, metavar="FILE", help="Write a line per image, .npz or .csv.")
 @click.option("--force", is_flag=True, help="Replace an existing --predictions file.")
 @json_option
@@ -109,17 +110,22 @@ def evaluate(
     ctx.exit(0 if evaluation.finding.passed else 1)
 
 
-def _evaluate(*, data: Path, limit: int | None, against: Path | None, group: Group, **options: Any) -> Evaluation:
+def _evaluate(
+    *, data: Path, limit: int | None, against: Path | None, against_key: str | None, group: Group, **options: Any
+) -> Evaluation:
     """Return the evaluation asked for; everything that can be refused is refused before the images are run."""
+    from convert.errors import UsageProblem
     from reports.cifar10 import CLASSES
     from reports.evaluate import evaluate as run
     from reports.weights import check_channels, check_classes, read_weights, reference_of
 
+    if against_key is not None and against is None:
+        raise UsageProblem("--against-key goes with --against. Add it, or leave it out.")
     subject = read_weights(request_of(options))
     check_classes(subject, len(CLASSES))
     check_channels(subject)
     settings = settings_of(subject, **options)
-    other = read_weights(reference_of(subject, against)) if against else None
+    other = read_weights(reference_of(subject, against, against_key)) if against else None
     images = images_of(data, limit)
     with progress_bar(len(images.labels)) as progress:
         return run(subject, images, settings, against=other, group=group, progress=progress)
@@ -179,6 +185,8 @@ def _job(*, data: Path, recipe: str, seed: int | None, micro_batch: int | None, 
     head = Adaptation(num_classes=len(CLASSES), head_seed=chosen.seed)
     weights = read_weights(replace(request_of(options), adaptation=head))
     check_channels(weights)
+    for note in weights.notes:
+        click.echo(f"{weights.name}: {note}.", err=True)
     return Job(
         weights=weights,
         train=read_cifar10(data, "train"),

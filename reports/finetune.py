@@ -18,6 +18,7 @@ from convert import files
 from convert.adapt import Adaptation, adapt
 from convert.arrays import Array, StateDict
 from convert.errors import IntegrityProblem, UsageProblem
+from convert.files.sets import TOP
 from convert.fingerprint import fingerprint, tensor_sha256s
 from convert.hashing import file_sha256
 from convert.manifest import describe_output, write_with_manifest
@@ -289,6 +290,9 @@ def _manifest(job: Job, described: dict[str, Any], sha256s: dict[str, str]) -> I
     yield "schema", MANIFEST_SCHEMA
     yield "variant", upstream and {"name": upstream.name, "timm_id": upstream.timm_id, "note": upstream.note}
     yield "config", asdict(job.weights.config)
+    yield "layouts", {"target": "paddle"}
+    yield "weights_key", None if job.weights.weights_key == TOP else job.weights.weights_key
+    yield "notes", list(job.weights.notes)
     yield "source", {"kind": "fine-tuned", **job.weights.as_data()}
     yield "recipe", {**job.recipe.as_data(), "sources": job.recipe.sources}
     yield "steps", job.length[0]

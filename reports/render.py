@@ -18,6 +18,7 @@ def lines(evaluation: Evaluation) -> Iterator[str]:
     upstream = f"{weights.upstream.name}, says {weights.known_from}" if weights.upstream else "unknown"
     chosen = "" if weights.weights_key in (None, TOP) else f", set {weights.weights_key}"
     yield f"weights        {weights.name}{chosen}, fingerprint {weights.fingerprint[:16]}, upstream {upstream}"
+    yield from (f"               {note}" for note in weights.notes)
     yield f"images         {origin.name}, {origin.said}, {origin.split} split, SHA-256 {origin.images_sha256[:16]}"
     yield f"preprocessing  {evaluation.settings.preprocessing.said}"
     yield f"engine         {_engine(engine)}"

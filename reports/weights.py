@@ -9,8 +9,9 @@ from typing import Any
 from align.weights import in_float32
 from convert.arrays import StateDict
 from convert.errors import BadInput
+from convert.files.sets import Selection
 from convert.fingerprint import fingerprint, tensor_sha256s
-from convert.identity import check_variant
+from convert.identity import CHOICES, Claim, check_variant
 from convert.port import Port, check_and_map
 from convert.recorded import manifest_path, read_manifest
 from convert.request import Request
@@ -57,7 +58,13 @@ class Weights:
             "upstream": self.upstream.name if self.upstream else None,
             "known_from": self.known_from,
             "weights_key": self.weights_key,
+            "notes": list(self.notes),
         }
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of how they were taken from the file."""
+        return self.port.notes if self.port else ()
 
 
 def read_weights(request: Request) -> Weights:
@@ -78,7 +85,7 @@ def read_weights(request: Request) -> Weights:
     port = check_and_map(source, replace(request, variant=None))
     beside = manifest_path(path)
     manifest = read_manifest(beside) if beside.is_file() else None
-    upstream, known_from = _upstream(source, request.variant, manifest)
+    upstream, known_from = _upstream(source, request.variant)
     _check_sizes(path, port.config, upstream)
     state_dict = port.conversion.state_dict
     return Weights(
@@ -96,10 +103,18 @@ def read_weights(request: Request) -> Weights:
     )
 
 
-def reference_of(weights: Weights, checkpoint: Path, src: str | None = None) -> Request:
-    """Return what asks for a checkpoint that is to be the same function as some weights, for timm to run."""
-    config = weights.config
-    return Request(checkpoint=checkpoint, src=src, dst="timm", gelu=config.gelu, layer_norm_eps=config.layer_norm_eps)
+def reference_of(weights: Weights, checkpoint: Path, key: str | None = None, src: str | None = None) -> Request:
+    """Return what asks for a checkpoint that is to be the same function as some weights, for timm to run.
+
+    Args:
+        weights: What it is compared with.
+        checkpoint: The file.
+        key: Which set of weights, where it holds several.
+        src: Where it is from, where that cannot be told.
+    """
+    config = {choice: getattr(weights.config, choice) for choice in CHOICES}
+    alike = Claim(place=weights.name, config=config)
+    return Request(checkpoint=checkpoint, selection=Selection(key=key), src=src, dst="timm", claims=(alike,))
 
 
 def check_classes(weights: Weights, classes: int) -> None:
@@ -128,10 +143,11 @@ def check_channels(weights: Weights) -> None:
         )
 
 
-def _upstream(source: Source, stated: Variant | None, manifest: dict[str, Any] | None) -> tuple[Variant | None, str]:
+def _upstream(source: Source, stated: Variant | None) -> tuple[Variant | None, str]:
     """Return the variant that was fine-tuned, and where that is known from."""
-    if ((manifest or {}).get("source") or {}).get("kind") == "random":
-        return None, f"random weights, says {manifest_path(Path(source.name)).name}"
+    drawn = next((one for one in source.claims if one.random), None)
+    if drawn is not None:
+        return None, f"random weights, says {drawn.place}"
     check_variant(source.name, source.claims, stated)
     for one in source.claims:
         if one.variant is not None:

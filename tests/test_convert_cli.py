@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -205,6 +207,7 @@ class TestBadInput:
             (["--variant", "s32", "--init", "random", "--ema"], "go with --checkpoint"),
             (["--variant", "s32", "inspect", "x.safetensors"], "belong to a conversion"),
             (["--variant", "s32", "--seed", "1"], "--seed goes with --init random"),
+            (["--variant", "s32", "--init", "random", "--num-classes", "9" * 20], "a head has 1 to"),
             (["--src", "google", "--variant", "b16_in1k"], "Pass --checkpoint FILE. Google's files are at"),
             (["--variant", "gmlp_ti16", "--init", "random", "--dst", "paddlevit"], "no paddlevit layout for gmlp"),
             (
@@ -371,6 +374,56 @@ class TestListInspectVerify:
             for name, value in (("a", 0.0), ("b", -0.0))
         ]
         assert mixer_convert("verify", *paths).exit_code == 1
+
+    def test_verify_names_single_numbers_too(self, mixer_convert: Run, tmp_path: Path, source: StateDict) -> None:
+        paths = [tmp_path / f"{count}.pdparams" for count in (5, 6)]
+        for path in paths:
+            path.write_bytes(pickle.dumps({**source, "n_averaged": np.array(int(path.stem))}, 4))
+        result = mixer_convert("verify", *paths)
+        assert result.exit_code == 1
+        assert "! n_averaged: 1 of 1 elements differ, first at (): 5 against 6" in result.stdout
+
+    @pytest.mark.parametrize("change", ["float64", "half a head"])
+    def test_verify_compares_what_cannot_be_converted(
+        self, mixer_convert: Run, checkpoint: Path, tmp_path: Path, source: StateDict, change: str
+    ) -> None:
+        out = tmp_path / "out.pdparams"
+        mixer_convert("--checkpoint", checkpoint, "--out", out)
+        wide = {key: array.astype(np.float64) for key, array in source.items()}
+        part = {key: array for key, array in source.items() if key != "head.bias"}
+        other = save_safetensors(tmp_path / "x.safetensors", wide if change == "float64" else part)
+        for pair in ((other, out), (out, other)):
+            assert mixer_convert("verify", *pair).exit_code == 1
+        assert mixer_convert("verify", other, other).exit_code == 0
+
+    def test_a_manifest_s_names_steer_no_terminal(self, mixer_convert: Run, checkpoint: Path, tmp_path: Path) -> None:
+        out = tmp_path / "out.pdparams"
+        mixer_convert("--checkpoint", checkpoint, "--out", out)
+        content = json.loads(manifest_path(out).read_text())
+        for name in ("\ud800", "\x1b[31mred\nnext line"):
+            content["tensors"][0]["source"] = name
+            manifest_path(out).write_text(json.dumps(content))
+            result = mixer_convert("verify", checkpoint, "--manifest", manifest_path(out))
+            assert result.exit_code == 5
+            assert all(line.isprintable() for line in result.stdout.splitlines())
+
+    def test_a_source_of_the_output_s_name(self, mixer_convert: Run, tmp_path: Path, source: StateDict) -> None:
+        for folder in ("in", "out"):
+            (tmp_path / folder).mkdir()
+        path, out = tmp_path / "in" / "x.pdparams", tmp_path / "out" / "x.pdparams"
+        path.write_bytes(pickle.dumps({"a": dict(source), "b": dict(source)}, 4))
+        chosen = ("--checkpoint", path, "--src", "timm", "--weights-key", "a", "--out", out)
+        assert mixer_convert(*chosen).exit_code == 0
+        assert mixer_convert("verify", path, "--manifest", manifest_path(out)).exit_code == 0
+
+    def test_names_are_no_markup(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        from convert.tables import print_table
+
+        monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+        print_table(("tensor", "dtype"), [("[/b] [red]x", "f4")], title="y[bold]z")
+        shown = capsys.readouterr().out
+        assert "[/b] [red]x" in shown
+        assert "y[bold]z" in shown
 
     def test_two_empty_checkpoints_are_not_equal(self, mixer_convert: Run, tmp_path: Path) -> None:
         path = save_safetensors(tmp_path / "x.safetensors", {})

@@ -90,7 +90,33 @@ class TestEveryWay:
         there, on = tmp_path / "there.safetensors", tmp_path / "on.pdparams"
         mixer_convert("--variant", "gmlp_ti16", "--init", "random", "--out", there)
         mixer_convert("--checkpoint", there, "--out", on)
-        assert manifest_of(on)["variant"] is None
+        assert manifest_of(on)["random"] is True
+        on.unlink()
+        stated = mixer_convert("--checkpoint", there, "--variant", "gmlp_ti16", "--out", on, "--force")
+        assert stated.exit_code == 0
+        assert manifest_of(on)["random"] is True
+
+    def test_nor_for_the_reports(self, frameworks: None, mixer_convert: Run, tmp_path: Path) -> None:
+        from convert.request import Request
+        from convert.variants import get_variant
+        from reports.weights import read_weights
+
+        there, on = tmp_path / "there.safetensors", tmp_path / "on.pdparams"
+        mixer_convert("--variant", "gmlp_ti16", "--init", "random", "--out", there)
+        mixer_convert("--checkpoint", there, "--variant", "gmlp_ti16", "--out", on)
+        weights = read_weights(Request(checkpoint=on, variant=get_variant("gmlp_ti16")))
+        assert (weights.upstream, weights.known_from) == (None, f"random weights, says {manifest_path(on).name}")
+
+    def test_shards_say_it_too(self, mixer_convert: Run, checkpoint: Path, tmp_path: Path) -> None:
+        folder, on = tmp_path / "hub", tmp_path / "on.pdparams"
+        folder.mkdir()
+        shard = folder / "model-00001-of-00001.safetensors"
+        mixer_convert("--checkpoint", checkpoint, *PLANTED, "--dst", "timm", "--out", shard)
+        index = {"weight_map": dict.fromkeys(files.read(shard), shard.name)}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+        result = mixer_convert("--checkpoint", folder, "--out", on)
+        assert "Of the folder, model.safetensors.index.json was taken." in result.stderr
+        assert chosen_of(manifest_of(on)["config"]) == CHOSEN
 
 
 class TestCommands:
@@ -221,6 +247,51 @@ class TestContradictions:
             in result.stderr
         )
 
+    @pytest.mark.parametrize(
+        ("what", "value"),
+        [("variant", {"name": "b16_in1k"}), ("layouts", {"target": "timm"})],
+    )
+    def test_whatever_metadata_and_manifest_part_in(
+        self, mixer_convert: Run, tmp_path: Path, what: str, value: object
+    ) -> None:
+        out = tmp_path / "there.safetensors"
+        mixer_convert("--variant", "gmlp_ti16", "--init", "random", "--out", out)
+        content = manifest_of(out)
+        manifest_path(out).write_text(json.dumps({**content, what: value}))
+        result = mixer_convert("--checkpoint", out, "--out", tmp_path / "o.pdparams")
+        assert result.exit_code == 2
+        assert "the metadata of there.safetensors says" in result.stderr
+
+    def test_a_variant_of_other_sizes(self, mixer_convert: Run, planted: Path, tmp_path: Path) -> None:
+        content = manifest_of(planted)
+        manifest_path(planted).write_text(json.dumps({**content, "variant": {"name": "s32"}}))
+        result = mixer_convert("--checkpoint", planted, "--out", tmp_path / "o.pdparams")
+        assert result.exit_code == 3
+        assert "it says that planted.pdparams is s32, whose image_size is 224, not 20" in result.stderr
+
+    def test_a_candidate_with_a_manifest_about_other_sizes(
+        self, mixer_align: Run, planted: Path, checkpoint: Path
+    ) -> None:
+        content = manifest_of(planted)
+        content["config"]["hidden_dim"] = 99
+        manifest_path(planted).write_text(json.dumps(content))
+        assert mixer_align("--checkpoint", checkpoint, *PLANTED, "--candidate", planted).exit_code == 3
+
+    def test_metadata_count_though_the_manifest_is_about_another_file(
+        self, mixer_convert: Run, checkpoint: Path, tmp_path: Path
+    ) -> None:
+        tanh, erf = tmp_path / "tanh.safetensors", tmp_path / "erf.safetensors"
+        for out, gelu in ((tanh, "tanh"), (erf, "erf")):
+            mixer_convert("--checkpoint", checkpoint, "--gelu", gelu, "--dst", "timm", "--out", out)
+        content = manifest_of(tanh)
+        content["output"]["sha256"] = "0" * 64
+        manifest_path(tanh).write_text(json.dumps(content))
+        result = mixer_convert("verify", tanh, erf)
+        assert result.exit_code == 1
+        assert "! gelu: tanh against erf" in result.stdout
+        inspected = mixer_convert("inspect", tanh)
+        assert "is about another file than tanh.safetensors" in inspected.stdout
+
     def test_a_manifest_about_another_file(self, mixer_convert: Run, planted: Path, tmp_path: Path) -> None:
         changed = {**files.read(planted), "norm.bias": np.zeros(10, np.float32)}
         with planted.open("wb") as stream:
@@ -242,6 +313,9 @@ class TestContradictions:
         [
             ("gelu", "relu"),
             ("gelu", ["tanh"]),
+            ("gelu", None),
+            ("layer_norm_eps", None),
+            ("layer_norm_eps", 0.002),
             ("layer_norm_eps", "1e-5"),
             ("layer_norm_eps", -1),
             ("layer_norm_eps", True),
@@ -259,14 +333,44 @@ class TestContradictions:
         assert result.exit_code == 3
         assert "it does not say what checkpoint it is about" in result.stderr
 
+    @pytest.mark.parametrize("value", ["text", [], 0, False, ""])
     @pytest.mark.parametrize("part", ["variant", "layouts", "source", "config", "output"])
-    def test_a_manifest_with_text_for_a_mapping(
-        self, mixer_convert: Run, planted: Path, tmp_path: Path, part: str
+    def test_a_manifest_with_something_else_for_a_mapping(
+        self, mixer_convert: Run, planted: Path, tmp_path: Path, part: str, value: object
     ) -> None:
         content = manifest_of(planted)
-        content[part] = "text"
+        content[part] = value
         manifest_path(planted).write_text(json.dumps(content))
         assert mixer_convert("--checkpoint", planted, "--out", tmp_path / "o.pdparams").exit_code == 3
+
+
+class TestCallers:
+    """What the command line checks before, `load_paddle` does too."""
+
+    @pytest.mark.parametrize(
+        "said",
+        [
+            {"gelu": "TANH"},
+            {"layer_norm_eps": -1.0},
+            {"layer_norm_eps": "1e-5"},
+            {"layer_norm_eps": float("nan")},
+            {"layer_norm_eps": 0.002},
+            {"dtype": "float64"},
+            {"num_classes": 0},
+            {"num_classes": 2**62},
+        ],
+    )
+    def test_nonsense_is_refused(self, frameworks: None, checkpoint: Path, said: dict[str, Any]) -> None:
+        with pytest.raises(UsageProblem):
+            convert.load_paddle(checkpoint=checkpoint, **said)
+
+    @pytest.mark.parametrize("option", ["dst", "image_size", "nonsense"])
+    def test_what_is_no_option_of_it(self, frameworks: None, checkpoint: Path, option: str) -> None:
+        with pytest.raises(TypeError, match=option):
+            convert.load_paddle(checkpoint=checkpoint, **{option: "timm"})
+
+    def test_an_epsilon_that_no_layer_norm_of_paddle_takes(self, mixer_align: Run, checkpoint: Path) -> None:
+        assert mixer_align("--checkpoint", checkpoint, "--layer-norm-eps", "0.002").exit_code == 2
 
 
 class TestGoogle:

@@ -541,6 +541,17 @@ class TestAdaptation:
         np.testing.assert_array_equal(files.read(out)["stem.proj.weight"], expected)
         assert json.loads(manifest_path(out).read_text())["config"]["in_chans"] == 1
 
+    def test_a_one_channel_stem_that_float16_cannot_hold(
+        self, mixer_convert: Run, tmp_path: Path, source: StateDict
+    ) -> None:
+        halves = {key: array.astype(np.float16) for key, array in source.items()}
+        halves["stem.proj.weight"][0, :, 0, 0] = 60000
+        path, out = save_safetensors(tmp_path / "x.safetensors", halves), tmp_path / "out.pdparams"
+        result = mixer_convert("--checkpoint", path, "--in-chans", "1", "--out", out)
+        assert result.exit_code == 3
+        assert "stem.proj.weight: 180000.0 at index (0, 0, 0, 0) is too large for float16" in result.stderr
+        assert mixer_convert("--checkpoint", path, "--in-chans", "1", "--dtype", "float32", "--out", out).exit_code == 0
+
     def test_the_weights_own_image_size_is_accepted(self, mixer_convert: Run, checkpoint: Path, tmp_path: Path) -> None:
         arguments = ("--checkpoint", checkpoint, "--out", tmp_path / "o.pdparams", "--image-size")
         assert mixer_convert(*arguments, "20").exit_code == 0

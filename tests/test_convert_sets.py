@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import time
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,10 @@ class TestOneSet:
             (lambda w: ({"epoch": 1}, w), "1"),
             (lambda w: {"model": w, "metrics": {"loss": np.zeros(3), "best": np.float32(3)}}, "model"),
             (lambda w: {"model": w, "step": np.array(7), "optimizer": {"0": {"exp_avg": np.zeros(3)}}}, "model"),
-            (lambda w: {"model": w, "optimizer": {"state": {0: dict(w)}, "param_groups": []}}, "model"),
+            (
+                lambda w: {"model": w, "optimizer": {"state": {0: {"exp_avg": w["norm.bias"]}}, "param_groups": []}},
+                "model",
+            ),
             (lambda w: {"model": w, "the same again": w}, "model"),
         ],
     )
@@ -89,6 +93,11 @@ class TestSeveral:
             (lambda w: {"state_dict": w, "ema_state_dict": halved(w)}, ["state_dict (54", "ema_state_dict (54"]),
             (lambda w: {"a": {"module": w}, "b": {"module": halved(w)}}, ["a.module (54", "b.module (54"]),
             (lambda w: {"model": w, "cut": dict(list(w.items())[:9])}, ["model (54 tensors)", "cut (9 tensors)"]),
+            (
+                lambda w: {"param_groups": [], "state": w, "model": halved(w)},
+                ["state (54 tensors)", "model (54 tensors)"],
+            ),
+            (lambda w: {"": w, "model": halved(w)}, ["'' (54 tensors)", "model (54 tensors)"]),
         ],
     )
     def test_they_are_named_and_none_is_taken(self, source: StateDict, wrap: Any, named: list[str]) -> None:
@@ -139,9 +148,35 @@ class TestOddTrees:
             nest = [nest, nest]
         assert len(weight_sets(nest)) == 1
 
+    def test_a_file_of_such_names_takes_no_time(self, tmp_path: Path) -> None:
+        """Each could stand behind a prefix of its own; trying them all took minutes."""
+        names = [f"{i:x}.norm.weight" for i in range(4000)]
+        start = time.process_time()
+        assert common_prefix(names) == ""
+        assert time.process_time() - start < 10
+
+    def test_a_prefix_before_some_names_is_none(self, source: StateDict) -> None:
+        half = {(f"a.{key}" if i % 2 else key): array for i, (key, array) in enumerate(source.items())}
+        assert common_prefix(half) == ""
+        two = {(f"b.{key}" if key.startswith("blocks.0") else f"a.{key}"): array for key, array in source.items()}
+        assert common_prefix(two) == "a."
+
+    def test_slices_are_joined_where_paddle_joins_them(self, tmp_path: Path, frameworks: None) -> None:
+        import paddle
+
+        table = {"b": {"OriginShape": (2,), "slices": ["c"]}}
+        parts = {"a": np.zeros(2), "b": np.ones(2), "c": np.full(2, 9.0), "UnpackBigParamInfor@@": table}
+        nested = dump(tmp_path / "x.pdparams", {"m": parts})
+        assert np.array_equal(files.read(nested)["b"], np.ones(2))
+        assert np.array_equal(paddle.load(str(nested), return_numpy=True)["m"]["b"], np.ones(2))
+        for odd in (parts, {**parts, "b": np.zeros(1), "c": np.zeros(1, np.float32)}):
+            with pytest.raises(Unreadable, match="do not fit together"):
+                files.read(dump(tmp_path / "y.pdparams", odd))
+
     @pytest.mark.parametrize(
         ("content", "says"),
         [
+            ({"state": {0: {"exp_avg": np.zeros(2)}, 1: {"exp_avg": np.zeros(3)}}}, "an optimizer's state"),
             ({}, "holds a dict without weights"),
             ([1, 2], "holds a list without weights"),
             (3, "holds a int without weights"),
@@ -256,6 +291,21 @@ class TestCommands:
         model = MlpMixer(infer_config({key: array.shape for key, array in state_dict.items()}, "x"))
         model.set_state_dict(paddle.load(str(path)))
         assert np.array_equal(model.norm.bias.numpy(), paddle_weights["norm.bias"] / 2), "the danger is gone"
+
+    @pytest.mark.parametrize("change", ["a prefix", "a counter"])
+    def test_a_candidate_is_judged_as_paddle_loads_it(
+        self, mixer_align: Run, tmp_path: Path, checkpoint: Path, paddle_weights: StateDict, change: str
+    ) -> None:
+        """`set_state_dict` strips no prefix, and gives what it has no place for back."""
+        changed = {"a prefix": {f"module.{key}": array for key, array in paddle_weights.items()}}
+        changed["a counter"] = {**paddle_weights, "n_averaged": np.array(5)}
+        result = mixer_align("--checkpoint", checkpoint, "--candidate", dump(tmp_path / "x.pdparams", changed[change]))
+        assert result.exit_code == 1
+        assert "structure  FAILED" in result.stdout
+        assert "is in the candidate only" in result.stdout or "is missing from the candidate" in result.stdout
+
+    def test_a_key_for_a_candidate_that_there_is_not(self, mixer_align: Run, checkpoint: Path) -> None:
+        assert mixer_align("--checkpoint", checkpoint, "--candidate-key", "model").exit_code == 2
 
     def test_what_paddle_would_execute_is_no_candidate_and_not_verified(
         self, mixer_convert: Run, mixer_align: Run, tmp_path: Path, checkpoint: Path, paddle_weights: StateDict

@@ -35,6 +35,7 @@ WEIGHTS = {
     "upstream": "b16_in1k",
     "known_from": "--variant",
     "weights_key": made_up.HOSTILE,
+    "notes": [made_up.HOSTILE],
 }
 ENVIRONMENT = {
     **made_up.ENVIRONMENT,

@@ -69,12 +69,14 @@ def check(ctx: click.Context, /, accept_rounding: bool, json_target: str | None,
     Verdicts: aligned (exit 0); rounding (exit 1 without --accept-rounding); diverged (exit 1).
     Exit code 5: the trace was changed, or NumPy does not draw the recorded images or weights.
     """  # noqa: D301  # \b is click's mark for text that is not to be wrapped
+    candidate, key = options["candidate"], options["candidate_key"]
     result = _check(**options)
     _print(result, to_stderr=json_target == "-")
     if json_target:
         from align.golden.render import as_data
 
-        write_json(as_data(result), json_target)
+        judged = {"file": candidate and candidate.name, "weights_key": key}
+        write_json({**as_data(result), "candidate": judged}, json_target)
     ctx.exit(1 if result.failed(accept_rounding=accept_rounding) else 0)
 
 
@@ -102,8 +104,10 @@ def _check(*, trace_path: Path, candidate: Path | None, candidate_key: str | Non
 
     if not math.isfinite(atol):
         raise UsageProblem(f"--atol {atol}: a bound has to be a finite number.")
+    if candidate_key is not None and candidate is None:
+        raise UsageProblem("--candidate-key goes with --candidate. Add it, or leave it out.")
     trace = trace_file.read(trace_path)
-    weights = read_candidate(candidate, candidate_key, trace.config).state_dict if candidate else None
+    weights = read_candidate(candidate, candidate_key, trace.config).tensors if candidate else None
     with progress_line() as progress:
         return gate.check(trace, weights, atol=atol, progress=progress)
 

@@ -34,20 +34,22 @@ def predictions(
     IMAGES are picture files, preprocessed as timm does for the variant, or .npy and .npz arrays (images, channels,
     height, width), float32, already normalised. Exit code 1 with the images whose prediction could change.
     """
-    certificate = _certify(images, batch_size, options)
+    certificate, weights = _certify(images, batch_size, options)
     _print(certificate, to_stderr=json_target == "-")
     if json_target:
-        write_json(_as_data(certificate), json_target)
+        write_json({**_as_data(certificate), "weights": weights}, json_target)
     ctx.exit(0 if certificate.holds else 1)
 
 
-def _certify(images: tuple[Path, ...], batch_size: int, options: dict[str, Any]) -> Certificate:
+def _certify(images: tuple[Path, ...], batch_size: int, options: dict[str, Any]) -> tuple[Certificate, dict[str, Any]]:
+    """Return the certificate, and where the weights of both sides are from."""
     from align.predictions.images import batches
     from align.predictions.predict import certify
 
     subject = subject_of(**options)
     with progress_line() as progress:
-        return certify(subject, batches(images, subject.config, subject.variant, batch_size), progress=progress)
+        shown = batches(images, subject.config, subject.variant, batch_size)
+        return certify(subject, shown, progress=progress), dict(subject.provenance or {})
 
 
 def _print(certificate: Certificate, *, to_stderr: bool) -> None:

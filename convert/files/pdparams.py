@@ -36,7 +36,10 @@ def load(path: Path) -> Content:
         raise Unreadable(path, f"it is truncated or damaged ({error})") from error
     except Refused as refusal:
         raise Unreadable(path, str(refusal)) from refusal
-    return Content(tree=_Unwrapper(path).plain(found.content), tool="paddle", foreign=found.foreign)
+    tree = _Unwrapper().plain(found.content)
+    if isinstance(tree, dict):
+        _join(path, tree)
+    return Content(tree=tree, tool="paddle", foreign=found.foreign)
 
 
 def write(
@@ -59,8 +62,7 @@ def write(
 class _Unwrapper:
     """Makes arrays of what stands for them; uint16 is Paddle's way to store bfloat16."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self) -> None:
         self._made: dict[int, object] = {}
 
     def plain(self, value: object) -> object:
@@ -83,20 +85,22 @@ class _Unwrapper:
     def _mapping(self, entries: dict[Any, Any]) -> dict[Any, Any]:
         made = self._made[id(entries)] = dict[Any, Any]()
         made |= {key: self.plain(value) for key, value in entries.items() if key != NAME_TABLE}
-        self._join(made)
-        made.pop(NAME_TABLE, None)
         return made
 
-    def _join(self, entries: dict[Any, Any]) -> None:
-        """Join what paddle.save with protocol 2 or 3 cuts into slices of 1 GiB.
 
-        Source: paddlepaddle 3.3.1, python/paddle/framework/io_utils.py, _unpack_saved_dict.
-        """
-        if SLICES not in entries:
-            return
-        try:
-            for key, info in entries.pop(SLICES).items():
-                parts = [entries.pop(part).reshape(-1) for part in info["slices"]]
-                entries[key] = np.concatenate(parts).reshape(info["OriginShape"])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise Unreadable(self._path, f"its slices of a large tensor do not fit together ({error})") from error
+def _join(path: Path, entries: dict[Any, Any]) -> None:
+    """Join what paddle.save with protocol 2 or 3 cuts into slices of 1 GiB; as Paddle, at the top alone.
+
+    Source: paddlepaddle 3.3.1, python/paddle/framework/io_utils.py, _unpack_saved_dict and _pack_loaded_dict.
+    """
+    if SLICES not in entries:
+        return
+    try:
+        for key, info in entries.pop(SLICES).items():
+            parts = [entries.pop(part).reshape(-1) for part in info["slices"]]
+            if key in entries or len({part.dtype for part in parts}) != 1:
+                raise ValueError(f"{key!r} is there already, or of several dtypes")
+            entries[key] = np.concatenate(parts).reshape(info["OriginShape"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise Unreadable(path, f"its slices of a large tensor do not fit together ({error})") from error
+    entries.pop(NAME_TABLE, None)

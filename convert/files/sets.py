@@ -27,8 +27,6 @@ ACCUMULATORS = re.compile(
     r"|.*_(moment[12]?|beta[12]_pow_acc|velocity|momentum|mean_square|mean_grad|inf_norm|_avg_squared_\w+)_\d+"
 )
 """What optimizers call their tensors. Source: torch 2.14.1, torch/optim; paddlepaddle 3.3.1, paddle/optimizer."""
-GROUPS = "param_groups"
-"""What lies beside the `state` of each of torch's optimizers. Source: torch 2.14.1, torch/optim/optimizer.py."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +91,10 @@ def choose(
     found = weight_sets(tree)
     if not found:
         raise Unreadable(path, _without_tensors(tree), RESAVE)
-    sets = [one for one in found if holds_weights(one.tensors)] or [one for one in found if not one.loose] or found
+    sets = [one for one in found if holds_weights(one.tensors)] or [one for one in found if not one.loose]
+    if not sets and len(found) > 1:
+        raise Unreadable(path, "it holds an optimizer's state or single numbers, and no weights", RESAVE)
+    sets = sets or found
     if selection.key is not None:
         return _only(path, [one for one in found if one.key == selection.key], sets, f"no set {selection.key}")
     if selection.ema is not None:
@@ -148,7 +149,7 @@ def _top(wanted: list[WeightSet]) -> str:
 
 
 def _mappings(tree: object) -> Iterator[tuple[tuple[str, ...], Mapping[Any, Any]]]:
-    """Yield every mapping and where it lies, from the outside in, none twice; not the state of torch's optimizers."""
+    """Yield every mapping and where it lies, from the outside in, none twice."""
     waiting: list[tuple[tuple[str, ...], object]] = [((), tree)]
     seen = set[int]()
     while waiting:
@@ -159,8 +160,7 @@ def _mappings(tree: object) -> Iterator[tuple[tuple[str, ...], Mapping[Any, Any]
         if isinstance(value, Mapping):
             yield way, value
         items = value.items() if isinstance(value, Mapping) else enumerate(value)
-        skipped = "state" if isinstance(value, Mapping) and GROUPS in value else None
-        waiting += reversed([((*way, _text(key)), item) for key, item in items if key != skipped or skipped is None])
+        waiting += reversed([((*way, _text(key)), item) for key, item in items])
 
 
 def _tensors(mapping: Mapping[Any, Any]) -> dict[str, Array]:
@@ -179,8 +179,6 @@ def _without_tensors(tree: object) -> str:
         return f"it holds a {type(tree).__name__} without weights, not a state dict"
     key, value, seen = "", tree, set[int]()
     while isinstance(value, Mapping) and value and id(value) not in seen:
-        if GROUPS in value:
-            return "it holds an optimizer's state, and no weights"
         seen.add(id(value))
         key, value = next(iter(value.items()))
     shown = repr(key) if isinstance(key, (str, int)) else _text(key)
@@ -190,4 +188,4 @@ def _without_tensors(tree: object) -> str:
 
 
 def _text(key: object) -> str:
-    return key.name if isinstance(key, Token) else str(key)
+    return key.name if isinstance(key, Token) else str(key) or "''"

@@ -29,14 +29,19 @@ def load(path: Path) -> Content:
     """
     weight_map = _weight_map(path)
     tensors: dict[str, object] = {}
+    metadata: dict[str, str] = {}
     for shard in shards(path):
-        found = cast("StateDict", safetensors.load(shard).tree)
+        content = safetensors.load(shard)
+        found = cast("StateDict", content.tree)
         wanted = {key for key, name in weight_map.items() if name == shard.name}
         if found.keys() != wanted:
             odd = sorted(found.keys() ^ wanted)[0]
             raise Unreadable(path, f"{shard.name} and the index disagree about {odd}")
+        odd_text = [name for name, text in content.metadata.items() if metadata.setdefault(name, text) != text]
+        if odd_text:
+            raise Unreadable(path, f"its shards part in their metadata ({odd_text[0]})")
         tensors |= found
-    return Content(tree=tensors)
+    return Content(tree=tensors, metadata=metadata)
 
 
 def shards(path: Path) -> list[Path]:
