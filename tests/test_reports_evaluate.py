@@ -210,6 +210,7 @@ def test_a_known_upstream_is_held_against_its_row(
     content = json.loads(manifest.read_text())
     manifest.write_text(json.dumps({**content, "variant": {"name": "b16_in21k"}}))
     monkeypatch.setattr("reports.weights.SIZES", ())
+    monkeypatch.setattr("convert.identity.UPSTREAM", ())
     target = tmp_path / "r.json"
     found = report(mixer_report("evaluate", "--weights", weights, "--data", data, "--json", target), target)
     assert found["published"]["id"] == "google_b16_in21k"
