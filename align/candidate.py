@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from convert.files.sets import Selection
-from convert.identity import CHOICES, Claim, agreed, check_sizes
+from convert.identity import CHOICES, Claim, agreed, check_sizes, unsaid
 from convert.layouts import recognise
 from convert.sources import Source, from_file
 from convert.variants import MixerConfig
@@ -24,10 +25,13 @@ def read_candidate(path: Path, key: str | None, config: MixerConfig) -> Source:
         UsageProblem: The file, or its manifest, says that it is for another GELU or epsilon.
         BadInput: It cannot be read, or Paddle would execute something of it.
     """
-    source = from_file(path, Selection(key=key))
+    source = from_file(path, Selection(key=key, option="--candidate-key", by_name=False))
     refuse_foreign(source)
     if recognised := recognise(source.state_dict, source.name):
         check_sizes(source.name, recognised[0], source.claims)
+    if unknown := unsaid(source.claims):
+        said = f"nothing says which {' and '.join(unknown)} it is for: the reference's assumed"
+        source = replace(source, notes=(*source.notes, said))
     reference = Claim(place="the reference", config={choice: getattr(config, choice) for choice in CHOICES})
     agreed(path.name, config, (*source.claims, reference))
     return source

@@ -119,6 +119,9 @@ def subject_of(
     for note in port.notes:
         click.echo(f"{source.name}: {note}.", err=True)
     judged = read_candidate(candidate, candidate_key, port.config) if candidate else None
+    if judged:
+        for note in judged.notes:
+            click.echo(f"{judged.name}: {note}.", err=True)
     key = source.provenance.weights_key
     named = source.name if key in (None, TOP) else f"{source.name} ({key})"
     return Subject(
@@ -133,6 +136,7 @@ def subject_of(
             "notes": list(port.notes),
             "candidate": candidate and candidate.name,
             "candidate_key": judged.provenance.weights_key if judged else None,
+            "candidate_notes": list(judged.notes) if judged else [],
         },
     )
 

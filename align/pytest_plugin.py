@@ -59,6 +59,8 @@ def _align(timm_model: Any, paddle_model: Any, options: dict[str, Any]) -> Align
 
     settings = Settings(**{key: options.pop(key) for key in SETTINGS if key in options})
     if timm_model is None and paddle_model is None:
+        if not options:
+            raise TypeError("assert_aligned: give two models, or what the command line takes; nothing proves nothing.")
         return align(_subject(options), settings)
     if timm_model is None or paddle_model is None or options:
         raise TypeError("assert_aligned: give two models, or none and what the command line takes.")

@@ -69,6 +69,7 @@ def gelu_of(model: nn.Module) -> Gelu:
     import torch
 
     forms = {module.approximate for module in model.modules() if isinstance(module, torch.nn.GELU)}
+    forms |= {"tanh" for module in model.modules() if type(module).__name__ == "GELUTanh"}  # timm's own class
     return "tanh" if forms == {"tanh"} else "erf"
 
 

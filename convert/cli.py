@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from convert.command_line import (
 from convert.options import DTYPE, FILE, IDENTITY, SELECTION, SRC
 
 if TYPE_CHECKING:
+    from convert.files.sets import Selection
     from convert.hashing import EarlyHash
 
 
@@ -90,7 +92,7 @@ def inspect(file: Path, weights_key: str | None, ema: bool | None, json_target: 
             (t["name"], t["dtype"], "x".join(map(str, t["shape"])), t["sha256"][:16]) for t in inspection["tensors"]
         ]
         print_table(("tensor", "dtype", "shape", "sha256"), rows, title=file.name)
-        click.echo("\n".join([*(f"{_sentence_of(note)}" for note in inspection["notes"]), inspection["summary"]]))
+        click.echo("\n".join([*_facts(inspection), *map(_sentence_of, inspection["notes"]), inspection["summary"]]))
     if json_target:
         write_json(inspection, json_target)
 
@@ -122,7 +124,6 @@ def verify(
     from dataclasses import asdict
 
     from convert.errors import UsageProblem
-    from convert.files.sets import Selection
     from convert.integrity import verify_file
     from convert.verify import verify_files
 
@@ -135,7 +136,7 @@ def verify(
     elif manifest is not None:
         raise UsageProblem("--manifest goes with one file. Leave out the second, or --manifest.")
     else:
-        verification = verify_files(a, b, (Selection(key=weights_key), Selection(key=weights_key_b)))
+        verification = verify_files(a, b, _selections(weights_key, weights_key_b))
         sentences, code = verification.sentences(a.name, b.name), 0 if verification.equal else 1
         data = {"schema": "mixer-convert/verification/2", "equal": verification.equal, **asdict(verification)}
     if json_target != "-":
@@ -143,6 +144,22 @@ def verify(
     if json_target:
         write_json(data, json_target)
     ctx.exit(code)
+
+
+def _facts(inspection: dict[str, Any]) -> Iterator[str]:
+    """Yield what else is known of a checkpoint, a fact a line."""
+    for name in ("weights_key", "stripped_prefix"):
+        if inspection[name] not in (None, "."):
+            yield f"{name}: {inspection[name]}"
+    if inspection["config"]:
+        yield "config: " + ", ".join(f"{name} {value}" for name, value in inspection["config"].items())
+    yield from (f"recorded in: {one['place']}" for one in inspection["recorded"])
+
+
+def _selections(a: str | None, b: str | None) -> tuple[Selection, Selection]:
+    from convert.files.sets import Selection
+
+    return Selection(key=a, by_name=False), Selection(key=b, option="--weights-key-b", by_name=False)
 
 
 def _convert(
@@ -206,6 +223,10 @@ def _sentence(manifest: dict[str, Any]) -> str:
         *dict.fromkeys(t["adapted"] for t in tensors if t["adapted"]),
         *manifest["notes"],
     ]
+    config, key = manifest["config"], source["weights_key"]
+    sentences.append(f"built with gelu {config['gelu']}, layer_norm_eps {config['layer_norm_eps']}")
+    if key not in (None, "."):
+        sentences.append(f"its set of weights: {key}")
     done, *others = sentences
     return " ".join([f"{done}, {size:.1f} MB, fingerprint {fingerprint}.", *map(_sentence_of, others)])
 

@@ -88,7 +88,8 @@ class NoHead(BadInput):
 
     def __init__(self, source: str, missing: Collection[str]) -> None:
         super().__init__(
-            f"{source}: it has no head: {_listing(tuple(sorted(missing)), '-')}. Pass --num-classes N for a fresh one."
+            f"{source}: it has no head: {_listing(tuple(sorted(missing)), '-')}. `mixer-convert --num-classes N` draws "
+            "a fresh one."
         )
 
 
@@ -127,8 +128,8 @@ class MixedDtypes(BadInput):
     def __init__(self, source: str, counts: Mapping[str, int]) -> None:
         found = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
         super().__init__(
-            f"{source}: its tensors have several dtypes ({found}), which no Paddle model loads. Pass --dtype float32, "
-            "which holds each value exactly, or the dtype that you want."
+            f"{source}: its tensors have several dtypes ({found}), which no Paddle model loads. `mixer-convert "
+            "--dtype float32` holds each value exactly."
         )
 
 

@@ -180,8 +180,9 @@ def _said(name: str, choice: str, claims: Sequence[Claim]) -> Any:
     for (place, value), (other, another) in itertools.pairwise(said):
         if another != value:
             raise UsageProblem(
-                f"{name}: {place} says {choice} {value}, {other} says {another}. Leave {OPTIONS[choice]} out if that "
-                "is wrong; else mend what is, or convert the original again."
+                f"{name}: {place} says {choice} {value}, {other} says {another}. State what is right by "
+                f"{OPTIONS[choice]} where nobody else says it, leave it out where it is wrong, or convert the original "
+                "again."
             )
     return said[0][1] if said else None
 

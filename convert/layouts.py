@@ -71,14 +71,33 @@ def common_prefix(keys: Collection[str]) -> str:
 
     It ends with a dot or a slash, and behind it no two keys may become one.
     """
-    ends = Counter(key[: -len(mark)] for key in keys for mark in MARKS if key.endswith(mark))
-    prefixes = [end for end, _ in ends.most_common(PREFIXES) if end.endswith((".", "/"))]
-    gained = {prefix: known_names([key.removeprefix(prefix) for key in keys]) for prefix in prefixes}
-    best = max(sorted(prefixes, key=len), key=lambda prefix: gained[prefix], default="")
+    gained = {
+        prefix: known_names([key.removeprefix(prefix) for key in keys]) for prefix in _prefixes(keys) if prefix != ""
+    }
+    best = max(sorted(gained, key=len), key=lambda prefix: gained[prefix], default="")
     stripped, bare = {key.removeprefix(best) for key in keys}, [key for key in keys if not key.startswith(best)]
     if not best or len(stripped) < len(keys) or known_names(bare) or 2 * gained[best] < len(keys):
         return ""
     return best
+
+
+def prefixes_of_several(keys: Collection[str]) -> list[str]:
+    """Return what stands before the names of each of several models in one mapping; nothing where there is one.
+
+    Of a comparable size, that is: a layer within a model may be called as one outside the blocks is.
+    """
+    sizes = {
+        prefix: known_names([key.removeprefix(prefix) for key in keys if key.startswith(prefix)])
+        for prefix in _prefixes(keys)
+    }
+    found = [prefix for prefix, size in sizes.items() if 2 * size >= max(sizes.values())]
+    return sorted(found) if len(found) > 1 else []
+
+
+def _prefixes(keys: Collection[str]) -> list[str]:
+    """Return what may stand before the names of a model, the most frequent first."""
+    ends = Counter(key[: -len(mark)] for key in keys for mark in MARKS if key.endswith(mark))
+    return [end for end, _ in ends.most_common(PREFIXES) if end == "" or end.endswith((".", "/"))]
 
 
 def holds_weights(keys: Collection[str]) -> bool:

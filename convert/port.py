@@ -128,7 +128,7 @@ def _notes(
         yield f"models in {layout} layout have {said}; build this one with it"
     if dropped:
         yield f"its own head is left out ({', '.join(dropped)})"
-    elif request.adaptation.num_classes is not None:
+    elif request.adaptation.num_classes is not None and config.num_classes:
         yield f"it has {config.num_classes} classes already, so its own head is kept"
 
 

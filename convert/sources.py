@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from convert import files
+from convert import files, layouts
 from convert.arrays import Shape, StateDict
 from convert.errors import LISTED, IOProblem, NoPretrainedWeights
 from convert.files.content import Content
@@ -101,7 +101,7 @@ def from_file(
         raise said.problem
     state_dict, prefix = _without_prefix(chosen.tensors)
     weights, counters = _without_counters(state_dict)
-    notes = [*_left_out(chosen), *([str(said.problem).rstrip(".")] if said.problem else [])]
+    notes = [*_left_out(chosen), *([f"a manifest is left aside: {said.problem}".rstrip(".")] if said.problem else [])]
     provenance = Provenance(
         kind="file", file=file.name, sha256=said.sha256, weights_key=chosen.key, stripped_prefix=prefix
     )
@@ -194,7 +194,7 @@ def with_sha256(source: Source, early: EarlyHash | None = None) -> Source:
 def _open(file: Path, selection: Selection | None) -> tuple[Content, WeightSet]:
     """Return what a file holds, and the set of weights that is meant."""
     content = files.load(file)
-    chosen = choose(file, content.tree, selection or Selection(), holds_weights)
+    chosen = choose(file, content.tree, selection or Selection(), layouts)
     check_names(file, [*chosen.tensors, *chosen.others])
     known, prefix = holds_weights(chosen.tensors), common_prefix(chosen.tensors)
     refuse_others(

@@ -89,14 +89,16 @@ def refuse_foreign(source: Source) -> None:
 
 
 def _verify(a: Source, b: Source) -> Verification:
-    first, second = ({**source.state_dict, **source.dropped} for source in (a, b))
+    counted = a.dropped.keys() & b.dropped.keys()  # what a conversion leaves out is no weight that is missing
+    first, second = ({**source.state_dict, **{key: source.dropped[key] for key in counted}} for source in (a, b))
     config, layouts = recognise(a.state_dict, a.name) or (None, ())
     other, others = recognise(b.state_dict, b.name) or (None, ())
-    verifications = [verify_state_dicts(first, second)]
+    verifications = []
     if config and other and config.family == other.family and config.num_classes == other.num_classes:
         for src, dst in itertools.product(sorted(layouts), sorted(others)):
             if src != dst and (moved := _moved(a, config, src, dst)) is not None:
-                verifications.append(verify_state_dicts({**moved, **a.dropped}, second))
+                verifications.append(verify_state_dicts({**moved, **{key: first[key] for key in counted}}, second))
+    verifications.append(verify_state_dicts(first, second))
     best = min(verifications, key=lambda found: len(found.only_in_a) + len(found.only_in_b) + len(found.unequal))
     return replace(best, said_otherwise=dict(_said_otherwise(a, b)))
 

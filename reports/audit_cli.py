@@ -125,7 +125,10 @@ def _audited(
     options, src = {"weights": weights, **options}, options["src"]
     tuned = read_weights(request_of(options))
     source = read_weights(
-        replace(reference_of(tuned, checkpoint, checkpoint_key, checkpoint_src), variant=tuned.upstream)
+        replace(
+            reference_of(tuned, checkpoint, checkpoint_key, option="--checkpoint-key", src=checkpoint_src),
+            variant=tuned.upstream,
+        )
     )
     check_classes(tuned, len(CLASSES))
     check_channels(tuned)

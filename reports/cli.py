@@ -125,7 +125,7 @@ def _evaluate(
     check_classes(subject, len(CLASSES))
     check_channels(subject)
     settings = settings_of(subject, **options)
-    other = read_weights(reference_of(subject, against, against_key)) if against else None
+    other = read_weights(reference_of(subject, against, against_key, option="--against-key")) if against else None
     images = images_of(data, limit)
     with progress_bar(len(images.labels)) as progress:
         return run(subject, images, settings, against=other, group=group, progress=progress)

@@ -241,7 +241,14 @@ def _finish(job: Job, state_dict: StateDict, folder: RunFolder, group: Group) ->
     sha256s = tensor_sha256s(state_dict)
     origin = f"fine-tuned from {job.weights.name}, whose upstream was known from {job.weights.known_from}"
     tuned = replace(
-        job.weights, state_dict=state_dict, name=FINAL, sha256=None, fingerprint=fingerprint(sha256s), known_from=origin
+        job.weights,
+        state_dict=state_dict,
+        name=FINAL,
+        sha256=None,
+        fingerprint=fingerprint(sha256s),
+        known_from=origin,
+        weights_key=None,
+        port=None,
     )
     if group.first:
         _write_weights(job, state_dict, sha256s)

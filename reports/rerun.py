@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from convert.arrays import Array
-from convert.errors import IntegrityProblem
+from convert.errors import IntegrityProblem, UsageProblem
 from convert.files.sets import Selection
 from convert.request import Request
 from reports.cifar10 import first, read_cifar10
@@ -42,7 +43,12 @@ def rerun(
         layer_norm_eps=config["layer_norm_eps"],
         selection=Selection(key=inputs["weights_key"]),
     )
-    subject = read_weights(request)
+    try:
+        subject = read_weights(request)
+    except UsageProblem:
+        if weights is None:
+            raise
+        subject = read_weights(replace(request, selection=Selection()))  # the same weights from another file
     if subject.fingerprint != report["weights"]["fingerprint"]:
         raise _other(path, "fingerprint", subject.fingerprint, report["weights"]["fingerprint"])
     images = read_cifar10(archive, bundle.facts.origin.split)

@@ -103,18 +103,22 @@ def read_weights(request: Request) -> Weights:
     )
 
 
-def reference_of(weights: Weights, checkpoint: Path, key: str | None = None, src: str | None = None) -> Request:
+def reference_of(
+    weights: Weights, checkpoint: Path, key: str | None, *, option: str, src: str | None = None
+) -> Request:
     """Return what asks for a checkpoint that is to be the same function as some weights, for timm to run.
 
     Args:
         weights: What it is compared with.
         checkpoint: The file.
         key: Which set of weights, where it holds several.
+        option: What says so.
         src: Where it is from, where that cannot be told.
     """
     config = {choice: getattr(weights.config, choice) for choice in CHOICES}
     alike = Claim(place=weights.name, config=config)
-    return Request(checkpoint=checkpoint, selection=Selection(key=key), src=src, dst="timm", claims=(alike,))
+    selection = Selection(key=key, option=option, by_name=False)
+    return Request(checkpoint=checkpoint, selection=selection, src=src, dst="timm", claims=(alike,))
 
 
 def check_classes(weights: Weights, classes: int) -> None:

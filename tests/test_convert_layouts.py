@@ -397,7 +397,7 @@ class TestDtypes:
             result = run("--checkpoint", mixed, *arguments)
             assert result.exit_code == 3
             assert "36 float16, 18 float32" in result.stderr
-            assert "Pass --dtype float32" in result.stderr
+            assert "--dtype float32` holds each value exactly" in result.stderr
         assert not (tmp_path / "o.pdparams").exists()
 
     @pytest.mark.parametrize("suffix", [".pdparams", ".safetensors"])

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from conftest import Run
 
-from convert import files
+from convert import files, layouts
 from convert.arrays import StateDict, same_bits
 from convert.errors import Unreadable, UsageProblem
 from convert.files.sets import Selection, choose, weight_sets
-from convert.layouts import common_prefix, holds_weights
+from convert.layouts import common_prefix
 from convert.mapping import convert_state_dict
 from convert.recorded import manifest_path
 from convert.sources import from_file
@@ -32,8 +32,12 @@ def dump(path: Path, content: object) -> Path:
     return path
 
 
+def prefixed(state_dict: StateDict, *prefixes: str) -> dict[str, np.ndarray]:
+    return {prefix + key: array for prefix in prefixes for key, array in state_dict.items()}
+
+
 def taken(content: object, selection: Selection | None = None) -> str:
-    return choose(Path("x"), content, selection or Selection(), holds_weights).key
+    return choose(Path("x"), content, selection or Selection(), layouts).key
 
 
 @pytest.fixture
@@ -98,12 +102,28 @@ class TestSeveral:
                 ["state (54 tensors)", "model (54 tensors)"],
             ),
             (lambda w: {"": w, "model": halved(w)}, ["'' (54 tensors)", "model (54 tensors)"]),
+            (lambda w: {"sd": prefixed(w, "student.", "teacher.")}, ["sd.student (54 tensors)", "sd.teacher (54"]),
+            (lambda w: prefixed(w, "", "ema_model.module."), ["beside them (54 tensors)", "ema_model.module (54"]),
+            (lambda w: prefixed(w, "model.", "model.ema."), ["model (54 tensors)", "model.ema (54 tensors)"]),
         ],
     )
     def test_they_are_named_and_none_is_taken(self, source: StateDict, wrap: Any, named: list[str]) -> None:
         with pytest.raises(UsageProblem) as raised:
             taken(wrap(dict(source)))
         assert all(name in str(raised.value) for name in [*named, "--weights-key NAME"])
+
+    def test_one_of_two_in_a_mapping_is_read(self, tmp_path: Path, source: StateDict) -> None:
+        content = {
+            **prefixed(source, "student."),
+            **prefixed(halved(source), "teacher_ema."),
+            "loss.weight": np.ones(3),
+        }
+        path = dump(tmp_path / "x.pdparams", {"state_dict": content})
+        found = from_file(path, Selection(ema=True))
+        assert found.provenance.weights_key == "state_dict.teacher_ema"
+        assert found.provenance.stripped_prefix == "teacher_ema."
+        assert same_bits(found.state_dict["norm.bias"], source["norm.bias"] / 2)
+        assert found.state_dict.keys() == source.keys()
 
     def test_names_say_which_is_averaged_where_one_ends_in_ema(self, source: StateDict) -> None:
         for one, other in (("model", "model_ema"), ("state_dict", "state_dict_ema"), ("model", "ema")):
@@ -123,7 +143,7 @@ class TestSeveral:
                 taken(content, Selection(ema=ema))
 
     def test_a_name_that_is_none_is_refused_with_those_that_are(self, source: StateDict) -> None:
-        with pytest.raises(UsageProblem, match=r"no set modell\. It holds model \(54 tensors\)"):
+        with pytest.raises(UsageProblem, match=r"no set modell\. It holds one set of 54 tensors"):
             taken({"model": source}, Selection(key="modell"))
 
     def test_two_that_are_called_the_same_are_not_told_apart_by_the_name(self, source: StateDict) -> None:

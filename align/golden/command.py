@@ -107,7 +107,10 @@ def _check(*, trace_path: Path, candidate: Path | None, candidate_key: str | Non
     if candidate_key is not None and candidate is None:
         raise UsageProblem("--candidate-key goes with --candidate. Add it, or leave it out.")
     trace = trace_file.read(trace_path)
-    weights = read_candidate(candidate, candidate_key, trace.config).tensors if candidate else None
+    judged = read_candidate(candidate, candidate_key, trace.config) if candidate else None
+    for note in judged.notes if judged else ():
+        click.echo(f"{candidate}: {note}.", err=True)
+    weights = judged.tensors if judged else None
     with progress_line() as progress:
         return gate.check(trace, weights, atol=atol, progress=progress)
 

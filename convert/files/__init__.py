@@ -11,7 +11,7 @@ from convert.arrays import Array, StateDict
 from convert.errors import Unreadable, UsageProblem
 from convert.files.content import Content
 from convert.files.names import check_names
-from convert.files.sets import Selection, choose, refuse_others
+from convert.files.sets import AnyNames, Selection, choose, refuse_others
 from convert.files.sniff import kind_of_file
 
 READERS = {
@@ -56,7 +56,7 @@ def read(path: Path) -> StateDict:
         UsageProblem: It holds several.
         OSError, BadInput: As `load` says, or there are no tensors.
     """
-    chosen = choose(path, load(path).tree, Selection(), lambda _: False)
+    chosen = choose(path, load(path).tree, Selection(), AnyNames())
     refuse_others(path, chosen, lambda name: name in chosen.others)
     check_names(path, chosen.tensors)
     return chosen.tensors

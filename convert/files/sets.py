@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -31,15 +31,42 @@ ACCUMULATORS = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """Which set of weights is wanted: that of a key, or the averaged or the raw ones; nothing said: the only one."""
+    """Which set of weights is wanted: that of a key, or the averaged or the raw ones; nothing said: the only one.
+
+    option: what chooses by the key, for the sentence of an error; by_name: whether there are --ema and --no-ema too.
+    """
 
     key: str | None = None
     ema: bool | None = None
+    option: str = "--weights-key"
+    by_name: bool = True
 
     def __post_init__(self) -> None:
         """Check that only one of them is said."""
         if self.key is not None and self.ema is not None:
             raise UsageProblem("--weights-key and --ema or --no-ema exclude each other. Pass one of them.")
+
+
+class Names(Protocol):
+    """What is known of the names of weights."""
+
+    def holds_weights(self, keys: Collection[str], /) -> bool:
+        """Return whether there are names of weights among them."""
+
+    def prefixes_of_several(self, keys: Collection[str], /) -> Sequence[str]:
+        """Return what stands before the names of each model, where there are several."""
+
+
+class AnyNames:
+    """Nothing known."""
+
+    def holds_weights(self, _: Collection[str], /) -> bool:
+        """Return that there are none."""
+        return False
+
+    def prefixes_of_several(self, _: Collection[str], /) -> Sequence[str]:
+        """Return that there is one model at the most."""
+        return ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -72,36 +99,46 @@ class WeightSet:
         return f"{where} ({len(self.tensors)} tensor{'s' if len(self.tensors) > 1 else ''})"
 
 
-def choose(
-    path: Path, tree: object, selection: Selection, holds_weights: Callable[[Collection[str]], bool]
-) -> WeightSet:
+def choose(path: Path, tree: object, selection: Selection, names: Names) -> WeightSet:
     """Return the set of weights that is meant; the only one where nothing was said.
 
     Args:
         path: Where it was read from, for the sentence of an error.
         tree: What was read: mappings and lists, in which lie arrays and other things.
         selection: What the user said.
-        holds_weights: Returns whether names are those of weights. A mapping whose names are not is no set, unless no
-            mapping has such names.
+        names: What is known of names. A mapping whose names are not those of weights is no set, unless none has such.
 
     Raises:
         UsageProblem: There are several and nothing was said, or not the one asked for.
         Unreadable: There are no weights.
     """
-    found = weight_sets(tree)
+    found = [part for one in weight_sets(tree) for part in _parts(one, names.prefixes_of_several(one.tensors))]
     if not found:
         raise Unreadable(path, _without_tensors(tree), RESAVE)
-    sets = [one for one in found if holds_weights(one.tensors)] or [one for one in found if not one.loose]
+    sets = [one for one in found if names.holds_weights(one.tensors)] or [one for one in found if not one.loose]
     if not sets and len(found) > 1:
         raise Unreadable(path, "it holds an optimizer's state or single numbers, and no weights", RESAVE)
     sets = sets or found
     if selection.key is not None:
-        return _only(path, [one for one in found if one.key == selection.key], sets, f"no set {selection.key}")
+        wanted = [one for one in found if one.key == selection.key]
+        return _only(path, wanted, sets, selection, f"no set {selection.key}")
     if selection.ema is not None:
         wanted = [one for one in sets if one.averaged == selection.ema]
         told = any(one.averaged for one in sets)
-        return _only(path, wanted if told else [], sets, f"no {'averaged' if selection.ema else 'raw'} weights by name")
-    return _only(path, sets, sets, "no weights")
+        lacking = f"no {'averaged' if selection.ema else 'raw'} weights by name"
+        return _only(path, wanted if told else [], sets, selection, lacking)
+    return _only(path, sets, sets, selection, "no weights")
+
+
+def _parts(one: WeightSet, prefixes: Sequence[str]) -> list[WeightSet]:
+    """Return the sets of several models in one mapping, each with what stands before its names as its key."""
+    parts = []
+    for prefix in prefixes:
+        longer = tuple(other for other in prefixes if other != prefix and other.startswith(prefix))
+        mine = [key for key in one.tensors if key.startswith(prefix) and not key.startswith(longer)]
+        way = [*([] if one.key == TOP else [one.key]), *([prefix.rstrip("./")] if prefix else [])]
+        parts.append(WeightSet(key=".".join(way) or TOP, tensors={key: one.tensors[key] for key in mine}))
+    return parts or [one]
 
 
 def refuse_others(path: Path, chosen: WeightSet, is_weight: Callable[[str], bool]) -> None:
@@ -130,22 +167,19 @@ def weight_sets(tree: object) -> list[WeightSet]:
     ]
 
 
-def _only(path: Path, wanted: list[WeightSet], sets: list[WeightSet], lacking: str) -> WeightSet:
+def _only(path: Path, wanted: list[WeightSet], sets: list[WeightSet], selection: Selection, lacking: str) -> WeightSet:
     if len(wanted) == 1:
         return wanted[0]
     listed = ", ".join(map(str, sets[:LISTED])) + (", …" if len(sets) > LISTED else "")
     if not wanted:
-        raise UsageProblem(
-            f"{path}: it has {printable(lacking)}. It holds {listed}; leave the option out, or name one."
-        )
-    by_name = "--ema or --no-ema, or " if sum(one.averaged for one in wanted) == 1 and len(wanted) == 2 else ""
+        held = f"{listed}; name one" if len(sets) > 1 else f"one set of {sum(len(one.tensors) for one in sets)} tensors"
+        raise UsageProblem(f"{path}: it has {printable(lacking)}. It holds {held}, or leave the option out.")
+    told = selection.by_name and len(wanted) == 2 and sum(one.averaged for one in wanted) == 1
+    by_name = "--ema or --no-ema, or " if told else ""
+    top = f" ({TOP} for those that lie beside)" if any(one.key == TOP for one in wanted) else ""
     raise UsageProblem(
-        f"{path}: it holds {len(wanted)} sets of weights: {listed}. Pass {by_name}--weights-key NAME{_top(wanted)}."
+        f"{path}: it holds {len(wanted)} sets of weights: {listed}. Pass {by_name}{selection.option} NAME{top}."
     )
-
-
-def _top(wanted: list[WeightSet]) -> str:
-    return f" ({TOP} for those that lie beside)" if any(one.key == TOP for one in wanted) else ""
 
 
 def _mappings(tree: object) -> Iterator[tuple[tuple[str, ...], Mapping[Any, Any]]]:
