@@ -103,7 +103,7 @@ def subject_of(
 
     if candidate_key is not None and candidate is None:
         raise UsageProblem("--candidate-key goes with --candidate. Add it, or leave it out.")
-    name = variant or (None if checkpoint else DEFAULT_VARIANT)
+    name, of_google = variant or (None if checkpoint else DEFAULT_VARIANT), options.get("src") == "google"
     chosen = get_variant(name) if name else None
     request = Request(
         variant=chosen,
@@ -129,7 +129,7 @@ def subject_of(
         config=port.config,
         name=f"{chosen.name if chosen else ''} {named}".strip(),
         variant=chosen,
-        reference=_available(reference, port.layout, port.config),
+        reference=_available(reference, port.config, of_google=of_google or port.layout == "google"),
         candidate=judged.tensors if judged else None,
         provenance={
             **asdict(source.provenance),
@@ -141,14 +141,14 @@ def subject_of(
     )
 
 
-def _available(reference: Reference | None, layout: str, config: MixerConfig) -> Reference:
+def _available(reference: Reference | None, config: MixerConfig, *, of_google: bool) -> Reference:
     """Return the reference asked for, if there is one for this family and it is installed."""
     from importlib.util import find_spec
 
     from convert.errors import UsageProblem
 
     if reference is None:
-        reference = "flax" if layout == "google" and config.family == "mixer" else "timm"
+        reference = "flax" if of_google and config.family == "mixer" else "timm"
     if reference == "flax" and config.family != "mixer":
         raise UsageProblem(f"--reference flax: there is none for {config.family}. Pass --reference timm.")
     if reference == "flax" and find_spec("flax") is None:

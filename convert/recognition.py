@@ -9,7 +9,7 @@ from convert.arrays import StateDict
 from convert.errors import BadInput, KeyMismatch, NoHead, NoKnownLayout, UsageProblem
 from convert.hints import hint
 from convert.identity import agreed, check_sizes, check_variant
-from convert.layouts import SOURCES, account, config_of, fits, hint_at, known_names, matching, nearest_layout
+from convert.layouts import ORIGIN, SOURCES, account, config_of, fits, hint_at, known_names, matching, nearest_layout
 from convert.mapping import convert_state_dict
 from convert.request import Request
 from convert.rules import FROM_TIMM, Layout, covers
@@ -117,6 +117,8 @@ def _config(source: Source, request: Request, layout: Layout) -> MixerConfig:
     if request.variant is None:
         return inferred
     config = request.variant.config
+    if source.provenance.kind == "random" and request.src == "google":  # a model like theirs, whose weights are drawn
+        return replace(config, **ORIGIN["google"])
     own_head = request.adaptation.num_classes is not None or not inferred.num_classes
     return replace(
         config,

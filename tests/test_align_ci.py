@@ -282,6 +282,9 @@ def test_files(assert_aligned):
 
 def test_half(assert_aligned):
     assert_aligned(models()[0])
+
+def test_nothing(assert_aligned):
+    assert_aligned(None, None)
 """
 
 
@@ -297,9 +300,10 @@ class TestPlugin:
         run = pytester.runpytest_subprocess(
             *("-p", "align.pytest_plugin", "-p", "no:cacheprovider", "--mixer-align-html", "pages", "-rf")
         )
-        run.assert_outcomes(passed=2, failed=2)
+        run.assert_outcomes(passed=2, failed=3)
         run.stdout.fnmatch_lines(["diverged: *: blocks.1.norm1: introduced float64 difference * exceeds *"])
         run.stdout.fnmatch_lines(["*TypeError: assert_aligned: give two models*"])
+        run.stdout.fnmatch_lines(["*TypeError: assert_aligned: * nothing proves nothing*"])
         run.stdout.no_fnmatch_line("*Traceback*")
         pages = sorted(path.name for path in (pytester.path / "pages").iterdir())
         assert [name.rpartition("_test_")[2] for name in pages] == [f"{n}-1.html" for n in ("files", "right", "wrong")]

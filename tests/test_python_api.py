@@ -79,3 +79,15 @@ def test_align_takes_the_epsilon_from_the_model(tmp_path: Path, config: MixerCon
         if hasattr(layer, "_epsilon"):
             layer._epsilon = 1e-5
     assert align.align(timm_model, paddle_model).verdict == "aligned"
+
+
+def test_align_knows_timm_s_own_tanh_gelu(tmp_path: Path, config: MixerConfig, source: StateDict) -> None:
+    """timm's `gelu_tanh` is a class of its own, not torch.nn.GELU with an argument."""
+    from timm.layers import GELUTanh
+
+    timm_model = torch_probe.build(config, None, source)
+    for block in timm_model.blocks:
+        block.mlp_tokens.act, block.mlp_channels.act = GELUTanh(), GELUTanh()
+    path = save_safetensors(tmp_path / "x.safetensors", source)
+    assert align.align(timm_model, convert.load_paddle(checkpoint=path, gelu="tanh")).verdict == "aligned"
+    assert align.align(timm_model, convert.load_paddle(checkpoint=path)).verdict == "diverged"

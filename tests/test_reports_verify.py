@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -253,6 +254,16 @@ class TestRerun:
         assert "all 30 predictions are the bundle's, bit for bit" in result.stdout
         assert load_json(tmp_path, "v.json")["same"] is True
         assert run("verify", bundle, "--weights", made / "small.pdparams").exit_code == 2
+
+    def test_the_same_weights_in_another_file_do(self, made: Path, bundle: Path, tmp_path: Path) -> None:
+        """There the set of weights has another name."""
+        from convert import files
+
+        tensors = {key: np.array(array) for key, array in files.read(made / "small.pdparams").items()}
+        path = tmp_path / "nested.pdparams"
+        path.write_bytes(pickle.dumps({"model": tensors}, 4))
+        result = run("verify", bundle, "--rerun", "--weights", path)
+        assert result.exit_code == 0, result.output
 
     def test_other_weights_or_images_are_refused(
         self, made: Path, bundle: Path, square_config: MixerConfig, square_source: StateDict, tmp_path: Path
