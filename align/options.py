@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,9 @@ from convert.options import DTYPE, FILE, IDENTITY, SELECTION, SRC
 if TYPE_CHECKING:
     from align.result import Reference
     from align.run import Subject
-    from convert.variants import MixerConfig
+    from convert.arrays import StateDict
+    from convert.sources import Source
+    from convert.variants import MixerConfig, Variant
 
 DEFAULT_VARIANT = "b16_in21k"
 
@@ -91,54 +93,63 @@ def subject_of(
     """
     from dataclasses import asdict
 
-    from align.candidate import read_candidate
     from align.run import Subject
     from convert.adapt import Adaptation
-    from convert.errors import UsageProblem
-    from convert.files.sets import TOP, Selection
     from convert.port import check_and_map, choose_source
-    from convert.request import Request
+    from convert.request import request_of
     from convert.sources import with_sha256
-    from convert.variants import get_variant
 
-    if candidate_key is not None and candidate is None:
-        raise UsageProblem("--candidate-key goes with --candidate. Add it, or leave it out.")
-    name, of_google = variant or (None if checkpoint else DEFAULT_VARIANT), options.get("src") == "google"
-    chosen = get_variant(name) if name else None
-    request = Request(
-        variant=chosen,
+    request = request_of(
+        variant=variant or (None if checkpoint else DEFAULT_VARIANT),
         checkpoint=checkpoint,
         init_seed=seed if init or not checkpoint else None,
-        selection=Selection(key=options.pop("weights_key", None), ema=options.pop("ema", None)),
         dst="timm",
         adaptation=Adaptation(dtype=options.pop("dtype", None)),
         **options,
     )
     source = with_sha256(choose_source(request))
     port = check_and_map(source, request)
-    for note in port.notes:
-        click.echo(f"{source.name}: {note}.", err=True)
-    judged = read_candidate(candidate, candidate_key, port.config) if candidate else None
-    if judged:
-        for note in judged.notes:
-            click.echo(f"{judged.name}: {note}.", err=True)
-    key = source.provenance.weights_key
-    named = source.name if key in (None, TOP) else f"{source.name} ({key})"
+    _say(source.name, port.notes)
+    judged, provenance = _judged(candidate, candidate_key, port.config)
     return Subject(
         source=port.conversion.state_dict,
         config=port.config,
-        name=f"{chosen.name if chosen else ''} {named}".strip(),
-        variant=chosen,
-        reference=_available(reference, port.config, of_google=of_google or port.layout == "google"),
-        candidate=judged.tensors if judged else None,
-        provenance={
-            **asdict(source.provenance),
-            "notes": list(port.notes),
-            "candidate": candidate and candidate.name,
-            "candidate_key": judged.provenance.weights_key if judged else None,
-            "candidate_notes": list(judged.notes) if judged else [],
-        },
+        name=_named(source, request.variant),
+        variant=request.variant,
+        reference=_available(reference, port.config, of_google="google" in (request.src, port.layout)),
+        candidate=judged,
+        provenance={**asdict(source.provenance), "notes": list(port.notes), **provenance},
     )
+
+
+def _named(source: Source, variant: Variant | None) -> str:
+    """Return what to call the weights: variant, file, and which set of it."""
+    from convert.files.sets import TOP
+
+    key = source.provenance.weights_key
+    chosen = [] if key in (None, TOP) else [f"({key})"]
+    return " ".join([*([variant.name] if variant else []), source.name, *chosen])
+
+
+def _judged(candidate: Path | None, key: str | None, config: MixerConfig) -> tuple[StateDict | None, dict[str, Any]]:
+    """Return the candidate's weights, None for the reference's own, and where they are from."""
+    if candidate is None:
+        from convert.errors import UsageProblem
+
+        if key is not None:
+            raise UsageProblem("--candidate-key goes with --candidate. Add it, or leave it out.")
+        return None, {"candidate": None, "candidate_key": None, "candidate_notes": []}
+    from align.candidate import read_candidate
+
+    judged = read_candidate(candidate, key, config)
+    _say(judged.name, judged.notes)
+    chosen, notes = judged.provenance.weights_key, list(judged.notes)
+    return judged.tensors, {"candidate": candidate.name, "candidate_key": chosen, "candidate_notes": notes}
+
+
+def _say(name: str, notes: Iterable[str]) -> None:
+    for note in notes:
+        click.echo(f"{name}: {note}.", err=True)
 
 
 def _available(reference: Reference | None, config: MixerConfig, *, of_google: bool) -> Reference:

@@ -165,38 +165,31 @@ def _selections(a: str | None, b: str | None) -> tuple[Selection, Selection]:
 def _convert(
     json_target: str | None,
     *,
-    variant: str | None,
     checkpoint: Path | None,
     init: str | None,
     seed: int | None,
     num_classes: int | None,
     in_chans: int | None,
     dtype: str | None,
-    weights_key: str | None,
-    ema: bool | None,
     out: Path | None,
     force: bool,
-    **request: Any,
+    **options: Any,
 ) -> None:
     with _hashed_early(checkpoint) as early:
         from convert.adapt import Adaptation
         from convert.errors import UsageProblem
-        from convert.files.sets import Selection
         from convert.port import convert_checkpoint
-        from convert.request import Request
-        from convert.variants import get_variant
+        from convert.request import request_of
 
         if seed is not None and not init and num_classes is None:
             raise UsageProblem("--seed goes with --init random or --num-classes. Add one, or leave --seed out.")
-        asked = Request(
-            variant=get_variant(variant) if variant else None,
+        request = request_of(
             checkpoint=checkpoint,
             init_seed=(seed or 0) if init else None,
-            selection=Selection(key=weights_key, ema=ema),
             adaptation=Adaptation(num_classes=num_classes, in_chans=in_chans, head_seed=seed or 0, dtype=dtype),
-            **request,
+            **options,
         )
-        manifest = convert_checkpoint(asked, out, force=force, command_line=command_line(), early=early)
+        manifest = convert_checkpoint(request, out, force=force, command_line=command_line(), early=early)
     click.echo(_sentence(manifest), err=True)
     if json_target != "-":
         click.echo(manifest["output"]["path"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from convert.adapt import Adaptation
 from convert.errors import UsageProblem
@@ -12,7 +12,7 @@ from convert.files.sets import Selection
 from convert.identity import EPSILON_LIMIT, Claim, is_epsilon, stated
 from convert.mapping import WEIGHT_DTYPES
 from convert.rules import Layout
-from convert.variants import Gelu, Variant
+from convert.variants import Gelu, Variant, get_variant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,3 +51,21 @@ class Request:
     def said(self) -> tuple[Claim, ...]:
         """What the user, and what the weights have to agree with, say of the config that no shape tells."""
         return (*self.claims, stated(self.gelu, self.layer_norm_eps))
+
+
+def request_of(
+    *, variant: str | None = None, weights_key: str | None = None, ema: bool | None = None, **fields: Any
+) -> Request:
+    """Return the request that options stand for.
+
+    Args:
+        variant: A name of `mixer-convert --list`.
+        weights_key: Which set of weights, where a checkpoint holds several.
+        ema: The averaged or the raw ones, where their names say so.
+        fields: The other fields of a request.
+
+    Raises:
+        UsageProblem: No such variant, or a choice that is none.
+    """
+    chosen = get_variant(variant) if variant else None
+    return Request(variant=chosen, selection=Selection(key=weights_key, ema=ema), **fields)

@@ -221,7 +221,6 @@ Source: timm 1.0.31, timm/models/mlp_mixer.py, checkpoint_filter_fn.
 
 def _mmpretrain_to_timm(norm: str) -> tuple[KeyRule, ...]:
     """Return MMPretrain's table; its norms are called after the kind of norm or `norm`, as its mmcv does."""
-    block = "backbone.layers.{i}"
     linears = {
         "token_mix.layers.0.0": "mlp_tokens.fc1",
         "token_mix.layers.1": "mlp_tokens.fc2",
@@ -230,8 +229,8 @@ def _mmpretrain_to_timm(norm: str) -> tuple[KeyRule, ...]:
     }
     renamed = {
         "backbone.patch_embed.projection": "stem.proj",
-        **{f"{block}.{norm}{i}": f"blocks.{{i}}.norm{i}" for i in (1, 2)},
-        **{f"{block}.{theirs}": f"blocks.{{i}}.{timms}" for theirs, timms in linears.items()},
+        **{f"backbone.layers.{{i}}.{norm}{i}": f"blocks.{{i}}.norm{i}" for i in (1, 2)},
+        **{f"backbone.layers.{{i}}.{theirs}": f"blocks.{{i}}.{timms}" for theirs, timms in linears.items()},
         f"backbone.{norm}1": "norm",
         "head.fc": "head",
     }

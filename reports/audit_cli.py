@@ -16,8 +16,8 @@ from reports.options import (
     WEIGHTS,
     images_of,
     progress_bar,
-    request_of,
     settings_of,
+    weights_request,
 )
 
 if TYPE_CHECKING:
@@ -123,13 +123,9 @@ def _audited(
 
     further = attached(attach)
     options, src = {"weights": weights, **options}, options["src"]
-    tuned = read_weights(request_of(options))
-    source = read_weights(
-        replace(
-            reference_of(tuned, checkpoint, checkpoint_key, option="--checkpoint-key", src=checkpoint_src),
-            variant=tuned.upstream,
-        )
-    )
+    tuned = read_weights(weights_request(options))
+    upstream = reference_of(tuned, checkpoint, checkpoint_key, option="--checkpoint-key")
+    source = read_weights(replace(upstream, src=checkpoint_src, variant=tuned.upstream))
     check_classes(tuned, len(CLASSES))
     check_channels(tuned)
     check_pair(source, tuned)

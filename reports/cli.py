@@ -30,8 +30,8 @@ from reports.options import (
     WEIGHTS,
     images_of,
     progress_bar,
-    request_of,
     settings_of,
+    weights_request,
 )
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def _evaluate(
 
     if against_key is not None and against is None:
         raise UsageProblem("--against-key goes with --against. Add it, or leave it out.")
-    subject = read_weights(request_of(options))
+    subject = read_weights(weights_request(options))
     check_classes(subject, len(CLASSES))
     check_channels(subject)
     settings = settings_of(subject, **options)
@@ -183,7 +183,7 @@ def _job(*, data: Path, recipe: str, seed: int | None, micro_batch: int | None, 
 
     chosen = choose_recipe(recipe, seed=seed, micro_batch=micro_batch)
     head = Adaptation(num_classes=len(CLASSES), head_seed=chosen.seed)
-    weights = read_weights(replace(request_of(options), adaptation=head))
+    weights = read_weights(replace(weights_request(options), adaptation=head))
     check_channels(weights)
     for note in weights.notes:
         click.echo(f"{weights.name}: {note}.", err=True)

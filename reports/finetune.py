@@ -15,19 +15,16 @@ import numpy as np
 
 from align.environment import environment
 from convert import files
-from convert.adapt import Adaptation, adapt
 from convert.arrays import Array, StateDict
 from convert.errors import IntegrityProblem, UsageProblem
 from convert.files.sets import TOP
 from convert.fingerprint import fingerprint, tensor_sha256s
 from convert.hashing import file_sha256
 from convert.manifest import describe_output, write_with_manifest
-from convert.mapping import convert_state_dict
-from convert.shapes import HEAD
 from reports.ahead import made_ahead
 from reports.augment import rows_of_step, training_batch
 from reports.batches import AHEAD
-from reports.cifar10 import CLASSES, Cifar10
+from reports.cifar10 import Cifar10
 from reports.curves import write_curves
 from reports.engines import choose_engine, cpus
 from reports.evaluate import Evaluation, Progress, Settings, evaluate
@@ -39,7 +36,7 @@ from reports.recipes import Recipe
 from reports.run_folder import CURVES, EVALUATION, FINAL, LOG, PREDICTIONS, TIMING, Lines, RunFolder
 from reports.signals import Stop, stop_on_signals
 from reports.trainer import Diverged, Trainer
-from reports.weights import Weights
+from reports.weights import Weights, with_head
 
 SCHEMA, MANIFEST_SCHEMA = "mixer-report/finetune/1", "mixer-report/finetuned/1"
 
@@ -119,28 +116,6 @@ def finetune(job: Job, *, group: Group | None = None, progress: Progress = lambd
     steps, _ = job.length
     evaluation = None if early else _finish(job, trainer.weights(), folder, group)
     return Outcome(step=len(entries), steps=steps, evaluation=evaluation, signal=stop.signal)
-
-
-def with_head(weights: Weights, recipe: Recipe) -> Weights:
-    """Return the weights with a head for CIFAR-10's classes: their own, or a fresh one as the recipe wants it."""
-    config, classes = weights.config, len(CLASSES)
-    fresh = weights.port is not None and bool(weights.port.conversion.added)
-    if config.num_classes != classes:
-        weights, fresh = _with_fresh_head(weights, Adaptation(num_classes=classes, head_seed=recipe.seed)), True
-    if not fresh or recipe.head != "zeros":
-        return weights
-    return replace(
-        weights, state_dict={**weights.state_dict, **{n: np.zeros_like(weights.state_dict[n]) for n in HEAD}}
-    )
-
-
-def _with_fresh_head(weights: Weights, adaptation: Adaptation) -> Weights:
-    body = {name: array for name, array in weights.state_dict.items() if name not in HEAD}
-    config = replace(weights.config, num_classes=0)
-    in_timm = convert_state_dict(body, config, src="paddle", dst="timm").state_dict
-    adapted = adapt(in_timm, config, adaptation)
-    converted = convert_state_dict(adapted.state_dict, adapted.config, src="timm", dst="paddle")
-    return replace(weights, state_dict=converted.state_dict, config=adapted.config)
 
 
 def _refuse_idle(job: Job, group: Group) -> None:

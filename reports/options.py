@@ -98,23 +98,12 @@ TRAINING = (
 )
 
 
-def request_of(options: dict[str, Any]) -> Request:
+def weights_request(options: dict[str, Any]) -> Request:
     """Take the options of the weights out of a command's; return what they stand for. The variant is the upstream."""
-    from convert.files.sets import Selection
-    from convert.request import Request
-    from convert.variants import get_variant
+    from convert.request import request_of
 
-    taken = {
-        name: options.pop(name)
-        for name in ("weights", "variant", "src", "gelu", "layer_norm_eps", "weights_key", "ema")
-    }
-    variant = taken.pop("variant")
-    return Request(
-        checkpoint=taken.pop("weights"),
-        variant=get_variant(variant) if variant else None,
-        selection=Selection(key=taken.pop("weights_key"), ema=taken.pop("ema")),
-        **taken,
-    )
+    names = ("variant", "src", "gelu", "layer_norm_eps", "weights_key", "ema")
+    return request_of(checkpoint=options.pop("weights"), **{name: options.pop(name) for name in names})
 
 
 def choose_figure(figure: str | None, upstream: Variant | None) -> PublishedFigure | None:

@@ -16,7 +16,7 @@ from reports.cifar10 import first, read_cifar10
 from reports.evaluate import Progress, Settings, evaluate
 from reports.thumbnails import pixels
 from reports.verify import Bundle
-from reports.weights import read_weights
+from reports.weights import Weights, read_weights
 
 
 def rerun(
@@ -35,20 +35,7 @@ def rerun(
     """
     report, inputs = bundle.report, bundle.environment["inputs"]
     path, archive = weights or Path(inputs["weights"]), data or Path(inputs["data"])
-    config = report["weights"]["config"]
-    request = Request(
-        checkpoint=path,
-        src=inputs["src"],
-        gelu=config["gelu"],
-        layer_norm_eps=config["layer_norm_eps"],
-        selection=Selection(key=inputs["weights_key"]),
-    )
-    try:
-        subject = read_weights(request)
-    except UsageProblem:
-        if weights is None:
-            raise
-        subject = read_weights(replace(request, selection=Selection()))  # the same weights from another file
+    subject = _subject(path, report["weights"]["config"], inputs, moved=weights is not None)
     if subject.fingerprint != report["weights"]["fingerprint"]:
         raise _other(path, "fingerprint", subject.fingerprint, report["weights"]["fingerprint"])
     images = read_cifar10(archive, bundle.facts.origin.split)
@@ -67,6 +54,18 @@ def rerun(
         batch_size=report["engine"]["batch_size"],
     )
     return _compared(bundle, evaluate(subject, images, settings, progress=progress).predictions)
+
+
+def _subject(path: Path, config: dict[str, Any], inputs: dict[str, Any], *, moved: bool) -> Weights:
+    """Return the weights as the audit read them; another file may hold them under another name."""
+    key, said = inputs["weights_key"], {name: config[name] for name in ("gelu", "layer_norm_eps")}
+    request = Request(checkpoint=path, src=inputs["src"], selection=Selection(key=key), **said)
+    try:
+        return read_weights(request)
+    except UsageProblem:
+        if not moved:
+            raise
+        return read_weights(replace(request, selection=Selection()))
 
 
 def _compared(bundle: Bundle, found: Any) -> tuple[bool, str]:

@@ -6,17 +6,24 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from align.weights import in_float32
+from convert.adapt import Adaptation, adapt
 from convert.arrays import StateDict
 from convert.errors import BadInput
 from convert.files.sets import Selection
 from convert.fingerprint import fingerprint, tensor_sha256s
 from convert.identity import CHOICES, Claim, check_variant
+from convert.mapping import convert_state_dict
 from convert.port import Port, check_and_map
 from convert.recorded import manifest_path, read_manifest
 from convert.request import Request
+from convert.shapes import HEAD
 from convert.sources import Source, from_file, with_sha256
 from convert.variants import MixerConfig, Variant, get_variant
+from reports.cifar10 import CLASSES
+from reports.recipes import Recipe
 
 CHANNELS = 3
 SIZES = tuple(
@@ -103,9 +110,7 @@ def read_weights(request: Request) -> Weights:
     )
 
 
-def reference_of(
-    weights: Weights, checkpoint: Path, key: str | None, *, option: str, src: str | None = None
-) -> Request:
+def reference_of(weights: Weights, checkpoint: Path, key: str | None, *, option: str) -> Request:
     """Return what asks for a checkpoint that is to be the same function as some weights, for timm to run.
 
     Args:
@@ -113,12 +118,11 @@ def reference_of(
         checkpoint: The file.
         key: Which set of weights, where it holds several.
         option: What says so.
-        src: Where it is from, where that cannot be told.
     """
     config = {choice: getattr(weights.config, choice) for choice in CHOICES}
     alike = Claim(place=weights.name, config=config)
     selection = Selection(key=key, option=option, by_name=False)
-    return Request(checkpoint=checkpoint, selection=selection, src=src, dst="timm", claims=(alike,))
+    return Request(checkpoint=checkpoint, selection=selection, dst="timm", claims=(alike,))
 
 
 def check_classes(weights: Weights, classes: int) -> None:
@@ -145,6 +149,28 @@ def check_channels(weights: Weights) -> None:
             f"stem.proj.weight: {weights.name} takes images of {weights.config.in_chans} channel(s), CIFAR-10's have "
             f"{CHANNELS}. Is it the right file?"
         )
+
+
+def with_head(weights: Weights, recipe: Recipe) -> Weights:
+    """Return the weights with a head for CIFAR-10's classes: their own, or a fresh one as the recipe wants it."""
+    config, classes = weights.config, len(CLASSES)
+    fresh = weights.port is not None and bool(weights.port.conversion.added)
+    if config.num_classes != classes:
+        weights, fresh = _with_fresh_head(weights, Adaptation(num_classes=classes, head_seed=recipe.seed)), True
+    if not fresh or recipe.head != "zeros":
+        return weights
+    return replace(
+        weights, state_dict={**weights.state_dict, **{n: np.zeros_like(weights.state_dict[n]) for n in HEAD}}
+    )
+
+
+def _with_fresh_head(weights: Weights, adaptation: Adaptation) -> Weights:
+    body = {name: array for name, array in weights.state_dict.items() if name not in HEAD}
+    config = replace(weights.config, num_classes=0)
+    in_timm = convert_state_dict(body, config, src="paddle", dst="timm").state_dict
+    adapted = adapt(in_timm, config, adaptation)
+    converted = convert_state_dict(adapted.state_dict, adapted.config, src="timm", dst="paddle")
+    return replace(weights, state_dict=converted.state_dict, config=adapted.config)
 
 
 def _upstream(source: Source, stated: Variant | None) -> tuple[Variant | None, str]:
