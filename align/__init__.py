@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from align.result import AlignmentResult
+    from align.core.result import AlignmentResult
 
 
 def align(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from align.result import AlignmentResult
+    from align.core.result import AlignmentResult
 
 OPTION = "--mixer-align-html"
 SETTINGS = ("batch", "input_seed", "inputs", "atol")
@@ -68,7 +68,7 @@ def _align(timm_model: Any, paddle_model: Any, options: dict[str, Any]) -> Align
 
 
 def _subject(options: dict[str, Any]) -> Any:
-    from align.options import subject_of
+    from align.commands.options import subject_of
 
     files = {key: path and Path(path) for key in ("checkpoint", "candidate") for path in [options.pop(key, None)]}
     return subject_of(**{**options, **files})
@@ -76,7 +76,7 @@ def _subject(options: dict[str, Any]) -> Any:
 
 def _write_page(data: dict[str, Any], folder: Path, name: str) -> None:
     from align.render.html import html
-    from convert.files.atomic import write_report
+    from convert.disk.atomic import write_report
 
     folder.mkdir(parents=True, exist_ok=True)
     write_report(folder / f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', name)}.html", html(data))

@@ -8,26 +8,27 @@ from dataclasses import asdict, dataclass, replace
 from types import ModuleType
 from typing import Any
 
-from align import flax_probe, paddle_probe, torch_probe, witness
-from align.compare import LOGITS_ATOL
-from align.determinism import NOT_RUN, Repetition
-from align.environment import environment
-from align.inputs import Kind, images_sha256, seeded_images
-from align.judgement import judge, with_section
-from align.layers import layers_of
+from align.core.compare import LOGITS_ATOL
+from align.core.inputs import Kind, images_sha256, seeded_images
+from align.core.judgement import judge, with_section
+from align.core.lockstep import Kept, lanes
+from align.core.result import AlignmentResult, Finding, LayerRow, Reference, Section
+from align.core.weights import in_float32, structure_findings, weight_findings
+from align.gates.determinism import NOT_RUN, Repetition
+from align.gates.forward import Measurement, Sides
 from align.learning import paddle_steps
 from align.learning.gates import Task, gradients_section, not_run, steps_section
 from align.learning.recipes import RECIPES
 from align.learning.training import BuildOptimizer
-from align.lockstep import Kept, lanes
-from align.measure import Measurement, Sides
-from align.result import AlignmentResult, Finding, LayerRow, Reference, Section
-from align.weights import in_float32, structure_findings, weight_findings
+from align.mixer import witness
+from align.mixer.points import layers_of
+from align.probes import flax_probe, paddle_probe, torch_probe
+from align.probes.environment import environment
 from convert.arrays import Array, StateDict
 from convert.errors import NoHead, UsageProblem
-from convert.mapping import convert_state_dict
-from convert.shapes import HEAD, infer_config
-from convert.variants import MixerConfig, Variant
+from convert.mixer.mapping import convert_state_dict
+from convert.mixer.shapes import HEAD, infer_config
+from convert.mixer.variants import MixerConfig, Variant
 
 PROBES: dict[Reference, ModuleType] = {"timm": torch_probe, "flax": flax_probe}
 Progress = Callable[[str], None]
@@ -129,7 +130,7 @@ def align_models(timm_model: Any, paddle_model: Any, settings: Settings | None =
 
     Args:
         timm_model: A vision MLP of timm's mlp_mixer module, float32.
-        paddle_model: A convert.paddle_mixer.MlpMixer, float32.
+        paddle_model: A convert.mixer.paddle_mixer.MlpMixer, float32.
         settings: Batch, seed and bound.
 
     Raises:

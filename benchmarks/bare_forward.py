@@ -5,8 +5,8 @@ import paddle
 import timm
 import torch
 
-from convert.paddle_mixer import MlpMixer
-from convert.variants import get_variant
+from convert.mixer.paddle_mixer import MlpMixer
+from convert.mixer.variants import get_variant
 
 variant = get_variant("b16_in21k")
 reference = timm.create_model(variant.timm_id, pretrained=False).eval()

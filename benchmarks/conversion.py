@@ -17,15 +17,15 @@ FOLDER = sys.argv[2] if len(sys.argv) > 2 else None
 VARIANTS = ("b16_in21k", "l16_in21k")
 PEAKS = {"b16_in21k": "≤ 160"}
 SIZES = ("s32", "b32", "b16_in1k", "l32", "l16_in1k")
-CONVERT = [sys.executable, "-m", "convert.cli"]
+CONVERT = [sys.executable, "-m", "convert.commands.cli"]
 COPY = ["sh", "-c", 'cp "$1" "$2" && sync "$2"', "sh"]
 SAVE_PTH = "import sys, torch; from safetensors.torch import load_file; torch.save(load_file(sys.argv[1]), sys.argv[2])"
 SAVE_TINY = """
 import sys
 from pathlib import Path
 from convert import files
-from convert.init import init_state_dict
-from convert.variants import MixerConfig
+from convert.mixer.init import init_state_dict
+from convert.mixer.variants import MixerConfig
 config = MixerConfig(
     image_size=16, patch_size=4, num_blocks=1, hidden_dim=8, tokens_mlp_dim=4, channels_mlp_dim=16, num_classes=5
 )

@@ -15,9 +15,9 @@ import numpy as np
 import paddle
 import timing
 
-from convert.init import init_state_dict
-from convert.mapping import convert_state_dict
-from convert.variants import get_variant
+from convert.mixer.init import init_state_dict
+from convert.mixer.mapping import convert_state_dict
+from convert.mixer.variants import get_variant
 from reports import engines
 from reports.accuracy import predictions_of
 from reports.batches import batches

@@ -3,10 +3,10 @@
 import numpy as np
 import paddle
 
-from align import paddle_probe
+from align.probes import paddle_probe
 from align.run import Subject, align
-from convert.init import init_state_dict
-from convert.variants import get_variant
+from convert.mixer.init import init_state_dict
+from convert.mixer.variants import get_variant
 
 
 def epsilon(model):

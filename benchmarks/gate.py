@@ -11,7 +11,7 @@ RUNS = int(sys.argv[1]) if len(sys.argv) > 1 else 7
 
 found = timing.in_turn(
     {
-        "gate": ([sys.executable, "-m", "align.cli", "--variant", "b16_in21k"], None),
+        "gate": ([sys.executable, "-m", "align.commands.cli", "--variant", "b16_in21k"], None),
         "bare script": ([sys.executable, str(timing.HERE / "bare_forward.py")], None),
     },
     RUNS,

@@ -74,7 +74,7 @@ def in_turn(commands: Mapping[str, tuple[Sequence[str], Path | None]], runs: int
 def seeded_weights(path: Path, variant: str) -> Path:
     """Return the path, where seeded weights of a variant now lie in the layout that goes with its suffix."""
     layout = "timm" if path.suffix == ".safetensors" else "paddle"
-    made = [sys.executable, "-m", "convert.cli", "--variant", variant, "--init", "random", "--dst", layout]
+    made = [sys.executable, "-m", "convert.commands.cli", "--variant", variant, "--init", "random", "--dst", layout]
     measured([*made, "--out", str(path)])
     return path
 

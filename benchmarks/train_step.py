@@ -5,9 +5,9 @@ import subprocess
 import sys
 import time
 
-from convert.init import init_state_dict
-from convert.mapping import convert_state_dict
-from convert.variants import MixerConfig
+from convert.mixer.init import init_state_dict
+from convert.mixer.mapping import convert_state_dict
+from convert.mixer.variants import MixerConfig
 
 CONFIG = MixerConfig(
     image_size=32, patch_size=4, num_blocks=6, hidden_dim=128, tokens_mlp_dim=64, channels_mlp_dim=512, num_classes=10

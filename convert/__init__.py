@@ -6,7 +6,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from convert.paddle_mixer import MlpMixer
+    from convert.mixer.paddle_mixer import MlpMixer
 
 __version__ = "0.1.0"
 
@@ -37,7 +37,7 @@ def load_paddle(
     import warnings
     from pathlib import Path
 
-    from convert.adapt import Adaptation
+    from convert.mixer.adapt import Adaptation
     from convert.port import check_and_map, choose_source
     from convert.request import request_of
 
@@ -50,6 +50,6 @@ def load_paddle(
     if port.assumed:
         warnings.warn(port.assumed, stacklevel=2)
 
-    from convert import paddle_mixer
+    from convert.mixer import paddle_mixer
 
     return paddle_mixer.build(port.config, port.conversion.state_dict)

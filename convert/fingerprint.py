@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 
 from convert.arrays import Array, StateDict, canonical_bytes
-from convert.mapped import row_blocks
+from convert.disk.mapped import row_blocks
 
 
 def tensor_sha256(array: Array) -> str:

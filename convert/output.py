@@ -11,13 +11,13 @@ from typing import Any, BinaryIO, cast
 
 from convert import files
 from convert.arrays import Array, StateDict, canonical_bytes
+from convert.disk.hashing import EarlyHash, give_way
+from convert.disk.mapped import location_of
+from convert.disk.proofread import Proofread
 from convert.errors import IntegrityProblem
-from convert.files.proofread import Proofread
+from convert.evidence.manifest import Written, describe_output, write_with_manifest
 from convert.fingerprint import tensor_digest, tensor_sha256
-from convert.hashing import EarlyHash, give_way
-from convert.manifest import Written, describe_output, write_with_manifest
-from convert.mapped import location_of
-from convert.mapping import Conversion
+from convert.mixer.mapping import Conversion
 from convert.sources import Source, with_sha256
 from convert.stream import laid_out, source_sha256s
 

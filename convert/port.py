@@ -8,22 +8,22 @@ from pathlib import Path
 from typing import Any
 
 from convert import files
-from convert.adapt import adapt, refuse_image_size
+from convert.disk.atomic import refuse_overwrite
+from convert.disk.hashing import EarlyHash
 from convert.errors import UsageProblem
-from convert.files.atomic import refuse_overwrite
+from convert.evidence.manifest import Written, build_manifest
+from convert.evidence.recorded import manifest_path
 from convert.files.sets import TOP, Selection
-from convert.hashing import EarlyHash
-from convert.identity import OPTIONS, Claim, as_metadata, identity, unsaid
-from convert.layouts import ORIGIN, SOURCES
-from convert.manifest import Written, build_manifest
-from convert.mapping import Conversion, check_finite, check_one_dtype, convert_state_dict
+from convert.mixer.adapt import adapt, refuse_image_size
+from convert.mixer.identity import OPTIONS, Claim, as_metadata, identity, unsaid
+from convert.mixer.layouts import ORIGIN, SOURCES
+from convert.mixer.mapping import Conversion, check_finite, check_one_dtype, convert_state_dict
+from convert.mixer.recognition import in_timm_layout, layout_and_config
+from convert.mixer.rules import Layout, covers, route
+from convert.mixer.variants import MixerConfig
 from convert.output import Destination, write_weights
-from convert.recognition import in_timm_layout, layout_and_config
-from convert.recorded import manifest_path
 from convert.request import Request
-from convert.rules import Layout, covers, route
 from convert.sources import Source, from_file, from_hub, from_seed
-from convert.variants import MixerConfig
 
 GOOGLE_FILES = "https://console.cloud.google.com/storage/mixer_models"
 TANH_NOTE = "Google trained these weights with the tanh GELU; build the model with it"

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-from convert.adapt import Adaptation
 from convert.errors import UsageProblem
 from convert.files.sets import Selection
-from convert.identity import EPSILON_LIMIT, Claim, is_epsilon, stated
-from convert.mapping import WEIGHT_DTYPES
-from convert.rules import Layout
-from convert.variants import Gelu, Variant, get_variant
+from convert.mixer.adapt import Adaptation
+from convert.mixer.identity import EPSILON_LIMIT, Claim, is_epsilon, stated
+from convert.mixer.mapping import WEIGHT_DTYPES
+from convert.mixer.rules import Layout
+from convert.mixer.variants import Gelu, Variant, get_variant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,19 +7,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from convert import files, layouts
+from convert import files
 from convert.arrays import Shape, StateDict
+from convert.disk.hashing import EarlyHash, file_sha256
+from convert.disk.unchanged import Snapshot, check_unchanged, unchanged
 from convert.errors import LISTED, IOProblem, NoPretrainedWeights
+from convert.evidence.recorded import said_of
 from convert.files.content import Content
 from convert.files.names import check_names
 from convert.files.sets import Selection, WeightSet, choose, refuse_others
-from convert.hashing import EarlyHash, file_sha256
-from convert.identity import Claim
-from convert.init import init_state_dict
-from convert.layouts import common_prefix, holds_weights, known_names
-from convert.recorded import said_of
-from convert.unchanged import Snapshot, check_unchanged, unchanged
-from convert.variants import MixerConfig, Variant
+from convert.mixer import layouts
+from convert.mixer.identity import Claim
+from convert.mixer.init import init_state_dict
+from convert.mixer.layouts import common_prefix, holds_weights, known_names
+from convert.mixer.variants import MixerConfig, Variant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +137,7 @@ def from_hub(variant: Variant) -> Source:
     """
     if not variant.pretrained:
         raise NoPretrainedWeights(variant.name)
-    from convert.hub import UNVERIFIED, fetch, removed_if_bad
+    from convert.hub.download import UNVERIFIED, fetch, removed_if_bad
 
     fetched = fetch(variant)
     path = fetched.path

@@ -11,11 +11,11 @@ from functools import partial
 import numpy as np
 
 from convert.arrays import Array, Shape, StateDict, canonical_bytes
+from convert.disk.mapped import row_blocks
 from convert.errors import IntegrityProblem
 from convert.fingerprint import tensor_digest
-from convert.mapped import row_blocks
-from convert.mapping import Conversion, check_finite
-from convert.rules import Transform
+from convert.mixer.mapping import Conversion, check_finite
+from convert.mixer.rules import Transform
 
 TENSORS = 3
 """How many large ones are in memory at a time: one is laid out while others are written and read back."""

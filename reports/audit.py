@@ -8,19 +8,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from align.core.weights import in_float32
 from align.render.data import as_data
 from align.run import Settings as GateSettings
 from align.run import Subject, align
-from align.weights import in_float32
 from convert.arrays import StateDict
 from convert.errors import BadInput, UsageProblem
+from convert.evidence.manifest import Written, build_manifest
 from convert.files import strict_json
 from convert.fingerprint import fingerprint, tensor_sha256s
-from convert.identity import identity
-from convert.manifest import Written, build_manifest
-from convert.mapping import Conversion, convert_state_dict
+from convert.mixer.identity import identity
+from convert.mixer.mapping import Conversion, convert_state_dict
+from convert.mixer.rules import Layout
 from convert.port import Port
-from convert.rules import Layout
 from reports.audit_html import audit_html
 from reports.audit_markdown import audit_markdown
 from reports.audit_report import Facts, most_uncertain, report_of

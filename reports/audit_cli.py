@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from convert.command_line import command_line, debug_option, json_option, with_options, write_json
-from convert.options import FILE
+from convert.commands.command_line import command_line, debug_option, json_option, with_options, write_json
+from convert.commands.options import FILE
 from reports.options import (
     DATA,
     ENGINE,

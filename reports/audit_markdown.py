@@ -7,7 +7,7 @@ from typing import Any
 
 from align.render.data import OUTCOMES
 from align.render.markdown import MARKS, cell
-from convert.tables import markdown as table
+from convert.commands.tables import markdown as table
 from reports.audit_report import SUBJECTS
 from reports.audit_words import MEANINGS, VERIFY, environment_facts, identity_facts, statistics
 

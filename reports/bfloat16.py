@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from align.knobs import importing_frameworks
+from align.probes.knobs import importing_frameworks
 from convert.errors import MixerConvertError, UsageProblem
 from convert.files import strict_json
 

@@ -9,8 +9,8 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
+from convert.disk.atomic_folder import write_folder_atomically
 from convert.errors import BadInput, IntegrityProblem, IOProblem, OutputRefused
-from convert.files.atomic_folder import write_folder_atomically
 
 SUMS = "SHA256SUMS"
 """As sha256sum of GNU coreutils writes and checks it. Source: its manual, section 6.4."""

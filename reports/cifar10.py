@@ -12,8 +12,8 @@ import numpy as np
 
 from convert.arrays import Array
 from convert.errors import BadInput, IntegrityProblem, IOProblem
-from convert.files.numpy_stand_ins import PendingArray, interpret_python2
-from convert.files.pickle_values import Damaged, Refused
+from convert.files.pickles.numpy_stand_ins import PendingArray, interpret_python2
+from convert.files.pickles.pickle_values import Damaged, Refused
 from convert.fingerprint import tensor_sha256
 from reports.archive import GET_AGAIN, Files, read_files
 

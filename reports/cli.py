@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from align.knobs import compute_quickly
+from align.probes.knobs import compute_quickly
 from convert import __version__
-from convert.command_line import (
+from convert.commands.command_line import (
     OneSentenceGroup,
     command_line,
     debug_option,
@@ -19,7 +19,7 @@ from convert.command_line import (
     with_options,
     write_json,
 )
-from convert.options import FILE
+from convert.commands.options import FILE
 from reports.audit_cli import audit, verify
 from reports.options import (
     DATA,
@@ -60,7 +60,7 @@ def published(json_target: str | None) -> None:
     """Print every published figure with its source, locator and protocol."""
     from dataclasses import asdict
 
-    from convert.tables import print_table
+    from convert.commands.tables import print_table
     from reports.listing import HEADERS, figure_notes, figure_rows
     from reports.published import published_figures
 
@@ -175,7 +175,7 @@ def _job(*, data: Path, recipe: str, seed: int | None, micro_batch: int | None, 
     """Return what was asked for; bad weights and data are refused here."""
     from dataclasses import replace
 
-    from convert.adapt import Adaptation
+    from convert.mixer.adapt import Adaptation
     from reports.cifar10 import CLASSES, read_cifar10
     from reports.finetune import Job
     from reports.recipes import choose_recipe

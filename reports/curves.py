@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from convert.arrays import Array
-from convert.files.atomic import write_atomically
+from convert.disk.atomic import write_atomically
 
 WINDOW = 25
 """Steps that the bold line is the mean of."""

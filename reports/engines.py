@@ -13,10 +13,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from align import paddle_probe, torch_probe
+from align.probes import paddle_probe, torch_probe
 from convert.arrays import Array, StateDict
 from convert.errors import MixerConvertError, UsageProblem
-from convert.variants import MixerConfig
+from convert.mixer.variants import MixerConfig
 from reports.bfloat16 import (
     AGREEMENT_RTOL,
     INSTEAD,
@@ -100,7 +100,7 @@ def inference(config: MixerConfig, state_dict: StateDict, precision: Precision =
     import paddle
     from paddle import inference as paddle_inference
 
-    from convert import paddle_mixer
+    from convert.mixer import paddle_mixer
 
     shape = [None, config.in_chans, config.image_size, config.image_size]
     with tempfile.TemporaryDirectory(prefix="mixer-report-") as folder, _quiet(1, 2):

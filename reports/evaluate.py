@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from align.environment import environment
+from align.probes.environment import environment
 from convert.arrays import Array
-from convert.manifest import versions
+from convert.evidence.manifest import versions
 from reports.accuracy import Accuracy, Comparison, Predictions, accuracy_of, comparison_of, predictions_of
 from reports.batches import batches
 from reports.bfloat16 import Precision

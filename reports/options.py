@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from convert.options import FILE, IDENTITY, SELECTION, SRC
+from convert.commands.options import FILE, IDENTITY, SELECTION, SRC
 
 if TYPE_CHECKING:
+    from convert.mixer.variants import Variant
     from convert.request import Request
-    from convert.variants import Variant
     from reports.bfloat16 import Precision
     from reports.cifar10 import Cifar10
     from reports.evaluate import Progress, Settings

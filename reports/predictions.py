@@ -10,9 +10,9 @@ from typing import BinaryIO
 import numpy as np
 
 from convert.arrays import Array
+from convert.disk.atomic import refuse_overwrite, write_atomically
 from convert.errors import IntegrityProblem, IOProblem, Unreadable, UsageProblem
 from convert.files import npz
-from convert.files.atomic import refuse_overwrite, write_atomically
 from reports.accuracy import Predictions
 
 DTYPES: dict[str, type] = {

@@ -14,7 +14,7 @@ from PIL import Image
 
 from convert.arrays import Array
 from convert.errors import BadInput
-from convert.variants import IMAGENET_MEAN, IMAGENET_STD, Rgb, Variant
+from convert.mixer.variants import IMAGENET_MEAN, IMAGENET_STD, Rgb, Variant
 
 Interpolation = Literal["bilinear", "bicubic"]
 INTERPOLATIONS: dict[str, Image.Resampling] = {

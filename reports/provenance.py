@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from align.environment import environment
-from convert.manifest import versions
+from align.probes.environment import environment
+from convert.evidence.manifest import versions
 from reports.engines import cpus
 
 SCHEMA = "mixer-report/environment/1"

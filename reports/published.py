@@ -10,7 +10,7 @@ from importlib.resources import files
 from typing import Any
 
 from convert.errors import BadInput, UsageProblem
-from convert.variants import VARIANTS, Gelu, Rgb
+from convert.mixer.variants import VARIANTS, Gelu, Rgb
 from reports.preprocess import INTERPOLATIONS, Interpolation, Preprocessing
 
 SPLIT_IMAGES = 10_000

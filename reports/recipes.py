@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from convert.errors import BadInput, IOProblem, UsageProblem
-from convert.variants import Rgb
+from convert.mixer.variants import Rgb
 from reports.augment import AUGMENTATIONS, Augmentation
 from reports.preprocess import INTERPOLATIONS, Interpolation, Preprocessing
 

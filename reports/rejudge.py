@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from align.compare import LOGITS_ATOL, LayerDiff
-from align.judgement import judge, verdict_with
-from align.result import LOGITS, SIDES, Differences, Finding, Gate, LayerRow
+from align.core.compare import LOGITS_ATOL, LayerDiff
+from align.core.judgement import judge, verdict_with
+from align.core.result import LOGITS, SIDES, Differences, Finding, Gate, LayerRow
 
 FORWARD = 4
 """Gates of the forward pass, which follow from the layers' figures."""

@@ -11,10 +11,10 @@ import numpy as np
 
 from convert import files
 from convert.arrays import Array, StateDict
+from convert.disk.atomic import write_atomically
+from convert.disk.temporary import sweep
 from convert.errors import IntegrityProblem, IOProblem, OutputRefused, UsageProblem
 from convert.files import strict_json
-from convert.files.atomic import write_atomically
-from convert.files.temporary import sweep
 from convert.fingerprint import fingerprint, tensor_sha256s
 
 RUN, LOG, TIMING, CURVES = "run.json", "log.jsonl", "timing.jsonl", "curves.png"

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from align import paddle_probe
+from align.probes import paddle_probe
 from convert.arrays import Array, StateDict
 from convert.errors import BadInput, MixerConvertError, UsageProblem
-from convert.variants import MixerConfig
+from convert.mixer.variants import MixerConfig
 from reports.parallel import Group
 from reports.recipes import Recipe
 

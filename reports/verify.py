@@ -11,7 +11,7 @@ import numpy as np
 
 from convert.errors import IntegrityProblem, Unreadable
 from convert.files import strict_json
-from convert.variants import get_variant
+from convert.mixer.variants import get_variant
 from reports.accuracy import Predictions
 from reports.audit import MANIFEST, PREDICTIONS, RENDERED, STATEMENT, as_json, derived, names_of
 from reports.audit_report import SUBJECTS, Facts, conversion_fingerprints, facts_of, report_of

@@ -8,20 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from align.weights import in_float32
-from convert.adapt import Adaptation, adapt
+from align.core.weights import in_float32
 from convert.arrays import StateDict
 from convert.errors import BadInput
+from convert.evidence.recorded import manifest_path, read_manifest
 from convert.files.sets import Selection
 from convert.fingerprint import fingerprint, tensor_sha256s
-from convert.identity import CHOICES, Claim, check_variant
-from convert.mapping import convert_state_dict
+from convert.mixer.adapt import Adaptation, adapt
+from convert.mixer.identity import CHOICES, Claim, check_variant
+from convert.mixer.mapping import convert_state_dict
+from convert.mixer.shapes import HEAD
+from convert.mixer.variants import MixerConfig, Variant, get_variant
 from convert.port import Port, check_and_map
-from convert.recorded import manifest_path, read_manifest
 from convert.request import Request
-from convert.shapes import HEAD
 from convert.sources import Source, from_file, with_sha256
-from convert.variants import MixerConfig, Variant, get_variant
 from reports.cifar10 import CLASSES
 from reports.recipes import Recipe
 

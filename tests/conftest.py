@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from align.knobs import compute_quickly
+from align.probes.knobs import compute_quickly
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # with parallel workers, spinning costs several times as much
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
@@ -33,8 +33,8 @@ from click.testing import CliRunner, Result
 from forked import Forker
 
 from convert.arrays import StateDict
-from convert.init import init_state_dict
-from convert.variants import MixerConfig
+from convert.mixer.init import init_state_dict
+from convert.mixer.variants import MixerConfig
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 Run = Callable[..., Result]
@@ -105,7 +105,7 @@ def checkpoint(tmp_path: Path, source: StateDict) -> Path:
 
 @pytest.fixture
 def mixer_convert() -> Run:
-    from convert.cli import main
+    from convert.commands.cli import main
 
     return lambda *arguments: CliRunner().invoke(main, [str(a) for a in arguments])
 
@@ -118,7 +118,7 @@ def forker() -> Iterator[Forker]:
 
 @pytest.fixture
 def mixer_align(frameworks: None) -> Run:
-    from align.cli import main
+    from align.commands.cli import main
 
     return lambda *arguments: CliRunner().invoke(main, [str(a) for a in arguments])
 
@@ -274,7 +274,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, frameworks: None, square_sour
     from bundles import COUNT, audit_of
     from cifar_files import python_files, write_archive
 
-    from convert.cli import main
+    from convert.commands.cli import main
 
     folder = tmp_path_factory.mktemp("audit")
     source, out = save_safetensors(folder / "small.safetensors", square_source), folder / "small.pdparams"

@@ -23,7 +23,13 @@ from typing import Any, Self
 ROOT = Path(__file__).resolve().parents[1]
 STEPS = {"open", "os.rename", "os.link", "os.remove", "os.scandir", "fcntl.flock"}
 """Audit events: what a conversion asks of the file system, a step each."""
-WARM = ["convert.cli", "convert.port", "convert.integrity", "convert.files.pdparams", "convert.files.safetensors"]
+WARM = [
+    "convert.commands.cli",
+    "convert.port",
+    "convert.evidence.integrity",
+    "convert.files.pdparams",
+    "convert.files.safetensors",
+]
 WARM += ["ctypes", "safetensors", "importlib.metadata", "json"]
 NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount"]
 
@@ -145,7 +151,7 @@ def finish(run: dict[str, Any], pid: int, output: int, began: float) -> dict[str
 
 
 def child(run: dict[str, Any]) -> int:
-    from convert.cli import main
+    from convert.commands.cli import main
 
     if run.get("limit") is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (run["limit"], run["limit"]))

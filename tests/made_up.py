@@ -6,9 +6,9 @@ import math
 
 from test_align_result import diff, row
 
-from align.compare import FLOAT64, Tolerance, float32_introduced
-from align.judgement import judge, with_section
-from align.result import (
+from align.core.compare import FLOAT64, Tolerance, float32_introduced
+from align.core.judgement import judge, with_section
+from align.core.result import (
     AlignmentResult,
     Check,
     Divergence,

@@ -39,7 +39,7 @@ def read(path: Path) -> tuple[int, str]:
         except MixerConvertError as error:
             return error.exit_code, str(error)
         return 0, ""
-    from convert.cli import main
+    from convert.commands.cli import main
 
     result = CliRunner().invoke(main, ["inspect", str(path)])
     return result.exit_code, result.output

@@ -14,18 +14,18 @@ import pytest
 from conftest import Run
 
 import align as package
-from align import paddle_probe, torch_probe
-from align.inputs import seeded_images, seeded_labels
+from align.core.inputs import seeded_images, seeded_labels
+from align.core.result import AlignmentResult
 from align.learning.finite_differences import DIRECTION_BOUND, Loss, direction_check, entry_checks, seeded_direction
 from align.learning.gradients import float32_gradient_check, gradient_check, in_backward_order, loss_check, pairs
-from align.result import AlignmentResult
+from align.probes import paddle_probe, torch_probe
 from align.run import Settings, Subject, align
 from convert.arrays import Array, StateDict
 from convert.errors import UsageProblem
-from convert.init import init_state_dict
-from convert.mapping import convert_state_dict
-from convert.rules import KeyRule, Transform
-from convert.variants import Family, MixerConfig
+from convert.mixer.init import init_state_dict
+from convert.mixer.mapping import convert_state_dict
+from convert.mixer.rules import KeyRule, Transform
+from convert.mixer.variants import Family, MixerConfig
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SETTINGS = Settings(backward=True)

@@ -6,17 +6,18 @@ from typing import Any
 
 import pytest
 
-from align import paddle_probe
-from align.faults import STRUCTURE, WEIGHTS, Planted
-from align.golden import gate
-from align.golden.result import TraceResult
-from align.golden.trace_file import GoldenTrace
+from align.faults.fault import Planted
+from align.mixer.faults import STRUCTURE, WEIGHTS
+from align.probes import paddle_probe
 from align.run import Settings, Subject
 from align.selftest.run import CONFIGS
+from align.trace import gate
+from align.trace.result import TraceResult
+from align.trace.trace_file import GoldenTrace
 from convert.arrays import StateDict
-from convert.init import init_state_dict
-from convert.mapping import convert_state_dict
-from convert.variants import MixerConfig
+from convert.mixer.init import init_state_dict
+from convert.mixer.mapping import convert_state_dict
+from convert.mixer.variants import MixerConfig
 
 SMALL = [name for name in CONFIGS if name != "s32"]
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from align.predictions.certificate import certificate_of, predictions_of
 from align.predictions.images import batches
 from convert.arrays import Array, StateDict
-from convert.mapping import convert_state_dict
-from convert.variants import MixerConfig, get_variant
+from convert.mixer.mapping import convert_state_dict
+from convert.mixer.variants import MixerConfig, get_variant
 
 
 def certify(reference: list[list[float]], candidate: list[list[float]]) -> object:

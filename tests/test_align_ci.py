@@ -17,12 +17,12 @@ from click.testing import CliRunner, Result
 from conftest import Run, save_safetensors
 from junitparser import JUnitXml
 
-from align import cli
-from align.publish import Targets, check_targets, publish
-from align.result import AlignmentResult
+from align.commands import cli
+from align.commands.publish import Targets, check_targets, publish
+from align.core.result import AlignmentResult
 from convert.arrays import StateDict
+from convert.disk.atomic import write_report
 from convert.errors import IOProblem, UsageProblem
-from convert.files.atomic import write_report
 
 pytest_plugins = ["pytester"]
 ROOT = Path(__file__).resolve().parents[1]
@@ -250,16 +250,16 @@ def test_the_hook_is_one_that_pre_commit_takes() -> None:
     (hook,) = load_manifest(ROOT / ".pre-commit-hooks.yaml")
     assert (hook["id"], hook["language"], hook["pass_filenames"]) == ("mixer-align", "python", False)
     scripts = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    assert f'{hook["entry"]} = "align.cli:main"' in scripts
+    assert f'{hook["entry"]} = "align.commands.cli:main"' in scripts
 
 
 PORTS = """
 from pathlib import Path
 import numpy as np
 import convert
-from align import torch_probe
-from convert.init import init_state_dict
-from convert.shapes import infer_config
+from align.probes import torch_probe
+from convert.mixer.init import init_state_dict
+from convert.mixer.shapes import infer_config
 from convert import files
 
 CHECKPOINT = {checkpoint!r}
@@ -326,8 +326,8 @@ def test_a_real_run_writes_them_all(mixer_align: Run, tmp_path: Path, source: St
     import jsonschema
 
     from align.render import schema_text
-    from convert.mapping import convert_state_dict
-    from convert.shapes import infer_config
+    from convert.mixer.mapping import convert_state_dict
+    from convert.mixer.shapes import infer_config
 
     config = infer_config({key: array.shape for key, array in source.items()}, "x")
     wrong = dict(convert_state_dict(source, config).state_dict)

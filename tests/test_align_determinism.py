@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from conftest import Run, save_safetensors
 
-from align import paddle_probe, torch_probe
+from align.probes import paddle_probe, torch_probe
 from align.run import Subject, align
 from convert.arrays import StateDict
 from convert.errors import BadInput
-from convert.mapping import convert_state_dict
-from convert.variants import MixerConfig
+from convert.mixer.mapping import convert_state_dict
+from convert.mixer.variants import MixerConfig
 
 pytestmark = pytest.mark.usefixtures("frameworks")
 
@@ -113,7 +113,7 @@ warnings.simplefilter("ignore")
 import paddle, timm
 from click.testing import CliRunner
 import align
-from align.cli import main
+from align.commands.cli import main
 from convert.errors import BadInput
 timm_model = timm.create_model("mixer_s32_224")
 for plant in (lambda: None, paddle.compat.enable_torch_proxy):

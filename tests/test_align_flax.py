@@ -14,14 +14,15 @@ import numpy as np
 import pytest
 from conftest import Run
 
-from align import flax_probe, paddle_probe, torch_probe, witness
-from align.inputs import seeded_images
-from align.layers import layers_of
+from align.core.inputs import seeded_images
+from align.mixer import witness
+from align.mixer.points import layers_of
+from align.probes import flax_probe, paddle_probe, torch_probe
 from align.run import Subject, align
 from convert.arrays import Array, StateDict
-from convert.init import init_state_dict
-from convert.mapping import convert_state_dict
-from convert.variants import MixerConfig, get_variant
+from convert.mixer.init import init_state_dict
+from convert.mixer.mapping import convert_state_dict
+from convert.mixer.variants import MixerConfig, get_variant
 
 pytest.importorskip("flax", reason="needs the flax extra")
 

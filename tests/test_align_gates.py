@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from conftest import Run, save_safetensors
 
-from align import paddle_probe, torch_probe
-from align.result import AlignmentResult
+from align.core.result import AlignmentResult
+from align.probes import paddle_probe, torch_probe
 from align.run import Settings, Subject, align
 from convert import files
 from convert.arrays import StateDict
-from convert.init import init_state_dict
-from convert.mapping import convert_state_dict
-from convert.variants import MixerConfig, get_variant
+from convert.mixer.init import init_state_dict
+from convert.mixer.mapping import convert_state_dict
+from convert.mixer.variants import MixerConfig, get_variant
 
 pytestmark = pytest.mark.usefixtures("frameworks")
 

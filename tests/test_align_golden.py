@@ -15,17 +15,17 @@ import numpy as np
 import pytest
 from conftest import Run, save_safetensors
 
-from align import paddle_probe, torch_probe
-from align.golden import gate, trace_file
-from align.golden.sketch import PROJECTIONS, distance, sketch, weights_along
-from align.golden.trace_file import GoldenTrace
+from align.core.sketch import PROJECTIONS, distance, sketch, weights_along
+from align.probes import paddle_probe, torch_probe
 from align.run import Settings, Subject
-from convert import init
+from align.trace import gate, trace_file
+from align.trace.trace_file import GoldenTrace
 from convert.arrays import Array, StateDict
 from convert.fingerprint import tensor_sha256
-from convert.init import init_state_dict
-from convert.mapping import convert_state_dict
-from convert.variants import Family, MixerConfig
+from convert.mixer import init
+from convert.mixer.init import init_state_dict
+from convert.mixer.mapping import convert_state_dict
+from convert.mixer.variants import Family, MixerConfig
 
 pytestmark = pytest.mark.usefixtures("frameworks")
 
@@ -413,7 +413,7 @@ class TestRecord:
 
     def test_the_points_are_the_references_and_not_paddles(self, trace: GoldenTrace) -> None:
         """Recomputed from timm's own logits, by the definition of a projection."""
-        from align.inputs import seeded_images
+        from align.core.inputs import seeded_images
 
         model = torch_probe.build(trace.config, None, init_state_dict(trace.config, 0))
         torch_probe.cast(model, "float64")
@@ -624,7 +624,7 @@ class Blocker:
         if name.partition(".")[0] in {blocked!r}:
             raise ImportError(f"{{name}} is blocked")
 sys.meta_path.insert(0, Blocker())
-from align.cli import main
+from align.commands.cli import main
 main([{arguments}])
 """
 

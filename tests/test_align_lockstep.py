@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from align import lockstep
-from align.layers import Layer
-from align.lockstep import Kept, Side, Tap, Walk, WrongPoint, walk
+from align.core import lockstep
+from align.core.lockstep import Kept, Side, Tap, Walk, WrongPoint, walk
+from align.mixer.points import Layer
 
 A, B = Layer(name="a", shape=(2,)), Layer(name="b", shape=(2,))
 

@@ -13,19 +13,19 @@ from typing import Any
 import pytest
 from conftest import SHARED_OUT
 
-from align import torch_probe
-from align.layers import layers_of
-from align.lockstep import Tap
+from align.core.lockstep import Tap
+from align.mixer.points import layers_of
+from align.probes import torch_probe
 from align.run import Subject, align
 from convert.arrays import Array, StateDict
-from convert.shapes import parameter_count
-from convert.variants import MixerConfig, get_variant
+from convert.mixer.shapes import parameter_count
+from convert.mixer.variants import MixerConfig, get_variant
 
 pytestmark = pytest.mark.usefixtures("frameworks")
 
 COMMAND = """
 from pathlib import Path
-from align.cli import main
+from align.commands.cli import main
 main(["--variant", "l16_in21k", "--json", "report.json"], standalone_mode=False)
 status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
 print("peak", status["VmHWM"].split()[0])

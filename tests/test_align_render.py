@@ -15,17 +15,17 @@ import pytest
 from click.testing import CliRunner
 from junitparser import JUnitXml, Skipped, TestSuite
 
-from align import result as results
-from align.cli import main
-from align.compare import LayerDiff
-from align.environment import environment
+from align.commands.cli import main
+from align.core import result as results
+from align.core.compare import LayerDiff
+from align.probes.environment import environment
 from align.render import as_data, schema_text
 from align.render.annotations import workflow_commands
 from align.render.data import compared, ratio
 from align.render.junit import junit
 from align.render.markdown import cell, markdown
 from align.run import Settings
-from convert.variants import MixerConfig
+from convert.mixer.variants import MixerConfig
 
 SCHEMA = json.loads(schema_text())
 EVERY = pytest.mark.parametrize("name", made_up.ALL)

@@ -17,8 +17,8 @@ from align.reprod.log import FILES, Bounds, Stage, diffs_of, failure, guide_boun
 from align.reprod.stages import Pack, Settings, reproduce, write_pack
 from align.run import Subject
 from convert.arrays import Array, StateDict
-from convert.mapping import convert_state_dict
-from convert.variants import MixerConfig
+from convert.mixer.mapping import convert_state_dict
+from convert.mixer.variants import MixerConfig
 
 TIME = "2021/11/18 09:29:31"
 KEYS = {
@@ -185,7 +185,7 @@ def test_another_learning_rate_fails_the_training_stages(subject: Subject, monke
 )
 def test_a_wrong_gradient_fails_the_backward_stage(subject: Subject, name: str, factor: float | None) -> None:
     def build(config: MixerConfig, state_dict: StateDict) -> Any:
-        from align import paddle_probe
+        from align.probes import paddle_probe
 
         model = paddle_probe.build(config, state_dict)
         parameter = dict(model.named_parameters())[name]

@@ -8,10 +8,9 @@ import math
 import numpy as np
 import pytest
 
-from align.compare import FLOAT64, UNBOUNDED, LayerDiff, Tolerance, compare, float32_introduced
-from align.judgement import judge, with_section
-from align.render import verdict_line
-from align.result import (
+from align.core.compare import FLOAT64, UNBOUNDED, LayerDiff, Tolerance, compare, float32_introduced
+from align.core.judgement import judge, with_section
+from align.core.result import (
     AlignmentResult,
     Differences,
     Divergence,
@@ -21,6 +20,7 @@ from align.result import (
     LayerRow,
     Section,
 )
+from align.render import verdict_line
 
 
 def diff(value: float, tolerance: Tolerance) -> LayerDiff:

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from conftest import Run
 
-from align import faults
-from align.faults import Fault, Planted
-from align.inputs import DRAW, seeded_images
+from align.core.inputs import DRAW, seeded_images
+from align.faults.fault import Fault, Planted
+from align.mixer import faults
 from align.selftest import report, run
 from align.selftest.run import CONFIGS, Finding, RightPort, SelfTest
-from convert.init import init_state_dict
+from convert.mixer.init import init_state_dict
 
 pytestmark = pytest.mark.usefixtures("frameworks")
 
@@ -63,8 +63,8 @@ class TestItCanFail:
 
     def test_a_false_alarm_exits_1(self, mixer_align: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         """Bounds that no right port keeps."""
-        from align import measure
-        from align.compare import Tolerance
+        from align.core.compare import Tolerance
+        from align.gates import forward as measure
 
         monkeypatch.setattr(faults, "CATALOGUE", ())
         monkeypatch.setattr(run, "SENSITIVITIES", {})

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from conftest import Run, shared
 
-from align import paddle_probe
+from align.probes import paddle_probe
 from convert import files
 from convert.arrays import Array, StateDict
-from convert.shapes import infer_config
-from convert.variants import MixerConfig
+from convert.mixer.shapes import infer_config
+from convert.mixer.variants import MixerConfig
 
 pytestmark = pytest.mark.usefixtures("frameworks")
 

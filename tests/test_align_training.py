@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 from conftest import Run, save_safetensors
 
-from align import paddle_probe, torch_probe
+from align.core.result import Check, Section
 from align.learning import paddle_steps
 from align.learning.drift import Drift, Sums, drift_check
 from align.learning.gradients import distance
 from align.learning.recipes import MU, RECIPES, WEIGHT_DECAY, Recipe, Schedule, Stepper, as_paddle_rounds
 from align.learning.training import BuildOptimizer, learners, training
-from align.result import Check, Section
+from align.probes import paddle_probe, torch_probe
 from align.run import Settings, Subject, align
 from convert.arrays import StateDict
-from convert.mapping import convert_state_dict
-from convert.variants import MixerConfig
+from convert.mixer.mapping import convert_state_dict
+from convert.mixer.variants import MixerConfig
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 BY_NAME = {recipe.name: recipe for recipe in RECIPES}

@@ -8,12 +8,12 @@ import math
 import numpy as np
 import pytest
 
-from align.inputs import images_sha256, seeded_images
-from align.layers import layer_of_parameter, layers_of
-from align.witness import forward
+from align.core.inputs import images_sha256, seeded_images
+from align.mixer.points import layer_of_parameter, layers_of
+from align.mixer.witness import forward
 from convert.arrays import Array, StateDict
-from convert.shapes import timm_shapes
-from convert.variants import MixerConfig
+from convert.mixer.shapes import timm_shapes
+from convert.mixer.variants import MixerConfig
 
 
 @pytest.fixture(scope="module")

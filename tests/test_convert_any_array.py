@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as arrays
 
 from convert import files
 from convert.arrays import Array
-from convert.files.array_pickle import BFLOAT16
+from convert.files.pickles.array_pickle import BFLOAT16
 from convert.files.safetensors import DTYPES
 
 SHAPES = arrays.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=5)

@@ -19,12 +19,12 @@ import pytest
 from conftest import Run
 from forked import ROOT
 
+from convert.disk import atomic, atomic_folder
+from convert.disk.atomic import write_atomically, write_report
+from convert.disk.atomic_folder import write_folder_atomically
+from convert.disk.temporary import exclusive, temporary_file
 from convert.errors import IntegrityProblem, IOProblem, OutputRefused, Unreadable
-from convert.files import atomic, atomic_folder
-from convert.files.atomic import write_atomically, write_report
-from convert.files.atomic_folder import write_folder_atomically
-from convert.files.temporary import exclusive, temporary_file
-from convert.recorded import manifest_path
+from convert.evidence.recorded import manifest_path
 
 STALE = ".mixer-tmp-0123456789abcdef.pdparams"
 
@@ -149,7 +149,7 @@ class TestTemporaries:
     def test_another_process_s_is_left_alone_until_it_is_gone(self, tmp_path: Path) -> None:
         code = f"""
 from pathlib import Path
-from convert.files.temporary import temporary_file
+from convert.disk.temporary import temporary_file
 with temporary_file(Path({str(tmp_path)!r}), "") as (path, _):
     print(path.name, flush=True)
     input()
@@ -207,7 +207,7 @@ class TestReports:
     def test_standard_output_is_written_to_as_it_is(self, tmp_path: Path) -> None:
         out = tmp_path / "out"
         code = (
-            "from pathlib import Path; from convert.files.atomic import write_report as w; w(Path('/dev/stdout'), b'x')"
+            "from pathlib import Path; from convert.disk.atomic import write_report as w; w(Path('/dev/stdout'), b'x')"
         )
         with out.open("wb") as stream:
             subprocess.run(
@@ -310,17 +310,17 @@ WRITING |= {"rename", "renames", "link", "hardlink_to", "symlink_to", "unlink", 
 WRITING |= {"os.remove", "os.replace", "shutil.copy", "shutil.copy2"}
 MODE = re.compile("[rbt]*[wxa+][rbt+]*")
 ALLOWED = {
-    "convert/hub.py": {"unlink"},  # of a bad download, in the hub's cache
-    "convert/files/atomic.py": {
+    "convert/hub/download.py": {"unlink"},  # of a bad download, in the hub's cache
+    "convert/disk/atomic.py": {
         "fdopen",
         "write_bytes",
         "hardlink_to",
         "replace",
     },  # write_bytes: a pipe or /dev/stdout
-    "convert/files/atomic_folder.py": {"open", "rename", "rmtree"},
-    "convert/files/temporary.py": {"unlink", "rmtree"},
-    "align/measure.py": {"replace"},  # of an array's holder, in memory
-    "align/publish.py": {"open"},  # appends to the file that GitHub names
+    "convert/disk/atomic_folder.py": {"open", "rename", "rmtree"},
+    "convert/disk/temporary.py": {"unlink", "rmtree"},
+    "align/gates/forward.py": {"replace"},  # of an array's holder, in memory
+    "align/commands/publish.py": {"open"},  # appends to the file that GitHub names
     "align/reprod/stages.py": {"save", "unlink"},  # to a stream of write_atomically; a log that would no longer be true
     "reports/run_folder.py": {"open", "truncate", "unlink"},  # a log that grows; checkpoints that are no longer kept
     "reports/engines.py": {"TemporaryDirectory", "save", "open"},  # what Paddle exports for itself; /dev/null

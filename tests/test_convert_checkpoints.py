@@ -21,9 +21,9 @@ from conftest import SHARED, Run, save_safetensors, shared
 
 from convert import files
 from convert.arrays import StateDict, same_bits
-from convert.mapping import convert_state_dict
-from convert.recorded import manifest_path
-from convert.variants import MixerConfig
+from convert.evidence.recorded import manifest_path
+from convert.mixer.mapping import convert_state_dict
+from convert.mixer.variants import MixerConfig
 
 BODY = "stem", "blocks", "norm"
 
@@ -288,7 +288,7 @@ class TestPaddle:
         hold(mixer_convert, path, refused("optimizer's state"), tmp_path / "out.safetensors", None)
 
     def test_nothing_chosen_where_all_weights_are_square(self, mixer_convert: Run, tmp_path: Path) -> None:
-        from convert.init import init_state_dict
+        from convert.mixer.init import init_state_dict
 
         square = MixerConfig(
             image_size=8, patch_size=2, num_blocks=2, hidden_dim=6, tokens_mlp_dim=16, channels_mlp_dim=6, num_classes=6

@@ -14,10 +14,10 @@ from conftest import Run, save_safetensors
 
 from convert import files, port
 from convert.arrays import StateDict
+from convert.evidence.recorded import manifest_path
 from convert.fingerprint import tensor_sha256
-from convert.recorded import manifest_path
-from convert.rules import Transform, route
-from convert.variants import VARIANTS, MixerConfig
+from convert.mixer.rules import Transform, route
+from convert.mixer.variants import VARIANTS, MixerConfig
 
 
 def said(result: Result) -> str:
@@ -108,8 +108,8 @@ class TestConversion:
 
 
 def _timm_s32(folder: Path) -> Path:
-    from convert.init import init_state_dict
-    from convert.variants import get_variant
+    from convert.mixer.init import init_state_dict
+    from convert.mixer.variants import get_variant
 
     return save_safetensors(folder / "s32.safetensors", init_state_dict(get_variant("s32").config, 0))
 
@@ -168,8 +168,8 @@ class TestBadInput:
         )
         assert result.exit_code == 3
         path = tmp_path / "c.safetensors"
-        from convert.init import init_state_dict
-        from convert.variants import get_variant
+        from convert.mixer.init import init_state_dict
+        from convert.mixer.variants import get_variant
 
         save_safetensors(path, init_state_dict(get_variant("b16_in1k").config, 0))
         result = mixer_convert("--variant", "b16_in21k", "--checkpoint", path, "--out", tmp_path / "o.pdparams")
@@ -269,7 +269,7 @@ class TestBadInput:
         self, mixer_convert: Run, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Root may write anywhere, so the refusal is the operating system's answer played back."""
-        from convert.files import temporary
+        from convert.disk import temporary
 
         def refuse(*_: object) -> int:
             raise PermissionError(13, os.strerror(13))
@@ -417,7 +417,7 @@ class TestListInspectVerify:
         assert mixer_convert("verify", path, "--manifest", manifest_path(out)).exit_code == 0
 
     def test_names_are_no_markup(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        from convert.tables import print_table
+        from convert.commands.tables import print_table
 
         monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
         print_table(("tensor", "dtype"), [("[/b] [red]x", "f4")], title="y[bold]z")

@@ -17,7 +17,8 @@ from differential import READER, Reference, fuzz
 from forge import array, big_endian_forgery, weight
 from mutations import MUTATORS, mutate_pickle, opcodes_of
 
-from convert.files import npy, numpy_stand_ins
+from convert.files import npy
+from convert.files.pickles import numpy_stand_ins
 
 SECONDS = 5
 AGREED = 50

@@ -28,7 +28,7 @@ from forge import (
 
 from convert import files
 from convert.errors import BadInput
-from convert.files import numpy_stand_ins
+from convert.files.pickles import numpy_stand_ins
 
 DATA = np.array([1.0, -2.0], np.float32)
 HEAD = b"cnumpy.core.multiarray\n_reconstruct\n"

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from conftest import Run
 
-from convert.hashing import READ_BYTES, EarlyHash, file_sha256
-from convert.unchanged import Snapshot, unchanged
+from convert.disk.hashing import READ_BYTES, EarlyHash, file_sha256
+from convert.disk.unchanged import Snapshot, unchanged
 
 
 def as_it_is(path: Path) -> tuple[Snapshot, ...]:
@@ -61,5 +61,5 @@ def test_a_conversion_uses_it(
 
 
 def test_it_needs_no_numpy() -> None:
-    code = "import sys, convert.cli, convert.hashing; sys.exit('numpy' in sys.modules)"
+    code = "import sys, convert.commands.cli, convert.disk.hashing; sys.exit('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

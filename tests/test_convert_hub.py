@@ -25,11 +25,11 @@ from conftest import RESOLVE, REVISION, Hub, HubHandler, save_safetensors
 from convert import files
 from convert.errors import IntegrityProblem, Unavailable
 from convert.fingerprint import tensor_sha256s
-from convert.hub import _limit
-from convert.hub_answers import judge, no_connection, stated_tag
-from convert.hub_watch import Watch
-from convert.init import init_state_dict
-from convert.variants import get_variant
+from convert.hub.answers import judge, no_connection, stated_tag
+from convert.hub.download import _limit
+from convert.hub.watch import Watch
+from convert.mixer.init import init_state_dict
+from convert.mixer.variants import get_variant
 
 B16 = ("--variant", "b16_in21k")
 NOWHERE = "http://127.0.0.1:9"
@@ -46,7 +46,7 @@ def mixer_convert(folder: Path, endpoint: str, *arguments: str, **environment: s
     """Run the command in a process of its own, because huggingface_hub reads its settings on import."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
     return subprocess.run(
-        [sys.executable, "-m", "convert.cli", *arguments],
+        [sys.executable, "-m", "convert.commands.cli", *arguments],
         cwd=folder,
         env={
             **clean,

@@ -16,10 +16,10 @@ import convert
 from convert import files
 from convert.arrays import StateDict
 from convert.errors import UsageProblem
-from convert.identity import METADATA
-from convert.mapping import convert_state_dict
-from convert.recorded import manifest_path
-from convert.variants import MixerConfig
+from convert.evidence.recorded import manifest_path
+from convert.mixer.identity import METADATA
+from convert.mixer.mapping import convert_state_dict
+from convert.mixer.variants import MixerConfig
 
 PLANTED = ("--gelu", "tanh", "--layer-norm-eps", "1e-5")
 CHOSEN = {"gelu": "tanh", "layer_norm_eps": 1e-5}
@@ -72,8 +72,8 @@ class TestEveryWay:
         assert (said["layout"], said["config"]["hidden_dim"]) == ("paddle", 10)
 
     def test_a_variant_s_preprocessing_goes_along(self, mixer_convert: Run, tmp_path: Path) -> None:
-        from convert.init import init_state_dict
-        from convert.variants import get_variant
+        from convert.mixer.init import init_state_dict
+        from convert.mixer.variants import get_variant
 
         source = save_safetensors(tmp_path / "s.safetensors", init_state_dict(get_variant("gmlp_ti16").config, 0))
         there, on = tmp_path / "there.safetensors", tmp_path / "on.pdparams"
@@ -97,8 +97,8 @@ class TestEveryWay:
         assert manifest_of(on)["random"] is True
 
     def test_nor_for_the_reports(self, frameworks: None, mixer_convert: Run, tmp_path: Path) -> None:
+        from convert.mixer.variants import get_variant
         from convert.request import Request
-        from convert.variants import get_variant
         from reports.weights import read_weights
 
         there, on = tmp_path / "there.safetensors", tmp_path / "on.pdparams"

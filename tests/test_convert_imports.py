@@ -39,7 +39,7 @@ print(sorted(set(sys.modules) & {unwanted!r}))
 """
 
 
-def imported(arguments: list[str], unwanted: tuple[str, ...], epilogue: str = "", package: str = "convert") -> str:
+def imported(arguments: list[str], unwanted: tuple[str, ...], epilogue: str = "", package: str = "convert.commands") -> str:
     """Return which of the unwanted modules a command imports, as the text of a list."""
     code = PROLOGUE.format(package=package, arguments=arguments, epilogue=epilogue, unwanted=set(unwanted))
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -47,7 +47,7 @@ def imported(arguments: list[str], unwanted: tuple[str, ...], epilogue: str = ""
     return run.stdout.strip()
 
 
-@pytest.mark.parametrize("package", ["convert", "align", "reports"])
+@pytest.mark.parametrize("package", ["convert.commands", "align.commands", "reports"])
 @pytest.mark.parametrize("option", ["--help", "--version"])
 def test_help_imports_neither_frameworks_nor_numpy(package: str, option: str) -> None:
     assert imported([option], (*FRAMEWORKS, "numpy", "rich", "huggingface_hub"), package=package) == "[]"
@@ -79,7 +79,7 @@ def test_the_proof_can_fail(checkpoint: Path, tmp_path: Path) -> None:
     assert imported(arguments, FRAMEWORKS, epilogue="import torch") == "['torch']"
 
 
-@pytest.mark.parametrize("package", ["convert", "align", "reports"])
+@pytest.mark.parametrize("package", ["convert.commands", "align.commands", "reports"])
 @pytest.mark.parametrize("option", ["--help", "--version"])
 def test_help_and_version_import_little_beyond_click(package: str, option: str) -> None:
     assert len(beyond_click(package, option)) <= MODULES_BEYOND_CLICK
@@ -87,7 +87,7 @@ def test_help_and_version_import_little_beyond_click(package: str, option: str) 
 
 @pytest.mark.parametrize("module", ["json", "importlib.metadata"])
 def test_one_heavier_import_is_over_the_count(module: str) -> None:
-    assert len(beyond_click("convert", "--version", f"import {module}")) > MODULES_BEYOND_CLICK
+    assert len(beyond_click("convert.commands", "--version", f"import {module}")) > MODULES_BEYOND_CLICK
 
 
 def beyond_click(package: str, option: str, first: str = "") -> list[str]:

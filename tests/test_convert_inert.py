@@ -18,10 +18,10 @@ from forge import array, number, storage, tensor, text, torch_zip, weight
 
 from convert import files
 from convert.errors import BadInput
-from convert.files import inert_pickle
-from convert.files.numpy_stand_ins import interpret
-from convert.files.pickle_values import Refused
-from convert.files.torch_stand_ins import interpret_torch
+from convert.files.pickles import inert_pickle
+from convert.files.pickles.numpy_stand_ins import interpret
+from convert.files.pickles.pickle_values import Refused
+from convert.files.pickles.torch_stand_ins import interpret_torch
 from convert.sources import from_file
 
 
@@ -249,7 +249,7 @@ def test_a_name_of_a_megabyte_is_not_repeated(tmp_path: Path) -> None:
 
 
 def test_nothing_of_it_is_done_for_python_2(tmp_path: Path) -> None:
-    from convert.files.numpy_stand_ins import interpret_python2
+    from convert.files.pickles.numpy_stand_ins import interpret_python2
 
     for opcodes in (b"cos\nsystem\n", b"\x8f", b"(\x91"):
         with pytest.raises(Refused, match=r"os\.system|uses (EMPTY_SET|FROZENSET)"):

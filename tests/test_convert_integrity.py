@@ -17,14 +17,14 @@ from forked import Forker
 
 from convert import files, output
 from convert.arrays import StateDict
+from convert.disk.hashing import file_sha256
+from convert.disk.unchanged import check_unchanged, unchanged
 from convert.errors import IntegrityProblem
+from convert.evidence.recorded import manifest_path
 from convert.files.content import Content
-from convert.hashing import file_sha256
-from convert.mapping import convert_state_dict
-from convert.recorded import manifest_path
-from convert.rules import Layout
-from convert.unchanged import check_unchanged, unchanged
-from convert.variants import MixerConfig
+from convert.mixer.mapping import convert_state_dict
+from convert.mixer.rules import Layout
+from convert.mixer.variants import MixerConfig
 
 Change = Callable[[dict[str, Any]], object]
 

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from convert.arrays import StateDict
 from convert.errors import KeyMismatch, NonFinite, ShapeMismatch, WrongDtype
-from convert.init import init_state_dict
-from convert.mapping import check_finite, convert_state_dict
-from convert.rules import FROM_TIMM, TIMM_TO_PADDLE, KeyRule, Transform, expand
-from convert.shapes import TIMM_SHAPES, timm_shapes
-from convert.variants import MixerConfig
+from convert.mixer.init import init_state_dict
+from convert.mixer.mapping import check_finite, convert_state_dict
+from convert.mixer.rules import FROM_TIMM, TIMM_TO_PADDLE, KeyRule, Transform, expand
+from convert.mixer.shapes import TIMM_SHAPES, timm_shapes
+from convert.mixer.variants import MixerConfig
 
 sizes = st.lists(st.integers(2, 40), min_size=6, max_size=6, unique=True)
 

@@ -12,7 +12,7 @@ from conftest import Run
 
 COMMAND = """
 from pathlib import Path
-from convert.cli import main
+from convert.commands.cli import main
 main({arguments!r}, standalone_mode=False)
 status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
 print(status["VmHWM"].split()[0])

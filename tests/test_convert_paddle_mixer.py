@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from conftest import Run
 
-from align.inputs import seeded_images
-from align.layers import layers_of
+from align.core.inputs import seeded_images
+from align.mixer.points import layers_of
 from convert.arrays import StateDict
-from convert.mapping import convert_state_dict
-from convert.variants import MixerConfig
+from convert.mixer.mapping import convert_state_dict
+from convert.mixer.variants import MixerConfig
 
 pytestmark = pytest.mark.usefixtures("frameworks")
 
@@ -21,7 +21,7 @@ def test_a_converted_file_loads_as_it_is(
 ) -> None:
     import paddle
 
-    from convert.paddle_mixer import MlpMixer
+    from convert.mixer.paddle_mixer import MlpMixer
 
     out = tmp_path / "out.pdparams"
     mixer_convert("--checkpoint", checkpoint, "--out", out)
@@ -36,7 +36,7 @@ def test_a_converted_file_loads_as_it_is(
 def test_intermediates_are_named_in_forward_order(config: MixerConfig, source: StateDict) -> None:
     import paddle
 
-    from align.paddle_probe import build
+    from align.probes.paddle_probe import build
 
     model = build(config, convert_state_dict(source, config).state_dict)
     images = paddle.to_tensor(seeded_images(config, 3, 0))
@@ -48,7 +48,7 @@ def test_intermediates_are_named_in_forward_order(config: MixerConfig, source: S
 
 
 def test_epsilon_and_gelu_come_from_the_config(config: MixerConfig) -> None:
-    from convert.paddle_mixer import MlpMixer
+    from convert.mixer.paddle_mixer import MlpMixer
 
     model = MlpMixer(config)
     assert config.layer_norm_eps == 1e-6
@@ -60,7 +60,7 @@ def test_epsilon_and_gelu_come_from_the_config(config: MixerConfig) -> None:
 def test_the_model_trains(config: MixerConfig) -> None:
     import paddle
 
-    from convert.paddle_mixer import MlpMixer
+    from convert.mixer.paddle_mixer import MlpMixer
 
     model = MlpMixer(config)
     images, labels = paddle.to_tensor(seeded_images(config, 4, 0)), paddle.to_tensor([0, 1, 2, 3])

@@ -12,15 +12,16 @@ import numpy as np
 import pytest
 from conftest import Run
 
-from convert import files, layouts
+from convert import files
 from convert.arrays import StateDict, same_bits
 from convert.errors import Unreadable, UsageProblem
+from convert.evidence.recorded import manifest_path
 from convert.files.sets import Selection, choose, weight_sets
-from convert.layouts import common_prefix
-from convert.mapping import convert_state_dict
-from convert.recorded import manifest_path
+from convert.mixer import layouts
+from convert.mixer.layouts import common_prefix
+from convert.mixer.mapping import convert_state_dict
+from convert.mixer.variants import MixerConfig
 from convert.sources import from_file
-from convert.variants import MixerConfig
 
 
 def halved(state_dict: StateDict) -> dict[str, np.ndarray]:
@@ -294,7 +295,7 @@ class TestCommands:
         """`set_state_dict(paddle.load(FILE))` takes what lies beside, and not a word of the nest."""
         import paddle
 
-        from convert.paddle_mixer import MlpMixer
+        from convert.mixer.paddle_mixer import MlpMixer
 
         path = dump(tmp_path / "x.pdparams", {"model": paddle_weights, **halved(paddle_weights)})
         for run, arguments in (
@@ -306,7 +307,7 @@ class TestCommands:
             assert result.exit_code == 2, result.output
             assert "beside them (54 tensors)" in result.stderr
         state_dict = from_file(checkpoint).state_dict
-        from convert.shapes import infer_config
+        from convert.mixer.shapes import infer_config
 
         model = MlpMixer(infer_config({key: array.shape for key, array in state_dict.items()}, "x"))
         model.set_state_dict(paddle.load(str(path)))

@@ -87,7 +87,7 @@ def test_a_sparse_archive_is_refused_at_once(path: Path, name: str) -> None:
 def test_the_command_refuses_a_sparse_archive_soon(path: Path, name: str) -> None:
     finish(path, ENDS[name][0])
     began = time.monotonic()
-    code = "import sys; from convert.cli import main; sys.exit(main(['inspect', sys.argv[1]]))"
+    code = "import sys; from convert.commands.cli import main; sys.exit(main(['inspect', sys.argv[1]]))"
     done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 3, done.stderr
     assert time.monotonic() - began < PROCESS_SECONDS
@@ -96,7 +96,7 @@ def test_the_command_refuses_a_sparse_archive_soon(path: Path, name: str) -> Non
 def test_a_conversion_refuses_a_sparse_archive_soon(path: Path, tmp_path: Path) -> None:
     """Its hash is computed beside the reading, and given up when that fails."""
     began = time.monotonic()
-    code = "import sys; from convert.cli import main; sys.exit(main(sys.argv[1:]))"
+    code = "import sys; from convert.commands.cli import main; sys.exit(main(sys.argv[1:]))"
     arguments = ["--checkpoint", path, "--out", tmp_path / "out.safetensors"]
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, timeout=120, check=False)
     assert done.returncode == 3, done.stderr

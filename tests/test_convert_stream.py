@@ -21,19 +21,21 @@ import pytest
 from click.testing import Result
 from conftest import Run, save_safetensors
 
-from convert import files, mapped, output, port, stream
+from convert import files, output, port, stream
 from convert.arrays import Array, StateDict
+from convert.disk import mapped, proofread
+from convert.disk.hashing import file_sha256
+from convert.disk.mapped import MappedFile, location_of, row_blocks
+from convert.disk.proofread import PIECE_BYTES, Proofread
 from convert.errors import IntegrityProblem
-from convert.files import array_pickle, proofread, safetensors
-from convert.files.proofread import PIECE_BYTES, Proofread
+from convert.files import safetensors
+from convert.files.pickles import array_pickle
 from convert.fingerprint import tensor_sha256
-from convert.hashing import file_sha256
-from convert.init import init_state_dict
-from convert.mapped import MappedFile, location_of, row_blocks
-from convert.mapping import convert_state_dict
-from convert.rules import Layout, Transform
-from convert.shapes import TIMM_SHAPES
-from convert.variants import Family, MixerConfig
+from convert.mixer.init import init_state_dict
+from convert.mixer.mapping import convert_state_dict
+from convert.mixer.rules import Layout, Transform
+from convert.mixer.shapes import TIMM_SHAPES
+from convert.mixer.variants import Family, MixerConfig
 
 DTYPES = [np.float32, np.float16, ml_dtypes.bfloat16]
 

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from convert.tables import markdown, plain, print_table
+from convert.commands.tables import markdown, plain, print_table
 
 HEADERS, ROWS = ("name", "n"), [("a", "1"), ("longer", "22")]
 

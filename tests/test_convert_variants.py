@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from convert.errors import AmbiguousVariant, UnknownVariant
-from convert.shapes import infer_config, parameter_count, timm_shapes
-from convert.variants import DEPRECATED, VARIANTS, MixerConfig, get_variant, variants_of
+from convert.mixer.shapes import infer_config, parameter_count, timm_shapes
+from convert.mixer.variants import DEPRECATED, VARIANTS, MixerConfig, get_variant, variants_of
 
 BY_NAME = {variant.name: variant for variant in VARIANTS}
 

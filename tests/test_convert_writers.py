@@ -11,10 +11,10 @@ import pytest
 from conftest import save_safetensors
 from forked import ROOT, Forker
 
-from convert.hashing import file_sha256
-from convert.init import init_state_dict
-from convert.recorded import manifest_path
-from convert.variants import MixerConfig
+from convert.disk.hashing import file_sha256
+from convert.evidence.recorded import manifest_path
+from convert.mixer.init import init_state_dict
+from convert.mixer.variants import MixerConfig
 
 PAGE = 4096
 KILLS, WRITERS, ROUNDS = 50, 8, 20
@@ -194,7 +194,7 @@ def test_any_process_writes_the_same_bytes(sources: list[Path], tmp_path: Path) 
     for seed, umask in ((1, 0o077), (2, 0o022), (3, 0o002)):
         folder = tmp_path / str(seed)
         folder.mkdir()
-        code = "import os, sys; os.umask(int(sys.argv.pop(1), 8)); from convert.cli import main; main()"
+        code = "import os, sys; os.umask(int(sys.argv.pop(1), 8)); from convert.commands.cli import main; main()"
         for suffix in (".pdparams", ".safetensors"):
             arguments = ["--checkpoint", str(sources[0]), "--out", f"out{suffix}"]
             subprocess.run(

@@ -10,11 +10,11 @@ from conftest import save_safetensors
 
 import align
 import convert
-from align import torch_probe
+from align.probes import torch_probe
 from convert.arrays import StateDict
 from convert.errors import MixerConvertError
-from convert.init import init_state_dict
-from convert.variants import MixerConfig, get_variant
+from convert.mixer.init import init_state_dict
+from convert.mixer.variants import MixerConfig, get_variant
 
 pytestmark = pytest.mark.usefixtures("frameworks")
 

@@ -16,12 +16,12 @@ import pytest
 from cifar_files import python_files, write_archive
 from conftest import Hub, save_safetensors
 
-from align.inputs import seeded_images
-from convert.init import init_state_dict
-from convert.listing import HEADERS, as_row
-from convert.mapping import convert_state_dict
-from convert.tables import markdown
-from convert.variants import VARIANTS, get_variant
+from align.core.inputs import seeded_images
+from convert.commands.tables import markdown
+from convert.mixer.init import init_state_dict
+from convert.mixer.listing import HEADERS, as_row
+from convert.mixer.mapping import convert_state_dict
+from convert.mixer.variants import VARIANTS, get_variant
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -12,7 +12,7 @@ import pytest
 
 from convert.arrays import Array
 from convert.errors import BadInput, IOProblem, OutputRefused, Unreadable, UsageProblem
-from convert.variants import IMAGENET_MEAN, get_variant
+from convert.mixer.variants import IMAGENET_MEAN, get_variant
 from reports import published
 from reports.accuracy import Accuracy, accuracy_of, comparison_of, predictions_of
 from reports.cifar10 import Origin

@@ -18,9 +18,9 @@ from conftest import Run, save_safetensors
 
 from convert import files
 from convert.arrays import StateDict
-from convert.files import atomic_folder
-from convert.mapping import convert_state_dict
-from convert.variants import MixerConfig
+from convert.disk import atomic_folder
+from convert.mixer.mapping import convert_state_dict
+from convert.mixer.variants import MixerConfig
 from reports import bundle as bundles
 from reports.audit_report import SUBJECTS, report_of
 from reports.bundle import SUMS

@@ -17,8 +17,8 @@ from conftest import Run, save_safetensors
 
 from convert.arrays import StateDict
 from convert.errors import UsageProblem
-from convert.mapping import convert_state_dict
-from convert.variants import MixerConfig
+from convert.mixer.mapping import convert_state_dict
+from convert.mixer.variants import MixerConfig
 from reports import bfloat16, cifar10, engines
 
 CPUINFO = Path("/proc/cpuinfo")

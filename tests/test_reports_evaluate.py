@@ -14,11 +14,11 @@ from cifar_files import TEST, batch, images, pickled, python_files, write_archiv
 from click.testing import CliRunner, Result
 from conftest import Run, save_safetensors
 
-from align import paddle_probe
+from align.probes import paddle_probe
 from convert import files
 from convert.arrays import StateDict
-from convert.mapping import convert_state_dict
-from convert.variants import MixerConfig
+from convert.mixer.mapping import convert_state_dict
+from convert.mixer.variants import MixerConfig
 from reports import cifar10, engines
 from reports.batches import AHEAD, batches
 from reports.predictions import read_predictions
@@ -68,7 +68,7 @@ def test_it_counts_what_the_model_says(
     square_source: StateDict,
 ) -> None:
     """Right answers by the NumPy float64 witness, and timm on the same images; batches of 7 leave a rest of 2."""
-    from align import witness
+    from align.mixer import witness
 
     target, csv = tmp_path / "r.json", tmp_path / "p.csv"
     arguments = ["evaluate", "--weights", weights, "--data", data, "--engine", engine, "--batch-size", 7]
@@ -210,7 +210,7 @@ def test_a_known_upstream_is_held_against_its_row(
     content = json.loads(manifest.read_text())
     manifest.write_text(json.dumps({**content, "variant": {"name": "b16_in21k"}}))
     monkeypatch.setattr("reports.weights.SIZES", ())
-    monkeypatch.setattr("convert.identity.UPSTREAM", ())
+    monkeypatch.setattr("convert.mixer.identity.UPSTREAM", ())
     target = tmp_path / "r.json"
     found = report(mixer_report("evaluate", "--weights", weights, "--data", data, "--json", target), target)
     assert found["published"]["id"] == "google_b16_in21k"

@@ -22,11 +22,11 @@ from click.testing import CliRunner, Result
 from conftest import Run, save_safetensors
 
 from convert import files
-from convert.adapt import HEAD, Adaptation, adapt
 from convert.arrays import Array, StateDict
-from convert.init import init_state_dict
-from convert.mapping import convert_state_dict
-from convert.variants import MixerConfig
+from convert.mixer.adapt import HEAD, Adaptation, adapt
+from convert.mixer.init import init_state_dict
+from convert.mixer.mapping import convert_state_dict
+from convert.mixer.variants import MixerConfig
 from reports.parallel import Group
 from reports.predictions import read_predictions
 from reports.recipes import recipe_by_name

@@ -19,8 +19,8 @@ from test_convert_imports import FRAMEWORKS, imported
 
 from convert.arrays import StateDict
 from convert.errors import BadInput, IntegrityProblem
-from convert.mapping import convert_state_dict
-from convert.variants import MixerConfig
+from convert.mixer.mapping import convert_state_dict
+from convert.mixer.variants import MixerConfig
 from reports import bundle as bundles
 from reports.audit_report import facts_of, report_of
 from reports.bundle import SUMS

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from convert.arrays import Array
-from convert.variants import MixerConfig
+from convert.mixer.variants import MixerConfig
 
 Kind = Literal["weights", "structure", "numerics", "harness"]
 Weights = dict[str, Array]

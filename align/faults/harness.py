@@ -10,7 +10,7 @@ from unittest.mock import patch
 import numpy as np
 
 from align.faults.fault import Fault, Planted, Weights, at_block, first_norm, middle
-from convert.variants import MixerConfig
+from convert.mixer.variants import MixerConfig
 
 
 def _fault(name: str, plant: Callable[[MixerConfig], Planted | None]) -> Fault:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from align import paddle_probe, torch_probe
+from align.core.result import Check, Divergence, Gate, Section
 from align.learning import paddle_steps, torch_steps
 from align.learning.finite_differences import Loss, direction_check, entry_checks
 from align.learning.gradients import (
@@ -19,9 +19,9 @@ from align.learning.gradients import (
     in_backward_order,
     loss_check,
 )
-from align.result import Check, Divergence, Gate, Section
+from align.probes import paddle_probe, torch_probe
 from convert.arrays import Array, StateDict
-from convert.variants import MixerConfig
+from convert.mixer.variants import MixerConfig
 
 Progress = Callable[[str], None]
 

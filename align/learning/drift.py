@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 
-from align.compare import FLOAT32_ULP
-from align.layers import layer_of_parameter
+from align.core.compare import FLOAT32_ULP
+from align.core.result import Check
 from align.learning.gradients import Distance
-from align.result import Check
+from align.mixer.points import layer_of_parameter
 from convert.arrays import Array
 
 BOUND = 1e-9

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import logsumexp
 
-from align import witness
-from align.compare import largest
-from align.layers import layer_of_parameter
-from align.result import Check
+from align.core.compare import largest
+from align.core.result import Check
+from align.mixer import witness
+from align.mixer.points import layer_of_parameter
 from convert.arrays import Array, StateDict
-from convert.variants import MixerConfig
+from convert.mixer.variants import MixerConfig
 
 ENTRIES = 4
 """How many single entries are checked, each in another parameter."""

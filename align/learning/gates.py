@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from align import paddle_probe, torch_probe
-from align.inputs import seeded_labels
+from align.core.inputs import seeded_labels
+from align.core.result import Gate, GateName, Section
 from align.learning.backward import Batch, backward
 from align.learning.training import BuildOptimizer, learners, training
-from align.result import Gate, GateName, Section
+from align.probes import paddle_probe, torch_probe
 from convert.arrays import Array, StateDict
-from convert.variants import MixerConfig
+from convert.mixer.variants import MixerConfig
 
 Progress = Callable[[str], None]
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from align.compare import FLOAT32_ULP, FLOAT64, largest
-from align.layers import layer_of_parameter, layers_of
-from align.result import Check
+from align.core.compare import FLOAT32_ULP, FLOAT64, largest
+from align.core.result import Check
+from align.mixer.points import layer_of_parameter, layers_of
 from convert.arrays import Array
-from convert.rules import KeyRule, route
-from convert.variants import MixerConfig
+from convert.mixer.rules import KeyRule, route
+from convert.mixer.variants import MixerConfig
 
 Read = Callable[[str], Array | None]
 """Gives a model's tensor by parameter name; None where there is none."""

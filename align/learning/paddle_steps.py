@@ -9,7 +9,7 @@ from align.learning.recipes import Recipe, Schedule, Stepper
 from convert.arrays import Array, StateDict
 
 if TYPE_CHECKING:
-    from convert.paddle_mixer import MlpMixer
+    from convert.mixer.paddle_mixer import MlpMixer
 
 
 def backward(model: MlpMixer, images: Array, labels: Array) -> float:

@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from align.compare import largest
-from align.inputs import seeded_images, seeded_labels
+from align.core.compare import largest
+from align.core.inputs import seeded_images, seeded_labels
+from align.core.result import Check, Divergence, Gate, Section
 from align.learning import paddle_steps, torch_steps
 from align.learning.drift import BOUND, Drift, Sums, drift_check, step_check
 from align.learning.gradients import FLOOR, distance, first_failed, loss_check, pairs
 from align.learning.recipes import RECIPES, Recipe, Schedule, Stepper, schedules
-from align.result import Check, Divergence, Gate, Section
 from convert.arrays import Array, StateDict
-from convert.rules import KeyRule
-from convert.variants import MixerConfig
+from convert.mixer.rules import KeyRule
+from convert.mixer.variants import MixerConfig
 
 Progress = Callable[[str], None]
 BuildOptimizer = Callable[[Any, Recipe, Schedule], Stepper]

@@ -13,7 +13,7 @@ import numpy as np
 from convert.arrays import Array, StateDict
 from convert.errors import Unreadable, UsageProblem
 from convert.files import npy, npz
-from convert.variants import MixerConfig, Variant
+from convert.mixer.variants import MixerConfig, Variant
 
 ARRAYS = (".npy", ".npz")
 

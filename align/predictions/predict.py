@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from align import paddle_probe
+from align.core.result import LOGITS
+from align.core.weights import in_float32, structure_findings
 from align.predictions.certificate import Certificate, Prediction, certificate_of, predictions_of
 from align.predictions.images import Image
-from align.result import LOGITS
+from align.probes import paddle_probe
 from align.run import PROBES, Progress, Subject, reference_model
-from align.weights import in_float32, structure_findings
 from convert.arrays import Array
 from convert.errors import BadInput
-from convert.mapping import convert_state_dict
+from convert.mixer.mapping import convert_state_dict
 
 Forward = Callable[[Callable[[str, Array], None]], None]
 

@@ -8,8 +8,8 @@ from dataclasses import asdict
 from importlib import resources
 from typing import Any
 
+from align.core.result import SIDES, AlignmentResult
 from align.render.text import verdict_line
-from align.result import SIDES, AlignmentResult
 
 SCHEMA = "mixer-align/result/1"
 PRECISIONS = ("float64", "float32")

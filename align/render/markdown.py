@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable
 
 from align.render.data import OUTCOMES, Data, compared, diffs, failing_layer, ratio, worst_ratio
-from convert.tables import Rows
-from convert.tables import markdown as table
+from convert.commands.tables import Rows
+from convert.commands.tables import markdown as table
 
 WORST = 5
 SIGNS = {"aligned": "✅", "rounding": "⚠️", "diverged": "❌", "inconclusive": "❔"}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from align.result import LOGITS, AlignmentResult, Check, LayerRow
+from align.core.result import LOGITS, AlignmentResult, Check, LayerRow
 
 if TYPE_CHECKING:
-    from align.golden.result import TraceResult
+    from align.trace.result import TraceResult
 
 HEADERS = (
     "layer",

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from convert.arrays import Array, StateDict
-from convert.variants import MixerConfig
+from convert.mixer.variants import MixerConfig
 
 METRIC_RANKS = (0, 1, 4, 5, 0, 1, 4, 5)
 """Which class of torch's ranking labels each image of the metric stage: hits of top-1, of top-5 only, and misses."""

@@ -13,7 +13,7 @@ from convert.arrays import Array, StateDict
 if TYPE_CHECKING:
     from paddle import Tensor
 
-    from convert.paddle_mixer import MlpMixer
+    from convert.mixer.paddle_mixer import MlpMixer
 
 
 def logits(model: MlpMixer, images: Array) -> Array:

@@ -8,10 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from align.environment import environment
+from align.probes.environment import environment
 from align.reprod.log import FILES, KeyDiff, Stage, diffs_of
 from align.reprod.stages import Pack
-from convert.hashing import file_sha256
+from convert.disk.hashing import file_sha256
 
 SCHEMA = "mixer-align/reprod/1"
 

@@ -11,19 +11,19 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from align import paddle_probe, torch_probe
-from align.inputs import Kind, seeded_images, seeded_labels
+from align.core.inputs import Kind, seeded_images, seeded_labels
+from align.core.weights import in_float32, structure_findings
+from align.probes import paddle_probe, torch_probe
 from align.reprod import paddle_side, torch_side
 from align.reprod.data import METRIC_RANKS, Batch, Patterns, labels_by_rank, metric_images, projections
 from align.reprod.log import FILES, TRAINED, Stage, failure, guide_bounds, log_text
 from align.run import BuildCandidate, Progress, Subject
-from align.weights import in_float32, structure_findings
 from convert.arrays import Array, StateDict
+from convert.disk.atomic import refuse_overwrite, write_atomically
 from convert.errors import BadInput, IOProblem, OutputRefused
-from convert.files.array_pickle import write_object_npy
-from convert.files.atomic import refuse_overwrite, write_atomically
-from convert.mapping import convert_state_dict
-from convert.variants import MixerConfig
+from convert.files.pickles.array_pickle import write_object_npy
+from convert.mixer.mapping import convert_state_dict
+from convert.mixer.variants import MixerConfig
 
 Fill = tuple[str, Callable[[BinaryIO], None]]
 """A file's name and what writes its content."""

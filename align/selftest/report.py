@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, get_args
 
-from align.environment import environment
-from align.faults import Kind
+from align.faults.fault import Kind
+from align.probes.environment import environment
 from align.selftest.run import SelfTest
 
 SCHEMA = "mixer-align/selftest/1"

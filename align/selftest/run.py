@@ -8,17 +8,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from align import faults, paddle_probe, torch_probe
-from align.faults import Fault, Planted
-from align.inputs import DRAW, Kind
-from align.result import LOGITS, AlignmentResult
+from align.core.inputs import DRAW, Kind
+from align.core.result import LOGITS, AlignmentResult
+from align.core.weights import in_float32
+from align.faults.fault import Fault, Planted
+from align.mixer import faults
+from align.probes import paddle_probe, torch_probe
 from align.run import Settings, Subject, align
-from align.weights import in_float32
 from convert.arrays import StateDict
 from convert.errors import MixerConvertError
-from convert.init import init_state_dict
-from convert.mapping import convert_state_dict
-from convert.variants import Family, MixerConfig, get_variant
+from convert.mixer.init import init_state_dict
+from convert.mixer.mapping import convert_state_dict
+from convert.mixer.variants import Family, MixerConfig, get_variant
 
 Outcome = Literal["caught", "misplaced", "missed"]
 REFUSED = "refused"

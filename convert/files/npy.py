@@ -15,8 +15,8 @@ import ml_dtypes
 import numpy as np
 
 from convert.arrays import Array
+from convert.disk.mapped import mapped
 from convert.errors import Unreadable
-from convert.mapped import mapped
 
 MAGIC = b"\x93NUMPY"
 LENGTH_BYTES = {1: 2, 2: 4, 3: 4}

@@ -8,7 +8,7 @@ from pathlib import Path
 from convert.arrays import StateDict
 from convert.errors import Unreadable
 from convert.files.npy import array_of
-from convert.files.zip_archive import read_members
+from convert.files.zips.zip_archive import read_members
 
 SUFFIX = ".npy"
 

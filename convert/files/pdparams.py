@@ -12,12 +12,12 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from convert.arrays import Array, StateDict
+from convert.disk.mapped import mapped
 from convert.errors import Unreadable
-from convert.files.array_pickle import BFLOAT16, text, write_items
 from convert.files.content import Content
-from convert.files.numpy_stand_ins import PendingArray, interpret
-from convert.files.pickle_values import Damaged, Refused
-from convert.mapped import mapped
+from convert.files.pickles.array_pickle import BFLOAT16, text, write_items
+from convert.files.pickles.numpy_stand_ins import PendingArray, interpret
+from convert.files.pickles.pickle_values import Damaged, Refused
 
 NAME_TABLE = "StructuredToParameterName@@"
 """An entry that paddle.save adds, structured name → parameter name; some Paddle code deletes it without asking."""

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from convert.errors import Unreadable
 from convert.files.content import Content
-from convert.files.pickle_values import Damaged, Refused
-from convert.files.torch_stand_ins import interpret_torch
+from convert.files.pickles.pickle_values import Damaged, Refused
+from convert.files.pickles.torch_stand_ins import interpret_torch
 
 RESAVE = "Where you trust the file, save the weights alone: torch.save(model.state_dict(), FILE)."
 ANEW = "Where you trust the file, write it anew: torch.save(torch.load(FILE, weights_only=False), OTHER)."

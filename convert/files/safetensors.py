@@ -15,10 +15,10 @@ import ml_dtypes
 import numpy as np
 
 from convert.arrays import Array, StateDict, canonical_bytes
+from convert.disk.mapped import mapped
 from convert.errors import Unreadable
 from convert.files import strict_json
 from convert.files.content import Content
-from convert.mapped import mapped
 
 DTYPES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype(np.float64),

@@ -12,7 +12,7 @@ import numpy as np
 
 from convert.arrays import Array, StateDict
 from convert.errors import LISTED, Unreadable, UsageProblem, printable
-from convert.files.pickle_values import Token, kind_of
+from convert.files.pickles.pickle_values import Token, kind_of
 
 TOP = "."
 """The key of what lies in a file's outermost mapping."""

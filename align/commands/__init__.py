@@ -1,0 +1,1 @@
+"""mixer-align and its subcommands."""

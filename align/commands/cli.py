@@ -1,0 +1,123 @@
+"""mixer-align: one seeded batch through timm, Paddle and a witness; exit 0 only if the port is the same function."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from align.commands.options import INPUTS, REPORTS, WEIGHTS, progress_line, subject_of
+from align.commands.predictions import predictions
+from align.commands.reprod import reprod
+from align.commands.selftest import selftest
+from align.commands.trace import check, record
+from align.probes.knobs import compute_quickly, forbid_tf32, torch_imported_meanwhile
+from convert import __version__
+from convert.commands.command_line import (
+    OneSentenceGroup,
+    debug_option,
+    json_option,
+    refuse_options_before,
+    text_beside,
+    with_options,
+)
+
+if TYPE_CHECKING:
+    from align.core.result import AlignmentResult
+
+
+@click.group(cls=OneSentenceGroup, invoke_without_command=True)
+@with_options(WEIGHTS, INPUTS)
+@click.option("--atol", type=click.FloatRange(min=0), default=1e-5, show_default=True, help="Bound on float32 logits.")
+@click.option("--accept-rounding", is_flag=True, help="Exit 0 on the verdict `rounding` too.")
+@click.option("--backward", is_flag=True, help="Compare the loss and every parameter's gradient too.")
+@click.option(
+    "--train-steps",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Compare N steps of SGD, momentum, Adam and AdamW too.",
+)
+@json_option
+@with_options(REPORTS)
+@debug_option
+@click.version_option(__version__)
+@click.pass_context
+def main(
+    ctx: click.Context,
+    /,
+    accept_rounding: bool,
+    json_target: str | None,
+    junit: Path | None,
+    markdown: Path | None,
+    html: Path | None,
+    **options: Any,
+) -> None:
+    """Compare timm's vision MLP with the Paddle one, layer by layer, against a NumPy float64 witness.
+
+    \b
+    Verdicts: aligned (exit 0); rounding (exit 1 without --accept-rounding); diverged, inconclusive (exit 1).
+    Other exit codes: 2 wrong usage, 3 bad or unsafe input, 4 input/output, 5 integrity.
+    """  # noqa: D301  # \b is click's mark for text that is not to be wrapped
+    forbid_tf32()
+    compute_quickly()
+    if ctx.invoked_subcommand is not None:
+        refuse_options_before(ctx, "an alignment")
+        return
+    from align.commands.publish import Targets, check_targets, publish
+
+    targets = Targets(json=json_target, junit=junit, markdown=markdown, html=html)
+    check_targets(targets, {name: options[name] for name in ("checkpoint", "candidate")})
+    result = _align(**options)
+    with text_beside(json_target):
+        _print(result)
+    publish(result, targets, accept_rounding=accept_rounding)
+    ctx.exit(1 if result.failed(accept_rounding=accept_rounding) else 0)
+
+
+@main.command()
+def schema() -> None:
+    """Print the JSON Schema that --json keeps to."""
+    from align.render import schema_text
+
+    click.echo(schema_text(), nl=False)
+
+
+def _align(*, atol: float, train_steps: int | None, **options: Any) -> AlignmentResult:
+    import math
+
+    from align.run import Settings, align
+    from convert.errors import UsageProblem
+    from convert.mixer.variants import get_variant
+
+    if not math.isfinite(atol):
+        raise UsageProblem(f"--atol {atol}: a bound has to be a finite number.")
+    chosen = {name: options.pop(name) for name in ("batch", "input_seed", "inputs", "backward")}
+    settings = Settings(atol=atol, train_steps=train_steps or 0, **chosen)
+    random = options["checkpoint"] is None
+    if options["variant"]:
+        get_variant(options["variant"])  # a wrong name is told before anything is imported
+    with torch_imported_meanwhile() if random else contextlib.nullcontext():
+        subject = subject_of(**options)
+    with progress_line() as progress:
+        return align(subject, settings, progress=progress)
+
+
+def _print(result: AlignmentResult) -> None:
+    from align.render import HEADERS, TRAINING_HEADERS, gate_lines, rows, training_rows, verdict_line
+    from convert.commands.tables import print_table
+
+    if result.layers:
+        print_table(HEADERS, rows(result), title=result.variant)
+    if trained := training_rows(result):
+        print_table(TRAINING_HEADERS, trained, title="training: the worst of all steps")
+    print("\n".join([*gate_lines(result), verdict_line(result)]), flush=True)  # before a report that fails
+
+
+for command in (check, predictions, record, reprod, selftest):
+    main.add_command(command)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Two models compared, whatever they are: points, figures, bounds, judgement. Pure."""

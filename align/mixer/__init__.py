@@ -1,0 +1,1 @@
+"""What alignment knows of the vision MLPs: points, witness, Flax model, faults."""

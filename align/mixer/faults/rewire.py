@@ -1,0 +1,97 @@
+"""The Paddle model's forward with its connections laid wrongly; the points keep their names and order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+from convert.mixer.variants import MixerConfig
+
+Residual = Literal["before", "norm", "input", "nothing"]
+"""What a branch is added to: the value before its norm (right), behind it, the block's input, or nothing."""
+
+
+def rewire_block(
+    block: Any,
+    config: MixerConfig,
+    *,
+    tokens_from: Residual = "before",
+    channels_from: Residual = "before",
+    post_norm: bool = False,
+    layer_scale: bool = True,
+) -> None:
+    """Give a block another wiring.
+
+    Args:
+        block: A block of convert.mixer.paddle_mixer.
+        config: Its model's config.
+        tokens_from: What token mixing is added to.
+        channels_from: What channel mixing is added to.
+        post_norm: The first norm acts on the branch's output instead of its input.
+        layer_scale: ResMLP's scales are applied.
+    """
+
+    def branch(x: Any, norm: str, mix: Callable[[Any], Any], tap: Any, at: str) -> tuple[Any, Any]:
+        """Return what the branch adds and the normed value it started from."""
+        layer = getattr(block, norm)
+        if post_norm and norm != "norm2":
+            return layer(mix(tap(f"{at}.{norm}", x))), x
+        normed = tap(f"{at}.{norm}", layer(x))
+        return mix(normed), normed
+
+    def forward(x: Any, tap: Any, at: str) -> Any:
+        start = x
+        if config.family != "gmlp":
+            added, normed = branch(x, "norm1", lambda y: _mix_tokens(block, y, tap, at, layer_scale), tap, at)
+            x = tap(f"{at}.token_mixing", _sum(added, tokens_from, x, normed, start))
+        norm = "norm" if config.family == "gmlp" else "norm2"
+        added, normed = branch(x, norm, lambda y: _mix_channels(block, y, tap, at, layer_scale), tap, at)
+        return tap(at, _sum(added, channels_from, x, normed, start))
+
+    block.forward = forward
+
+
+def rewire_model(
+    model: Any,
+    *,
+    pool: Callable[[Any], Any] = lambda x: x.mean(axis=1),
+    pool_first: bool = False,
+    norm: bool = True,
+) -> None:
+    """Give the model's end another wiring.
+
+    Args:
+        model: A convert.mixer.paddle_mixer.MlpMixer.
+        pool: (batch, tokens, hidden_dim) to (batch, hidden_dim).
+        pool_first: The head sees the norm of the pooled features, not the pooled norm.
+        norm: The last norm is applied.
+    """
+
+    def forward(images: Any, tap: Any) -> Any:
+        x = tap("stem", model.stem(images))
+        for i, block in enumerate(model.blocks):
+            x = block(x, tap, f"blocks.{i}")
+        normed = tap("norm", model.norm(x) if norm else x)
+        pooled = model.norm(x.mean(axis=1, keepdim=True)).squeeze(1) if pool_first else pool(normed)
+        return tap("logits", model.head(tap("pooled", pooled)))
+
+    model.forward = forward
+
+
+def _sum(added: Any, residual: Residual, before: Any, normed: Any, start: Any) -> Any:
+    if residual == "nothing":
+        return added
+    return {"before": before, "norm": normed, "input": start}[residual] + added
+
+
+def _mix_tokens(block: Any, x: Any, tap: Any, at: str, layer_scale: bool) -> Any:
+    x = x.transpose([0, 2, 1])
+    if hasattr(block, "linear_tokens"):
+        x = tap(f"{at}.linear_tokens", block.linear_tokens(x)).transpose([0, 2, 1])
+        return block.ls1 * x if layer_scale else x
+    return block.mlp_tokens(x, tap, f"{at}.mlp_tokens").transpose([0, 2, 1])
+
+
+def _mix_channels(block: Any, x: Any, tap: Any, at: str, layer_scale: bool) -> Any:
+    x = block.mlp_channels(x, tap, f"{at}.mlp_channels")
+    return block.ls2 * x if layer_scale and hasattr(block, "ls2") else x

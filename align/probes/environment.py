@@ -1,0 +1,64 @@
+"""What the comparison ran on: versions, processor, threads and the settings that change arithmetic."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+from align.probes import paddle_probe
+from align.probes.knobs import KNOBS
+from convert.evidence.manifest import versions
+
+PADDLE_FLAGS = ("FLAGS_use_mkldnn", "FLAGS_use_onednn", "FLAGS_allow_tf32_cublas", "FLAGS_cudnn_deterministic")
+
+
+def environment() -> dict[str, Any]:
+    """Return it as plain data. Only knobs that are set are listed."""
+    return {
+        "versions": versions(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cpus": os.cpu_count(),
+        "device": "cpu",
+        "arithmetic": arithmetic(),
+        "knobs": {knob: os.environ[knob] for knob in KNOBS if knob in os.environ},
+    }
+
+
+def arithmetic() -> dict[str, dict[str, Any]]:
+    """Return what the frameworks that are loaded compute with: threads, TF32, oneDNN, determinism; loads none."""
+    states = {"torch": _torch_state, "paddle": _paddle_state}
+    return {name: state() for name, state in states.items() if name in sys.modules}
+
+
+def _torch_state() -> dict[str, Any]:
+    import torch
+
+    return {
+        "threads": torch.get_num_threads(),
+        "tf32": torch.backends.cuda.matmul.allow_tf32,
+        "onednn": torch.backends.mkldnn.enabled,
+        "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+    }
+
+
+def _paddle_state() -> dict[str, Any]:
+    """Return Paddle's state; a flag that this build does not have, as those for GPUs on a CPU wheel, is left out."""
+    import paddle
+
+    flags: dict[str, Any] = {}
+    for flag in PADDLE_FLAGS:
+        with contextlib.suppress(ValueError):
+            flags |= paddle.get_flags(flag)
+    return {"threads": paddle_probe.THREADS, **flags}
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines() if cpuinfo.exists() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())

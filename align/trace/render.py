@@ -1,0 +1,56 @@
+"""One check against a trace as plain data or as lines of text, in the style of `align.render`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from align.core.result import LOGITS
+from align.render import finite
+from align.trace.result import TraceResult, TraceRow
+
+SCHEMA = "mixer-align/check/1"
+HEADERS = ("layer", "shape", "float64", "bound", "extrema, norm", "bound", "float32", "bound", "")
+
+
+def as_data(result: TraceResult) -> dict[str, Any]:
+    """Return the result as JSON takes it; NaN and infinities become texts."""
+    data: dict[str, Any] = finite({"schema": SCHEMA, **asdict(result)})
+    return data
+
+
+def rows(result: TraceResult) -> list[tuple[str, ...]]:
+    """Return a row of text per point, one text per header."""
+    return [_row(row) for row in result.points]
+
+
+def verdict_line(result: TraceResult) -> str:
+    """Return the one line that a CI log is read for; it starts with the verdict."""
+    start = f"{result.verdict}: {result.name}: "
+    if result.first_divergence is not None:
+        return start + result.first_divergence.sentence
+    if result.verdict == "diverged" or result.logits is None:
+        return start + next(gate.sentence for gate in result.gates if gate.passed is False)
+    wide, narrow = next(row.float64 for row in result.points if row.name == LOGITS), result.logits
+    figures = f"the logits lie {wide.distance:.1e} from the recorded ones in float64"
+    if result.verdict == "rounding":
+        return (
+            f"{start}{figures}, so Paddle computes the same function, but {narrow.max_abs_diff:.1e} in float32, over "
+            f"{narrow.bound:.0e}, which logits this large do not hold. Pass --accept-rounding or --atol."
+        )
+    return f"{start}{figures} and {narrow.max_abs_diff:.1e} ≤ {narrow.bound:.0e} in float32."
+
+
+def _row(row: TraceRow) -> tuple[str, ...]:
+    wide, narrow = row.float64, row.float32
+    return (
+        row.name,
+        "x".join(map(str, row.shape)),
+        f"{wide.distance:.1e}",
+        f"{wide.bound:.1e}",
+        f"{wide.summary:.1e}",
+        f"{wide.summary_bound:.1e}",
+        f"{narrow.distance:.1e}",
+        f"{narrow.bound:.1e}",
+        "" if wide.passed and narrow.passed else "over",
+    )

@@ -1,0 +1,1 @@
+"""The command line: mixer-convert, and what all commands share."""

@@ -1,0 +1,135 @@
+"""What the commands share: errors become one sentence and an exit code, and results can be written as JSON."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from convert.errors import MixerConvertError, UsageProblem
+
+DEBUG = "mixer-convert.debug"
+INTERNAL_ERROR = 70
+"""sysexits.h EX_SOFTWARE: a defect of ours, which no documented exit code stands for."""
+
+
+class Failure(click.ClickException):
+    """An error as click shows it: `Error: <sentence>` on standard error, and an exit code."""
+
+    def __init__(self, sentence: str, exit_code: int) -> None:
+        super().__init__(sentence)
+        self.exit_code = exit_code  # type: ignore[misc]  # click declares a class variable and reads the instance's
+
+
+class OneSentence(click.Command):
+    """A command whose errors never show a traceback unless --debug is given."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command, turning errors into a sentence and an exit code."""
+        from convert.disk.unchanged import a_cut_input_ends_the_command
+
+        try:
+            _refuse_json_over_another(ctx)
+            with a_cut_input_ends_the_command():
+                return super().invoke(ctx)
+        except Exception as error:
+            if ctx.meta.get(DEBUG) or isinstance(error, (click.ClickException, click.exceptions.Exit, click.Abort)):
+                raise
+            raise _failure(error) from error
+
+
+class OneSentenceGroup(OneSentence, click.Group):
+    """A group, whose own options are the main job, with the same promise for its subcommands."""
+
+    command_class = OneSentence
+
+
+def _note_debug(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    ctx.meta[DEBUG] = value
+
+
+debug_option = click.option(
+    "--debug", is_flag=True, expose_value=False, callback=_note_debug, help="Show the traceback of an error."
+)
+
+json_option = click.option("--json", "json_target", metavar="FILE", help="Write the result as JSON (- for stdout).")
+
+
+def with_options(*groups: tuple[Callable[[Any], Any], ...]) -> Callable[[Any], Any]:
+    """Return a decorator that gives a command these groups of options, in this order."""
+
+    def decorate(command: Any) -> Any:
+        for option in reversed([option for group in groups for option in group]):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def refuse_options_before(ctx: click.Context, main_job: str) -> None:
+    """Raise a UsageError if a group was given options of its own, which belong to its main job, before a subcommand."""
+    given = [name for name in ctx.params if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE]
+    if given:
+        raise click.UsageError(f"options before {ctx.invoked_subcommand} belong to {main_job}. Leave them out.", ctx)
+
+
+def text_beside(json_target: str | None) -> contextlib.AbstractContextManager[object]:
+    """Return what sends printed text to standard error where standard output is JSON."""
+    return contextlib.redirect_stdout(sys.stderr) if json_target == "-" else contextlib.nullcontext()
+
+
+def write_json(data: Any, target: str) -> None:
+    """Write data as JSON to a file, whole or not at all, or to standard output for `-`."""
+    import json
+
+    from convert.disk.atomic import write_report
+
+    text = json.dumps(data, indent=1)
+    if target == "-":
+        click.echo(text)
+        return
+    write_report(Path(target), f"{text}\n".encode())
+
+
+def _refuse_json_over_another(ctx: click.Context) -> None:
+    """Raise a UsageProblem, before anything runs, if the JSON would replace a file that another option names."""
+    target = ctx.params.get("json_target")
+    if target in (None, "-"):
+        return
+    named = [(p, value) for p in ctx.command.params for value in _paths(ctx.params.get(p.name or ""))]
+    for parameter, path in named:
+        if _same_file(Path(target), path):
+            option = isinstance(parameter, click.Option)
+            name = max(parameter.opts, key=len) if option else parameter.human_readable_name
+            raise UsageProblem(f"--json {target}: {name} names the same file. Choose another.")
+
+
+def _paths(value: object) -> Iterable[Path]:
+    return [path for path in (value if isinstance(value, tuple) else (value,)) if isinstance(path, Path)]
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    """Return whether two paths lead to one regular file, be it there already or not."""
+    if one.exists() and other.exists():
+        return one.samefile(other) and one.is_file()
+    return one.resolve() == other.resolve()
+
+
+def command_line() -> list[str]:
+    """Return the command as it was called, the program by its bare name."""
+    program, *arguments = sys.argv
+    return [program.rsplit("/", 1)[-1], *arguments]
+
+
+def _failure(error: Exception) -> Failure:
+    if isinstance(error, MixerConvertError):
+        return Failure(str(error), error.exit_code)
+    if isinstance(error, OSError):
+        return Failure(f"{error.filename or 'input/output'}: {error.strerror or error}.", 4)
+    if isinstance(error, MemoryError):
+        return Failure(f"There is not enough memory for this ({error}). Ask for less.", 4)
+    return Failure(f"{type(error).__name__}: {error}. This is a defect; --debug shows where.", INTERNAL_ERROR)

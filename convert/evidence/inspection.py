@@ -1,0 +1,60 @@
+"""What a checkpoint holds, as plain data: layout, config, tensors and hashes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from convert.files.sets import Selection
+from convert.fingerprint import fingerprint, tensor_sha256s
+from convert.mixer.identity import agreed
+from convert.mixer.layouts import recognise
+from convert.mixer.variants import MixerConfig, variants_of
+from convert.sources import Source, from_file, with_sha256
+
+
+def inspect_file(path: Path, selection: Selection | None = None) -> dict[str, Any]:
+    """Return layout, config, matching variants, tensors and hashes of a checkpoint, be it a Mixer's or not.
+
+    Args:
+        path: A checkpoint, the index of a sharded one, or a folder with either.
+        selection: Which of several sets of weights.
+    """
+    source = with_sha256(from_file(path, selection, strict=False))
+    state_dict, provenance = source.state_dict, source.provenance
+    sha256s = tensor_sha256s(state_dict)
+    config, layouts = _recognised(source)
+    parameters = sum(array.size for array in state_dict.values())
+    names = [one.name for one in variants_of(replace(config, gelu="erf"))] if config else []
+    what = f"an MLP-Mixer in {' or '.join(layouts)} layout" if layouts else "no MLP-Mixer that we know"
+    fits = f", the size of {', '.join(names)}" if names else ""
+    source.check_unchanged()
+    return {
+        "schema": "mixer-convert/inspection/2",
+        "file": source.name,
+        "sha256": provenance.sha256,
+        "fingerprint": fingerprint(sha256s),
+        "layouts": layouts,
+        "config": asdict(config) if config else None,
+        "recorded": [asdict(one) for one in source.claims],
+        "weights_key": provenance.weights_key,
+        "stripped_prefix": provenance.stripped_prefix,
+        "variants": names,
+        "parameters": parameters,
+        "notes": list(source.notes),
+        "executes_elsewhere": list(source.foreign),
+        "summary": f"{source.name}: {what}{fits}; {len(state_dict)} tensors, {parameters:,} parameters.",
+        "tensors": [
+            {"name": key, "dtype": array.dtype.name, "shape": list(array.shape), "sha256": sha256s[key]}
+            for key, array in state_dict.items()
+        ],
+    }
+
+
+def _recognised(source: Source) -> tuple[MixerConfig | None, list[str]]:
+    """Return the config, as the checkpoint says of itself where it does, and the layouts that it fits, sorted."""
+    config, layouts = recognise(source.state_dict, source.name) or (None, ())
+    if config is None or not layouts:
+        return None, []
+    return agreed(source.name, config, source.claims), sorted(layouts)

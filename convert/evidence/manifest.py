@@ -1,0 +1,172 @@
+"""The manifest beside an output: what was converted, from what, by what, and the hash of every tensor on both sides."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from convert.arrays import StateDict, total_bytes
+from convert.disk.atomic import Fill, write_atomically
+from convert.evidence.recorded import manifest_path
+from convert.fingerprint import fingerprint
+from convert.mixer.mapping import Conversion
+from convert.mixer.rules import KeyRule, Layout
+from convert.mixer.variants import get_variant
+from convert.sources import Source
+
+SCHEMA = "mixer-convert/manifest/2"
+PACKAGES = ("mixer-convert", "numpy", "safetensors", "ml_dtypes", "huggingface_hub", "torch", "timm", "paddlepaddle")
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Written:
+    """What the manifest says of weights that were written.
+
+    source: With the SHA-256 of its files. described: The entry of the output. The others are by key: the canonical
+    SHA-256 of the source's and of the output's tensors, and where in the output their bytes begin.
+    """
+
+    source: Source
+    described: dict[str, Any] = field(default_factory=dict)
+    source_sha256s: dict[str, str] = field(default_factory=dict)
+    target_sha256s: dict[str, str] = field(default_factory=dict)
+    offsets: dict[str, int] = field(default_factory=dict)
+
+
+def describe_output(
+    output: Path, written: Path, sha256: str, sha256s: dict[str, str], state_dict: StateDict
+) -> dict[str, Any]:
+    """Return the manifest's entry for the output file.
+
+    Args:
+        output: The name it is to have.
+        written: The complete file, wherever it still lies.
+        sha256: Its SHA-256.
+        sha256s: The canonical SHA-256 of each of its tensors.
+        state_dict: Its tensors.
+    """
+    return {
+        "file": output.name,
+        "path": str(output),
+        "bytes": written.stat().st_size,
+        "tensor_bytes": total_bytes(state_dict.values()),
+        "sha256": sha256,
+        "fingerprint": fingerprint(sha256s),
+    }
+
+
+def write_with_manifest(
+    output: Path,
+    fill: Fill,
+    check: Callable[[Path], None],
+    describe: Callable[[], dict[str, Any]],
+    *,
+    force: bool,
+) -> dict[str, Any]:
+    """Write a file and, last, its manifest, both or neither, and return the manifest.
+
+    Args:
+        output: Where the file is to appear.
+        fill: Writes its content to a binary stream.
+        check: Reads the complete file, still under another name, and raises if it is not as it should be.
+        describe: Gives the manifest; called once the file is complete and checked, before it takes its place.
+        force: Whether to replace what is there.
+
+    Raises:
+        OutputRefused, IntegrityProblem, IOProblem: As `write_atomically` says.
+    """
+    manifest: dict[str, Any] = {}
+
+    def content() -> bytes:
+        manifest.update(describe())
+        return json.dumps(manifest, indent=1).encode() + b"\n"
+
+    write_atomically(output, fill, check, force=force, beside=(manifest_path(output), content))
+    return manifest
+
+
+def build_manifest(
+    written: Written,
+    conversion: Conversion,
+    *,
+    layout: Layout,
+    said: Mapping[str, Any],
+    notes: Sequence[str],
+    command_line: list[str],
+) -> dict[str, Any]:
+    """Return the manifest as plain data, without a time stamp, so that the same conversion gives the same manifest.
+
+    Args:
+        written: What is known once the weights are written.
+        conversion: What became of the source's tensors.
+        layout: The source's.
+        said: The output's identity.
+        notes: Sentences for the user.
+        command_line: As it was called.
+    """
+    source, variant = written.source, get_variant(said["variant"]) if said["variant"] else None
+    return {
+        "schema": SCHEMA,
+        "variant": variant and {"name": variant.name, "timm_id": variant.timm_id, "note": variant.note},
+        "config": said["config"],
+        "preprocessing": said["preprocessing"],
+        "random": said["random"],
+        "weights_key": said["weights_key"],
+        "layouts": {"source": layout, "target": said["layout"]},
+        "notes": list(notes),
+        "source": {
+            "name": source.name,
+            **asdict(source.provenance),
+            "fingerprint": fingerprint(written.source_sha256s),
+        },
+        "output": written.described,
+        "dropped": [
+            {"source": key, "source_sha256": written.source_sha256s[key]}
+            for key in (*conversion.dropped, *source.dropped)
+        ],
+        "tensors": _tensors(written, conversion),
+        "versions": versions(),
+        "command_line": command_line,
+    }
+
+
+def versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str | None]:
+    """Return the installed version of each package (None: not installed) and of Python, without importing any."""
+    return {"python": platform.python_version(), **{package: _version(package) for package in packages}}
+
+
+@cache
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _tensors(written: Written, conversion: Conversion) -> list[dict[str, Any]]:
+    """Return an entry for each tensor of the output; source is None for one that was drawn."""
+    rules = {rule.target: rule for rule in conversion.renames}
+    return [_tensor(written, conversion, key, rules.get(key)) for key in conversion.state_dict]
+
+
+def _tensor(written: Written, conversion: Conversion, key: str, rule: KeyRule | None) -> dict[str, Any]:
+    before = None if rule is None else written.source.state_dict[rule.source]
+    after = conversion.state_dict[key]
+    return {
+        "source": rule and rule.source,
+        "target": key,
+        "transform": rule and rule.transform.value,
+        "adapted": conversion.adapted.get(key),
+        "dtype": after.dtype.name,
+        "source_dtype": None if before is None else before.dtype.name,
+        "source_shape": None if before is None else list(before.shape),
+        "target_shape": list(after.shape),
+        "source_sha256": rule and written.source_sha256s[rule.source],
+        "target_sha256": written.target_sha256s[key],
+    }

@@ -1,0 +1,178 @@
+"""What a manifest says that a file was, read without trust."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from convert.errors import BadInput, IntegrityProblem, Unreadable
+from convert.files import strict_json
+from convert.fingerprint import fingerprint
+from convert.mixer.identity import METADATA, Claim, check_alike, claim
+
+Side = Literal["output", "source"]
+LIMIT = 2**22
+"""Bytes. The manifest of 24 blocks, the longest there are, has some 200,000."""
+SHA256 = re.compile(r"[0-9a-f]{64}")
+RESTORE = "Restore it, or convert again."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """One side of a conversion: the file's name and SHA-256, those of its shards, and each tensor's.
+
+    weights_key says which set of weights was taken; sha256 is None for what was no file.
+    """
+
+    side: Side
+    file: str
+    sha256: str | None
+    tensors: Mapping[str, str]
+    shards: Mapping[str, str]
+    weights_key: str | None = None
+
+
+def manifest_path(output: Path) -> Path:
+    """Return where the manifest of an output lies: `<output>.manifest.json`."""
+    return output.with_name(f"{output.name}.manifest.json")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """What a file's metadata and its manifest say that it is; its SHA-256, where a manifest was there to ask for it.
+
+    problem: why what the manifest says does not count.
+    """
+
+    claims: tuple[Claim, ...]
+    sha256: str | None = None
+    problem: IntegrityProblem | None = None
+
+
+def said_of(file: Path, metadata: Mapping[str, str], sha256: Callable[[], str]) -> Said:
+    """Return what a file's metadata says that it is and, if it is about this very file, its manifest.
+
+    Args:
+        file: The checkpoint.
+        metadata: Its own.
+        sha256: Gives its SHA-256; called where there is a manifest.
+
+    Raises:
+        BadInput: One of them is damaged.
+        UsageProblem: They say different things.
+    """
+    claims, found, manifest = list[Claim](), None, manifest_path(file)
+    if METADATA in metadata:
+        place = f"the metadata of {file.name}"
+        claims.append(claim(place, _parsed(place, metadata[METADATA])))
+    if manifest.is_file():
+        content, found = read_manifest(manifest), sha256()
+        if content["output"].get("sha256") != found:
+            problem = IntegrityProblem(
+                f"{manifest}: it is about another file than {file.name}, whose SHA-256 is {found[:16]}…. Restore the "
+                "file, or move the manifest away."
+            )
+            return Said(claims=tuple(claims), sha256=found, problem=problem)
+        claims.append(claim(manifest.name, _identity(manifest, content)))
+    check_alike(file.name, claims)
+    return Said(claims=tuple(claims), sha256=found)
+
+
+def read_manifest(manifest: Path) -> dict[str, Any]:
+    """Return what a manifest says.
+
+    Raises:
+        Unreadable: It is damaged, or no manifest.
+    """
+    try:
+        content = _load(manifest)
+        if not isinstance(content["output"], dict):
+            raise TypeError("it describes no output")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise Unreadable(
+            manifest, f"it is damaged, or no manifest of a checkpoint ({error})", "Restore it, or move it away."
+        ) from error
+    return cast("dict[str, Any]", content)
+
+
+def read_recorded(manifest: Path) -> list[Recorded]:
+    """Return what a manifest says of the output and, where it says so, of the source's file.
+
+    Raises:
+        Unreadable: It is damaged: no manifest, or its tensors' hashes do not give its fingerprint.
+        OSError: It is not there.
+    """
+    try:
+        content = _load(manifest)
+        recorded = [_output(content["output"], content["tensors"])]
+        if content["source"].get("file"):
+            recorded.append(_source(content["source"], content["tensors"], content["dropped"]))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise Unreadable(manifest, f"it is damaged, or no manifest of a conversion ({error})", RESTORE) from error
+    return recorded
+
+
+def _load(manifest: Path) -> Any:
+    if not manifest.is_file() and manifest.exists():
+        raise ValueError("not a regular file")
+    if manifest.stat().st_size > LIMIT:
+        raise ValueError(f"more than {LIMIT:,} bytes")
+    return strict_json.parse(manifest.read_bytes())
+
+
+def _parsed(place: str, text: str) -> Any:
+    try:
+        return strict_json.parse(text)
+    except ValueError as error:
+        raise BadInput(f"{place}: it is no JSON ({error}). Get the file again.") from error
+
+
+def _identity(manifest: Path, content: dict[str, Any]) -> dict[str, Any]:
+    """Return what a manifest says of its output; what random weights have the sizes of is no upstream."""
+    parts = (content.get(name) for name in ("variant", "layouts", "source"))
+    variant, layouts, source = ({} if part is None else part for part in parts)
+    if not all(isinstance(part, dict) for part in (variant, layouts, source)):
+        raise Unreadable(manifest, "it is damaged: variant, layouts or source is no mapping", RESTORE)
+    return {
+        "config": content.get("config", {}),
+        "layout": layouts.get("target"),
+        "variant": variant.get("name"),
+        "random": source.get("kind") == "random" or content.get("random"),
+        "preprocessing": content.get("preprocessing"),
+        "weights_key": content.get("weights_key"),
+    }
+
+
+def _output(output: dict[str, Any], entries: list[dict[str, Any]]) -> Recorded:
+    tensors = _tensors(entries, "target")
+    if fingerprint(tensors) != output["fingerprint"]:
+        raise ValueError("its tensors' hashes do not give its fingerprint")
+    return Recorded(side="output", file=str(output["file"]), sha256=_hash(output["sha256"]), tensors=tensors, shards={})
+
+
+def _source(source: dict[str, Any], entries: list[dict[str, Any]], dropped: list[dict[str, Any]]) -> Recorded:
+    shards = {str(name): _hash(sha256) for name, sha256 in source["shards"].items()}
+    return Recorded(
+        side="source",
+        file=str(source["file"]),
+        sha256=_hash(source["sha256"]),
+        tensors=_tensors([*(entry for entry in entries if entry["source"] is not None), *dropped], "source"),
+        shards=shards,
+        weights_key=source["weights_key"],
+    )
+
+
+def _tensors(entries: list[dict[str, Any]], side: str) -> dict[str, str]:
+    tensors = {str(entry[side]): _hash(entry[f"{side}_sha256"]) for entry in entries}
+    if len(tensors) != len(entries):
+        raise ValueError("it lists a tensor twice")
+    return tensors
+
+
+def _hash(value: object) -> str:
+    if not isinstance(value, str) or not SHA256.fullmatch(value):
+        raise ValueError(f"{str(value)[:80]!r} is no SHA-256")
+    return value

@@ -1,0 +1,1 @@
+"""Weights from the Hugging Face hub."""

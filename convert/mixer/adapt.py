@@ -1,0 +1,119 @@
+"""Weights changed on purpose: a fresh head for other classes, a stem for other input channels. In timm's layout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from convert.arrays import Array, StateDict, first_index
+from convert.errors import TooLarge, UsageProblem
+from convert.mixer.init import init_state_dict
+from convert.mixer.shapes import HEAD
+from convert.mixer.variants import MixerConfig
+
+STEM = "stem.proj.weight"
+CLASSES_LIMIT = 2**31
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adaptation:
+    """What to change; None leaves things as they are. dtype is one of WEIGHT_DTYPES."""
+
+    num_classes: int | None = None
+    in_chans: int | None = None
+    head_seed: int = 0
+    dtype: str | None = None
+
+    def keeps_head(self, config: MixerConfig) -> bool:
+        """Return whether the weights' own head stays: there is one, and no other number of classes is wanted."""
+        return config.num_classes > 0 and self.num_classes in (None, config.num_classes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Adapted:
+    """A state dict in timm's layout, its config, and in words what was done to which of its tensors."""
+
+    state_dict: StateDict
+    config: MixerConfig
+    changes: dict[str, str]
+
+
+def adapt(state_dict: StateDict, config: MixerConfig, adaptation: Adaptation) -> Adapted:
+    """Return the state dict changed as wanted; tensors that stay are the same objects.
+
+    Args:
+        state_dict: timm's layout.
+        config: Its own; with num_classes 0 there is no head, and a fresh one is drawn if one is wanted.
+        adaptation: What to change.
+
+    Raises:
+        UsageProblem: The stem cannot be adapted so, or there cannot be so many classes.
+        NonFinite: A value is too large for the dtype wanted.
+    """
+    if adaptation.num_classes is not None and not 1 <= adaptation.num_classes < CLASSES_LIMIT:
+        raise UsageProblem(f"--num-classes {adaptation.num_classes}: a head has 1 to {CLASSES_LIMIT - 1:,} classes.")
+    adapted, changes = dict(state_dict), dict[str, str]()
+    if adaptation.dtype is not None:
+        changes |= _cast(adapted, np.dtype(adaptation.dtype))
+    if adaptation.in_chans is not None:
+        adapted[STEM] = _adapt_stem(adapted[STEM], config.in_chans, adaptation.in_chans)
+        config = replace(config, in_chans=adaptation.in_chans)
+        said = f"adapted to {adaptation.in_chans} input channel(s)"
+        changes[STEM] = f"{changes[STEM]}; {said}" if STEM in changes else said
+    if adaptation.num_classes is not None and not config.num_classes:
+        config = replace(config, num_classes=adaptation.num_classes)
+        dtype = adapted["norm.bias" if "norm.bias" in adapted else "norm.beta"].dtype
+        fresh = init_state_dict(config, adaptation.head_seed, names=HEAD)
+        adapted |= {name: array.astype(dtype) for name, array in fresh.items()}
+        seeded = f"fresh random head for {config.num_classes} classes, seed {adaptation.head_seed}"
+        changes |= dict.fromkeys(HEAD, seeded)
+    return Adapted(state_dict=adapted, config=config, changes=changes)
+
+
+def _cast(state_dict: dict[str, Array], dtype: np.dtype[np.generic]) -> dict[str, str]:
+    """Cast what has another dtype, in place, and return in words what was done to it."""
+    said = {}
+    for name, array in state_dict.items():
+        if array.dtype != dtype:
+            cast = _narrowed(name, array, dtype)
+            exact = np.array_equal(cast.astype(array.dtype), array, equal_nan=True)
+            said[name] = f"cast to {dtype.name}, exactly" if exact else f"narrowed to {dtype.name}, which rounds"
+            state_dict[name] = cast
+    return said
+
+
+def _narrowed(name: str, array: Array, dtype: np.dtype[np.generic]) -> Array:
+    """Return the array in a dtype that holds all of its values, be it rounded."""
+    with np.errstate(over="ignore"):
+        cast = array.astype(dtype)
+    beyond = ~np.isfinite(cast) & np.isfinite(array)
+    if beyond.any():
+        index, count = first_index(beyond), int(np.count_nonzero(beyond))
+        raise TooLarge(name, index, float(array[index]), count, dtype.name)
+    return np.asarray(cast)
+
+
+def refuse_image_size(config: MixerConfig, image_size: int) -> None:
+    """Check that an image size asked for is the one the weights have.
+
+    Raises:
+        UsageProblem: It is another: token mixing has a weight for every pair of patches and cannot be resized.
+    """
+    if image_size != config.image_size:
+        raise UsageProblem(
+            f"--image-size {image_size}: these weights are for {config.image_size} pixels. Token mixing has weights "
+            f"for each of {config.tokens} patches, so the size cannot change. Resize the images instead."
+        )
+
+
+def _adapt_stem(kernel: Array, found: int, wanted: int) -> Array:
+    """Return the stem's kernel for the channels wanted: for 1, the sum over the 3 that there are.
+
+    Source: timm 1.0.31, timm/models/_manipulate.py, adapt_input_conv.
+    """
+    if found == wanted:
+        return kernel
+    if (found, wanted) != (3, 1):
+        raise UsageProblem(f"--in-chans {wanted}: the weights have {found}, and only 3 can be adapted, to 1.")
+    return _narrowed(STEM, kernel.astype(np.float32).sum(axis=1, keepdims=True), kernel.dtype)

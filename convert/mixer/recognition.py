@@ -1,0 +1,148 @@
+"""Which layout and which config a source has, and its weights in timm's layout; refused where that cannot be told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from convert.arrays import StateDict
+from convert.errors import BadInput, KeyMismatch, NoHead, NoKnownLayout, UsageProblem
+from convert.hints import hint
+from convert.mixer.identity import agreed, check_sizes, check_variant
+from convert.mixer.layouts import (
+    ORIGIN,
+    SOURCES,
+    account,
+    config_of,
+    fits,
+    hint_at,
+    known_names,
+    matching,
+    nearest_layout,
+)
+from convert.mixer.mapping import convert_state_dict
+from convert.mixer.rules import FROM_TIMM, Layout, covers
+from convert.mixer.shapes import HEAD
+from convert.mixer.variants import Family, MixerConfig
+from convert.request import Request
+from convert.sources import Source
+
+OWN: dict[str, Layout] = {"torch": "timm", "paddle": "paddle"}
+"""The layout that a tool's own files have where names and shapes fit two, or neither."""
+
+
+def layout_and_config(source: Source, request: Request) -> tuple[Layout, MixerConfig]:
+    """Return the source's layout and config: told by names and shapes, by what it says of itself, and by the user.
+
+    Raises:
+        UsageProblem: Two layouts fit, or two of these say different things.
+        BadInput: No layout fits.
+    """
+    possible = _possible(source, request)
+    if not known_names(source.state_dict):
+        raise NoKnownLayout(source.name, source.state_dict, _hint(source))
+    layout = _layout(source, nearest_layout(source.state_dict, possible), possible)
+    check_variant(source.name, source.claims, request.variant)
+    config = _config(source, request, layout)
+    check_sizes(source.name, config, source.claims)
+    return layout, agreed(source.name, config, (*source.claims, *request.said))
+
+
+def in_timm_layout(
+    source: Source, request: Request, layout: Layout, config: MixerConfig
+) -> tuple[StateDict, tuple[str, ...]]:
+    """Return the source's weights in timm's layout, and the names of its head's where the config has none.
+
+    Raises:
+        BadInput: A key, shape or dtype that a checkpoint of this config does not have; or no head, where none is drawn.
+    """
+    head = {rule.target for rule in FROM_TIMM[layout] if rule.source in HEAD} if not config.num_classes else set()
+    state_dict = {key: array for key, array in source.state_dict.items() if key not in head}
+    expected = request.variant.name if request.variant else f"{config.family} in {layout} layout"
+    try:
+        converted = convert_state_dict(state_dict, config, src=layout, dst="timm", name=source.name, expected=expected)
+    except KeyMismatch as error:
+        raise _mismatch(source, (layout, config.family), expected, error) from error
+    if head and request.adaptation.num_classes is None:
+        raise NoHead(source.name, head - source.state_dict.keys())
+    return converted.state_dict, tuple(sorted(head & source.state_dict.keys()))
+
+
+def _possible(source: Source, request: Request) -> Sequence[Layout]:
+    """Return the layouts that the source may have, by what the user and the source itself say."""
+    if source.provenance.kind == "random":
+        return ("timm",)
+    src = "timm" if source.provenance.kind == "hub" else request.src
+    said = next((one for one in source.claims if one.layout is not None), None)
+    possible = SOURCES[src] if src else (said.layout,) if said and said.layout else tuple(FROM_TIMM)
+    if said is not None and said.layout not in possible:
+        raise UsageProblem(f"--src {src}: {said.place} says that it has {said.layout}'s layout. Leave --src out.")
+    if request.variant is None:
+        return possible
+    covered = tuple(layout for layout in possible if covers(layout, request.variant.config.family))
+    if not covered:
+        raise UsageProblem(
+            f"--src {src}: there is no such layout for {request.variant.config.family}. Is --variant right?"
+        )
+    return covered
+
+
+def _layout(source: Source, nearest: Layout, possible: Sequence[Layout]) -> Layout:
+    """Return which of the layouts with the names of the nearest one it is, by the shapes as a whole."""
+    alike = [layout for layout in possible if {nearest, layout} <= {"timm", "paddle"}]
+    if len(alike) < 2:
+        return nearest
+    shapes, own = source.shapes, OWN.get(source.tool or "")
+    fitting = [layout for layout in alike if fits(layout, shapes, source.name)]
+    if own == "paddle" and fitting == ["timm"]:
+        raise BadInput(
+            f"{source.name}: its Linear weights are not transposed: they are [out, in], as torch has them, in a file "
+            "of Paddle's. Where that is meant, pass --src timm."
+        )
+    if len(fitting) > 1 and own is None:
+        raise UsageProblem(
+            f"{source.name}: its layout could be {' or '.join(fitting)}, every Linear weight being square. Pass --src "
+            "to say which."
+        )
+    if len(fitting) == 1:
+        return fitting[0]
+    nearest = max(alike, key=lambda layout: matching(layout, shapes, source.name))
+    return own if own is not None else nearest
+
+
+def _config(source: Source, request: Request, layout: Layout) -> MixerConfig:
+    """Return the config of the variant stated, or else that which the shapes imply."""
+    shapes = source.shapes
+    try:
+        inferred = config_of(shapes, layout, source.name)
+    except BadInput as error:
+        if request.variant is not None:
+            return request.variant.config
+        found = account(shapes, layout)
+        if not found.missing and not found.unexpected:
+            raise
+        expected = f"{found.family} in {layout} layout"
+        mismatch = KeyMismatch(source.name, found.missing, found.unexpected, expected)
+        raise _mismatch(source, (layout, found.family), expected, mismatch) from error
+    if request.variant is None:
+        return inferred
+    config = request.variant.config
+    if source.provenance.kind == "random" and request.src == "google":  # a model like theirs, whose weights are drawn
+        return replace(config, **ORIGIN["google"])
+    own_head = request.adaptation.num_classes is not None or not inferred.num_classes
+    return replace(
+        config,
+        num_classes=inferred.num_classes if own_head else config.num_classes,
+        gelu=inferred.gelu,
+        layer_norm_eps=inferred.layer_norm_eps,
+    )
+
+
+def _mismatch(source: Source, tried: tuple[Layout, Family], expected: str, error: KeyMismatch) -> KeyMismatch:
+    """Return the mismatch with what the file is, where that can be told, or which layout its names are nearest to."""
+    said = _hint(source) or hint_at(source.shapes, source.name, tried)
+    return KeyMismatch(source.name, error.missing, error.unexpected, expected, said)
+
+
+def _hint(source: Source) -> str:
+    return hint(source.path, [*source.state_dict, *source.dropped])

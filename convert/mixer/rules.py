@@ -1,0 +1,301 @@
+"""The key mapping: one literal table per checkpoint layout. The transform stands in the row; nothing guesses it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal
+
+from convert.arrays import Array, Shape
+from convert.mixer.shapes import in_forward_order, patterns_of, timm_shapes
+from convert.mixer.variants import Family, MixerConfig
+
+Layout = Literal["timm", "paddle", "paddlevit", "google", "facebook", "mmpretrain", "mmpretrain-norm"]
+
+
+class Transform(Enum):
+    """What happens to a tensor on its way from the source's layout to the target's."""
+
+    IDENTITY = "identity"
+    TRANSPOSE = "transpose"
+    HWIO_TO_OIHW = "HWIO to OIHW"
+    OIHW_TO_HWIO = "OIHW to HWIO"
+    UNSQUEEZE = "(D) to (1, 1, D)"
+    SQUEEZE = "(1, 1, D) to (D)"
+
+    def apply(self, array: Array) -> Array:
+        """Return a view of the array in the target's layout; no data is copied."""
+        return array.transpose(_AXES[self]) if self in _AXES else array.reshape(self.shape(array.shape))
+
+    def shape(self, shape: Shape) -> Shape:
+        """Return the shape that `apply` gives an array of this shape."""
+        if self in _AXES:
+            return tuple(shape[axis] for axis in _AXES[self]) if len(shape) == len(_AXES[self]) else shape
+        if self is Transform.UNSQUEEZE:
+            return (1, 1, *shape)
+        return shape[2:] if self is Transform.SQUEEZE else shape
+
+    @property
+    def inverse(self) -> Transform:
+        """The transform that undoes this one."""
+        return _INVERSES.get(self, self)
+
+    def then(self, following: Transform) -> Transform:
+        """Return both, one after the other, as one transform."""
+        if following is self.inverse:
+            return Transform.IDENTITY
+        if self is Transform.IDENTITY:
+            return following
+        if following is Transform.IDENTITY:
+            return self
+        raise ValueError(f"{self.value} then {following.value} is no single transform")
+
+
+_AXES = {
+    Transform.TRANSPOSE: (1, 0),
+    Transform.HWIO_TO_OIHW: (3, 2, 0, 1),
+    Transform.OIHW_TO_HWIO: (2, 3, 1, 0),
+}
+_PAIRS = (
+    (Transform.HWIO_TO_OIHW, Transform.OIHW_TO_HWIO),
+    (Transform.UNSQUEEZE, Transform.SQUEEZE),
+)
+_INVERSES = {one: other for pair in _PAIRS for one, other in (pair, pair[::-1])}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRule:
+    """One row of a layout's table: a source name, a target name ({i} is the block index) and the transform."""
+
+    source: str
+    target: str
+    transform: Transform
+
+    @property
+    def inverse(self) -> KeyRule:
+        """The row that leads back."""
+        return KeyRule(source=self.target, target=self.source, transform=self.transform.inverse)
+
+    def at(self, i: int) -> KeyRule:
+        """Return the row for block i."""
+        return KeyRule(source=self.source.format(i=i), target=self.target.format(i=i), transform=self.transform)
+
+
+def _keep(name: str, target: str = "") -> KeyRule:
+    return KeyRule(source=name, target=target or name, transform=Transform.IDENTITY)
+
+
+def _linear(name: str, target: str = "") -> KeyRule:
+    """A Linear weight: [out, in] in PyTorch, [in, out] in PaddlePaddle and Flax."""
+    return KeyRule(source=name, target=target or name, transform=Transform.TRANSPOSE)
+
+
+def _affine(name: str) -> KeyRule:
+    """An Affine parameter: (D,) in Facebook's files, (1, 1, D) in timm."""
+    return KeyRule(source=name, target=name, transform=Transform.UNSQUEEZE)
+
+
+TIMM_TO_PADDLE: tuple[KeyRule, ...] = (
+    _keep("stem.proj.weight"),
+    _keep("stem.proj.bias"),
+    # mixer, gmixer
+    _keep("blocks.{i}.norm1.weight"),
+    _keep("blocks.{i}.norm1.bias"),
+    _linear("blocks.{i}.mlp_tokens.fc1.weight"),
+    _keep("blocks.{i}.mlp_tokens.fc1.bias"),
+    _linear("blocks.{i}.mlp_tokens.fc2.weight"),
+    _keep("blocks.{i}.mlp_tokens.fc2.bias"),
+    _keep("blocks.{i}.norm2.weight"),
+    _keep("blocks.{i}.norm2.bias"),
+    # resmlp
+    _keep("blocks.{i}.ls1"),
+    _keep("blocks.{i}.ls2"),
+    _keep("blocks.{i}.norm1.alpha"),
+    _keep("blocks.{i}.norm1.beta"),
+    _linear("blocks.{i}.linear_tokens.weight"),
+    _keep("blocks.{i}.linear_tokens.bias"),
+    _keep("blocks.{i}.norm2.alpha"),
+    _keep("blocks.{i}.norm2.beta"),
+    # gmlp
+    _keep("blocks.{i}.norm.weight"),
+    _keep("blocks.{i}.norm.bias"),
+    _keep("blocks.{i}.mlp_channels.gate.norm.weight"),
+    _keep("blocks.{i}.mlp_channels.gate.norm.bias"),
+    _linear("blocks.{i}.mlp_channels.gate.proj.weight"),
+    _keep("blocks.{i}.mlp_channels.gate.proj.bias"),
+    # all
+    _linear("blocks.{i}.mlp_channels.fc1.weight"),
+    _keep("blocks.{i}.mlp_channels.fc1.bias"),
+    _linear("blocks.{i}.mlp_channels.fc2.weight"),
+    _keep("blocks.{i}.mlp_channels.fc2.bias"),
+    _keep("norm.weight"),
+    _keep("norm.bias"),
+    _keep("norm.alpha"),
+    _keep("norm.beta"),
+    _linear("head.weight"),
+    _keep("head.bias"),
+)
+"""timm's layout to Paddle's, which keeps timm's names.
+
+Source: torch.nn.Linear holds weight (out_features, in_features)
+(https://docs.pytorch.org/docs/stable/generated/torch.nn.Linear.html), paddle.nn.Linear [in_features, out_features]
+(https://www.paddlepaddle.org.cn/documentation/docs/en/api/paddle/nn/Linear_en.html).
+"""
+
+TIMM_TO_PADDLEVIT: tuple[KeyRule, ...] = (
+    _keep("stem.proj.weight", "patch_embed.patch_embed.weight"),
+    _keep("stem.proj.bias", "patch_embed.patch_embed.bias"),
+    _keep("blocks.{i}.norm1.weight", "mixer_layers.{i}.norm1.weight"),
+    _keep("blocks.{i}.norm1.bias", "mixer_layers.{i}.norm1.bias"),
+    _linear("blocks.{i}.mlp_tokens.fc1.weight", "mixer_layers.{i}.mlp_tokens.fc1.weight"),
+    _keep("blocks.{i}.mlp_tokens.fc1.bias", "mixer_layers.{i}.mlp_tokens.fc1.bias"),
+    _linear("blocks.{i}.mlp_tokens.fc2.weight", "mixer_layers.{i}.mlp_tokens.fc2.weight"),
+    _keep("blocks.{i}.mlp_tokens.fc2.bias", "mixer_layers.{i}.mlp_tokens.fc2.bias"),
+    _keep("blocks.{i}.norm2.weight", "mixer_layers.{i}.norm2.weight"),
+    _keep("blocks.{i}.norm2.bias", "mixer_layers.{i}.norm2.bias"),
+    _linear("blocks.{i}.mlp_channels.fc1.weight", "mixer_layers.{i}.mlp_channels.fc1.weight"),
+    _keep("blocks.{i}.mlp_channels.fc1.bias", "mixer_layers.{i}.mlp_channels.fc1.bias"),
+    _linear("blocks.{i}.mlp_channels.fc2.weight", "mixer_layers.{i}.mlp_channels.fc2.weight"),
+    _keep("blocks.{i}.mlp_channels.fc2.bias", "mixer_layers.{i}.mlp_channels.fc2.bias"),
+    _keep("norm.weight"),
+    _keep("norm.bias"),
+    _linear("head.weight"),
+    _keep("head.bias"),
+)
+"""timm's layout to that of PaddleViT's Mixer.
+
+Source: https://github.com/BR-IDL/PaddleViT, image_classification/MLP-Mixer/mlp_mixer.py, class MlpMixer.
+"""
+
+GOOGLE_TO_TIMM: tuple[KeyRule, ...] = (
+    KeyRule(source="stem/kernel", target="stem.proj.weight", transform=Transform.HWIO_TO_OIHW),
+    _keep("stem/bias", "stem.proj.bias"),
+    _keep("MixerBlock_{i}/LayerNorm_0/scale", "blocks.{i}.norm1.weight"),
+    _keep("MixerBlock_{i}/LayerNorm_0/bias", "blocks.{i}.norm1.bias"),
+    _linear("MixerBlock_{i}/token_mixing/Dense_0/kernel", "blocks.{i}.mlp_tokens.fc1.weight"),
+    _keep("MixerBlock_{i}/token_mixing/Dense_0/bias", "blocks.{i}.mlp_tokens.fc1.bias"),
+    _linear("MixerBlock_{i}/token_mixing/Dense_1/kernel", "blocks.{i}.mlp_tokens.fc2.weight"),
+    _keep("MixerBlock_{i}/token_mixing/Dense_1/bias", "blocks.{i}.mlp_tokens.fc2.bias"),
+    _keep("MixerBlock_{i}/LayerNorm_1/scale", "blocks.{i}.norm2.weight"),
+    _keep("MixerBlock_{i}/LayerNorm_1/bias", "blocks.{i}.norm2.bias"),
+    _linear("MixerBlock_{i}/channel_mixing/Dense_0/kernel", "blocks.{i}.mlp_channels.fc1.weight"),
+    _keep("MixerBlock_{i}/channel_mixing/Dense_0/bias", "blocks.{i}.mlp_channels.fc1.bias"),
+    _linear("MixerBlock_{i}/channel_mixing/Dense_1/kernel", "blocks.{i}.mlp_channels.fc2.weight"),
+    _keep("MixerBlock_{i}/channel_mixing/Dense_1/bias", "blocks.{i}.mlp_channels.fc2.bias"),
+    _keep("pre_head_layer_norm/scale", "norm.weight"),
+    _keep("pre_head_layer_norm/bias", "norm.bias"),
+    _linear("head/kernel", "head.weight"),
+    _keep("head/bias", "head.bias"),
+)
+"""Google's original .npz files to timm's layout.
+
+Source: https://github.com/google-research/vision_transformer, vit_jax/models_mixer.py at 2ecbc73, class MlpMixer.
+"""
+
+FACEBOOK_TO_TIMM: tuple[KeyRule, ...] = (
+    _keep("patch_embed.proj.weight", "stem.proj.weight"),
+    _keep("patch_embed.proj.bias", "stem.proj.bias"),
+    _keep("blocks.{i}.gamma_1", "blocks.{i}.ls1"),
+    _keep("blocks.{i}.gamma_2", "blocks.{i}.ls2"),
+    _affine("blocks.{i}.norm1.alpha"),
+    _affine("blocks.{i}.norm1.beta"),
+    _keep("blocks.{i}.attn.weight", "blocks.{i}.linear_tokens.weight"),
+    _keep("blocks.{i}.attn.bias", "blocks.{i}.linear_tokens.bias"),
+    _affine("blocks.{i}.norm2.alpha"),
+    _affine("blocks.{i}.norm2.beta"),
+    _keep("blocks.{i}.mlp.fc1.weight", "blocks.{i}.mlp_channels.fc1.weight"),
+    _keep("blocks.{i}.mlp.fc1.bias", "blocks.{i}.mlp_channels.fc1.bias"),
+    _keep("blocks.{i}.mlp.fc2.weight", "blocks.{i}.mlp_channels.fc2.weight"),
+    _keep("blocks.{i}.mlp.fc2.bias", "blocks.{i}.mlp_channels.fc2.bias"),
+    _affine("norm.alpha"),
+    _affine("norm.beta"),
+    _keep("head.weight"),
+    _keep("head.bias"),
+)
+"""Facebook's ResMLP files to timm's layout.
+
+Source: timm 1.0.31, timm/models/mlp_mixer.py, checkpoint_filter_fn.
+"""
+
+
+def _mmpretrain_to_timm(norm: str) -> tuple[KeyRule, ...]:
+    """Return MMPretrain's table; its norms are called after the kind of norm or `norm`, as its mmcv does."""
+    linears = {
+        "token_mix.layers.0.0": "mlp_tokens.fc1",
+        "token_mix.layers.1": "mlp_tokens.fc2",
+        "channel_mix.layers.0.0": "mlp_channels.fc1",
+        "channel_mix.layers.1": "mlp_channels.fc2",
+    }
+    renamed = {
+        "backbone.patch_embed.projection": "stem.proj",
+        **{f"backbone.layers.{{i}}.{norm}{i}": f"blocks.{{i}}.norm{i}" for i in (1, 2)},
+        **{f"backbone.layers.{{i}}.{theirs}": f"blocks.{{i}}.{timms}" for theirs, timms in linears.items()},
+        f"backbone.{norm}1": "norm",
+        "head.fc": "head",
+    }
+    return tuple(_keep(f"{a}.{part}", f"{b}.{part}") for a, b in renamed.items() for part in ("weight", "bias"))
+
+
+MMPRETRAIN_TO_TIMM = _mmpretrain_to_timm("ln")
+"""MMPretrain's (and MMClassification's) image classifiers with a Mixer backbone to timm's layout.
+
+Source: https://github.com/open-mmlab/mmpretrain, mmpretrain/models/backbones/mlp_mixer.py, class MlpMixer, and
+tools/model_converters/mlpmixer_to_mmpretrain.py.
+"""
+
+FROM_TIMM: dict[Layout, tuple[KeyRule, ...]] = {
+    "timm": tuple(_keep(rule.source) for rule in TIMM_TO_PADDLE),
+    "paddle": TIMM_TO_PADDLE,
+    "paddlevit": TIMM_TO_PADDLEVIT,
+    "google": tuple(rule.inverse for rule in GOOGLE_TO_TIMM),
+    "facebook": tuple(rule.inverse for rule in FACEBOOK_TO_TIMM),
+    "mmpretrain": tuple(rule.inverse for rule in MMPRETRAIN_TO_TIMM),
+    "mmpretrain-norm": tuple(rule.inverse for rule in _mmpretrain_to_timm("norm")),
+}
+"""Every layout's table, read from timm's; the ways back are derived."""
+
+
+def expand(rules: Sequence[KeyRule], config: MixerConfig) -> tuple[KeyRule, ...]:
+    """Return the rows from timm's names for the config's parameters, block indices filled in, in forward order.
+
+    Raises:
+        ValueError: The table has two rows for a parameter, or none.
+    """
+    by_source = {rule.source: rule for rule in rules}
+    patterns = patterns_of(config)
+    if len(by_source) != len(rules) or not by_source.keys() >= patterns.keys():
+        raise ValueError("the rule table does not map every parameter exactly once")
+    return tuple(by_source[pattern].at(i) for pattern, i in in_forward_order(patterns, config.num_blocks))
+
+
+FAMILIES: dict[Layout, tuple[Family, ...]] = {
+    "timm": ("mixer", "gmixer", "resmlp", "gmlp"),
+    "paddle": ("mixer", "gmixer", "resmlp", "gmlp"),
+    "paddlevit": ("mixer",),
+    "google": ("mixer",),
+    "facebook": ("resmlp",),
+    "mmpretrain": ("mixer",),
+    "mmpretrain-norm": ("mixer",),
+}
+"""The families that exist in each layout. Names do not tell: gmixer has mixer's."""
+
+
+def covers(layout: Layout, family: Family) -> bool:
+    """Return whether a family exists in a layout."""
+    return family in FAMILIES[layout]
+
+
+def route(src: Layout, dst: Layout, config: MixerConfig) -> tuple[KeyRule, ...]:
+    """Return the rows that lead from one layout to another by way of timm's names, in forward order."""
+    pairs = zip(expand(FROM_TIMM[src], config), expand(FROM_TIMM[dst], config), strict=True)
+    return tuple(
+        KeyRule(source=back.target, target=on.target, transform=back.transform.inverse.then(on.transform))
+        for back, on in pairs
+    )
+
+
+def layout_shapes(config: MixerConfig, layout: Layout) -> dict[str, Shape]:
+    """Return every parameter name of the config in a layout, with its shape there, in forward order."""
+    shapes = timm_shapes(config)
+    return {rule.target: rule.transform.shape(shapes[rule.source]) for rule in expand(FROM_TIMM[layout], config)}
