@@ -100,14 +100,11 @@ def inference(config: MixerConfig, state_dict: StateDict, precision: Precision =
     import paddle
     from paddle import inference as paddle_inference
 
-    from convert.mixer import paddle_mixer
-
     shape = [None, config.in_chans, config.image_size, config.image_size]
     with tempfile.TemporaryDirectory(prefix="mixer-report-") as folder, _quiet(1, 2):
         stem = str(Path(folder) / "model")
-        paddle.jit.ignore_module([paddle_mixer])  # its forward takes a function, which source-to-source export cannot
         spec = paddle.static.InputSpec(shape, "float32", "images")
-        paddle.jit.save(paddle.nn.Sequential(model), stem, input_spec=[spec])
+        paddle.jit.save(model, stem, input_spec=[spec])
         settings = paddle_inference.Config(f"{stem}.json", f"{stem}.pdiparams")
         settings.disable_gpu()
         settings.disable_glog_info()

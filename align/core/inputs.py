@@ -9,7 +9,6 @@ import numpy as np
 
 from convert.arrays import Array, Shape
 from convert.fingerprint import tensor_sha256
-from convert.mixer.variants import MixerConfig
 
 Kind = Literal["normal", "image-like", "large"]
 WAVES = 4
@@ -17,17 +16,15 @@ LABELS = 0x1ABE1
 """Sets the labels' generator apart from that of the images."""
 
 
-def seeded_images(config: MixerConfig, batch: int, seed: int | Sequence[int], kind: Kind = "normal") -> Array:
-    """Return images (batch, in_chans, image_size, image_size), float32.
+def seeded_images(shape: Shape, seed: int | Sequence[int], kind: Kind = "normal") -> Array:
+    """Return images of a shape, float32.
 
     Args:
-        config: The sizes.
-        batch: Number of images.
+        shape: (batch, in_chans, height, width).
         seed: What NumPy's default generator takes.
         kind: normal: standard normal, which normalised images are in mean and variance. image-like: smooth, in 256
             levels, normalised to [-1, 1]. large: standard normal times 1,000, which stresses rounding.
     """
-    shape = (batch, config.in_chans, config.image_size, config.image_size)
     return DRAW[kind](np.random.default_rng(seed), shape)
 
 
@@ -61,10 +58,10 @@ DRAW: dict[Kind, Callable[[np.random.Generator, Shape], Array]] = {
 }
 
 
-def seeded_labels(config: MixerConfig, batch: int, seed: int | Sequence[int]) -> Array:
+def seeded_labels(classes: int, batch: int, seed: int | Sequence[int]) -> Array:
     """Return class indices (batch,), int64, drawn apart from the images of the same seed."""
     words = [seed] if isinstance(seed, int) else [*seed]
-    return np.random.default_rng([*words, LABELS]).integers(config.num_classes, size=batch, dtype=np.int64)
+    return np.random.default_rng([*words, LABELS]).integers(classes, size=batch, dtype=np.int64)
 
 
 def images_sha256(images: Array) -> str:

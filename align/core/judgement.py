@@ -1,76 +1,101 @@
-"""The judgement over what an alignment found: gates, verdict, first divergence, and the sentence for CI."""
+"""The judgement over what was found: gates, verdict, first divergence; of an alignment and of a recorded trace."""
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
-from typing import Literal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
 
-from align.core.compare import LayerDiff
-from align.core.result import (
-    FRAMEWORKS,
-    LOGITS,
-    SIDES,
-    AlignmentResult,
-    Divergence,
-    Finding,
-    Gate,
-    LayerRow,
-    Reference,
-    Section,
-    Verdict,
-)
-
-VACUOUS = (
-    "every logit is 0 on every side, so comparing them proves nothing. Give the head weights; timm initialises it to 0"
-)
+from align.core.bounds import Precision
+from align.core.result import AlignmentResult, Divergence, Finding, Gate, Section, Verdict
 
 
-def judge(
-    structure: Iterable[Finding],
-    weights: Sequence[Finding] | None,
-    layers: tuple[LayerRow, ...],
-    *,
-    reference: Reference = "timm",
-) -> tuple[tuple[Gate, ...], Verdict, Divergence | None]:
-    """Return the gates, the verdict and the first divergence.
+class Row(Protocol):
+    """What was measured at one point, by whatever figures."""
 
-    Args:
-        structure: Findings about points, shapes, dtypes and keys, in forward order.
-        weights: Parameters whose bits are not the source's, in forward order; None when they could not be compared.
-        layers: The measured layers, in forward order; empty when the structure left nothing to compare.
-        reference: What stood on the reference's side.
+    @property
+    def name(self) -> str:
+        """The point."""
+
+    def passed(self, precision: Precision) -> bool:
+        """Return whether all that is judged there is within its bounds."""
+
+    def severity(self, precision: Precision) -> float:
+        """Return how bad its worst figure is, for comparison with other rows; NaN counts as infinite."""
+
+    def figure(self, precision: Precision) -> str:
+        """Return its worst figure and the bound, as a gate's sentence has it."""
+
+    def placed(self, precision: Precision) -> str | None:
+        """Return in a sentence what went wrong at this very point; None where nothing did."""
+
+    def not_finite(self) -> str | None:
+        """Return in a sentence which side is not finite here; None where all are."""
+
+    def beyond(self) -> str | None:
+        """Return in a sentence what else is over here, wherever it comes from."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Headline:
+    """The float32 figure of the point that the models are for; vacuous says why it proves nothing, where that is so."""
+
+    name: str
+    passed: bool
+    sentence: str
+    vacuous: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What was found.
+
+    structure: Findings about points, shapes, dtypes and keys. weights: Parameters whose bits are not those expected;
+    None when they could not be compared. rows: The points measured; empty when the structure left nothing to compare.
+    All in forward order. headline: None with no rows. whose: of whom the weights' bits are to be. left_out: the points
+    that could not be compared, and why.
     """
-    side = FRAMEWORKS[reference]
-    wrong_structure = [*structure, *_not_finite(layers, side)]
-    logits = next((row.float32.inherited for row in layers if row.name == LOGITS), None)
-    over64 = [row for row in layers if not all(diff.passed for diff in row.float64.each())]
-    over32 = [row for row in layers if not row.float32.introduced.passed]
-    vacuous = [Finding(layer=LOGITS, sentence=VACUOUS)] if logits is not None and logits.scale == 0 else []
+
+    structure: Sequence[Finding]
+    weights: Sequence[Finding] | None
+    rows: Sequence[Row]
+    headline: Headline | None
+    whose: str = "the source's"
+    left_out: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """Gates in their order, the verdict, and where the sides part first."""
+
+    gates: tuple[Gate, ...]
+    verdict: Verdict
+    first_divergence: Divergence | None
+
+
+def judge(evidence: Evidence) -> Judgement:
+    """Return the gates of structure, weights, float64 and float32, and what they come to."""
+    rows, headline = evidence.rows, evidence.headline
+    infinite = (Finding(layer=row.name, sentence=said) for row in rows if (said := row.not_finite()))
+    structure = [*evidence.structure, *infinite]
+    vacuous = headline.vacuous if headline else ""
+    void = [Finding(layer=headline.name, sentence=vacuous)] if headline and vacuous else []
     gates = (
-        _structure_gate(layers, [*wrong_structure, *vacuous]),
-        _weights_gate(weights),
-        _float64_gate(layers, over64),
-        _float32_gate(layers, over32, logits),
+        _findings_gate("structure", [*structure, *void], _points(evidence), ran=bool(rows)),
+        _findings_gate("weights", evidence.weights, f"every parameter holds {evidence.whose} bits", ran=True),
+        _float64_gate(rows),
+        _float32_gate(rows, headline),
     )
-    sound = not wrong_structure and bool(layers) and all(gate.passed for gate in gates[1:3]) and not over32
-    verdict = _verdict(sound=sound, vacuous=bool(vacuous), logits=logits)
+    within = all(row.passed("float32") for row in rows)
+    sound = not structure and bool(rows) and all(gate.passed for gate in gates[1:3]) and within
+    verdict = _verdict(sound=sound, headline=headline)
     divergence = None
     if verdict == "diverged":
-        divergence = _first_divergence(wrong_structure, weights or [], layers, side)
-    elif vacuous:
-        divergence = Divergence(layer=LOGITS, sentence=f"{LOGITS}: {VACUOUS}")
-    return gates, verdict, divergence
-
-
-def _verdict(*, sound: bool, vacuous: bool, logits: LayerDiff | None) -> Verdict:
-    if not sound:
-        return "diverged"
-    if vacuous:
-        return "inconclusive"
-    return "aligned" if logits is not None and logits.passed else "rounding"
+        divergence = next(_divergences(structure, evidence.weights or (), rows), None)
+    elif headline is not None and vacuous:
+        divergence = Divergence(layer=headline.name, sentence=f"{headline.name}: {vacuous}")
+    return Judgement(gates=gates, verdict=verdict, first_divergence=divergence)
 
 
 def with_section(result: AlignmentResult, section: Section) -> AlignmentResult:
@@ -98,111 +123,71 @@ def verdict_with(gate: Gate, before: Sequence[Gate], verdict: Verdict) -> Verdic
     return verdict if verdict in ("diverged", "inconclusive") else "diverged"
 
 
-def _structure_gate(layers: tuple[LayerRow, ...], findings: Sequence[Finding]) -> Gate:
-    if findings:
-        return Gate(name="structure", passed=False, sentence=_summary(findings))
-    sentence = f"{len(layers)} points, all finite" if layers else "nothing was compared"
-    return Gate(name="structure", passed=bool(layers), sentence=sentence)
+def nan_last(value: float) -> float:
+    """Order NaN above every number."""
+    return math.inf if math.isnan(value) else value
 
 
-def _weights_gate(findings: Sequence[Finding] | None) -> Gate:
+def _verdict(*, sound: bool, headline: Headline | None) -> Verdict:
+    if not sound or headline is None:
+        return "diverged"
+    if headline.vacuous:
+        return "inconclusive"
+    return "aligned" if headline.passed else "rounding"
+
+
+def _points(evidence: Evidence) -> str:
+    """Return what is said of the structure where nothing is wrong with it."""
+    left_out = evidence.left_out or {}
+    said = f"{len(evidence.rows)} points, all finite"
+    if left_out:
+        first, why = next(iter(left_out.items()))
+        said += f"; {len(left_out)} left out ({first}: {why}{', …' if len(left_out) > 1 else ''})"
+    return said
+
+
+def _findings_gate(name: str, findings: Sequence[Finding] | None, good: str, *, ran: bool) -> Gate:
+    gate = Gate(name="structure" if name == "structure" else "weights", passed=None, sentence="not run")
     if findings is None:
-        return Gate(name="weights", passed=None, sentence="not run")
-    sentence = _summary(findings) if findings else "every parameter holds the source's bits"
-    return Gate(name="weights", passed=not findings, sentence=sentence)
+        return gate
+    if findings:
+        more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
+        return replace(gate, passed=False, sentence=findings[0].sentence + more)
+    return replace(gate, passed=ran, sentence=good if ran else "nothing was compared")
 
 
-def _summary(findings: Sequence[Finding]) -> str:
-    return findings[0].sentence + (f" (and {len(findings) - 1} more)" if len(findings) > 1 else "")
-
-
-def _float64_gate(layers: tuple[LayerRow, ...], over: list[LayerRow]) -> Gate:
-    if not layers:
+def _float64_gate(rows: Sequence[Row]) -> Gate:
+    if not rows:
         return Gate(name="float64", passed=None, sentence="not run")
-    worst = max((diff for row in layers for diff in row.float64.each()), key=_severity)
-    sentence = f"{len(over)} of {len(layers)} points over; worst {_figure(worst)} at {worst.name}"
+    over, worst = _over_and_worst(rows, "float64")
+    sentence = f"{over} of {len(rows)} points over; worst {worst.figure('float64')}"
     return Gate(name="float64", passed=not over, sentence=sentence)
 
 
-def _float32_gate(layers: tuple[LayerRow, ...], over: list[LayerRow], logits: LayerDiff | None) -> Gate:
-    if logits is None:
+def _float32_gate(rows: Sequence[Row], headline: Headline | None) -> Gate:
+    if headline is None:
         return Gate(name="float32", passed=None, sentence="not run")
-    worst = max((row.float32.introduced for row in layers), key=lambda diff: _nan_last(diff.max_ulp_diff))
-    sentence = (
-        f"logits {_figure(logits)}; introduced at most {worst.max_ulp_diff:.3g} ulp (at {worst.name}), "
-        f"{len(over)} of {len(layers)} points over"
-    )
-    return Gate(name="float32", passed=logits.passed and not over, sentence=sentence)
+    over, worst = _over_and_worst(rows, "float32")
+    sentence = f"{headline.sentence}; {worst.figure('float32')}, {over} of {len(rows)} points over"
+    return Gate(name="float32", passed=headline.passed and not over, sentence=sentence)
 
 
-def _first_divergence(
-    structure: Sequence[Finding], weights: Sequence[Finding], layers: tuple[LayerRow, ...], side: str
-) -> Divergence | None:
-    """Return the first layer whose introduced float64 difference is over, else the first with any other evidence."""
-    introduced64 = [row for row in layers if not row.float64.introduced.passed]
-    if introduced64:
-        row = introduced64[0]
-        cause = next((f"; {f.sentence}" for f in weights if f.layer == row.name), "")
-        return Divergence(
-            layer=row.name, sentence=f"{_introduced(row, 'float64', side)}{cause}; {_who_left(row, side)}"
-        )
+def _over_and_worst(rows: Sequence[Row], precision: Precision) -> tuple[int, Row]:
+    over = sum(not row.passed(precision) for row in rows)
+    return over, max(rows, key=lambda row: row.severity(precision))
+
+
+def _divergences(structure: Iterable[Finding], weights: Sequence[Finding], rows: Sequence[Row]) -> Iterator[Divergence]:
+    """Yield what may be blamed, the best first: a point that is over in float64, then any other evidence."""
+    for row in rows:
+        if (said := row.placed("float64")) is not None:
+            cause = next((f"; {finding.sentence}" for finding in weights if finding.layer == row.name), "")
+            yield Divergence(layer=row.name, sentence=f"{row.name}: {said}{cause}")
     for finding in (*structure, *weights):
-        return Divergence(layer=finding.layer, sentence=f"{finding.layer}: {finding.sentence}")
-    return next(_other_evidence(layers, side), None)
-
-
-def _other_evidence(layers: tuple[LayerRow, ...], side: str) -> Iterator[Divergence]:
-    for row in layers:
-        if not row.float32.introduced.passed:
-            yield Divergence(layer=row.name, sentence=f"{_introduced(row, 'float32', side)}; {_who_left(row, side)}")
-    for row in layers:
-        for diff in row.float64.each():
-            if not diff.passed:
-                sentence = f"{row.name}: float64 difference {_figure(diff)}; {_who_left(row, side)}"
-                yield Divergence(layer=row.name, sentence=sentence)
-
-
-def _introduced(row: LayerRow, precision: Literal["float64", "float32"], side: str) -> str:
-    diff = row.float64.introduced if precision == "float64" else row.float32.introduced
-    return (
-        f"{row.name}: introduced {precision} difference {_figure(diff)} in {diff.num_over} of {diff.num_elements} "
-        f"elements, at {list(diff.worst_index)} {side} {diff.reference_value:.9g}, Paddle {diff.candidate_value:.9g}"
-    )
-
-
-def _who_left(row: LayerRow, side: str) -> str:
-    """Say which side left the witness at this layer, on its own activations in float64."""
-    reference, paddle = row.float64.reference_vs_witness, row.float64.candidate_vs_witness
-    if reference.passed and paddle.passed:
-        return "in float64 both sides agree with the NumPy witness here"
-    if reference.passed:
-        return f"Paddle left the NumPy witness ({paddle.max_abs_diff:.1e}; {side} {reference.max_abs_diff:.1e})"
-    if paddle.passed:
-        return f"{side} left the NumPy witness ({reference.max_abs_diff:.1e}; Paddle {paddle.max_abs_diff:.1e})"
-    return f"both left the NumPy witness ({side} {reference.max_abs_diff:.1e}, Paddle {paddle.max_abs_diff:.1e})"
-
-
-def _not_finite(layers: tuple[LayerRow, ...], side: str) -> Iterator[Finding]:
-    """Yield a finding for each layer where any side, in either precision, shows a NaN or an infinity."""
-    for row in layers:
-        for differences, figure in itertools.product((row.float64, row.float32), SIDES):
-            diff = getattr(differences, figure)
-            if not math.isfinite(diff.max_abs_diff):
-                values = zip(SIDES[figure], (diff.reference_value, diff.candidate_value), strict=True)
-                who = " and ".join(name.format(reference=side) for name, value in values if not math.isfinite(value))
-                yield Finding(layer=row.name, sentence=f"{who} is not finite at {list(diff.worst_index)}")
-                break
-
-
-def _figure(diff: LayerDiff) -> str:
-    sign = "≤" if diff.max_abs_diff <= diff.bound else "exceeds"
-    return f"{diff.max_abs_diff:.2e} {sign} {diff.bound:.1e}"
-
-
-def _severity(diff: LayerDiff) -> float:
-    return _nan_last(diff.max_abs_diff / diff.bound)
-
-
-def _nan_last(value: float) -> float:
-    """Order NaN above every number."""
-    return math.inf if math.isnan(value) else value
+        yield Divergence(layer=finding.layer, sentence=f"{finding.layer}: {finding.sentence}")
+    for row in rows:
+        if (said := row.placed("float32")) is not None:
+            yield Divergence(layer=row.name, sentence=f"{row.name}: {said}")
+    for row in rows:
+        if (said := row.beyond()) is not None:
+            yield Divergence(layer=row.name, sentence=f"{row.name}: {said}")

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Literal
 
+from align.core.point import Point
 from align.core.result import Finding
-from align.mixer.points import Layer
 from convert.arrays import Array, Shape
 
-Point = tuple[str, Array]
-"""A name and the value that a side shows there."""
+Shown = tuple[str, Array]
+"""A point's name and the value that a side shows there."""
 
-Walk = Generator[Point, Array | None, object]
-"""The points of one side, each computed when it is asked for; what is sent back takes the place of the value."""
+Walk = Generator[Shown, Array | None, object]
+"""What one side shows, each value computed when it is asked for; what is sent back takes its place."""
 
 Tap = Callable[[str, Array], Array | None]
 """Is shown each point; the forward goes on with what it returns, or unchanged for None."""
@@ -28,9 +27,11 @@ Tap = Callable[[str, Array], Array | None]
 Answer = Array | None | Literal["stop"]
 
 
+PATIENCE = 600.0
+"""Seconds from one point to the next; a block of the largest Mixer takes 2 on two cores."""
+
 KEPT_BYTES = 2**30
 """As much as the witness's values of B/16 at a batch of 4 take; those of L/16 take 1.5 GB at a batch of 2."""
-FLOAT64_BYTES = 8
 
 
 class Abandoned(BaseException):
@@ -40,30 +41,48 @@ class Abandoned(BaseException):
 class WrongPoint(Exception):
     """A side did not show what was expected of it."""
 
-    def __init__(self, finding: Finding) -> None:
-        super().__init__(finding.sentence)
-        self.finding = finding
+    def __init__(self, layer: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.finding = Finding(layer=layer, sentence=sentence)
 
 
-def walk(forward: Callable[[Tap], object]) -> Generator[Point, Array | None]:
-    """Yield each point that a forward shows to its tap; what is sent back takes the place of the point's value.
+class ForwardFailed(Exception):
+    """A model's forward raised, or shows something that is no tensor; the text says what."""
+
+
+def walk(forward: Callable[[Tap], object], patience: float = PATIENCE) -> Generator[Shown, Array | None]:
+    """Yield what a forward shows to its tap; what is sent back takes the place of the value.
 
     The forward runs in a thread of its own, because a framework's stack cannot be suspended like a generator's. It
     waits at each point until the caller goes on, and has ended when the generator has. An exception of the forward is
     raised here.
+
+    Args:
+        forward: Is given the tap.
+        patience: Seconds that it may take from one point to the next; a forward that waits for ever is left behind.
+
+    Raises:
+        TimeoutError: It took longer.
     """
-    shown: SimpleQueue[Point | BaseException | None] = SimpleQueue()
+    shown: SimpleQueue[Shown | BaseException | None] = SimpleQueue()
     answers: SimpleQueue[Answer] = SimpleQueue()
     thread = Thread(target=_run, args=(forward, shown, answers), daemon=True)
     thread.start()
     try:
-        while (point := shown.get()) is not None:
+        while (point := _within(shown, patience)) is not None:
             if isinstance(point, BaseException):
                 raise point
             answers.put((yield point))
     finally:
         answers.put("stop")
-        thread.join()
+        thread.join(patience)
+
+
+def _within(shown: SimpleQueue[Shown | BaseException | None], patience: float) -> Shown | BaseException | None:
+    try:
+        return shown.get(timeout=patience)
+    except Empty as error:
+        raise TimeoutError(f"it shows nothing for {patience:g} s") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,87 +102,100 @@ def lanes() -> Iterator[Lanes]:
 
 
 class Side:
-    """One side on its way through the forward, checked against the point expected at each step.
+    """One side on its way through the forward. With a lane it computes a point ahead, from when it may go on."""
 
-    With a lane it computes a point ahead, from when it is told to go on.
-    """
-
-    def __init__(self, name: str, points: Walk, dtype: str, lane: Executor | None = None) -> None:
-        self._name, self._points, self._dtype, self._lane = name, points, dtype, lane
+    def __init__(self, name: str, shown: Walk, lane: Executor | None = None) -> None:
+        self.name = name
+        self._shown, self._lane = shown, lane
+        self._passed: dict[str, Array] = {}
         self._replacement: Array | None = None
-        self._ahead: Future[Point | None] | None = None
+        self._ahead: Future[Shown | None] | None = None
 
     def close(self) -> None:
         """End the forward, wherever it is."""
         if self._ahead is not None:
             self._ahead.exception()
-        self._points.close()
+        self._shown.close()
 
     def go_on(self) -> None:
-        """Begin to compute the next point, where there is a lane for it."""
-        if self._lane is not None:
+        """Begin to compute the next value, where there is a lane for it."""
+        if self._lane is not None and self._ahead is None:
             self._ahead = self._lane.submit(self._compute)
 
-    def at(self, layer: Layer) -> Array:
-        """Return the value at the next point.
+    def next(self, expected: str) -> Shown | None:
+        """Return what the side shows next; None at its end.
 
         Raises:
-            WrongPoint: The next point is not this layer, or its shape or dtype are others, or there is none.
+            WrongPoint: Its forward fails; the finding is about the point expected.
         """
-        shown = self._next()
-        if shown is None:
-            raise WrongPoint(Finding(layer=layer.name, sentence=f"{self._name} never shows {layer.name}"))
-        name, value = shown
-        found, wanted = (name, value.shape, value.dtype.name), (layer.name, layer.shape, self._dtype)
-        if found != wanted:
-            sentence = f"{self._name} shows {_text(*found)}, not {_text(*wanted)}"
-            raise WrongPoint(Finding(layer=layer.name, sentence=sentence))
-        return value
+        ahead, self._ahead = self._ahead, None
+        try:
+            return self._compute() if ahead is None else ahead.result()
+        except (ForwardFailed, TimeoutError) as error:
+            raise WrongPoint(expected, f"{self.name}: {error}") from error
+
+    def at(self, name: str) -> Array:
+        """Return the value at a point; those shown before it are kept until they are asked for.
+
+        Raises:
+            WrongPoint: It is never shown.
+        """
+        while name not in self._passed:
+            shown = self.next(name)
+            if shown is None:
+                raise WrongPoint(name, f"{self.name} never shows {name}")
+            self._passed[shown[0]] = shown[1]
+        return self._passed.pop(name)
 
     def replace(self, value: Array) -> None:
         """Let the forward go on with this in place of the value last shown."""
         self._replacement = value
 
-    def end(self) -> None:
-        """Let the forward end.
+    def end(self, expected: str) -> None:
+        """Let the forward run to its end; what it shows on the way is passed over."""
+        while self.next(expected) is not None:
+            pass
 
-        Raises:
-            WrongPoint: There is another point.
-        """
-        shown = self._next()
-        if shown is not None:
-            raise WrongPoint(Finding(layer=shown[0], sentence=f"{self._name} shows {shown[0]} after its last point"))
-
-    def _next(self) -> Point | None:
-        ahead, self._ahead = self._ahead, None
-        return self._compute() if ahead is None else ahead.result()
-
-    def _compute(self) -> Point | None:
+    def _compute(self) -> Shown | None:
         answer, self._replacement = self._replacement, None
         try:
-            return self._points.send(answer)
+            return self._shown.send(answer)
         except StopIteration:
             return None
+
+
+def check_form(side: str, point: Point, value: Array, shape: Shape, dtype: str) -> None:
+    """Check that a value is of the shape and dtype that it has to have.
+
+    Raises:
+        WrongPoint: It is not.
+    """
+    if (value.shape, value.dtype.name) != (shape, dtype):
+        found, wanted = f"{value.dtype.name} {value.shape}", f"{dtype} {shape}"
+        raise WrongPoint(point.name, f"{side} shows {point.name} {found}, not {wanted}")
 
 
 class Kept:
     """A walk that is taken twice: its values are kept for the second time where they are small, else computed again."""
 
-    def __init__(self, compute: Callable[[], Walk], points: Sequence[Layer]) -> None:
+    def __init__(self, compute: Callable[[], Walk]) -> None:
         self._compute = compute
-        self._small = sum(math.prod(point.shape) for point in points) * FLOAT64_BYTES <= KEPT_BYTES
-        self._points: deque[Point] = deque()
+        self._points: deque[Shown] = deque()
+        self._bytes = 0
         self._complete = False
 
-    def first(self) -> Generator[Point, Array | None]:
+    def first(self) -> Generator[Shown, Array | None]:
         """Yield what is computed."""
         for point in self._compute():
-            if self._small:
+            self._bytes += point[1].nbytes
+            if self._bytes <= KEPT_BYTES:
                 self._points.append(point)
+            else:
+                self._points.clear()
             yield point
-        self._complete = self._small
+        self._complete = self._bytes <= KEPT_BYTES
 
-    def again(self) -> Generator[Point, Array | None]:
+    def again(self) -> Generator[Shown, Array | None]:
         """Yield the same, letting go of each; what was not kept to the end is computed from the beginning."""
         if not self._complete:
             self._points.clear()
@@ -174,7 +206,7 @@ class Kept:
 
 def _run(
     forward: Callable[[Tap], object],
-    shown: SimpleQueue[Point | BaseException | None],
+    shown: SimpleQueue[Shown | BaseException | None],
     answers: SimpleQueue[Answer],
 ) -> None:
     """Run the forward, the tap of which waits for an answer to each point."""
@@ -192,7 +224,3 @@ def _run(
         shown.put(None)
     except BaseException as error:  # noqa: BLE001  # raised again in the caller's thread
         shown.put(error)
-
-
-def _text(name: str, shape: Shape, dtype: str) -> str:
-    return f"{name} {dtype} {shape}"

@@ -9,17 +9,15 @@ from typing import Any, Literal
 from align.core.compare import LayerDiff
 
 Verdict = Literal["aligned", "rounding", "diverged", "inconclusive"]
-GateName = Literal["structure", "weights", "float64", "float32", "determinism", "backward", "training"]
-LOGITS = "logits"
-Reference = Literal["timm", "flax"]
-FRAMEWORKS: dict[Reference, str] = {"timm": "torch", "flax": "Flax"}
-"""What to call the reference's side in a sentence."""
+GateName = Literal[
+    "structure", "weights", "float64", "float32", "output", "batch", "determinism", "backward", "training"
+]
 
-SIDES = {
-    "introduced": ("{reference}", "Paddle"),
-    "inherited": ("{reference}", "Paddle"),
+FIGURES = {
+    "introduced": ("{reference}", "{candidate}"),
+    "inherited": ("{reference}", "{candidate}"),
     "reference_vs_witness": ("the witness", "{reference}"),
-    "candidate_vs_witness": ("the witness", "Paddle"),
+    "candidate_vs_witness": ("the witness", "{candidate}"),
 }
 """Who stands on the reference's side and on the candidate's side of each figure."""
 
@@ -29,17 +27,19 @@ class Differences:
     """One layer in one precision.
 
     inherited: each side ran on its own activations. introduced: the candidate was given the reference's input to this
-    layer. The other two: each side's own distance from the witness.
+    layer. The other two: each side's own distance from the witness, or from the reference in float64 where there is
+    none; None in float64 without a witness.
     """
 
     inherited: LayerDiff
     introduced: LayerDiff
-    reference_vs_witness: LayerDiff
-    candidate_vs_witness: LayerDiff
+    reference_vs_witness: LayerDiff | None
+    candidate_vs_witness: LayerDiff | None
 
-    def each(self) -> tuple[LayerDiff, LayerDiff, LayerDiff, LayerDiff]:
-        """Return all four."""
-        return self.inherited, self.introduced, self.reference_vs_witness, self.candidate_vs_witness
+    def each(self) -> dict[str, LayerDiff]:
+        """Return those that there are, by the name of the figure."""
+        figures = {figure: getattr(self, figure) for figure in FIGURES}
+        return {figure: diff for figure, diff in figures.items() if diff is not None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,36 +80,55 @@ class Divergence:
 class Check:
     """One figure of a gate that does not go by layers, against its bound.
 
-    name says what was measured (a parameter, an optimizer's step), detail where it is worst. A figure without a bound
-    is shown and not judged.
+    group says of which run it is (an optimizer, a schedule, a step), subject what was measured, kind how (float64,
+    float32, finite difference), detail where it is worst. A figure without a bound is shown and not judged.
     """
 
-    name: str
+    group: tuple[str, ...] = ()
+    subject: str
+    kind: str = ""
     layer: str
     figure: float
     bound: float | None
     detail: str
     passed: bool
 
+    @property
+    def name(self) -> str:
+        """What a report calls it."""
+        return "/".join(part for part in (*self.group, self.subject, self.kind) if part)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """A gate beyond the forward's four: determinism, backward, training."""
+    """A gate beyond the forward's four, such as determinism or training."""
 
     gate: Gate
-    checks: tuple[Check, ...]
+    checks: tuple[Check, ...] = ()
     divergence: Divergence | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sides:
+    """What to call the sides in a sentence, the point that the models are for, and whether there is a witness."""
+
+    reference: str
+    candidate: str
+    headline: str
+    witness: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AlignmentResult:
-    """The whole outcome of one alignment."""
+    """The whole outcome of one alignment; left_out has the points that could not be compared, and why."""
 
     variant: str
+    sides: Sides
     gates: tuple[Gate, ...]
     layers: tuple[LayerRow, ...]
     verdict: Verdict
     first_divergence: Divergence | None
+    left_out: Mapping[str, str]
     input_sha256: str
     settings: Mapping[str, Any]
     environment: Mapping[str, Any]
@@ -118,6 +137,11 @@ class AlignmentResult:
     def gate(self, name: GateName) -> Gate:
         """Return one gate's outcome."""
         return next(gate for gate in self.gates if gate.name == name)
+
+    @property
+    def headline(self) -> LayerRow | None:
+        """What the models are for, such as the logits; None where nothing was measured."""
+        return next((row for row in self.layers if row.name == self.sides.headline), None)
 
     def failed(self, *, accept_rounding: bool = False) -> bool:
         """Return whether a CI job has to stop."""

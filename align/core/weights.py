@@ -1,12 +1,34 @@
-"""Whether the candidate holds the source's weights: the same keys, shapes and dtypes, then the same bits."""
+"""Whether the candidate holds the weights expected: the same keys, shapes and dtypes, then the same bits.
+
+What is expected is known by its values or, where a trace was recorded, by their hashes.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from align.core.result import Finding
-from align.mixer.points import layer_of_parameter
-from convert.arrays import Array, StateDict, describe_difference, same_bits
+from convert.arrays import Array, Shape, StateDict, describe_difference, same_bits
+
+Place = Callable[[str], str]
+"""The comparison point that a parameter of the candidate's acts in."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """A tensor that the candidate has to hold; differs says in words how one is another, or None."""
+
+    dtype: str
+    shape: Shape
+    differs: Callable[[Array], str | None]
+
+
+def expected_values(state_dict: StateDict) -> dict[str, Expected]:
+    """Return what is expected of a candidate that has to hold these very tensors."""
+    return {key: _by_value(array) for key, array in state_dict.items()}
 
 
 def in_float32(state_dict: StateDict) -> StateDict:
@@ -15,40 +37,52 @@ def in_float32(state_dict: StateDict) -> StateDict:
 
 
 def as_float32(array: Array) -> Array:
-    """Return a tensor in float32; itself where it is already."""
-    return array.astype(np.float32, copy=False)
+    """Return a tensor in float32; itself where it is already, or is no floating-point number."""
+    return array.astype(np.float32, copy=False) if array.dtype.kind not in "iub" else array
 
 
-def structure_findings(expected: StateDict, candidate: StateDict) -> list[Finding]:
+def structure_findings(expected: Mapping[str, Expected], candidate: StateDict, place: Place) -> list[Finding]:
     """Return which keys, shapes and dtypes are not the expected ones, in forward order."""
     findings = []
-    for key, array in expected.items():
+    for key, wanted in expected.items():
+        form = f"{wanted.dtype} {wanted.shape}"
         if key not in candidate:
-            findings.append(_finding(key, "is missing from the candidate"))
-        elif candidate[key].shape != array.shape or candidate[key].dtype != array.dtype:
-            findings.append(_finding(key, f"the candidate has {_form(candidate[key])}, expected {_form(array)}"))
-    return findings + [_finding(key, "is in the candidate only") for key in sorted(candidate.keys() - expected.keys())]
+            findings.append(_finding(key, "is missing from the candidate", place))
+        elif _form(candidate[key]) != form:
+            findings.append(_finding(key, f"the candidate has {_form(candidate[key])}, expected {form}", place))
+    surplus = sorted(candidate.keys() - expected.keys())
+    return findings + [_finding(key, "is in the candidate only", place) for key in surplus]
 
 
-def weight_findings(expected: StateDict, candidate: StateDict, held: StateDict) -> list[Finding]:
-    """Return the parameters that differ from the source in any bit, in forward order.
+def weight_findings(
+    expected: Mapping[str, Expected], candidate: StateDict, held: StateDict, place: Place
+) -> list[Finding]:
+    """Return the parameters that are not as expected in any bit, in forward order.
 
     Args:
-        expected: The source, transformed.
+        expected: What they have to be.
         candidate: What the candidate's file or conversion holds, of the same structure.
-        held: What the Paddle model holds in float32 after loading it.
+        held: What the model holds in float32 after loading it.
+        place: Where a parameter acts.
     """
     findings = []
-    for key, array in expected.items():
-        if candidate[key] is not array and not same_bits(array, candidate[key]):
-            findings.append(_finding(key, describe_difference(array, candidate[key])))
-        elif key not in held or not same_bits(as_float32(array), held[key]):
-            findings.append(_finding(key, "the Paddle model does not hold the value that was loaded"))
+    for key, wanted in expected.items():
+        if (difference := wanted.differs(candidate[key])) is not None:
+            findings.append(_finding(key, difference, place))
+        elif key not in held or not same_bits(as_float32(candidate[key]), held[key]):
+            findings.append(_finding(key, "the model does not hold the value that was loaded", place))
     return findings
 
 
-def _finding(key: str, what: str) -> Finding:
-    return Finding(layer=layer_of_parameter(key), sentence=f"{key}: {what}")
+def _by_value(wanted: Array) -> Expected:
+    def differs(found: Array) -> str | None:
+        return None if found is wanted or same_bits(wanted, found) else describe_difference(wanted, found)
+
+    return Expected(dtype=wanted.dtype.name, shape=wanted.shape, differs=differs)
+
+
+def _finding(key: str, what: str, place: Place) -> Finding:
+    return Finding(layer=place(key), sentence=f"{key}: {what}")
 
 
 def _form(array: Array) -> str:

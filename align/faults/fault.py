@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from align.core.case import Case, Model
 from convert.arrays import Array
-from convert.mixer.variants import MixerConfig
 
 Kind = Literal["weights", "structure", "numerics", "harness"]
 Weights = dict[str, Array]
@@ -20,13 +20,18 @@ def _keep(_: Any) -> None:
     """Change nothing."""
 
 
+def _same(case: Case) -> Case:
+    return case
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planted:
-    """One fault in one config.
+    """One fault in one case.
 
-    layer is the comparison point that has to be blamed: the first that the fault reaches. What is changed: source, the
-    weights of both sides, in timm's layout; weights, the candidate's, in Paddle's; model, the Paddle model built from
-    them; reference, timm's model; around, whatever surrounds the whole alignment.
+    layer is the comparison point that has to be blamed: the first that the fault reaches; "" where there is none. What
+    is changed: source, the weights of both sides, by the reference's names; weights, the candidate's, by its own; model,
+    the Paddle model built from them; reference, the reference; case, the comparison itself; around, whatever surrounds
+    the whole alignment.
     """
 
     layer: str
@@ -34,34 +39,30 @@ class Planted:
     weights: ChangeWeights = _keep
     model: ChangeModel = _keep
     reference: ChangeModel = _keep
+    case: Callable[[Case], Case] = _same
     around: Callable[[], AbstractContextManager[Any]] = nullcontext
+
+    def into(self, case: Case) -> Case:
+        """Return the case with its models changed; weights have to be changed before."""
+        reference, candidate = _changed(case.reference, self.reference), _changed(case.candidate, self.model)
+        return self.case(replace(case, reference=reference, candidate=candidate))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """A fault by name. `plant` returns it for a config, or None where the config cannot have it."""
+    """A fault by name. `plant` returns it for a case of a right port, or None where that cannot have it."""
 
     name: str
     kind: Kind
-    plant: Callable[[MixerConfig], Planted | None]
+    plant: Callable[[Case], Planted | None]
 
 
-def middle(config: MixerConfig) -> int:
-    """Return the index of the block that faults are planted in; another block follows it."""
-    return (config.num_blocks - 1) // 2
+def _changed(model: Model, change: ChangeModel) -> Model:
+    """Return a model that is changed after it was built."""
 
+    def build() -> Any:
+        built = model.build()
+        change(built)
+        return built
 
-def at_block(config: MixerConfig) -> str:
-    """Return the name of the block that faults are planted in."""
-    return f"blocks.{middle(config)}"
-
-
-def tokens_linear(config: MixerConfig, block: int) -> str:
-    """Return the name of the first Linear that mixes tokens in a block."""
-    name = {"resmlp": "linear_tokens", "gmlp": "mlp_channels.gate.proj"}.get(config.family, "mlp_tokens.fc1")
-    return f"blocks.{block}.{name}"
-
-
-def first_norm(config: MixerConfig, block: int) -> str:
-    """Return the name of a block's first norm."""
-    return f"blocks.{block}.{'norm' if config.family == 'gmlp' else 'norm1'}"
+    return replace(model, build=build)

@@ -2,141 +2,196 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from types import ModuleType
-from typing import Any, Literal
+from typing import Any
 
-from align.core.compare import FLOAT64, UNBOUNDED, Tolerance, cancellation_of, compare, float32_introduced, largest
-from align.core.lockstep import Lanes, Side, Tap, Walk, WrongPoint, walk
-from align.core.result import LOGITS, Differences, Finding
-from align.mixer.points import Layer
-from align.probes import paddle_probe
+import numpy as np
+
+from align.core.bounds import LEAST_EPSILON, UNBOUNDED, Precision, Tolerance, bounds_of, cancellation_of
+from align.core.case import Case
+from align.core.compare import compare, largest
+from align.core.lockstep import Lanes, Side, Walk, WrongPoint, check_form, walk
+from align.core.point import Point
+from align.core.probe import Forward
+from align.core.result import Differences, Finding
 from align.probes.heap import give_back
 from convert.arrays import Array
-from convert.mixer.variants import TIMM_LAYER_NORM_EPS
 
-Precision = Literal["float32", "float64"]
 POINTS_PER_TIDY = 10
 """A Mixer's block. Each side's thread has a heap of its own, where what it freed would stay: 0.8 GB in all for L/16."""
 
-Observe = Callable[[Layer, Array, Array], object]
+Progress = Callable[[str], None]
+Observe = Callable[[Point, Array, Array], object]
 """Is shown a point and what the reference and the candidate, each on its own activations, have there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Sides:
-    """The two models under comparison, the probe that knows the reference's framework, and where they compute ahead."""
+class Models:
+    """A case's two models, built, and where they compute ahead."""
 
+    case: Case
     reference: Any
     candidate: Any
-    probe: ModuleType
     lanes: Lanes
 
     def cast(self, precision: Precision) -> None:
-        """Cast both models' parameters in place; float32 to float64 changes no value."""
+        """Cast both models in place; float32 to float64 changes no value."""
         give_back()  # before the greatest need of memory: one model in both precisions beside the other one
-        self.probe.cast(self.reference, precision)
+        self.case.reference.probe.cast(self.reference, precision)
         give_back()
-        paddle_probe.cast(self.candidate, precision)
+        self.case.candidate.probe.cast(self.candidate, precision)
 
-    def forward_reference(self, images: Array, points: Sequence[Layer], tap: Tap) -> None:
-        """Run the reference on images and show each point to the tap."""
-        self.probe.forward(self.reference, images, [point.name for point in points], tap)
+    @contextlib.contextmanager
+    def tapped(self) -> Iterator[Tapping]:
+        """Give both forwards, which show the case's points for as long as the context lasts."""
+        case = self.case
+        on_reference = {point.name: point.reference for point in case.points}
+        on_candidate = {point.name: point.candidate for point in case.points}
+        with (
+            case.reference.probe.tapped(self.reference, on_reference) as reference,
+            case.candidate.probe.tapped(self.candidate, on_candidate) as candidate,
+        ):
+            yield Tapping(reference=reference, candidate=candidate, lanes=self.lanes)
 
-    def forward_candidate(self, images: Array, tap: Tap) -> None:
-        """Run the candidate on images and show each point to the tap."""
-        paddle_probe.forward(self.candidate, images, tap)
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Tapping:
+    """Both forwards, tapped, and where they compute ahead."""
+
+    reference: Forward
+    candidate: Forward
+    lanes: Lanes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bounds:
-    """What passes at one point in one precision: between the sides, of the layer's own making, against the witness."""
+class Measured:
+    """The figures of every point, in forward order; those that the candidate never shows; and what was not as expected.
 
-    inherited: Tolerance
-    introduced: Tolerance
-    witness: Tolerance
+    Where there are findings there are no figures.
+    """
+
+    figures: Mapping[str, Differences]
+    never_shown: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
 
-def bounds_of(point: Layer, precision: Precision, atol: float, cancellation: float) -> Bounds:
-    """Return the bounds of a point. In float32 only the logits and what each layer introduces are judged."""
-    if precision == "float64":
-        return Bounds(inherited=FLOAT64, introduced=FLOAT64, witness=FLOAT64)
-    inherited = Tolerance(atol=atol, rtol=0.0) if point.name == LOGITS else UNBOUNDED
-    return Bounds(inherited=inherited, introduced=float32_introduced(point.terms, cancellation), witness=UNBOUNDED)
+def wide_reference(case: Case) -> Walk:
+    """Yield what the reference, a copy of its own in float64, shows: the truth where there is no witness."""
+    model, probe = case.reference.build(), case.reference.probe
+    probe.cast(model, "float64")
+    with probe.tapped(model, {point.name: point.reference for point in case.points}) as run:
+        yield from walk(partial(run, case.inputs.astype(np.float64)))
 
 
 class Measurement:
-    """One precision's run: witness, reference, candidate on its own activations, candidate on the reference's."""
+    """One precision's run: truth, reference, candidate on its own activations, candidate on the reference's."""
 
-    def __init__(self, points: Sequence[Layer], precision: Precision, atol: float) -> None:
-        self.points, self.precision, self.atol = points, precision, atol
-        self.findings: list[Finding] = []
-        self._norm_after = {point.normalises: point for point in points if point.normalises}
+    def __init__(self, case: Case, precision: Precision, atol: float) -> None:
+        self._case, self._precision, self._atol = case, precision, atol
+        self._norm_after = {point.normalises: point for point in case.points if point.normalises}
         self._cancellation: dict[str, float] = {}
 
     def run(
-        self,
-        sides: Sides,
-        images: Array,
-        witness: Walk,
-        progress: Callable[[str], None],
-        observe: Observe = lambda *_: None,
-    ) -> Mapping[str, Differences]:
-        """Return the figures of every point; none where a side did not show the points expected (see `findings`).
+        self, tapping: Tapping, truth: Walk | None, progress: Progress, observe: Observe = lambda *_: None
+    ) -> Measured:
+        """Return the figures of every point.
 
         Args:
-            sides: Both models, in this precision.
-            images: In this precision.
-            witness: The witness's points, float64.
+            tapping: Both forwards, in this precision.
+            truth: The points in float64; may be None in float64.
             progress: Is told each point.
             observe: Is shown each point's values.
         """
-        figures = {}
-        on_reference = partial(sides.forward_reference, images, self.points)
-        on_candidate = partial(sides.forward_candidate, images)
-        lanes = sides.lanes
-        with (
-            closing(Side("the witness", witness, "float64", lanes.witness)) as truth,
-            closing(Side("the reference", walk(on_reference), self.precision, lanes.reference)) as reference,
-            closing(Side("Paddle", walk(on_candidate), self.precision, lanes.candidate)) as own,
-            closing(Side("Paddle", walk(on_candidate), self.precision, lanes.candidate)) as forced,
-        ):
-            together = (truth, reference, own, forced)
-            try:
-                for i, point in enumerate(self.points):
-                    if i % POINTS_PER_TIDY == 0:
-                        give_back()
-                    progress(f"{self.precision}: {point.name}")
-                    true, there, here, introduced = (side.at(point) for side in together)
-                    forced.replace(there)
-                    for side in together:
-                        side.go_on()
-                    figures[point.name] = self._differences(point, true, there, here, introduced)
-                    observe(point, there, here)
-                for side in together:
-                    side.end()
-            except WrongPoint as wrong:
-                self.findings.append(wrong.finding)
-                return {}
-        return figures
+        inputs, lanes, names = self._case.inputs.astype(self._precision), tapping.lanes, self._case.sides
+        with contextlib.ExitStack() as stack:
 
-    def _differences(self, point: Layer, truth: Array, reference: Array, own: Array, forced: Array) -> Differences:
-        bounds = bounds_of(point, self.precision, self.atol, self._cancellation.get(point.name, 1.0))
+            def side(name: str, shown: Walk, lane: Any) -> Side:
+                return stack.enter_context(closing(Side(name, shown, lane)))
+
+            true = side("the witness", truth, lanes.witness) if truth is not None else None
+            reference = side(names.reference, walk(partial(tapping.reference, inputs)), lanes.reference)
+            own = side(names.candidate, walk(partial(tapping.candidate, inputs)), lanes.candidate)
+            forced = side(names.candidate, walk(partial(tapping.candidate, inputs)), lanes.candidate)
+            try:
+                measured = self._in_step((own, forced, reference, true), progress, observe)
+            except WrongPoint as wrong:
+                measured = Measured(figures={}, findings=(wrong.finding,))
+        return measured
+
+    def _in_step(
+        self, sides: tuple[Side, Side, Side, Side | None], progress: Progress, observe: Observe
+    ) -> Measured:
+        """Go from point to point in the candidate's order, which is the reference's unless branches are swapped."""
+        own, forced, reference, true = sides
+        left = {point.name: point for point in self._case.points}
+        figures: dict[str, Differences] = {}
+        while left and (shown := own.next(next(iter(left)))) is not None:
+            name, here = shown
+            point = left.pop(name)
+            if len(figures) % POINTS_PER_TIDY == 0:
+                give_back()
+            progress(f"{self._precision}: {name}")
+            introduced, there = forced.at(name), reference.at(name)
+            truth = true.at(name) if true else None
+            self._check_forms(point, there, {own.name: here, forced.name: introduced}, truth)
+            forced.replace(there)
+            for side in sides:
+                if side is not None:
+                    side.go_on()
+            figures[name] = self._differences(point, truth, (there, here, introduced))
+            observe(point, there, here)
+        for point in left.values():
+            if not point.optional:
+                raise WrongPoint(point.name, f"{own.name} never shows {point.name}")
+        for side in sides:
+            if side is not None:
+                side.end(self._case.headline)
+        in_order = {point.name: figures[point.name] for point in self._case.points if point.name in figures}
+        return Measured(figures=in_order, never_shown=tuple(left))
+
+    def _check_forms(self, point: Point, there: Array, here: Mapping[str, Array], truth: Array | None) -> None:
+        shape = there.shape if point.shape is None else point.shape
+        check_form(self._case.sides.reference, point, there, shape, self._precision)
+        for side, value in here.items():
+            check_form(side, point, value, shape, self._precision)
+        if truth is not None:
+            check_form("the witness", point, truth, shape, "float64")
+
+    def _differences(self, point: Point, truth: Array | None, values: tuple[Array, Array, Array]) -> Differences:
+        reference, own, forced = values
+        rounding = 0.0
+        if truth is not None and point.terms is None:
+            rounding = largest(np.subtract(reference, truth, dtype=np.float64))
+        bounds = bounds_of(
+            point,
+            self._precision,
+            headline=Tolerance(atol=self._atol, rtol=0.0) if point.name == self._case.headline else UNBOUNDED,
+            cancellation=self._cancellation.get(point.name, 1.0),
+            rounding=rounding,
+        )
+        scale = largest(reference)
+        inherited = compare(point.name, reference, own, bounds.inherited, scale)
+        introduced = compare(point.name, reference, forced, bounds.introduced, scale)
+        if truth is None:
+            return Differences(
+                inherited=inherited, introduced=introduced, reference_vs_witness=None, candidate_vs_witness=None
+            )
         self._note_cancellation(point, truth)
-        scale, true_scale = largest(reference), largest(truth)
+        true_scale = largest(truth)
         return Differences(
-            inherited=compare(point.name, reference, own, bounds.inherited, scale),
-            introduced=compare(point.name, reference, forced, bounds.introduced, scale),
+            inherited=inherited,
+            introduced=introduced,
             reference_vs_witness=compare(point.name, truth, reference, bounds.witness, true_scale),
             candidate_vs_witness=compare(point.name, truth, own, bounds.witness, true_scale),
         )
 
-    def _note_cancellation(self, point: Layer, truth: Array) -> None:
+    def _note_cancellation(self, point: Point, truth: Array) -> None:
         """Note what cancels in the LayerNorm behind this point, while its true value is at hand."""
         norm = self._norm_after.get(point.name)
-        if norm is not None and self.precision == "float32":
+        if norm is not None and norm.shape is not None and self._precision == "float32":
             rows = truth[..., -norm.shape[-1] :]
-            self._cancellation[norm.name] = cancellation_of(rows, TIMM_LAYER_NORM_EPS)
+            self._cancellation[norm.name] = cancellation_of(rows, LEAST_EPSILON)

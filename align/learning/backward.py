@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from align.core.bounds import Precision
+from align.core.case import Case
+from align.core.inputs import seeded_labels
 from align.core.result import Check, Divergence, Gate, Section
 from align.learning import paddle_steps, torch_steps
 from align.learning.finite_differences import Loss, direction_check, entry_checks
@@ -19,46 +22,46 @@ from align.learning.gradients import (
     in_backward_order,
     loss_check,
 )
-from align.probes import paddle_probe, torch_probe
-from convert.arrays import Array, StateDict
-from convert.mixer.variants import MixerConfig
+from convert.arrays import Array
 
 Progress = Callable[[str], None]
+Gradients = Mapping[str, Array | None]
+"""By the reference's parameter names; None where there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Batch:
-    """Images (batch, in_chans, image_size, image_size), float32, and class indices (batch,), int64."""
+class Learning:
+    """A case's two models, built in float32, and the labels (batch,), int64, of its inputs."""
 
-    images: Array
+    case: Case
+    reference: Any
+    candidate: Any
     labels: Array
 
+    def cast(self, precision: Precision) -> None:
+        """Cast both models in place."""
+        self.case.reference.probe.cast(self.reference, precision)
+        self.case.candidate.probe.cast(self.candidate, precision)
 
-def backward(
-    config: MixerConfig,
-    source: StateDict,
-    reference: Any,
-    candidate: Any,
-    batch: Batch,
-    *,
-    seed: int,
-    progress: Progress,
-) -> Section:
+
+def backward(case: Case, reference: Any, candidate: Any, *, seed: int, progress: Progress) -> Section:
     """Return the gate of the gradients; both models end in float32, without gradients.
 
     Args:
-        config: The sizes.
-        source: The weights in timm's layout, for the witness.
-        reference: timm's model, float32.
+        case: Its inputs are what both are given.
+        reference: The reference, built, float32.
         candidate: The Paddle model, float32.
-        batch: What both are given.
-        seed: Of the direction and the entries of the finite differences.
+        seed: Of the labels, and of the direction and the entries of the finite differences.
         progress: Is told what is about to run.
     """
-    wide, truth, floor = _float64(config, source, reference, candidate, batch, progress)
-    progress("backward: finite differences of the witness")
-    finite = list(_finite_differences(Loss(**_batch(config, batch)), source, truth, seed, floor, config))
-    narrow = list(_float32(config, reference, candidate, batch, truth, floor, progress))
+    labels = seeded_labels(case.classes, len(case.inputs), seed)
+    learning = Learning(case=case, reference=reference, candidate=candidate, labels=labels)
+    wide, truth, floor = _float64(learning, progress)
+    finite: list[Check] = []
+    if case.witness is not None:
+        progress("backward: finite differences of the witness")
+        finite = list(_finite_differences(Loss(case=case, labels=labels), truth, seed, floor))
+    narrow = list(_float32(learning, truth, floor, progress))
     return section([*wide, *finite, *narrow])
 
 
@@ -75,92 +78,74 @@ def section(checks: list[Check]) -> Section:
     )
 
 
-def _float64(
-    config: MixerConfig, source: StateDict, reference: Any, candidate: Any, batch: Batch, progress: Progress
-) -> tuple[list[Check], dict[str, Array | None], float]:
-    """Return the float64 checks, the reference's gradients in timm's layout, and the least scale of a gradient."""
-    torch_probe.cast(reference, "float64")
-    paddle_probe.cast(candidate, "float64")
-    images = batch.images.astype("float64")
+def _float64(learning: Learning, progress: Progress) -> tuple[list[Check], Gradients, float]:
+    """Return the float64 checks, the reference's gradients by its own names, and the least scale of a gradient."""
+    case, labels = learning.case, learning.labels
+    learning.cast("float64")
+    inputs = case.inputs.astype("float64")
     progress("backward: the reference in float64")
-    loss = torch_steps.backward(reference, images, batch.labels)
-    read, rows = torch_steps.gradients(reference), in_backward_order(config)
-    truth = {row.source: read(row.source) for row in rows}
-    torch_steps.forget(reference)
+    loss = torch_steps.backward(learning.reference, inputs, labels)
+    read, rows = torch_steps.gradients(learning.reference), in_backward_order(case)
+    truth = {row.rule.source: read(row.rule.source) for row in rows}
+    torch_steps.forget(learning.reference)
     progress("backward: Paddle in float64")
-    other = paddle_steps.backward(candidate, images, batch.labels)
-    witnessed = Loss(**_batch(config, batch))(source)
-    floor, found = floor_of(truth.values()), paddle_steps.gradients(candidate)
-    checks = [
-        loss_check("loss/float64", loss, other, LOSS_FLOAT64),
-        loss_check("loss/float64, the witness", witnessed, loss, LOSS_FLOAT64),
-        *(gradient_check(row, truth[row.source], found(row.target), floor) for row in rows),
-    ]
-    paddle_steps.forget(candidate)
+    other = paddle_steps.backward(learning.candidate, inputs, labels)
+    floor, found = floor_of(truth.values()), paddle_steps.gradients(learning.candidate)
+    checks = [loss_check(loss, other, LOSS_FLOAT64, kind="float64", layer=case.headline)]
+    if case.witness is not None:
+        witnessed = Loss(case=case, labels=labels)(case.reference.state_dict)
+        checks.append(loss_check(witnessed, loss, LOSS_FLOAT64, kind="float64, the witness", layer=case.headline))
+    checks += [gradient_check(row, truth[row.rule.source], found(row.rule.target), floor) for row in rows]
+    paddle_steps.forget(learning.candidate)
     return checks, truth, floor
 
 
-def _finite_differences(
-    loss: Loss,
-    source: StateDict,
-    truth: Mapping[str, Array | None],
-    seed: int,
-    floor: float,
-    config: MixerConfig,
-) -> Iterator[Check]:
+def _finite_differences(loss: Loss, truth: Gradients, seed: int, floor: float) -> Iterator[Check]:
     """Yield the checks of the reference's gradients; where the whole is wrong, of each parameter up to the first."""
     gradients = {name: gradient for name, gradient in truth.items() if gradient is not None}
-    names = [row.source for row in in_backward_order(config) if row.source in gradients]
-    if not names:
+    if not gradients:
         return
-    whole = direction_check(loss, source, gradients, names, seed, floor)
-    for name in names if not whole.passed else ():
-        each = direction_check(loss, source, gradients, [name], seed, floor)
+    whole = direction_check(loss, gradients, [*gradients], seed, floor)
+    for name in gradients if not whole.passed else ():
+        each = direction_check(loss, gradients, [name], seed, floor)
         if not each.passed:
             yield each
             break
     yield whole
-    yield from entry_checks(loss, source, gradients, seed, floor)
+    yield from entry_checks(loss, gradients, seed, floor)
 
 
-def _float32(
-    config: MixerConfig,
-    reference: Any,
-    candidate: Any,
-    batch: Batch,
-    truth: Mapping[str, Array | None],
-    floor: float,
-    progress: Progress,
-) -> Iterator[Check]:
-    torch_probe.cast(reference, "float32")
-    paddle_probe.cast(candidate, "float32")
+def _float32(learning: Learning, truth: Gradients, floor: float, progress: Progress) -> Iterator[Check]:
+    case = learning.case
+    learning.cast("float32")
     progress("backward: the reference in float32")
-    loss = torch_steps.backward(reference, batch.images, batch.labels)
+    loss = torch_steps.backward(learning.reference, case.inputs, learning.labels)
     progress("backward: Paddle in float32")
-    other = paddle_steps.backward(candidate, batch.images, batch.labels)
-    yield loss_check("loss/float32", loss, other, LOSS_FLOAT32)
-    own, found = torch_steps.gradients(reference), paddle_steps.gradients(candidate)
-    for row in in_backward_order(config):
-        yield float32_gradient_check(row, truth[row.source], own(row.source), found(row.target), floor)
-    torch_steps.forget(reference)
-    paddle_steps.forget(candidate)
-
-
-def _batch(config: MixerConfig, batch: Batch) -> dict[str, Any]:
-    return {"config": config, "images": batch.images, "labels": batch.labels}
+    other = paddle_steps.backward(learning.candidate, case.inputs, learning.labels)
+    yield loss_check(loss, other, LOSS_FLOAT32, kind="float32", layer=case.headline)
+    own, found = torch_steps.gradients(learning.reference), paddle_steps.gradients(learning.candidate)
+    for row in in_backward_order(case):
+        source, target = row.rule.source, row.rule.target
+        yield float32_gradient_check(row, truth[source], own(source), found(target), floor)
+    torch_steps.forget(learning.reference)
+    paddle_steps.forget(learning.candidate)
 
 
 def _summary(checks: Iterable[Check]) -> str:
     kinds: dict[str, list[Check]] = {"float64": [], "float32": [], "finite difference": []}
     for check in checks:
-        subject, _, kind = check.name.rpartition("/")
-        if kind in kinds and subject != "loss":
-            kinds[kind].append(check)
-    wide, narrow, finite = (max(kind, key=lambda check: check.figure / (check.bound or 1)) for kind in kinds.values())
-    return (
-        f"{len(kinds['float64'])} gradients: float64 at most {_figure(wide)} relative ({_subject(wide)}); float32 "
-        f"{_figure(narrow)} ulp ({_subject(narrow)}); finite differences of the witness {_figure(finite)} relative"
-    )
+        if check.kind in kinds and check.subject != "loss":
+            kinds[check.kind].append(check)
+    wide, narrow, finite = (max(kind, key=_share, default=None) for kind in kinds.values())
+    said = f"{len(kinds['float64'])} gradients"
+    if wide is not None and narrow is not None:
+        said += f": float64 at most {_figure(wide)} relative ({wide.subject}); float32 {_figure(narrow)} ulp"
+        said += f" ({narrow.subject})"
+    return said if finite is None else f"{said}; finite differences of the witness {_figure(finite)} relative"
+
+
+def _share(check: Check) -> float:
+    return check.figure / (check.bound or 1)
 
 
 def _over(check: Check) -> str:
@@ -170,7 +155,3 @@ def _over(check: Check) -> str:
 def _figure(check: Check) -> str:
     sign = "≤" if check.passed else "exceeds"
     return f"{check.figure:.2g} {sign} {check.bound:.2g}"
-
-
-def _subject(check: Check) -> str:
-    return check.name.rpartition("/")[0]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
-from align.core.compare import FLOAT32_ULP
+from align.core.bounds import FLOAT32_ULP
 from align.core.result import Check
 from align.learning.gradients import Distance
-from align.mixer.points import layer_of_parameter
 from convert.arrays import Array
 
 BOUND = 1e-9
@@ -27,15 +28,40 @@ LEAST_ULP = 8
 """The least distance that counts, in ulp of the size: the float32 run of a few steps can be right by luck."""
 
 
-class Drift:
-    """The worst tensor of a step in float64."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class At:
+    """Where in a training a figure is from: the run and its step, and what was measured."""
 
-    def __init__(self, at: str) -> None:
-        self._at, self._name, self._found = (
-            at,
-            "",
-            Distance(relative=-1.0, index=(), reference_value=math.nan, candidate_value=math.nan),
+    group: tuple[str, ...]
+    subject: str
+
+    def check(self, kind: str, figure: float, bound: float | None, detail: str, layer: str = "") -> Check:
+        """Return a check that passes within its bound, if it has one, and never for a NaN."""
+        passed = math.isfinite(figure) and (bound is None or figure <= bound)
+        return Check(
+            group=self.group,
+            subject=self.subject,
+            kind=kind,
+            layer=layer,
+            figure=figure,
+            bound=bound,
+            detail=detail,
+            passed=passed,
         )
+
+    def drift(self, reference: float, candidate: float, size: float, *, judged: bool) -> Check:
+        """Return the check of two distances from float64, of values of this size: figures over the size."""
+        scale = size or 1.0
+        bound = RATIO * max(reference / scale, LEAST_ULP * FLOAT32_ULP) if judged else None
+        return self.check("float32", candidate / scale, bound, f"from float64; torch is {reference / scale:.2g} from it")
+
+
+class Drift:
+    """The worst tensor of a step in float64; place says which point a parameter acts in."""
+
+    def __init__(self, at: At, place: Callable[[str], str]) -> None:
+        self._at, self._place, self._name = at, place, ""
+        self._found = Distance(relative=-1.0, index=(), reference_value=math.nan, candidate_value=math.nan)
         self._absent = ""
 
     def add(self, name: str, found: Distance) -> None:
@@ -51,12 +77,13 @@ class Drift:
         """Return the check of the worst; a tensor that is absent is worse than any."""
         if self._absent or not self._name:
             detail = f"{self._absent or 'every tensor'} is absent on one side"
-            return step_check(f"{self._at}/float64", _layer(self._absent), math.nan, BOUND, detail)
+            layer = self._place(self._absent) if self._absent else ""
+            return self._at.check("float64", math.nan, BOUND, detail, layer)
         found = self._found
         detail = (
             f"{self._name} at {list(found.index)} torch {found.reference_value:.9g}, Paddle {found.candidate_value:.9g}"
         )
-        return step_check(f"{self._at}/float64", _layer(self._name), found.relative, BOUND, detail)
+        return self._at.check("float64", found.relative, BOUND, detail, self._place(self._name))
 
 
 class Sums:
@@ -75,29 +102,12 @@ class Sums:
         self._reference += _squares(np.subtract(reference, truth, dtype=np.float64))
         self._candidate += _squares(np.subtract(candidate, truth, dtype=np.float64))
 
-    def check(self, at: str, *, judged: bool) -> Check:
+    def check(self, at: At, *, judged: bool) -> Check:
         """Return the check that Paddle's float32 run drifts no further than one order beyond the reference's."""
         reference, candidate, size = (math.sqrt(s) for s in (self._reference, self._candidate, self._size))
-        return drift_check(f"{at}/float32", reference, candidate, size, judged=judged)
-
-
-def drift_check(name: str, reference: float, candidate: float, size: float, *, judged: bool) -> Check:
-    """Return the check of two distances from float64, of values of this size: figures over the size."""
-    scale = size or 1.0
-    bound = RATIO * max(reference / scale, LEAST_ULP * FLOAT32_ULP) if judged else None
-    return step_check(name, "", candidate / scale, bound, f"from float64; torch is {reference / scale:.2g} from it")
-
-
-def step_check(name: str, layer: str, figure: float, bound: float | None, detail: str) -> Check:
-    """Return a check that passes within its bound, if it has one, and never for a NaN."""
-    passed = math.isfinite(figure) and (bound is None or figure <= bound)
-    return Check(name=name, layer=layer, figure=figure, bound=bound, detail=detail, passed=passed)
+        return at.drift(reference, candidate, size, judged=judged)
 
 
 def _squares(array: Array) -> float:
     flat = array.astype(np.float64, copy=False).ravel(order="K")
     return float(flat @ flat)
-
-
-def _layer(name: str) -> str:
-    return layer_of_parameter(name) if name else ""

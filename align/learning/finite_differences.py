@@ -14,12 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import logsumexp
 
+from align.core.case import Case
 from align.core.compare import largest
 from align.core.result import Check
-from align.mixer import witness
-from align.mixer.points import layer_of_parameter
+from align.core.weights import in_float32
 from convert.arrays import Array, StateDict
-from convert.mixer.variants import MixerConfig
 
 ENTRIES = 4
 """How many single entries are checked, each in another parameter."""
@@ -57,11 +56,15 @@ Direction = Callable[[str], Array]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Loss:
-    """The witness's mean cross-entropy on one batch, as a function of the weights (timm's layout)."""
+    """The witness's mean cross-entropy on a case's inputs, as a function of the weights, by the reference's names."""
 
-    config: MixerConfig
-    images: Array
+    case: Case
     labels: Array
+
+    @property
+    def weights(self) -> StateDict:
+        """The reference's, in float32."""
+        return in_float32(self.case.reference.state_dict)
 
     def __call__(self, state_dict: StateDict) -> float:
         """Return the loss."""
@@ -69,7 +72,9 @@ class Loss:
 
     def with_size(self, state_dict: StateDict) -> tuple[float, float]:
         """Return the loss, and the size of the numbers that it is rounded at: its own or the greatest logit's."""
-        (_, logits), *_ = deque(witness.forward(self.config, state_dict, self.images), maxlen=1)
+        if self.case.witness is None:
+            raise ValueError("there is no witness")
+        (_, logits), *_ = deque(self.case.witness(state_dict, self.case.inputs), maxlen=1)
         loss = float(np.mean(logsumexp(logits, axis=1) - logits[np.arange(len(self.labels)), self.labels]))
         return loss, max(loss, largest(logits))
 
@@ -104,7 +109,7 @@ def seeded_direction(weights: StateDict, seed: int) -> Direction:
 
 
 def direction_check(
-    loss: Loss, weights: StateDict, gradients: StateDict, names: Sequence[str], seed: int, floor: float
+    loss: Loss, gradients: StateDict, names: Sequence[str], seed: int, floor: float
 ) -> Check:
     """Return the check of these parameters' gradients along one seeded direction.
 
@@ -114,12 +119,12 @@ def direction_check(
 
     Args:
         loss: The witness's loss.
-        weights: All weights, timm's layout.
         gradients: The reference's float64 gradients of these parameters at least.
         names: What to move.
         seed: Seed of the signs.
         floor: The least scale of a gradient.
     """
+    weights = loss.weights
     direction = seeded_direction(weights, seed)
     (expected, rounding), found, squares = _derivative(loss, weights, names, direction, STEP), 0.0, 0.0
     for name in names:
@@ -129,17 +134,17 @@ def direction_check(
         squares += (floor * _size(weights[name])) ** 2
     single, scale = len(names) == 1, math.sqrt(squares) or 1.0
     return _check(
-        f"{names[0] if single else f'{len(names)} parameters'}/finite difference",
-        layer_of_parameter(names[0]) if single else "",
+        names[0] if single else f"{len(names)} parameters",
+        loss.case.reference_point(names[0]) if single else "",
         abs(expected - found) / scale,
         DIRECTION_BOUND + rounding / scale,
         _detail(expected, found),
     )
 
 
-def entry_checks(loss: Loss, weights: StateDict, gradients: StateDict, seed: int, floor: float) -> Iterator[Check]:
+def entry_checks(loss: Loss, gradients: StateDict, seed: int, floor: float) -> Iterator[Check]:
     """Yield the checks of single entries, seeded, each in another parameter, against the scale of its gradient."""
-    rng = np.random.default_rng([seed, ENTRIES])
+    rng, weights = np.random.default_rng([seed, ENTRIES]), loss.weights
     for name in rng.permutation(list(gradients))[:ENTRIES].tolist():
         shape, size = weights[name].shape, _size(weights[name])
         index = tuple(int(rng.integers(length)) for length in shape)
@@ -148,8 +153,8 @@ def entry_checks(loss: Loss, weights: StateDict, gradients: StateDict, seed: int
         expected, rounding = (part / size for part in _derivative(loss, weights, [name], _only(unit), ENTRY_STEP))
         found = float(gradients[name][index])
         scale = max(largest(gradients[name]), floor) or 1.0
-        label, bound = f"{name}{list(index)}/finite difference", ENTRY_BOUND + rounding / scale
-        yield _check(label, layer_of_parameter(name), abs(expected - found) / scale, bound, _detail(expected, found))
+        layer, bound = loss.case.reference_point(name), ENTRY_BOUND + rounding / scale
+        yield _check(f"{name}{list(index)}", layer, abs(expected - found) / scale, bound, _detail(expected, found))
 
 
 def _only(unit: Array) -> Direction:
@@ -184,4 +189,6 @@ def _detail(expected: float, found: float) -> str:
 
 def _check(name: str, layer: str, figure: float, bound: float, detail: str) -> Check:
     passed = figure <= bound and math.isfinite(figure)
-    return Check(name=name, layer=layer, figure=figure, bound=bound, detail=detail, passed=passed)
+    return Check(
+        subject=name, kind="finite difference", layer=layer, figure=figure, bound=bound, detail=detail, passed=passed
+    )

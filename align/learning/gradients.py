@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from align.core.compare import FLOAT32_ULP, FLOAT64, largest
+from align.core.bounds import FLOAT32_ULP, FLOAT64
+from align.core.case import Case
+from align.core.compare import largest
 from align.core.result import Check
-from align.mixer.points import layer_of_parameter, layers_of
 from convert.arrays import Array
-from convert.mixer.rules import KeyRule, route
-from convert.mixer.variants import MixerConfig
+from convert.rules import KeyRule
 
 Read = Callable[[str], Array | None]
 """Gives a model's tensor by parameter name; None where there is none."""
@@ -54,21 +54,29 @@ class Distance:
         return self.relative <= bound and math.isfinite(self.relative)
 
 
-def pairs(config: MixerConfig) -> tuple[KeyRule, ...]:
-    """Return the rows that pair timm's parameters with Paddle's, in forward order.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """A parameter of both sides, by its rule, and the point that it acts in.
 
-    A gradient goes by its parameter's row: a Linear's is transposed because the row says so.
+    A gradient goes by its parameter's rule: a Linear's is transposed because the rule says so.
     """
-    return route("timm", "paddle", config)
+
+    rule: KeyRule
+    layer: str
 
 
-def in_backward_order(config: MixerConfig) -> tuple[KeyRule, ...]:
-    """Return the pairs from the head to the stem, as the backward pass reaches the layers they act in.
+def parameters_of(case: Case) -> tuple[Parameter, ...]:
+    """Return the parameters in forward order."""
+    return tuple(Parameter(rule=rule, layer=case.reference_point(rule.source)) for rule in case.rules)
+
+
+def in_backward_order(case: Case) -> tuple[Parameter, ...]:
+    """Return the parameters from the head to the stem, as the backward pass reaches the layers they act in.
 
     The first gradient that is wrong in this order is the one nearest to the fault.
     """
-    depth = {layer.name: i for i, layer in enumerate(layers_of(config, 1))}
-    return tuple(sorted(pairs(config), key=lambda row: -depth[layer_of_parameter(row.source)]))
+    depth = {point.name: i for i, point in enumerate(case.points)}
+    return tuple(sorted(parameters_of(case), key=lambda one: -depth.get(one.layer, -1)))
 
 
 def distance(reference: Array, candidate: Array, scale: float) -> Distance:
@@ -99,17 +107,17 @@ def floor_of(gradients: Iterable[Array | None]) -> float:
     return FLOOR * float(np.max(sizes)) if sizes else 0.0
 
 
-def gradient_check(row: KeyRule, reference: Array | None, candidate: Array | None, floor: float) -> Check:
+def gradient_check(row: Parameter, reference: Array | None, candidate: Array | None, floor: float) -> Check:
     """Return the check of one parameter's float64 gradients: `max|Δ| / max(max|reference|, floor) ≤ 1e-10`."""
     absent = _absent(row, "float64", reference, candidate)
     if absent or reference is None or candidate is None:
         return absent or _check(row, "float64", math.nan, FLOAT64_GRADIENT, "absent")
-    found = distance(row.transform.apply(reference), candidate, max(largest(reference), floor))
+    found = distance(row.rule.transform.apply(reference), candidate, max(largest(reference), floor))
     return _check(row, "float64", found.relative, FLOAT64_GRADIENT, _where(found))
 
 
 def float32_gradient_check(
-    row: KeyRule, truth: Array | None, reference: Array | None, candidate: Array | None, floor: float
+    row: Parameter, truth: Array | None, reference: Array | None, candidate: Array | None, floor: float
 ) -> Check:
     """Return the check of one parameter's float32 gradients: how far Paddle's is from float64, in ulp of its scale.
 
@@ -125,18 +133,22 @@ def float32_gradient_check(
         return absent or _check(row, "float32", math.nan, None, "absent")
     ulp = FLOAT32_ULP * max(largest(truth), floor)
     own = distance(truth, reference, ulp)
-    found = distance(row.transform.apply(truth), candidate, ulp)
+    found = distance(row.rule.transform.apply(truth), candidate, ulp)
     bound = float(np.maximum(FLOAT32_GRADIENT_ULP, FLOAT32_RATIO * own.relative))  # a NaN stays one, and fails
     detail = f"ulp from the float64 gradient; the reference's own distance is {own.relative:.3g}"
     return _check(row, "float32", found.relative, bound, detail)
 
 
-def loss_check(name: str, reference: float, candidate: float, bound: float) -> Check:
+def loss_check(
+    reference: float, candidate: float, bound: float, *, kind: str, layer: str, group: tuple[str, ...] = ()
+) -> Check:
     """Return the check of two losses: |Δ| / max(1, |reference|) within the bound."""
     figure = abs(reference - candidate) / max(1.0, abs(reference))
     return Check(
-        name=name,
-        layer="logits",
+        group=group,
+        subject="loss",
+        kind=kind,
+        layer=layer,
         figure=figure,
         bound=bound,
         detail=f"{reference:.9g} against {candidate:.9g}",
@@ -156,18 +168,23 @@ def first_failed(checks: Sequence[Check]) -> Check | None:
     return next((check for check in checks if not check.passed), None)
 
 
-def _absent(row: KeyRule, precision: str, reference: Array | None, candidate: Array | None) -> Check | None:
+def _absent(row: Parameter, precision: str, reference: Array | None, candidate: Array | None) -> Check | None:
     names = [name for name, gradient in (("torch", reference), ("Paddle", candidate)) if gradient is None]
     if not names:
         return None
     return _check(row, precision, math.nan, FLOAT64_GRADIENT, f"{' and '.join(names)} has no gradient here")
 
 
-def _check(row: KeyRule, precision: str, figure: float, bound: float | None, detail: str) -> Check:
+def _check(row: Parameter, precision: str, figure: float, bound: float | None, detail: str) -> Check:
     passed = bound is not None and figure <= bound and math.isfinite(figure)
-    layer = layer_of_parameter(row.source)
     return Check(
-        name=f"{row.source}/{precision}", layer=layer, figure=figure, bound=bound, detail=detail, passed=passed
+        subject=row.rule.source,
+        kind=precision,
+        layer=row.layer,
+        figure=figure,
+        bound=bound,
+        detail=detail,
+        passed=passed,
     )
 
 

@@ -9,10 +9,10 @@ from align.learning.recipes import Recipe, Schedule, Stepper
 from convert.arrays import Array, StateDict
 
 if TYPE_CHECKING:
-    from convert.mixer.paddle_mixer import MlpMixer
+    from paddle.nn import Layer
 
 
-def backward(model: MlpMixer, images: Array, labels: Array) -> float:
+def backward(model: Layer, images: Array, labels: Array) -> float:
     """Return the mean cross-entropy; the gradients stay with the model.
 
     Args:
@@ -28,7 +28,7 @@ def backward(model: MlpMixer, images: Array, labels: Array) -> float:
     return float(loss)
 
 
-def gradients(model: MlpMixer) -> Callable[[str], Array | None]:
+def gradients(model: Layer) -> Callable[[str], Array | None]:
     """Return what gives a copy of each parameter's gradient by name; None where there is none."""
     named = dict(model.named_parameters())
 
@@ -39,19 +39,19 @@ def gradients(model: MlpMixer) -> Callable[[str], Array | None]:
     return read
 
 
-def values(model: MlpMixer) -> Callable[[str], Array | None]:
+def values(model: Layer) -> Callable[[str], Array | None]:
     """Return what gives a copy of each parameter's value by name."""
     named = dict(model.named_parameters())
     return lambda name: named[name].numpy() if name in named else None
 
 
-def forget(model: MlpMixer) -> None:
+def forget(model: Layer) -> None:
     """Drop the model's gradients; zeroed ones would hide a gradient that never comes."""
     for parameter in model.parameters():
         parameter.clear_gradient(set_to_zero=False)
 
 
-def reset(model: MlpMixer, state_dict: StateDict) -> None:
+def reset(model: Layer, state_dict: StateDict) -> None:
     """Give the model these values again, in its own dtype."""
     for name, parameter in model.named_parameters():
         if name in state_dict:
@@ -59,7 +59,7 @@ def reset(model: MlpMixer, state_dict: StateDict) -> None:
     forget(model)
 
 
-def optimizer(model: MlpMixer, recipe: Recipe, schedule: Schedule) -> Stepper:
+def optimizer(model: Layer, recipe: Recipe, schedule: Schedule) -> Stepper:
     """Return Paddle's own optimizer over every parameter, with Paddle's own schedule."""
     from paddle import optimizer as optimizers
 

@@ -1,4 +1,4 @@
-"""The reference side in training: loss, gradients and optimizer steps of timm's model."""
+"""The reference side in training: loss, gradients and optimizer steps of the reference."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def backward(model: nn.Module, images: Array, labels: Array) -> float:
     """Return the mean cross-entropy; the gradients stay with the model.
 
     Args:
-        model: timm's model, whose dtype is the precision of the run.
+        model: The reference, whose dtype is the precision of the run.
         images: (batch, in_chans, image_size, image_size), of the same dtype.
         labels: Class indices (batch,), int64.
     """

@@ -10,16 +10,17 @@ from typing import Any
 
 import numpy as np
 
+from align.core.bounds import Precision
+from align.core.case import Case, Model
 from align.core.compare import largest
 from align.core.inputs import seeded_images, seeded_labels
 from align.core.result import Check, Divergence, Gate, Section
+from align.core.weights import in_float32
 from align.learning import paddle_steps, torch_steps
-from align.learning.drift import BOUND, Drift, Sums, drift_check, step_check
-from align.learning.gradients import FLOOR, distance, first_failed, loss_check, pairs
+from align.learning.drift import BOUND, At, Drift, Sums
+from align.learning.gradients import FLOOR, distance, first_failed, loss_check
 from align.learning.recipes import RECIPES, Recipe, Schedule, Stepper, schedules
 from convert.arrays import Array, StateDict
-from convert.mixer.rules import KeyRule
-from convert.mixer.variants import MixerConfig
 
 Progress = Callable[[str], None]
 BuildOptimizer = Callable[[Any, Recipe, Schedule], Stepper]
@@ -49,45 +50,38 @@ class Learners:
         return self.reference64, self.candidate64, self.reference32, self.candidate32
 
 
-def learners(
-    reference: Callable[[str], Any],
-    candidate: Callable[[str], Any],
-    source: StateDict,
-    converted: StateDict,
-    build_optimizer: BuildOptimizer,
-) -> Learners:
-    """Return the four learners.
+def learners(case: Case, build_optimizer: BuildOptimizer) -> Learners:
+    """Return the four learners of a case, each with a model of its own.
 
     Args:
-        reference: Builds timm's model in a precision.
-        candidate: Builds the Paddle model in a precision.
-        source: float32 weights in timm's layout, which every run of timm's model starts from.
-        converted: The same for Paddle.
+        case: Every run starts from its weights in float32.
         build_optimizer: Gives the Paddle model its optimizer.
     """
+    source, converted = in_float32(case.reference.state_dict), in_float32(case.candidate.state_dict)
 
-    def ours(precision: str) -> Learner:
-        return Learner(model=candidate(precision), start=converted, steps=paddle_steps, build_optimizer=build_optimizer)
-
-    def theirs(precision: str) -> Learner:
+    def learner(side: Model, precision: Precision) -> Learner:
+        model, ours = side.build(), side is case.candidate
+        side.probe.cast(model, precision)
         return Learner(
-            model=reference(precision), start=source, steps=torch_steps, build_optimizer=torch_steps.optimizer
+            model=model,
+            start=converted if ours else source,
+            steps=paddle_steps if ours else torch_steps,
+            build_optimizer=build_optimizer if ours else torch_steps.optimizer,
         )
 
     return Learners(
-        reference64=theirs("float64"),
-        candidate64=ours("float64"),
-        reference32=theirs("float32"),
-        candidate32=ours("float32"),
+        reference64=learner(case.reference, "float64"),
+        candidate64=learner(case.candidate, "float64"),
+        reference32=learner(case.reference, "float32"),
+        candidate32=learner(case.candidate, "float32"),
     )
 
 
 def training(
-    config: MixerConfig,
+    case: Case,
     sides: Learners,
     *,
     steps: int,
-    batch: int,
     seed: int,
     progress: Progress,
     recipes: Sequence[Recipe] = RECIPES,
@@ -95,10 +89,9 @@ def training(
     """Return the gate of the optimizers: every recipe with every schedule, each from the same weights.
 
     Args:
-        config: The sizes.
+        case: Its inputs' shape is that of each step's batch.
         sides: What trains.
         steps: How many steps, each on a batch of its own.
-        batch: Images per step.
         seed: Of the images and labels, together with the step.
         progress: Is told what is about to run.
         recipes: The optimizers.
@@ -107,7 +100,14 @@ def training(
     for recipe in recipes:
         for schedule in schedules(steps):
             progress(f"training: {recipe.name}, {schedule.name} learning rate")
-            checks += _run(config, sides, recipe, schedule, steps, batch, seed)
+            for learner in sides.each():
+                learner.steps.reset(learner.model, learner.start)
+            optimizers = [one.build_optimizer(one.model, recipe, schedule) for one in sides.each()]
+            for step in range(1, steps + 1):
+                group = (recipe.name, schedule.name, f"step {step}")
+                checks += _step(case, sides, optimizers, group, [seed, step])
+            for learner in sides.each():
+                learner.steps.forget(learner.model)
     return section(checks, steps)
 
 
@@ -117,7 +117,7 @@ def section(checks: Sequence[Check], steps: int) -> Section:
     rounded = "; ".join(recipe.rounded for recipe in RECIPES if recipe.rounded)
     told = f"constants as Paddle rounds them to float32: {rounded}"
     if failed is None:
-        worst = max((c for c in checks if c.name.endswith("parameters/float64")), key=lambda c: c.figure)
+        worst = max((c for c in checks if (c.subject, c.kind) == ("parameters", "float64")), key=lambda c: c.figure)
         sentence = f"{steps} steps: float64 parameters within {worst.figure:.1e} ≤ {BOUND:.0e}; {told}"
         return Section(gate=Gate(name="training", passed=True, sentence=sentence), checks=tuple(checks))
     over = sum(not check.passed for check in checks)
@@ -127,27 +127,18 @@ def section(checks: Sequence[Check], steps: int) -> Section:
     return Section(gate=gate, checks=tuple(checks), divergence=Divergence(layer=failed.layer, sentence=found))
 
 
-def _run(
-    config: MixerConfig, sides: Learners, recipe: Recipe, schedule: Schedule, steps: int, batch: int, seed: int
+def _step(
+    case: Case, sides: Learners, optimizers: Sequence[Stepper], group: tuple[str, ...], seed: list[int]
 ) -> Iterator[Check]:
-    rows, optimizers = pairs(config), []
-    for learner in sides.each():
-        learner.steps.reset(learner.model, learner.start)
-        optimizers.append(learner.build_optimizer(learner.model, recipe, schedule))
-    for step in range(1, steps + 1):
-        at = f"{recipe.name}/{schedule.name}/step {step}"
-        images = seeded_images(config, batch, [seed, step])
-        labels = seeded_labels(config, batch, [seed, step])
-        yield from _losses(at, sides, images, labels)
-        yield from _tensors(f"{at}/gradients", rows, sides, "gradients")
-        rates = [take() for take in optimizers]
-        yield _rates(at, rates)
-        yield from _tensors(f"{at}/parameters", rows, sides, "values")
-    for learner in sides.each():
-        learner.steps.forget(learner.model)
+    """Yield the checks of one step, which each of the four takes."""
+    images = seeded_images(case.inputs.shape, seed)
+    yield from _losses(case, sides, group, images, seeded_labels(case.classes, len(images), seed))
+    yield from _tensors(case, At(group=group, subject="gradients"), sides)
+    yield _rates(At(group=group, subject="learning rate"), [take() for take in optimizers])
+    yield from _tensors(case, At(group=group, subject="parameters"), sides)
 
 
-def _losses(at: str, sides: Learners, images: Array, labels: Array) -> Iterator[Check]:
+def _losses(case: Case, sides: Learners, group: tuple[str, ...], images: Array, labels: Array) -> Iterator[Check]:
     wide = images.astype(np.float64)
     reference, candidate, reference32, candidate32 = (
         learner.steps.backward(
@@ -155,37 +146,40 @@ def _losses(at: str, sides: Learners, images: Array, labels: Array) -> Iterator[
         )
         for learner in sides.each()
     )
-    yield loss_check(f"{at}/loss/float64", reference, candidate, BOUND)
-    yield drift_check(
-        f"{at}/loss/float32", abs(reference32 - reference), abs(candidate32 - reference), abs(reference), judged=False
+    yield loss_check(reference, candidate, BOUND, kind="float64", layer=case.headline, group=group)
+    yield At(group=group, subject="loss").drift(
+        abs(reference32 - reference), abs(candidate32 - reference), abs(reference), judged=False
     )
 
 
-def _rates(at: str, rates: Sequence[float]) -> Check:
+def _rates(at: At, rates: Sequence[float]) -> Check:
     reference, candidate, _, candidate32 = rates
     figure = max(abs(reference - candidate), abs(reference - candidate32)) / (reference or 1.0)
-    detail = f"torch {reference:.9g}, Paddle {candidate:.9g}"
-    return step_check(f"{at}/learning rate/float64", "", figure, BOUND, detail)
+    return at.check("float64", figure, BOUND, f"torch {reference:.9g}, Paddle {candidate:.9g}")
 
 
-def _tensors(at: str, rows: Sequence[KeyRule], sides: Learners, what: str) -> Iterator[Check]:
+def _tensors(case: Case, at: At, sides: Learners) -> Iterator[Check]:
     """Yield the float64 check of the worst tensor and the float32 check of all tensors together."""
-    reads = [getattr(learner.steps, what)(learner.model) for learner in sides.each()]
+    gradients = at.subject == "gradients"
+    reads = [
+        (learner.steps.gradients if gradients else learner.steps.values)(learner.model) for learner in sides.each()
+    ]
     floor = 1.0
-    if what == "gradients":
-        floor = FLOOR * max((largest(g) for row in rows if (g := reads[0](row.source)) is not None), default=0.0)
-    drift, sums = Drift(at), Sums()
-    for row in rows:
+    if gradients:
+        found = [largest(g) for rule in case.rules if (g := reads[0](rule.source)) is not None]
+        floor = FLOOR * max(found, default=0.0)
+    drift, sums = Drift(at, case.reference_point), Sums()
+    for rule in case.rules:
         reference, candidate, reference32, candidate32 = (
-            read(name) for read, name in zip(reads, (row.source, row.target) * 2, strict=True)
+            read(name) for read, name in zip(reads, (rule.source, rule.target) * 2, strict=True)
         )
         if reference is None or candidate is None or reference32 is None or candidate32 is None:
-            drift.absent(row.source)
+            drift.absent(rule.source)
             continue
-        turned = row.transform.apply(reference)
-        drift.add(row.source, distance(turned, candidate, max(largest(reference), floor)))
-        sums.add(turned, row.transform.apply(reference32), candidate32)
+        turned = rule.transform.apply(reference)
+        drift.add(rule.source, distance(turned, candidate, max(largest(reference), floor)))
+        sums.add(turned, rule.transform.apply(reference32), candidate32)
     yield drift.check()
-    yield sums.check(at, judged=what == "values")
+    yield sums.check(at, judged=not gradients)
     if not math.isfinite(floor):
-        yield step_check(f"{at}/float64", "", math.nan, BOUND, "torch's gradients are not finite")
+        yield at.check("float64", math.nan, BOUND, "torch's gradients are not finite")

@@ -2,38 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
+from align.core.point import Point, Tapped
 from convert.arrays import Shape
 from convert.mixer.variants import Family, MixerConfig
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layer:
-    """One comparison point.
+LOGITS = "logits"
+BETWEEN = ("token_mixing", "gated", "pooled")
+"""Points that no module puts out: residual sums, gated products, the mean over the tokens."""
 
-    name and shape are those of its output for a batch; terms is how many terms each element sums up; normalises names
-    the point whose last channels it centres, for a LayerNorm.
-    """
-
-    name: str
-    shape: Shape
-    terms: int = 1
-    normalises: str = ""
+BEHIND = {"token_mixing": "norm2", "gated": "fc2", "pooled": "head", "act": "fc2", "gate": "fc2"}
+"""The module beside them that is given such a point's value; gMixer's fc2 is given another one than act's."""
 
 
-def layers_of(config: MixerConfig, batch: int) -> tuple[Layer, ...]:
+def points_of(config: MixerConfig, batch: int) -> tuple[Point, ...]:
     """Return the comparison points: stem, those of each block, final norm, pooled features, logits."""
     mixed = (batch, config.tokens, config.hidden_dim)
     block = BLOCKS[config.family]
     return (
-        Layer(name="stem", shape=mixed, terms=config.in_chans * config.patch_size**2),
+        _point(name="stem", shape=mixed, terms=config.in_chans * config.patch_size**2),
         *(layer for i in range(config.num_blocks) for layer in block(config, mixed, f"blocks.{i}", _before(i))),
-        Layer(name="norm", shape=mixed, normalises=_centred(config, _before(config.num_blocks))),
-        Layer(name="pooled", shape=(batch, config.hidden_dim), terms=config.tokens),
-        Layer(name="logits", shape=(batch, config.num_classes), terms=config.hidden_dim),
+        _point(name="norm", shape=mixed, normalises=_centred(config, _before(config.num_blocks))),
+        _point(name="pooled", shape=(batch, config.hidden_dim), terms=config.tokens),
+        _point(name=LOGITS, shape=(batch, config.num_classes), terms=config.hidden_dim),
     )
+
+
+def taps_of(config: MixerConfig, name: str) -> Iterator[Tapped]:
+    """Yield where a model with timm's names shows a point: by the module of its name, else by the one behind it."""
+    parent, _, last = name.rpartition(".")
+    if name == LOGITS:
+        yield Tapped(module="")
+        return
+    if last not in BETWEEN:
+        yield Tapped(module=name)
+    if name == "stem" or parent == "blocks":
+        number = 0 if name == "stem" else int(last) + 1
+        onward = f"blocks.{number}" if number < config.num_blocks else "norm"
+        yield Tapped(module=onward, where="input")
+        yield Tapped(module=f"{onward}.{'norm' if config.family == 'gmlp' else 'norm1'}", where="input")
+    elif (behind := BEHIND.get(last)) and not (config.family == "gmixer" and last == "act"):
+        yield Tapped(module=f"{parent}.{behind}" if parent else behind, where="input")
 
 
 def layer_of_parameter(name: str) -> str:
@@ -42,6 +54,15 @@ def layer_of_parameter(name: str) -> str:
     if kind in ("ls1", "ls2"):
         return f"{module}.token_mixing" if kind == "ls1" else module
     return {"stem.proj": "stem", "head": "logits"}.get(module, module)
+
+
+def _point(name: str, shape: Shape, terms: int = 1, normalises: str = "") -> Point:
+    """Return a point of timm's own model and of ours, which are tapped alike."""
+    parent, _, last = name.rpartition(".")
+    tapped = Tapped(module="" if name == LOGITS else name)
+    if last in BETWEEN:
+        tapped = Tapped(module=f"{parent}.{BEHIND[last]}" if parent else BEHIND[last], where="input")
+    return Point(name=name, reference=tapped, candidate=tapped, shape=shape, terms=terms, normalises=normalises)
 
 
 def _before(i: int) -> str:
@@ -54,46 +75,46 @@ def _centred(config: MixerConfig, point: str) -> str:
     return "" if config.family == "resmlp" else point
 
 
-def _mixer(config: MixerConfig, mixed: Shape, at: str, before: str) -> tuple[Layer, ...]:
+def _mixer(config: MixerConfig, mixed: Shape, at: str, before: str) -> tuple[Point, ...]:
     mlp = _glu_mlp if config.family == "gmixer" else _mlp
     return (
-        Layer(name=f"{at}.norm1", shape=mixed, normalises=before),
+        _point(name=f"{at}.norm1", shape=mixed, normalises=before),
         *mlp(f"{at}.mlp_tokens", _across(config, mixed), config.tokens_mlp_dim),
-        Layer(name=f"{at}.token_mixing", shape=mixed),
-        Layer(name=f"{at}.norm2", shape=mixed, normalises=f"{at}.token_mixing"),
+        _point(name=f"{at}.token_mixing", shape=mixed),
+        _point(name=f"{at}.norm2", shape=mixed, normalises=f"{at}.token_mixing"),
         *mlp(f"{at}.mlp_channels", mixed, config.channels_mlp_dim),
-        Layer(name=at, shape=mixed),
+        _point(name=at, shape=mixed),
     )
 
 
-def _resmlp(config: MixerConfig, mixed: Shape, at: str, _before: str) -> tuple[Layer, ...]:
+def _resmlp(config: MixerConfig, mixed: Shape, at: str, _before: str) -> tuple[Point, ...]:
     return (
-        Layer(name=f"{at}.norm1", shape=mixed),
-        Layer(name=f"{at}.linear_tokens", shape=_across(config, mixed), terms=config.tokens),
-        Layer(name=f"{at}.token_mixing", shape=mixed),
-        Layer(name=f"{at}.norm2", shape=mixed),
+        _point(name=f"{at}.norm1", shape=mixed),
+        _point(name=f"{at}.linear_tokens", shape=_across(config, mixed), terms=config.tokens),
+        _point(name=f"{at}.token_mixing", shape=mixed),
+        _point(name=f"{at}.norm2", shape=mixed),
         *_mlp(f"{at}.mlp_channels", mixed, config.channels_mlp_dim),
-        Layer(name=at, shape=mixed),
+        _point(name=at, shape=mixed),
     )
 
 
-def _gmlp(config: MixerConfig, mixed: Shape, at: str, before: str) -> tuple[Layer, ...]:
+def _gmlp(config: MixerConfig, mixed: Shape, at: str, before: str) -> tuple[Point, ...]:
     fc1, act, fc2 = _mlp(f"{at}.mlp_channels", mixed, config.channels_mlp_dim)
     gated = (*mixed[:-1], config.channels_gated_dim)
     gate = f"{at}.mlp_channels.gate"
     return (
-        Layer(name=f"{at}.norm", shape=mixed, normalises=before),
+        _point(name=f"{at}.norm", shape=mixed, normalises=before),
         fc1,
         act,
-        Layer(name=f"{gate}.norm", shape=gated, normalises=act.name),
-        Layer(name=f"{gate}.proj", shape=(mixed[0], config.channels_gated_dim, config.tokens), terms=config.tokens),
-        Layer(name=gate, shape=gated),
+        _point(name=f"{gate}.norm", shape=gated, normalises=act.name),
+        _point(name=f"{gate}.proj", shape=(mixed[0], config.channels_gated_dim, config.tokens), terms=config.tokens),
+        _point(name=gate, shape=gated),
         replace(fc2, terms=config.channels_gated_dim),
-        Layer(name=at, shape=mixed),
+        _point(name=at, shape=mixed),
     )
 
 
-BLOCKS: dict[Family, Callable[[MixerConfig, Shape, str, str], tuple[Layer, ...]]] = {
+BLOCKS: dict[Family, Callable[[MixerConfig, Shape, str, str], tuple[Point, ...]]] = {
     "mixer": _mixer,
     "gmixer": _mixer,
     "resmlp": _resmlp,
@@ -106,16 +127,16 @@ def _across(config: MixerConfig, mixed: Shape) -> Shape:
     return (mixed[0], config.hidden_dim, config.tokens)
 
 
-def _mlp(at: str, outer: Shape, hidden: int) -> tuple[Layer, Layer, Layer]:
+def _mlp(at: str, outer: Shape, hidden: int) -> tuple[Point, Point, Point]:
     inner = (*outer[:-1], hidden)
     return (
-        Layer(name=f"{at}.fc1", shape=inner, terms=outer[-1]),
-        Layer(name=f"{at}.act", shape=inner),
-        Layer(name=f"{at}.fc2", shape=outer, terms=hidden),
+        _point(name=f"{at}.fc1", shape=inner, terms=outer[-1]),
+        _point(name=f"{at}.act", shape=inner),
+        _point(name=f"{at}.fc2", shape=outer, terms=hidden),
     )
 
 
-def _glu_mlp(at: str, outer: Shape, hidden: int) -> tuple[Layer, ...]:
+def _glu_mlp(at: str, outer: Shape, hidden: int) -> tuple[Point, ...]:
     fc1, act, fc2 = _mlp(at, outer, hidden)
     half = (*outer[:-1], hidden // 2)
-    return fc1, replace(act, shape=half), Layer(name=f"{at}.gated", shape=half), replace(fc2, terms=hidden // 2)
+    return fc1, replace(act, shape=half), _point(name=f"{at}.gated", shape=half), replace(fc2, terms=hidden // 2)

@@ -1,83 +1,125 @@
-"""The original's side: an MLP-Mixer in Flax on Google's own parameter names, observed at the same points."""
+"""Flax's side: a module and its parameters, observed by intercepting the calls of its submodules."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from align.probes.knobs import importing_frameworks
+from align.core.point import Tapped
+from align.probes.taps import Taps, as_arrays, failures_told
 from convert.arrays import Array, StateDict
-from convert.mixer.variants import MixerConfig
 
 if TYPE_CHECKING:
-    import jax
+    from align.core.bounds import Precision
+    from align.core.lockstep import Tap
+    from align.core.probe import Forward
 
-    from align.mixer.flax_mixer import MlpMixer
-
-Tap = Callable[[str, Array], object]
+name = "Flax"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class FlaxModel:
     """A Flax module and its parameters, nested by module as Flax wants them: NumPy arrays, all of one dtype."""
 
-    module: MlpMixer
+    module: Any
     params: dict[str, Any]
 
 
-def build(config: MixerConfig, state_dict: StateDict) -> FlaxModel:
-    """Return the Flax model with these weights, in float32.
-
-    Args:
-        config: Sizes, epsilon and GELU, which is "tanh" in Google's model.
-        state_dict: Google's layout, flat: names like `MixerBlock_0/LayerNorm_0/scale`, Dense kernels [in, out], the
-            stem's kernel HWIO. Every parameter present and of its shape; Flax itself ignores surplus ones.
-
-    Source: Google's model leaves both at Flax's defaults, flax.linen.gelu's tanh form and flax.linen.LayerNorm's 1e-6
-    (google-research/vision_transformer, vit_jax/models_mixer.py; flax 0.12.8).
-    """
-    with importing_frameworks():
-        from flax.traverse_util import unflatten_dict
-
-        from align.mixer.flax_mixer import MlpMixer
-    flat = {name: array.astype(np.float32) for name, array in state_dict.items()}
-    return FlaxModel(module=MlpMixer(config), params=unflatten_dict(flat, sep="/"))
-
-
-def cast(model: FlaxModel, dtype: Literal["float32", "float64"]) -> None:
-    """Cast the model's parameters in place."""
-    import jax
-
-    model.params.update(jax.tree.map(lambda array: array.astype(dtype), model.params))
+def check(_model: object = None) -> None:
+    """Check nothing: there is one Flax, and its models are made here."""
 
 
 def parameters(model: FlaxModel) -> StateDict:
-    """Return what the model really holds, by Google's flat names."""
+    """Return what the model really holds, by flat names, parts joined by `/`."""
     from flax.traverse_util import flatten_dict
 
     return dict(flatten_dict(model.params, sep="/"))
 
 
-def forward(model: FlaxModel, images: Array, names: Iterable[str], tap: Tap) -> None:
-    """Run the model on images (batch, in_chans, image_size, image_size) and show each named point to the tap.
+def buffers(_model: FlaxModel) -> frozenset[str]:
+    """Return which of these names are buffers: none."""
+    return frozenset()
 
-    The parameters' dtype is the precision of the run; the images are cast to it here, because JAX would round float64
+
+def modules(model: FlaxModel) -> frozenset[str]:
+    """Return the path of every module that holds parameters, and of those around it; "" is the model itself."""
+    return paths_of(parameters(model))
+
+
+def paths_of(names: Iterable[str]) -> frozenset[str]:
+    """Return the paths of the modules that parameters of these flat names lie in."""
+    paths = [name.split("/")[:-1] for name in names]
+    return frozenset(".".join(path[:length]) for path in paths for length in range(len(path) + 1))
+
+
+def cast(model: FlaxModel, precision: Precision) -> None:
+    """Cast the model's parameters in place."""
+    import jax
+
+    model.params.update(jax.tree.map(lambda array: array.astype(precision), model.params))
+
+
+@contextlib.contextmanager
+def tapped(model: FlaxModel, points: Mapping[str, Tapped]) -> Iterator[Forward]:
+    """Give the forward that shows these points, for as long as the context lasts."""
+    import jax.numpy as jnp
+    from flax import linen
+
+    taps = Taps(points, _array, jnp.asarray)
+
+    def intercept(call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], context: Any) -> Any:
+        if context.method_name != "__call__":
+            return call(*args, **kwargs)
+        path = ".".join(context.module.path)
+        return taps.output(path, call(*taps.inputs(path, args), **kwargs))
+
+    def run(inputs: Array, tap: Tap) -> Any:
+        with taps.shown_to(tap), linen.intercept_methods(intercept):
+            return forward(model, inputs)
+
+    yield run
+
+
+def forward(model: FlaxModel, inputs: Array) -> Any:
+    """Return what the model returns, with NumPy's arrays.
+
+    The parameters' dtype is the precision of the run; the inputs are cast to it here, because JAX would round float64
     to float32 without a word. It runs operation by operation, not compiled as a whole: each point is computed as shown.
+
+    Args:
+        model: A model of images, channels last.
+        inputs: (batch, in_chans, image_size, image_size), as the other frameworks take them.
+
+    Raises:
+        ForwardFailed: The model raises.
     """
     import jax
 
-    dtype = model.params["head"]["bias"].dtype
-    channels_last = images.transpose(0, 2, 3, 1).astype(dtype)
-
-    wanted = frozenset(names)
-
-    def show(name: str, value: jax.Array) -> None:
-        if name in wanted:
-            tap(name, np.array(value))
-
+    dtype = jax.tree.leaves(model.params)[0].dtype
+    channels_last = inputs.transpose(0, 2, 3, 1).astype(dtype)
     cpu = jax.default_device(jax.devices("cpu")[0])
-    with cpu, jax.enable_x64(dtype == np.float64), jax.default_matmul_precision("highest"):
-        model.module.apply({"params": model.params}, channels_last, show)
+    with cpu, jax.enable_x64(dtype == np.float64), jax.default_matmul_precision("highest"), failures_told():
+        output = model.module.apply({"params": model.params}, channels_last)
+        return as_arrays(output, _array)
+
+
+def unused(_model: FlaxModel, _inputs: Array, _names: frozenset[str]) -> list[str]:
+    """Return which of these parameters have no part in what the model returns; not known here."""
+    return []
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[int]:
+    """Compute as ever: JAX fixes the number of threads when the process starts."""
+    yield 1
+
+
+def _array(value: Any) -> Array | None:
+    """Return a copy of an array; None for what is none."""
+    import jax
+
+    return np.array(value) if isinstance(value, jax.Array) else None

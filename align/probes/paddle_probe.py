@@ -1,60 +1,145 @@
-"""The candidate side: the Paddle model, observed at the same points and, on request, given other values there."""
+"""Paddle's side: any layer, observed by its own hooks and, on request, given other values where they sit."""
 
 from __future__ import annotations
 
 import contextlib
-import copy
 import os
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
+from align.core.point import Tapped
 from align.probes.knobs import compute_quickly, importing_frameworks
+from align.probes.taps import Taps, as_arrays, failures_told
 from convert.arrays import Array, StateDict
-from convert.mixer.variants import MixerConfig
+from convert.errors import BadInput
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from paddle import Tensor
+    from paddle.nn import Layer
 
-    from convert.mixer.paddle_mixer import MlpMixer
-
-Tap = Callable[[str, Array], "Array | None"]
-"""Is shown each point's value; the forward goes on with what it returns, or unchanged for None."""
+    from align.core.bounds import Precision
+    from align.core.lockstep import Tap
+    from align.core.probe import Forward
 
 THREADS = os.cpu_count() or 1
+name = "Paddle"
 
 
-def build(config: MixerConfig, state_dict: StateDict) -> MlpMixer:
-    """Return the Paddle model with these weights, in evaluation mode.
-
-    Args:
-        config: Sizes, epsilon and GELU.
-        state_dict: Paddle's layout, every parameter present and of its shape, float32.
-    """
+def imported() -> ModuleType:
+    """Return Paddle, imported and set up: on the CPU, with a thread per core."""
     compute_quickly()
     with importing_frameworks():
         import paddle
-
-        from convert.mixer import paddle_mixer
     paddle.device.set_device("cpu")
     paddle.base.core.set_num_threads(THREADS)  # eager matrix products run on one thread otherwise
-    return paddle_mixer.build(config, state_dict)
+    return paddle
 
 
-def copy_of(model: MlpMixer) -> MlpMixer:
-    """Return an independent copy in evaluation mode, with whatever was changed in the model."""
-    duplicate = copy.deepcopy(model)
-    duplicate.eval()
-    return duplicate
+def check(model: object = None) -> None:
+    """Check that a model, where there is one, is a layer of Paddle's.
+
+    Raises:
+        BadInput: It is not.
+    """
+    from paddle.nn import Layer
+
+    if model is not None and not isinstance(model, Layer):
+        kind = f"{type(model).__module__}.{type(model).__name__}"
+        raise BadInput(f"{kind}: the candidate is no paddle.nn.Layer. Pass a model of Paddle's.")
 
 
-def cast(model: MlpMixer, dtype: Literal["float32", "float64"]) -> None:
-    """Cast the model's parameters in place."""
-    model.to(dtype=dtype)
-
-
-def parameters(model: MlpMixer) -> StateDict:
-    """Return what the model really holds."""
+def parameters(model: Layer) -> StateDict:
+    """Return a copy of what the model holds by name: parameters, and buffers that are saved with them."""
     return {key: tensor.numpy() for key, tensor in model.state_dict().items()}
+
+
+def buffers(model: Layer) -> frozenset[str]:
+    """Return which of these names are buffers."""
+    return frozenset(key for key, _ in model.named_buffers())
+
+
+def modules(model: Layer) -> frozenset[str]:
+    """Return the path of every module; "" is the model itself."""
+    return frozenset(path for path, _ in model.named_sublayers(include_self=True))
+
+
+def load(model: Layer, state_dict: StateDict) -> None:
+    """Give the model these values, each in the dtype that it has there; names that it does not have are passed over."""
+    import paddle
+
+    own = model.state_dict()
+    for key, array in state_dict.items():
+        if key in own and list(own[key].shape) == list(array.shape):
+            own[key].set_value(paddle.to_tensor(array).astype(own[key].dtype))
+
+
+def cast(model: Layer, precision: Precision) -> None:
+    """Cast the model in place: parameters and buffers that are no whole numbers, which `Layer.to` casts too."""
+    whole = [
+        (layer, key, buffer)
+        for layer in model.sublayers(include_self=True)
+        for key, buffer in layer._buffers.items()
+        if buffer is not None and not buffer.is_floating_point()
+    ]
+    model.to(dtype=precision)
+    for layer, key, buffer in whole:
+        layer._buffers[key] = buffer
+
+
+@contextlib.contextmanager
+def tapped(model: Layer, points: Mapping[str, Tapped]) -> Iterator[Forward]:
+    """Give the forward that shows these points, for as long as the context lasts."""
+    import paddle
+
+    taps, handles = Taps(points, _array, paddle.to_tensor), []
+    for path, layer in model.named_sublayers(include_self=True):
+        if taps.wants(path, "input"):
+            handles.append(layer.register_forward_pre_hook(lambda _, inputs, path=path: taps.inputs(path, inputs)))
+        if taps.wants(path, "output"):
+            handles.append(layer.register_forward_post_hook(lambda _, __, output, path=path: taps.output(path, output)))
+
+    def run(inputs: Array, tap: Tap) -> Any:
+        with taps.shown_to(tap):
+            return forward(model, inputs)
+
+    try:
+        yield run
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def forward(model: Layer, inputs: Array) -> Any:
+    """Return what the model returns, with NumPy's arrays.
+
+    Raises:
+        ForwardFailed: The model raises.
+    """
+    import paddle
+
+    with paddle.no_grad(), failures_told():
+        output = model(paddle.to_tensor(inputs))
+    return as_arrays(output, _array)
+
+
+def unused(model: Layer, inputs: Array, names: frozenset[str]) -> list[str]:
+    """Return which of these parameters have no part in what the model returns: their gradient is nothing, or zero."""
+    import paddle
+    from paddle.utils.layers_utils import flatten
+
+    named = {key: parameter for key, parameter in model.named_parameters() if key in names}
+    frozen = [parameter for parameter in named.values() if parameter.stop_gradient]
+    for parameter in frozen:
+        parameter.stop_gradient = False
+    with failures_told():
+        output = model(paddle.to_tensor(inputs))
+        total = sum((tensor.square().sum() for tensor in flatten(output)), start=paddle.zeros([]))
+        gradients = paddle.grad(total, [*named.values()], allow_unused=True)
+    for parameter in frozen:
+        parameter.stop_gradient = True
+    return [key for key, grad in zip(named, gradients, strict=True) if grad is None or not grad.abs().max() > 0]
 
 
 @contextlib.contextmanager
@@ -69,13 +154,11 @@ def one_thread() -> Iterator[int]:
         paddle.base.core.set_num_threads(THREADS)
 
 
-def forward(model: MlpMixer, images: Array, tap: Tap) -> None:
-    """Run the model on images (batch, in_chans, image_size, image_size) and show each named point to the tap."""
+def _array(value: Any) -> Array | None:
+    """Return a copy of a tensor; None for what is none."""
     import paddle
 
-    def show(name: str, value: Tensor) -> Tensor:
-        replacement = tap(name, value.numpy())
-        return value if replacement is None else paddle.to_tensor(replacement)
-
-    with paddle.no_grad():
-        model(paddle.to_tensor(images), show)
+    if not isinstance(value, paddle.Tensor):
+        return None
+    tensor: Tensor = value
+    return tensor.numpy()

@@ -1,104 +1,106 @@
-"""The reference side: timm's own model, observed by hooks and never altered."""
+"""torch's side: any module, observed by its own hooks."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
-from threading import get_ident
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from align.core.point import Tapped
 from align.probes.knobs import importing_frameworks
+from align.probes.taps import Taps, as_arrays, failures_told
 from convert.arrays import Array, StateDict
 from convert.errors import BadInput
-from convert.mixer.variants import TIMM_LAYER_NORM_EPS, Gelu, MixerConfig, Variant
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch.nn import Module
 
-Tap = Callable[[str, Array], object]
-READ_BEFORE = {"token_mixing": "norm2", "gated": "fc2", "pooled": "head"}
-"""Points that no module outputs: they are read as the input of the module that follows."""
+    from align.core.bounds import Precision
+    from align.core.lockstep import Tap
+    from align.core.probe import Forward
 
-
-def build(config: MixerConfig, variant: Variant | None, state_dict: StateDict) -> nn.Module:
-    """Return timm's model with these weights, in evaluation mode.
-
-    A known variant is built by timm's own name, so that what is compared is what timm's users get.
-
-    Args:
-        config: Sizes, epsilon and GELU.
-        variant: The variant, if it has a name.
-        state_dict: timm's layout, float32 or float64, which fixes the model's dtype.
-    """
-    with importing_frameworks():
-        import timm
-        import torch
-        from timm.models.mlp_mixer import MlpMixer
-    with torch.device("meta"):
-        if variant is not None and variant.config == config:
-            model = timm.create_model(variant.timm_id, pretrained=False)
-        else:
-            model = MlpMixer(**_arguments(config))
-    model.load_state_dict({key: torch.from_numpy(array.copy()) for key, array in state_dict.items()}, assign=True)
-    return model.eval()
+name = "torch"
+ROUNDED = ("LayerNorm", "_BatchNorm", "_InstanceNorm")
+"""The classes whose epsilon Paddle's own round to float32 even in float64; of its GroupNorm that is not so (3.3.1)."""
 
 
-def cast(model: nn.Module, dtype: str) -> None:
-    """Cast the model's parameters in place, and round each LayerNorm's epsilon to float32.
+def parameters(model: Module) -> StateDict:
+    """Return a copy of what the model holds by name: parameters, and buffers that are saved with them."""
+    return {key: np.array(tensor.numpy()) for key, tensor in model.state_dict().items()}
+
+
+def buffers(model: Module) -> frozenset[str]:
+    """Return which of these names are buffers."""
+    return frozenset(key for key, _ in model.named_buffers())
+
+
+def modules(model: Module) -> frozenset[str]:
+    """Return the path of every module; "" is the model itself."""
+    return frozenset(path for path, _ in model.named_modules())
+
+
+def cast(model: Module, precision: Precision) -> None:
+    """Cast the model in place, and round each norm's epsilon to float32.
 
     In float32 torch rounds it itself; without this, float64 would be another function than the model that is used.
     """
     import torch
 
-    model.to(dtype=getattr(torch, dtype))
+    model.to(dtype=getattr(torch, precision))
     for module in model.modules():
-        if isinstance(module, torch.nn.LayerNorm):
-            module.eps = float(np.float32(module.eps))
+        if {kind.__name__ for kind in type(module).__mro__} & {*ROUNDED}:
+            module.eps = float(np.float32(module.eps))  # type: ignore[assignment,arg-type]
 
 
-def parameters(model: nn.Module) -> StateDict:
-    """Return what the model holds, in timm's layout."""
-    return {key: np.array(tensor.numpy()) for key, tensor in model.state_dict().items()}
-
-
-def gelu_of(model: nn.Module) -> Gelu:
-    """Return the form of GELU that the model uses; erf when it uses none."""
+@contextlib.contextmanager
+def tapped(model: Module, points: Mapping[str, Tapped]) -> Iterator[Forward]:
+    """Give the forward that shows these points, for as long as the context lasts."""
     import torch
 
-    forms = {module.approximate for module in model.modules() if isinstance(module, torch.nn.GELU)}
-    forms |= {"tanh" for module in model.modules() if type(module).__name__ == "GELUTanh"}  # timm's own class
-    return "tanh" if forms == {"tanh"} else "erf"
+    taps, handles = Taps(points, _array, torch.from_numpy), []
+    for path, module in model.named_modules():
+        if taps.wants(path, "input"):
+            handles.append(module.register_forward_pre_hook(lambda _, inputs, path=path: taps.inputs(path, inputs)))
+        if taps.wants(path, "output"):
+            handles.append(module.register_forward_hook(lambda _, __, output, path=path: taps.output(path, output)))
 
+    def run(inputs: Array, tap: Tap) -> Any:
+        with taps.shown_to(tap):
+            return forward(model, inputs)
 
-def epsilon_of(model: nn.Module) -> float:
-    """Return the epsilon of the model's final LayerNorm; timm's default where there is none."""
-    return float(getattr(model.get_submodule("norm"), "eps", TIMM_LAYER_NORM_EPS))
-
-
-def forward(model: nn.Module, images: Array, names: Iterable[str], tap: Tap) -> None:
-    """Run the model on images (batch, in_chans, image_size, image_size) and show each named point to the tap.
-
-    A point whose module the model does not have is not shown; the structure gate reports it.
-    """
-    import torch
-
-    thread = get_ident()
-
-    def show(name: str, value: Any) -> None:
-        if get_ident() == thread:  # hooks sit on the model: its forward in another thread fires them too
-            tap(name, np.array(value.numpy()))
-
-    modules = dict(model.named_modules())
-    handles = [handle for name in names for handle in _hooks(modules, name, show)]
     try:
-        with torch.inference_mode():
-            show("logits", model(torch.from_numpy(images.copy())))
+        yield run
     finally:
         for handle in handles:
             handle.remove()
+
+
+def forward(model: Module, inputs: Array) -> Any:
+    """Return what the model returns, with NumPy's arrays.
+
+    Raises:
+        ForwardFailed: The model raises.
+    """
+    import torch
+
+    with torch.inference_mode(), failures_told():
+        output = model(torch.from_numpy(inputs.copy()))
+    return as_arrays(output, _array)
+
+
+def unused(model: Module, inputs: Array, names: frozenset[str]) -> list[str]:
+    """Return which of these parameters have no part in what the model returns: their gradient is nothing, or zero."""
+    import torch
+    from torch.utils._pytree import tree_leaves
+
+    named = {key: parameter for key, parameter in model.named_parameters() if key in names}
+    with failures_told():
+        leaves = tree_leaves(model(torch.from_numpy(inputs.copy())))
+        total = sum(leaf.square().sum() for leaf in leaves)
+        gradients = torch.autograd.grad(total, [*named.values()], allow_unused=True)
+    return [key for key, grad in zip(named, gradients, strict=True) if grad is None or not grad.abs().max() > 0]
 
 
 @contextlib.contextmanager
@@ -114,7 +116,7 @@ def one_thread() -> Iterator[int]:
         torch.set_num_threads(threads)
 
 
-def check_genuine(model: object = None) -> None:
+def check(model: object = None) -> None:
     """Check that `import torch` gives PyTorch, and that the model, where there is one, is a module of it.
 
     `paddle.compat.enable_torch_proxy` makes `import torch` return Paddle, which would then be compared with itself.
@@ -136,61 +138,8 @@ def check_genuine(model: object = None) -> None:
         raise BadInput(f"{kind}: the reference is no module of PyTorch. Pass timm's model.")
 
 
-def _hooks(modules: dict[str, nn.Module], name: str, show: Callable[[str, Any], None]) -> list[Any]:
-    parent, _, last = name.rpartition(".")
-    follower = READ_BEFORE.get(last)
-    if follower is not None:
-        module = modules.get(f"{parent}.{follower}" if parent else follower)
-        return [module.register_forward_pre_hook(partial(_before, show, name))] if module is not None else []
-    module = modules.get(name)
-    return [module.register_forward_hook(partial(_after, show, name))] if module is not None else []
-
-
-def _before(show: Callable[[str, Any], None], name: str, _module: object, inputs: tuple[Any, ...]) -> None:
-    show(name, inputs[0])
-
-
-def _after(show: Callable[[str, Any], None], name: str, _module: object, _inputs: object, output: Any) -> None:
-    show(name, output)
-
-
-def _arguments(config: MixerConfig) -> dict[str, Any]:
-    """Return MlpMixer's arguments; it truncates ratio × hidden_dim, hence the half that is added."""
+def _array(value: Any) -> Array | None:
+    """Return a copy of a tensor; None for what is none."""
     import torch
-    from timm.models import mlp_mixer
 
-    gelu = partial(torch.nn.GELU, approximate="tanh" if config.gelu == "tanh" else "none")
-    tokens_ratio, channels_ratio = (
-        (dim + 0.5) / config.hidden_dim for dim in (config.tokens_mlp_dim, config.channels_mlp_dim)
-    )
-    norm = partial(torch.nn.LayerNorm, eps=config.layer_norm_eps)
-    family: dict[str, dict[str, Any]] = {
-        "mixer": {"mlp_ratio": (tokens_ratio, channels_ratio), "norm_layer": norm},
-        "gmixer": {
-            "mlp_ratio": (tokens_ratio, channels_ratio),
-            "norm_layer": norm,
-            "mlp_layer": mlp_mixer.GluMlp,
-            "act_layer": torch.nn.SiLU,
-        },
-        "resmlp": {
-            "mlp_ratio": channels_ratio,
-            "block_layer": mlp_mixer.ResBlock,
-            "norm_layer": mlp_mixer.Affine,
-        },
-        "gmlp": {
-            "mlp_ratio": channels_ratio,
-            "norm_layer": norm,
-            "block_layer": mlp_mixer.SpatialGatingBlock,
-            "mlp_layer": mlp_mixer.GatedMlp,
-        },
-    }
-    return {
-        "img_size": config.image_size,
-        "patch_size": config.patch_size,
-        "in_chans": config.in_chans,
-        "num_blocks": config.num_blocks,
-        "embed_dim": config.hidden_dim,
-        "num_classes": config.num_classes,
-        "act_layer": gelu,
-        **family[config.family],
-    }
+    return np.array(value.detach().numpy()) if isinstance(value, torch.Tensor) else None

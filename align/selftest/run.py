@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import bisect
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
 
+from align.alignment import Specimen
+from align.core.case import Settings
 from align.core.inputs import DRAW, Kind
-from align.core.result import LOGITS, AlignmentResult
-from align.core.weights import in_float32
+from align.core.result import AlignmentResult
 from align.faults.fault import Fault, Planted
-from align.mixer import faults
-from align.probes import paddle_probe, torch_probe
-from align.run import Settings, Subject, align
-from convert.arrays import StateDict
+from align.run import align
 from convert.errors import MixerConvertError
-from convert.mixer.init import init_state_dict
-from convert.mixer.mapping import convert_state_dict
-from convert.mixer.variants import Family, MixerConfig, get_variant
 
 Outcome = Literal["caught", "misplaced", "missed"]
 REFUSED = "refused"
@@ -28,29 +23,8 @@ REFUSED = "refused"
 DIGITS = 16
 """As many as float64 has: no smaller fault can be planted."""
 
-SMALL = MixerConfig(
-    image_size=32, patch_size=4, num_blocks=4, hidden_dim=24, tokens_mlp_dim=64, channels_mlp_dim=96, num_classes=10
-)
-"""64 tokens and tokens_mlp_dim 64: square weights, whose layout no shape tells."""
-
-
-def small(family: Family) -> MixerConfig:
-    """Return the small config of a family."""
-    return replace(SMALL, family=family, tokens_mlp_dim=64 if family in ("mixer", "gmixer") else 0)
-
-
-CONFIGS: Mapping[str, MixerConfig] = {
-    "s32": get_variant("s32").config,
-    "small-mixer": small("mixer"),
-    "small-gmixer": small("gmixer"),
-    "small-resmlp": small("resmlp"),
-    "small-gmlp": small("gmlp"),
-}
-"""What the self-test runs on."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Caught:
     """What became of one fault in one config.
 
     gates are those that failed; blamed is the layer that the verdict names, planted the one that it should. logits is
@@ -91,23 +65,16 @@ class Sensitivity:
     smallest: float | None
 
 
-SENSITIVITIES: Mapping[str, Callable[[float], Fault]] = {
-    "one layer's output, relative": faults.scaled,
-    "one layer's output, relative, float32 only": lambda by: faults.scaled(by, float32_only=True),
-    "LayerNorm epsilon, relative": faults.epsilon_off,
-}
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelfTest:
     """The whole outcome."""
 
-    findings: tuple[Finding, ...]
+    findings: tuple[Caught, ...]
     right_ports: tuple[RightPort, ...]
     sensitivities: tuple[Sensitivity, ...]
 
     @property
-    def survivors(self) -> list[Finding]:
+    def survivors(self) -> list[Caught]:
         """The faults that were not caught, or blamed on the wrong layer."""
         return [finding for finding in self.findings if finding.outcome != "caught"]
 
@@ -123,44 +90,43 @@ class SelfTest:
 
 
 def selftest(
-    names: Sequence[str] = tuple(CONFIGS), *, seeds: int = 3, progress: Callable[[str], None] = lambda _: None
+    specimens: Mapping[str, Specimen], *, seeds: int = 3, progress: Callable[[str], None] = lambda _: None
 ) -> SelfTest:
-    """Return how the gate did on every fault of the catalogue and on right ports.
+    """Return how the gate did on every fault of the catalogues and on right ports.
 
     Args:
-        names: Of CONFIGS.
+        specimens: What to plant the faults in, by name.
         seeds: How many seeds, of weights and images, a right port is run with; each on every kind of input.
         progress: Is told what is about to run.
     """
-    findings: list[Finding] = []
+    findings: list[Caught] = []
     right_ports: list[RightPort] = []
     sensitivities: list[Sensitivity] = []
-    for name in names:
-        config = CONFIGS[name]
-        source = init_state_dict(config, 0)
-        for fault in faults.CATALOGUE:
-            planted = fault.plant(config)
+    for name, specimen in specimens.items():
+        right = specimen.case(Settings(), 0)
+        for fault in specimen.faults():
+            planted = fault.plant(right)
             if planted is not None:
                 progress(f"{name}: {fault.name}")
-                findings.append(try_fault(fault, planted, name, config, source))
+                findings.append(try_fault(fault, planted, name, specimen))
         progress(f"{name}: the smallest fault")
-        sensitivities += _sensitivities(name, config, source)
-        right_ports += _right_ports(name, config, seeds, progress)
+        sensitivities += _sensitivities(name, specimen)
+        right_ports += _right_ports(name, specimen, seeds, progress)
     return SelfTest(findings=tuple(findings), right_ports=tuple(right_ports), sensitivities=tuple(sensitivities))
 
 
-def try_fault(fault: Fault, planted: Planted, name: str, config: MixerConfig, source: StateDict) -> Finding:
+def try_fault(fault: Fault, planted: Planted, name: str, specimen: Specimen) -> Caught:
     """Return what the gate makes of one fault."""
     blamed, failed = planted.layer, True
     gates: tuple[str, ...] = (REFUSED,)
     logits: float | None = None
     with contextlib.suppress(MixerConvertError):
-        result = align_with(planted, config, source)
+        result = align_with(planted, specimen)
         blamed = result.first_divergence.layer if result.first_divergence else ""
         gates = tuple(gate.name for gate in result.gates if gate.passed is False)
-        logits = next((row.float32.inherited.max_abs_diff for row in result.layers if row.name == LOGITS), None)
+        logits = result.headline.float32.inherited.max_abs_diff if result.headline else None
         failed = result.failed() and result.verdict != "rounding"
-    return Finding(
+    return Caught(
         fault=fault.name,
         kind=fault.kind,
         config=name,
@@ -172,46 +138,33 @@ def try_fault(fault: Fault, planted: Planted, name: str, config: MixerConfig, so
     )
 
 
-def align_with(planted: Planted, config: MixerConfig, source: StateDict) -> AlignmentResult:
+def align_with(planted: Planted, specimen: Specimen) -> AlignmentResult:
     """Return the alignment of a port with this fault."""
-    altered = dict(source)
-    planted.source(altered)
-    candidate = dict(convert_state_dict(altered, config).state_dict)
-    planted.weights(candidate)
-    subject = Subject(source=altered, config=config, name="planted", candidate=candidate)
-
-    def build_reference(subject: Subject) -> Any:
-        model = torch_probe.build(subject.config, subject.variant, in_float32(subject.source))
-        planted.reference(model)
-        return model
-
-    def build_candidate(config: MixerConfig, state_dict: StateDict) -> Any:
-        model = paddle_probe.build(config, state_dict)
-        planted.model(model)
-        return model
-
     with planted.around():
-        return align(subject, build_reference=build_reference, build_candidate=build_candidate)
+        return align(specimen.case(Settings(), 0, planted))
 
 
-def _right_ports(name: str, config: MixerConfig, seeds: int, progress: Callable[[str], None]) -> Iterator[RightPort]:
+def _right_ports(
+    name: str, specimen: Specimen, seeds: int, progress: Callable[[str], None]
+) -> Iterator[RightPort]:
     for seed in range(seeds):
-        subject = Subject(source=init_state_dict(config, seed), config=config, name=name)
         for kind in DRAW:
             progress(f"{name}: a right port, seed {seed}, {kind} inputs")
-            result = align(subject, Settings(input_seed=seed, inputs=kind))
+            settings = Settings(input_seed=seed, inputs=kind)
+            result = align(specimen.case(settings, seed), settings)
             yield RightPort(config=name, seed=seed, inputs=kind, verdict=result.verdict)
 
 
-def _sensitivities(name: str, config: MixerConfig, source: StateDict) -> Iterator[Sensitivity]:
-    for what, fault_of in SENSITIVITIES.items():
-        if fault_of(1.0).plant(config) is None:
+def _sensitivities(name: str, specimen: Specimen) -> Iterator[Sensitivity]:
+    right = specimen.case(Settings(), 0)
+    for what, fault_of in specimen.sensitivities().items():
+        if fault_of(1.0).plant(right) is None:
             continue
 
         def caught(exponent: int, fault_of: Callable[[float], Fault] = fault_of) -> bool:
             fault = fault_of(10.0**-exponent)
-            planted = fault.plant(config)
-            return planted is not None and try_fault(fault, planted, name, config, source).outcome == "caught"
+            planted = fault.plant(right)
+            return planted is not None and try_fault(fault, planted, name, specimen).outcome == "caught"
 
         finest = bisect.bisect_left(range(1, DIGITS + 1), x=True, key=lambda exponent: not caught(exponent))
         yield Sensitivity(config=name, what=what, smallest=10.0**-finest if finest else None)

@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, ClassVar
+from functools import partial
+from typing import Any, ClassVar
 
 import numpy as np
 
-from align.core.compare import FLOAT64, LOGITS_ATOL
-from align.core.inputs import images_sha256, seeded_images
-from align.core.lockstep import Side, Walk, WrongPoint, walk
-from align.core.result import FRAMEWORKS, LOGITS, Finding
+from align.alignment import Alignment
+from align.core.bounds import FLOAT64, LOGITS_ATOL, Precision
+from align.core.case import Case, Settings
+from align.core.inputs import images_sha256
+from align.core.judgement import Evidence, judge
+from align.core.lockstep import Side, Walk, WrongPoint, check_form, walk
+from align.core.result import Finding
 from align.core.sketch import Sketch, distance, sketch, summary_distance
-from align.core.weights import in_float32
-from align.mixer import witness
-from align.mixer.points import Layer, layers_of
-from align.probes import paddle_probe
+from align.core.weights import structure_findings, weight_findings
 from align.probes.environment import environment
-from align.trace.result import LogitsDiff, PointRecord, Precision, TraceResult, TraceRow, compare_sketch, judge
+from align.trace.result import LogitsDiff, PointRecord, TraceResult, TraceRow, compare_sketch
 from align.trace.trace_file import GoldenTrace, TensorRecord, logits_kept
-from align.trace.weights import held_findings, structure_findings, weight_findings
+from align.trace.weights import expected_hashes
 from convert.arrays import Array, StateDict
 from convert.errors import IntegrityProblem, MixerConvertError, UsageProblem
 from convert.fingerprint import fingerprint, tensor_sha256s
-from convert.mixer.init import init_state_dict
-from convert.mixer.mapping import convert_state_dict
-
-if TYPE_CHECKING:
-    from align.run import Settings, Subject
 
 RECORDED_SOURCE = ("kind", "seed", "file", "sha256", "repo_id", "revision")
 RECORDED_VERSIONS = ("mixer-convert", "numpy", "torch", "timm", "flax")
@@ -44,18 +40,20 @@ class Unrecordable(MixerConvertError):
 class Sketches:
     """One side's run in one precision: a sketch a point, the logits, and where it did not show what was expected."""
 
-    def __init__(self, layers: Sequence[Layer], side: str, precision: Precision) -> None:
-        self._layers, self._side, self._precision = layers, side, precision
+    def __init__(self, case: Case, side: str, precision: Precision) -> None:
+        self._case, self._side, self._precision = case, side, precision
         self.by_name: dict[str, Sketch] = {}
         self.logits = np.empty(0)
 
-    def run(self, points: Walk) -> list[Finding]:
+    def run(self, shown: Walk) -> list[Finding]:
         """Sketch each point as it comes; return where they are not those expected."""
-        with closing(Side(self._side, points, self._precision)) as side:
+        with closing(Side(self._side, shown)) as side:
             try:
-                for layer in self._layers:
-                    self._keep(layer.name, side.at(layer))
-                side.end()
+                for point in self._case.points:
+                    value = side.at(point.name)
+                    check_form(self._side, point, value, point.shape or value.shape, self._precision)
+                    self._keep(point.name, value)
+                side.end(self._case.headline)
             except WrongPoint as wrong:
                 return [wrong.finding]
         return []
@@ -70,73 +68,74 @@ class Sketches:
 
     def _keep(self, name: str, value: Array) -> None:
         self.by_name[name] = sketch(name, value)
-        if name == LOGITS:
+        if name == self._case.headline:
             self.logits = logits_kept(value).astype(np.float64)
 
 
-def record(subject: Subject, settings: Settings, *, progress: Progress = lambda _: None) -> GoldenTrace:
+def record(case: Case, settings: Settings, *, progress: Progress = lambda _: None) -> GoldenTrace:
     """Return what the reference computes on one seeded batch.
 
     Args:
-        subject: The weights; a candidate in it plays no part.
+        case: The weights; its candidate plays no part.
         settings: Batch and seed of the images.
         progress: Is told what is about to run.
 
     Raises:
         Unrecordable: The reference leaves the NumPy witness in float64, or does not show the points expected.
+        UsageProblem: There is no witness.
     """
-    images = seeded_images(subject.config, settings.batch, settings.input_seed, settings.inputs)
-    narrow, wide, truth = _run(subject, images, progress)
-    _refuse_to_leave(subject.name, FRAMEWORKS[subject.reference], wide, truth)
-    provenance = subject.provenance or {"kind": "file"}
+    narrow, wide, truth = _reference(case, progress)
+    _refuse_to_leave(case, wide, truth)
+    provenance = case.settings["weights"] or {"kind": "file"}
     versions = environment()["versions"]
     return GoldenTrace(
-        name=subject.name,
-        config=subject.config,
-        reference=subject.reference,
+        name=case.name,
+        family=case.family,
+        config=case.config,
+        reference=case.settings["reference"],
         source={key: provenance.get(key) for key in RECORDED_SOURCE},
-        source_fingerprint=fingerprint(tensor_sha256s(subject.source)),
+        source_fingerprint=fingerprint(tensor_sha256s(case.reference.state_dict)),
         batch=settings.batch,
         input_seed=settings.input_seed,
         inputs=settings.inputs,
-        input_sha256=images_sha256(images),
+        input_sha256=images_sha256(case.inputs),
         versions={key: versions[key] for key in RECORDED_VERSIONS if key in versions},
         logits=tuple(wide.logits.tolist()),
-        weights=_tensor_records(subject),
+        weights=_tensor_records(case.expected),
         points=tuple(_point_record(name, narrow, wide, truth) for name in wide.by_name),
     )
 
 
-def _run(subject: Subject, images: Array, progress: Progress) -> tuple[Sketches, Sketches, Sketches]:
+def _reference(case: Case, progress: Progress) -> tuple[Sketches, Sketches, Sketches]:
     """Return the sketches of the reference in float32 and in float64, and those of the witness."""
-    from align.run import PROBES, reference_model
-
-    layers, probe = layers_of(subject.config, len(images)), PROBES[subject.reference]
-    names, side = [layer.name for layer in layers], FRAMEWORKS[subject.reference]
-    narrow, wide = Sketches(layers, side, "float32"), Sketches(layers, side, "float64")
-    truth = Sketches(layers, "the NumPy witness", "float64")
+    if case.witness is None:
+        raise UsageProblem(f"{case.name}: there is no witness to record its truth with.")
+    probe, side = case.reference.probe, case.sides.reference
+    narrow, wide = Sketches(case, side, "float32"), Sketches(case, side, "float64")
+    truth = Sketches(case, "the NumPy witness", "float64")
     progress("building the reference")
-    model = reference_model(subject)
-    progress("float32: the reference")
-    findings = narrow.run(walk(lambda tap: probe.forward(model, images, names, tap)))
-    probe.cast(model, "float64")
-    progress("float64: the reference, then the NumPy witness")
-    findings += wide.run(walk(lambda tap: probe.forward(model, images.astype(np.float64), names, tap)))
-    findings += truth.run(witness.forward(subject.config, subject.source, images))
+    model = case.reference.build()
+    with probe.tapped(model, {point.name: point.reference for point in case.points}) as run:
+        progress("float32: the reference")
+        findings = narrow.run(walk(partial(run, case.inputs)))
+        probe.cast(model, "float64")
+        progress("float64: the reference, then the NumPy witness")
+        findings += wide.run(walk(partial(run, case.inputs.astype(np.float64))))
+    findings += truth.run(case.witness(case.reference.state_dict, case.inputs))
     findings += narrow.not_finite() + wide.not_finite()
     if findings:
-        raise Unrecordable(f"{subject.name}: {findings[0].sentence}. There is nothing to record.")
+        raise Unrecordable(f"{case.name}: {findings[0].sentence}. There is nothing to record.")
     return narrow, wide, truth
 
 
-def _refuse_to_leave(subject: str, side: str, wide: Sketches, truth: Sketches) -> None:
+def _refuse_to_leave(case: Case, wide: Sketches, truth: Sketches) -> None:
     for name, recorded in wide.by_name.items():
         found = max(distance(recorded, truth.by_name[name]), summary_distance(recorded, truth.by_name[name]))
         bound = FLOAT64.bound(recorded.largest)
         if not found <= bound:
             raise Unrecordable(
-                f"{subject}: {name}: {side} is {found:.1e} away from the NumPy witness, bound {bound:.1e}, so there is "
-                "no truth to record. Run mixer-align on it first."
+                f"{case.name}: {name}: {case.sides.reference} is {found:.1e} away from the NumPy witness, bound "
+                f"{bound:.1e}, so there is no truth to record. Run mixer-align on it first."
             )
 
 
@@ -149,54 +148,65 @@ def _point_record(name: str, narrow: Sketches, wide: Sketches, truth: Sketches) 
     )
 
 
-def _tensor_records(subject: Subject) -> tuple[TensorRecord, ...]:
-    converted = convert_state_dict(subject.source, subject.config).state_dict
+def _tensor_records(expected: StateDict) -> tuple[TensorRecord, ...]:
     return tuple(
-        TensorRecord(name=key, dtype=converted[key].dtype.name, shape=converted[key].shape, sha256=sha256)
-        for key, sha256 in tensor_sha256s(converted).items()
+        TensorRecord(name=key, dtype=expected[key].dtype.name, shape=expected[key].shape, sha256=sha256)
+        for key, sha256 in tensor_sha256s(expected).items()
     )
 
 
+def case_of_trace(trace: GoldenTrace, alignment: Alignment, candidate: StateDict | None) -> Case:
+    """Return the case of a recorded trace, whose reference will not be run.
+
+    Args:
+        trace: The record.
+        alignment: Of its family.
+        candidate: Weights in Paddle's layout; None: the seeded ones, drawn and converted again.
+
+    Raises:
+        IntegrityProblem: The weights drawn again are not the recorded ones.
+        UsageProblem: There is no candidate, and the weights were not seeded.
+    """
+    settings = Settings(batch=trace.batch, input_seed=trace.input_seed, inputs=trace.inputs)
+    source = _drawn(trace, alignment) if candidate is None else None
+    return alignment.case_of_config(trace.config, settings, source=source, candidate=candidate)
+
+
 def check(
-    trace: GoldenTrace,
-    candidate: StateDict | None = None,
-    *,
-    atol: float = LOGITS_ATOL,
-    build_candidate: Callable[..., Any] = paddle_probe.build,
-    progress: Progress = lambda _: None,
+    trace: GoldenTrace, case: Case, *, atol: float = LOGITS_ATOL, progress: Progress = lambda _: None
 ) -> TraceResult:
     """Return how Paddle compares with a recorded trace.
 
     Args:
         trace: The record.
-        candidate: Weights in Paddle's layout; by default the seeded ones, drawn and converted again.
+        case: Its candidate is judged; see `case_of_trace`.
         atol: Bound on the float32 logits.
-        build_candidate: Builds the Paddle model from a config and a float32 state dict.
         progress: Is told what is about to run.
 
     Raises:
-        IntegrityProblem: The images or weights drawn again are not the recorded ones.
-        UsageProblem: There is no candidate, and the weights were not seeded.
+        IntegrityProblem: The images drawn again are not the recorded ones.
     """
-    images = seeded_images(trace.config, trace.batch, trace.input_seed, trace.inputs)
-    _same(images_sha256(images), trace.input_sha256, "images", trace.input_seed)
-    held = _seeded(trace) if candidate is None else candidate
-    structure, weights = structure_findings(trace.weights, held), None
+    _same(images_sha256(case.inputs), trace.input_sha256, "images", trace.input_seed)
+    expected, held = expected_hashes(trace.weights), case.candidate.state_dict
+    structure, weights = structure_findings(expected, held, case.place), None
     points: tuple[TraceRow, ...] = ()
     logits = None
     if not structure:
         progress("building the Paddle model")
-        model = build_candidate(trace.config, in_float32(held))
-        weights = weight_findings(trace.weights, held) or held_findings(held, paddle_probe.parameters(model))
-        structure, points, logits = _measure(trace, model, images, atol, progress)
-    gates, verdict, first_divergence = judge(structure, weights, points, logits)
+        model = case.candidate.build()
+        weights = weight_findings(expected, held, case.candidate.probe.parameters(model), case.place)
+        structure, points, logits = _measure(trace, case, model, atol, progress)
+    headline = logits and logits.headline(case.headline)
+    judged = judge(
+        Evidence(structure=structure, weights=weights, rows=points, headline=headline or None, whose="the recorded")
+    )
     return TraceResult(
         name=trace.name,
-        gates=gates,
+        gates=judged.gates,
         points=points,
         logits=logits,
-        verdict=verdict,
-        first_divergence=first_divergence,
+        verdict=judged.verdict,
+        first_divergence=judged.first_divergence,
         input_sha256=trace.input_sha256,
         settings=_settings(trace, atol),
         environment=environment(),
@@ -216,20 +226,21 @@ def _settings(trace: GoldenTrace, atol: float) -> dict[str, Any]:
 
 
 def _measure(
-    trace: GoldenTrace, model: Any, images: Array, atol: float, progress: Progress
+    trace: GoldenTrace, case: Case, model: Any, atol: float, progress: Progress
 ) -> tuple[list[Finding], tuple[TraceRow, ...], LogitsDiff | None]:
     """Return the points at fault, the figures of all points shown, and those of the float32 logits."""
-    layers = layers_of(trace.config, trace.batch)
-    narrow, wide = Sketches(layers, "Paddle", "float32"), Sketches(layers, "Paddle", "float64")
-    progress("float32: Paddle")
-    findings = narrow.run(walk(lambda tap: paddle_probe.forward(model, images, tap)))
-    paddle_probe.cast(model, "float64")
-    progress("float64: Paddle")
-    findings += wide.run(walk(lambda tap: paddle_probe.forward(model, images.astype(np.float64), tap)))
+    side, probe = case.sides.candidate, case.candidate.probe
+    narrow, wide = Sketches(case, side, "float32"), Sketches(case, side, "float64")
+    with probe.tapped(model, {point.name: point.candidate for point in case.points}) as run:
+        progress(f"float32: {side}")
+        findings = narrow.run(walk(partial(run, case.inputs)))
+        probe.cast(model, "float64")
+        progress(f"float64: {side}")
+        findings += wide.run(walk(partial(run, case.inputs.astype(np.float64))))
     if findings:
         return findings, (), None
     rows = tuple(_row(point, narrow.by_name, wide.by_name) for point in trace.points)
-    return narrow.not_finite() or wide.not_finite(), rows, _logits(trace, narrow, atol)
+    return narrow.not_finite() or wide.not_finite(), rows, _logits(trace, case, narrow, atol)
 
 
 def _row(point: PointRecord, narrow: Mapping[str, Sketch], wide: Mapping[str, Sketch]) -> TraceRow:
@@ -242,27 +253,27 @@ def _row(point: PointRecord, narrow: Mapping[str, Sketch], wide: Mapping[str, Sk
     )
 
 
-def _logits(trace: GoldenTrace, narrow: Sketches, atol: float) -> LogitsDiff:
+def _logits(trace: GoldenTrace, case: Case, narrow: Sketches, atol: float) -> LogitsDiff:
     recorded = np.array(trace.logits)
     found = float(np.abs(narrow.logits - recorded).max())
     return LogitsDiff(
         max_abs_diff=found,
         bound=atol,
         recorded=len(recorded),
-        num_elements=trace.batch * trace.config.num_classes,
+        num_elements=trace.batch * case.classes,
         passed=found <= atol,
     )
 
 
-def _seeded(trace: GoldenTrace) -> StateDict:
+def _drawn(trace: GoldenTrace, alignment: Alignment) -> StateDict:
     if trace.source["kind"] != "random":
         raise UsageProblem(
             f"{trace.name}: the trace was recorded with {trace.source['file']} (SHA-256 {trace.source['sha256']}). "
             "Convert that file with mixer-convert and pass the result as --candidate."
         )
-    source = init_state_dict(trace.config, trace.source["seed"])
+    source = alignment.draw(trace.config, trace.source["seed"])
     _same(fingerprint(tensor_sha256s(source)), trace.source_fingerprint, "weights", trace.source["seed"])
-    return convert_state_dict(source, trace.config).state_dict
+    return source
 
 
 def _same(found: str, recorded: str, what: str, seed: int) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from align.core.result import LOGITS
 from align.render import finite
 from align.trace.result import TraceResult, TraceRow
 
@@ -31,7 +30,7 @@ def verdict_line(result: TraceResult) -> str:
         return start + result.first_divergence.sentence
     if result.verdict == "diverged" or result.logits is None:
         return start + next(gate.sentence for gate in result.gates if gate.passed is False)
-    wide, narrow = next(row.float64 for row in result.points if row.name == LOGITS), result.logits
+    wide, narrow = result.points[-1].float64, result.logits
     figures = f"the logits lie {wide.distance:.1e} from the recorded ones in float64"
     if result.verdict == "rounding":
         return (

@@ -9,20 +9,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from align.alignment import Alignment, alignment_named
+from align.core.case import Case, Settings
 from align.core.inputs import DRAW, Kind
-from align.core.result import Reference
-from align.core.sketch import LABEL, PROJECTIONS, Sketch
-from align.mixer.points import layers_of
+from align.core.reader import Malformed, Reader
+from align.core.sketch import PROJECTIONS, Sketch
 from align.trace.result import PointRecord
-from align.trace.schema import Malformed, Reader, check_config
 from convert.arrays import Array, Shape
-from convert.errors import IntegrityProblem, Unreadable
+from convert.errors import IntegrityProblem, Unreadable, UsageProblem
 from convert.files import strict_json
-from convert.mixer.mapping import WEIGHT_DTYPES
-from convert.mixer.rules import layout_shapes
-from convert.mixer.variants import MixerConfig
 
-SCHEMA = LABEL
+SCHEMA, FORMER = "mixer-align/trace/2", "mixer-align/trace/1"
+FORMER_FAMILY = "mixer"
+"""Of the traces that do not say: there was no other."""
+
+DTYPES = ("float32", "float16", "bfloat16")
 MAX_BYTES = 4 << 20
 """Above any trace: the largest architecture's (resmlp_36, l16) stay below 200 KB."""
 
@@ -46,13 +47,14 @@ class TensorRecord:
 class GoldenTrace:
     """What a reference computed on one seeded batch, small enough to commit beside the code it guards.
 
-    source says where the weights are from; source_fingerprint is theirs in timm's layout. logits are those at
-    `logit_indices`, in float64.
+    config: As the family has it. reference: What computed it. source says where the weights are from;
+    source_fingerprint is theirs by the reference's names. logits are those that `logits_kept` keeps, in float64.
     """
 
     name: str
-    config: MixerConfig
-    reference: Reference
+    family: str
+    config: Any
+    reference: str
     source: Mapping[str, Any]
     source_fingerprint: str
     batch: int
@@ -88,14 +90,15 @@ def read(path: Path) -> GoldenTrace:
         IntegrityProblem: It was changed after it was written.
     """
     data = _json(path)
-    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+    if not isinstance(data, dict) or data.get("schema") not in (SCHEMA, FORMER):
         found = str(data.get("schema", "none"))[:40] if isinstance(data, dict) else "none"
         raise Unreadable(path, f"its schema is {found}, not {SCHEMA}", ADVICE)
     content = {key: value for key, value in data.items() if key not in ("schema", "sha256")}
     try:
         if data.get("sha256") != _sha256(content):
             raise IntegrityProblem(f"{path}: its content does not match its hash: it was changed or damaged. {ADVICE}")
-        return _trace(Reader(content, "the trace"))
+        family = {"family": FORMER_FAMILY} if data["schema"] == FORMER else {}
+        return _trace(Reader({**content, **family}, "the trace"))
     except Malformed as error:
         raise Unreadable(path, str(error), ADVICE) from error
 
@@ -131,6 +134,7 @@ def _lines(value: Any) -> str:
 def _as_data(trace: GoldenTrace) -> dict[str, Any]:
     return {
         "name": trace.name,
+        "family": trace.family,
         "reference": trace.reference,
         "config": asdict(trace.config),
         "source": {**trace.source, "fingerprint": trace.source_fingerprint},
@@ -163,19 +167,19 @@ def _point_as_data(point: PointRecord) -> dict[str, Any]:
 
 def _trace(content: Reader) -> GoldenTrace:
     """Return the trace that the content describes; its config fixes every name and shape that may follow."""
-    config = MixerConfig(**content.section("config").fields_of(MixerConfig))
-    inputs, source = content.section("inputs"), content.section("source")
+    alignment, inputs, source = _alignment(content), content.section("inputs"), content.section("source")
     batch = inputs.integer("batch", 1)
-    check_config(config, batch)
+    config = alignment.read_config(content.section("config"), batch)
+    case = alignment.case_of_config(config, Settings(batch=batch), source=None, candidate=None)
     kind = source.one_of("kind", SOURCE_KINDS)
     origin = {key: source.text_or_none(key) for key in ("file", "sha256", "repo_id", "revision")}
     seed = source.integer("seed", 0, most=1 << 63) if kind == "random" else None
     versions = content.section("versions")
-    logits = content.numbers("logits", min(batch * config.num_classes, RECORDED_LOGITS))
     return GoldenTrace(
         name=content.text("name"),
+        family=content.text("family"),
         config=config,
-        reference="flax" if content.one_of("reference", ("timm", "flax")) == "flax" else "timm",
+        reference=content.one_of("reference", alignment.references),
         source={"kind": kind, "seed": seed, **origin},
         source_fingerprint=source.hexadecimal("fingerprint", _SHA256),
         batch=batch,
@@ -183,19 +187,26 @@ def _trace(content: Reader) -> GoldenTrace:
         inputs=cast("Kind", inputs.one_of("kind", tuple(DRAW))),
         input_sha256=inputs.hexadecimal("sha256", _SHA256),
         versions={key: versions.text_or_none(key) for key in versions.data},
-        logits=logits,
-        weights=_weights(content, config),
-        points=_points(content, config, batch),
+        logits=content.numbers("logits", min(batch * case.classes, RECORDED_LOGITS)),
+        weights=_weights(content, case),
+        points=_points(content, case),
     )
 
 
-def _weights(content: Reader, config: MixerConfig) -> tuple[TensorRecord, ...]:
-    shapes = layout_shapes(config, "paddle")
+def _alignment(content: Reader) -> Alignment:
+    try:
+        return alignment_named(content.text("family"))
+    except UsageProblem as error:
+        raise Malformed(str(error)) from error
+
+
+def _weights(content: Reader, case: Case) -> tuple[TensorRecord, ...]:
+    shapes = {name: array.shape for name, array in case.expected.items()}
     rows = zip(content.sections("weights", len(shapes)), shapes.items(), strict=True)
     return tuple(
         TensorRecord(
             name=row.one_of("name", (name,)),
-            dtype=row.one_of("dtype", WEIGHT_DTYPES),
+            dtype=row.one_of("dtype", DTYPES),
             shape=row.shape("shape", shape),
             sha256=row.hexadecimal("sha256", _SHA256),
         )
@@ -203,14 +214,13 @@ def _weights(content: Reader, config: MixerConfig) -> tuple[TensorRecord, ...]:
     )
 
 
-def _points(content: Reader, config: MixerConfig, batch: int) -> tuple[PointRecord, ...]:
-    layers = layers_of(config, batch)
-    rows = zip(content.sections("points", len(layers)), layers, strict=True)
+def _points(content: Reader, case: Case) -> tuple[PointRecord, ...]:
+    rows = zip(content.sections("points", len(case.points)), case.points, strict=True)
     return tuple(
         PointRecord(
             sketch=Sketch(
-                name=row.one_of("name", (layer.name,)),
-                shape=row.shape("shape", layer.shape),
+                name=row.one_of("name", (point.name,)),
+                shape=row.shape("shape", point.shape),
                 minimum=row.number("minimum"),
                 maximum=row.number("maximum"),
                 rms=row.number("rms"),
@@ -219,5 +229,5 @@ def _points(content: Reader, config: MixerConfig, batch: int) -> tuple[PointReco
             float64_noise=row.number("float64_noise"),
             float32_noise=row.number("float32_noise"),
         )
-        for row, layer in rows
+        for row, point in rows
     )

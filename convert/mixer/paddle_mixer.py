@@ -12,16 +12,9 @@ from paddle import Tensor, nn
 from convert.arrays import StateDict
 from convert.mixer.variants import GATE_NORM_EPS, Family, Gelu, MixerConfig
 
-Tap = Callable[[str, Tensor], Tensor]
-"""Is shown each named intermediate as the forward reaches it, and returns what the forward goes on with."""
-
 DTYPES = {"float16": paddle.float16, "bfloat16": paddle.bfloat16}
 LAYER_SCALE_INIT = 1e-4
 """Where training starts. Source: timm 1.0.31, timm/models/mlp_mixer.py, ResBlock's `init_values`."""
-
-
-def _unchanged(_name: str, value: Tensor) -> Tensor:
-    return value
 
 
 class Mlp(nn.Layer):
@@ -33,11 +26,9 @@ class Mlp(nn.Layer):
         self.act = nn.GELU(approximate=gelu == "tanh")
         self.fc2 = nn.Linear(hidden_features, features)
 
-    def forward(self, x: Tensor, tap: Tap = _unchanged, at: str = "") -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Return a tensor of x's shape (…, features); the hidden layer is (…, hidden_features)."""
-        x = tap(f"{at}.fc1", self.fc1(x))
-        x = tap(f"{at}.act", self.act(x))
-        return tap(f"{at}.fc2", self.fc2(x))
+        return cast("Tensor", self.fc2(self.act(self.fc1(x))))
 
 
 class GluMlp(nn.Layer):
@@ -52,11 +43,10 @@ class GluMlp(nn.Layer):
         self.act = nn.Silu()
         self.fc2 = nn.Linear(hidden_features // 2, features)
 
-    def forward(self, x: Tensor, tap: Tap = _unchanged, at: str = "") -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Return a tensor of x's shape (…, features); the gated layer is (…, hidden_features / 2)."""
-        value, gate = paddle.chunk(tap(f"{at}.fc1", self.fc1(x)), 2, axis=-1)
-        x = tap(f"{at}.gated", value * tap(f"{at}.act", self.act(gate)))
-        return tap(f"{at}.fc2", self.fc2(x))
+        value, gate = paddle.chunk(self.fc1(x), 2, axis=-1)
+        return cast("Tensor", self.fc2(value * self.act(gate)))
 
 
 class SpatialGatingUnit(nn.Layer):
@@ -70,12 +60,11 @@ class SpatialGatingUnit(nn.Layer):
         self.norm = nn.LayerNorm(gated_features, epsilon=GATE_NORM_EPS)
         self.proj = nn.Linear(tokens, tokens)
 
-    def forward(self, x: Tensor, tap: Tap = _unchanged, at: str = "") -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Return (batch, tokens, gated_features) of x (batch, tokens, 2 · gated_features)."""
         value, gate = paddle.chunk(x, 2, axis=-1)
-        gate = tap(f"{at}.norm", self.norm(gate)).transpose([0, 2, 1])
-        gate = tap(f"{at}.proj", self.proj(gate)).transpose([0, 2, 1])
-        return tap(at, value * gate)
+        gate = self.proj(self.norm(gate).transpose([0, 2, 1])).transpose([0, 2, 1])
+        return value * gate
 
 
 class GatedMlp(nn.Layer):
@@ -88,11 +77,9 @@ class GatedMlp(nn.Layer):
         self.gate = SpatialGatingUnit(config.channels_gated_dim, config.tokens)
         self.fc2 = nn.Linear(config.channels_gated_dim, config.hidden_dim)
 
-    def forward(self, x: Tensor, tap: Tap = _unchanged, at: str = "") -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Return a tensor of x's shape, (batch, tokens, hidden_dim)."""
-        x = tap(f"{at}.fc1", self.fc1(x))
-        x = self.gate(tap(f"{at}.act", self.act(x)), tap, f"{at}.gate")
-        return tap(f"{at}.fc2", self.fc2(x))
+        return cast("Tensor", self.fc2(self.gate(self.act(self.fc1(x)))))
 
 
 class Affine(nn.Layer):
@@ -122,14 +109,10 @@ class MixerBlock(nn.Layer):
         self.norm2 = _norm(config)
         self.mlp_channels = mlp(config.hidden_dim, config.channels_mlp_dim)
 
-    def forward(self, x: Tensor, tap: Tap = _unchanged, at: str = "") -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Return a tensor of x's shape, (batch, tokens, hidden_dim)."""
-        y = tap(f"{at}.norm1", self.norm1(x)).transpose([0, 2, 1])
-        y = self.mlp_tokens(y, tap, f"{at}.mlp_tokens").transpose([0, 2, 1])
-        x = tap(f"{at}.token_mixing", x + y)
-        y = tap(f"{at}.norm2", self.norm2(x))
-        y = self.mlp_channels(y, tap, f"{at}.mlp_channels")
-        return tap(at, x + y)
+        x = x + self.mlp_tokens(self.norm1(x).transpose([0, 2, 1])).transpose([0, 2, 1])
+        return x + self.mlp_channels(self.norm2(x))
 
 
 class ResBlock(nn.Layer):
@@ -148,14 +131,10 @@ class ResBlock(nn.Layer):
         self.norm2 = _norm(config)
         self.mlp_channels = Mlp(config.hidden_dim, config.channels_mlp_dim, config.gelu)
 
-    def forward(self, x: Tensor, tap: Tap = _unchanged, at: str = "") -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Return a tensor of x's shape, (batch, tokens, hidden_dim)."""
-        y = tap(f"{at}.norm1", self.norm1(x)).transpose([0, 2, 1])
-        y = tap(f"{at}.linear_tokens", self.linear_tokens(y)).transpose([0, 2, 1])
-        x = tap(f"{at}.token_mixing", x + self.ls1 * y)
-        y = tap(f"{at}.norm2", self.norm2(x))
-        y = self.mlp_channels(y, tap, f"{at}.mlp_channels")
-        return tap(at, x + self.ls2 * y)
+        x = x + self.ls1 * self.linear_tokens(self.norm1(x).transpose([0, 2, 1])).transpose([0, 2, 1])
+        return x + self.ls2 * self.mlp_channels(self.norm2(x))
 
 
 class SpatialGatingBlock(nn.Layer):
@@ -169,10 +148,9 @@ class SpatialGatingBlock(nn.Layer):
         self.norm = _norm(config)
         self.mlp_channels = GatedMlp(config)
 
-    def forward(self, x: Tensor, tap: Tap = _unchanged, at: str = "") -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Return a tensor of x's shape, (batch, tokens, hidden_dim)."""
-        y = self.mlp_channels(tap(f"{at}.norm", self.norm(x)), tap, f"{at}.mlp_channels")
-        return tap(at, x + y)
+        return x + self.mlp_channels(self.norm(x))
 
 
 BLOCKS: dict[Family, Callable[[MixerConfig], nn.Layer]] = {
@@ -210,30 +188,12 @@ class MlpMixer(nn.Layer):
         self.norm = _norm(config)
         self.head = nn.Linear(config.hidden_dim, config.num_classes)
 
-    def forward(self, images: Tensor, tap: Tap = _unchanged) -> Tensor:
-        """Return logits (batch, num_classes).
-
-        Args:
-            images: (batch, in_chans, image_size, image_size), of the parameters' dtype.
-            tap: Called with every named intermediate, in forward order; the forward goes on with what it returns.
-        """
-        x = tap("stem", self.stem(images))
-        for i, block in enumerate(self.blocks):
-            x = block(x, tap, f"blocks.{i}")
-        x = tap("norm", self.norm(x))
-        x = tap("pooled", x.mean(axis=1))
-        return tap("logits", self.head(x))
-
-    def intermediates(self, images: Tensor) -> dict[str, Tensor]:
-        """Return every named intermediate of a forward by name, in forward order; the last is `logits`."""
-        named: dict[str, Tensor] = {}
-
-        def keep(name: str, value: Tensor) -> Tensor:
-            named[name] = value
-            return value
-
-        self.forward(images, keep)
-        return named
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits (batch, num_classes) of images (batch, in_chans, image_size, image_size) of its own dtype."""
+        x = self.stem(images)
+        for block in self.blocks:
+            x = block(x)
+        return cast("Tensor", self.head(self.norm(x).mean(axis=1)))
 
 
 def _norm(config: MixerConfig) -> nn.Layer:

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from align.faults.fault import Fault, Planted, Weights, at_block, middle
+from align.faults.fault import Fault, Planted, Weights
+from align.mixer.faults.places import at_block, middle, mixer_fault
 from convert.mixer.variants import MixerConfig
 
 
 def _fault(name: str, plant: Callable[[MixerConfig], Planted | None]) -> Fault:
-    return Fault(name=name, kind="numerics", plant=plant)
+    return mixer_fault("numerics", name, plant)
 
 
 def scaled(by: float, *, float32_only: bool = False) -> Fault:

@@ -1,4 +1,4 @@
-"""The Paddle model's forward with its connections laid wrongly; the points keep their names and order."""
+"""The Paddle model's forward with its connections laid wrongly; the modules keep their names."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ def rewire_block(
         layer_scale: ResMLP's scales are applied.
     """
 
-    def branch(x: Any, norm: str, mix: Callable[[Any], Any], tap: Any, at: str) -> tuple[Any, Any]:
+    def branch(x: Any, norm: str, mix: Callable[[Any], Any]) -> tuple[Any, Any]:
         """Return what the branch adds and the normed value it started from."""
         layer = getattr(block, norm)
         if post_norm and norm != "norm2":
-            return layer(mix(tap(f"{at}.{norm}", x))), x
-        normed = tap(f"{at}.{norm}", layer(x))
+            return layer(mix(x)), x
+        normed = layer(x)
         return mix(normed), normed
 
-    def forward(x: Any, tap: Any, at: str) -> Any:
+    def forward(x: Any) -> Any:
         start = x
         if config.family != "gmlp":
-            added, normed = branch(x, "norm1", lambda y: _mix_tokens(block, y, tap, at, layer_scale), tap, at)
-            x = tap(f"{at}.token_mixing", _sum(added, tokens_from, x, normed, start))
+            added, normed = branch(x, "norm1", lambda y: _mix_tokens(block, y, layer_scale))
+            x = _sum(added, tokens_from, x, normed, start)
         norm = "norm" if config.family == "gmlp" else "norm2"
-        added, normed = branch(x, norm, lambda y: _mix_channels(block, y, tap, at, layer_scale), tap, at)
-        return tap(at, _sum(added, channels_from, x, normed, start))
+        added, normed = branch(x, norm, lambda y: _mix_channels(block, y, layer_scale))
+        return _sum(added, channels_from, x, normed, start)
 
     block.forward = forward
 
@@ -67,13 +67,13 @@ def rewire_model(
         norm: The last norm is applied.
     """
 
-    def forward(images: Any, tap: Any) -> Any:
-        x = tap("stem", model.stem(images))
-        for i, block in enumerate(model.blocks):
-            x = block(x, tap, f"blocks.{i}")
-        normed = tap("norm", model.norm(x) if norm else x)
+    def forward(images: Any) -> Any:
+        x = model.stem(images)
+        for block in model.blocks:
+            x = block(x)
+        normed = model.norm(x) if norm else x
         pooled = model.norm(x.mean(axis=1, keepdim=True)).squeeze(1) if pool_first else pool(normed)
-        return tap("logits", model.head(tap("pooled", pooled)))
+        return model.head(pooled)
 
     model.forward = forward
 
@@ -84,14 +84,14 @@ def _sum(added: Any, residual: Residual, before: Any, normed: Any, start: Any) -
     return {"before": before, "norm": normed, "input": start}[residual] + added
 
 
-def _mix_tokens(block: Any, x: Any, tap: Any, at: str, layer_scale: bool) -> Any:
+def _mix_tokens(block: Any, x: Any, layer_scale: bool) -> Any:
     x = x.transpose([0, 2, 1])
     if hasattr(block, "linear_tokens"):
-        x = tap(f"{at}.linear_tokens", block.linear_tokens(x)).transpose([0, 2, 1])
+        x = block.linear_tokens(x).transpose([0, 2, 1])
         return block.ls1 * x if layer_scale else x
-    return block.mlp_tokens(x, tap, f"{at}.mlp_tokens").transpose([0, 2, 1])
+    return block.mlp_tokens(x).transpose([0, 2, 1])
 
 
-def _mix_channels(block: Any, x: Any, tap: Any, at: str, layer_scale: bool) -> Any:
-    x = block.mlp_channels(x, tap, f"{at}.mlp_channels")
+def _mix_channels(block: Any, x: Any, layer_scale: bool) -> Any:
+    x = block.mlp_channels(x)
     return block.ls2 * x if layer_scale and hasattr(block, "ls2") else x

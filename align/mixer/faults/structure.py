@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from align.faults.fault import Fault, Planted, at_block, first_norm, middle
+from align.faults.fault import Fault, Planted
+from align.mixer.faults.places import at_block, first_norm, middle, mixer_fault
 from align.mixer.faults.rewire import rewire_block, rewire_model
 from convert.mixer.variants import Family, MixerConfig
 
@@ -27,7 +28,7 @@ def _fault(
             return None
         return Planted(layer=layer if isinstance(layer, str) else layer(config), model=model)
 
-    return Fault(name=name, kind="structure", plant=plant)
+    return mixer_fault("structure", name, plant)
 
 
 def _block_fault(name: str, point: str, families: tuple[Family, ...] = TWO_BRANCHES, **wiring: Any) -> Fault:
@@ -97,18 +98,16 @@ def _wrong_half(model: Any) -> None:
     if model.config.family == "gmixer":
         inner, half = mlp.fc1, model.config.channels_gated_dim
 
-        def gated(x: Any, tap: Any, at: str) -> Any:
-            x = tap(f"{at}.fc1", inner(x))
-            x = tap(f"{at}.gated", x[..., half:] * tap(f"{at}.act", mlp.act(x[..., :half])))
-            return tap(f"{at}.fc2", mlp.fc2(x))
+        def gated(x: Any) -> Any:
+            x = inner(x)
+            return mlp.fc2(x[..., half:] * mlp.act(x[..., :half]))
 
         mlp.forward = gated
         return
     gate, half = mlp.gate, model.config.channels_gated_dim
 
-    def forward(x: Any, tap: Any, at: str) -> Any:
-        value = tap(f"{at}.norm", gate.norm(x[..., :half])).transpose([0, 2, 1])
-        return tap(at, x[..., half:] * tap(f"{at}.proj", gate.proj(value)).transpose([0, 2, 1]))
+    def forward(x: Any) -> Any:
+        return x[..., half:] * gate.proj(gate.norm(x[..., :half]).transpose([0, 2, 1])).transpose([0, 2, 1])
 
     gate.forward = forward
 
@@ -117,9 +116,8 @@ def _ungated(model: Any) -> None:
     """Put out the gate alone, without the half that it should multiply."""
     gate, half = model.blocks[middle(model.config)].mlp_channels.gate, model.config.channels_gated_dim
 
-    def forward(x: Any, tap: Any, at: str) -> Any:
-        value = tap(f"{at}.norm", gate.norm(x[..., half:])).transpose([0, 2, 1])
-        return tap(at, tap(f"{at}.proj", gate.proj(value)).transpose([0, 2, 1]))
+    def forward(x: Any) -> Any:
+        return gate.proj(gate.norm(x[..., half:]).transpose([0, 2, 1])).transpose([0, 2, 1])
 
     gate.forward = forward
 

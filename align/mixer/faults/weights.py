@@ -9,14 +9,15 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import DTypeLike
 
-from align.faults.fault import Fault, Planted, Weights, at_block, first_norm, middle, tokens_linear
+from align.faults.fault import Fault, Planted, Weights
+from align.mixer.faults.places import at_block, first_norm, middle, tokens_linear, mixer_fault
 from align.mixer.points import layer_of_parameter
 from convert.arrays import Array
 from convert.mixer.variants import MixerConfig
 
 
 def _fault(name: str, plant: Callable[[MixerConfig], Planted | None]) -> Fault:
-    return Fault(name=name, kind="weights", plant=plant)
+    return mixer_fault("weights", name, plant)
 
 
 def _altered(parameter: str, change: Callable[[Array], Array]) -> Planted:

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import re
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from convert.arrays import Shape
-from convert.mixer.shapes import parameter_count
-from convert.mixer.variants import MixerConfig
 
 LARGEST_SIZE = 1 << 16
-MOST_ELEMENTS = 1 << 31
-"""Of all parameters, or of a batch of images: a file must not ask for any amount. L/16 has 2^28 parameters."""
-
-FAMILIES = ("mixer", "gmixer", "resmlp", "gmlp")
-GELUS = ("erf", "tanh")
-
 
 class Malformed(Exception):
     """A field that is missing, or is not what it has to be; the text says which."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Reader:
     """An object of a JSON file, and what to call it."""
 
@@ -83,24 +75,14 @@ class Reader:
             raise self._wrong(key, " or ".join(choices))
         return self.text(key)
 
-    def shape(self, key: str, shape: Shape) -> Shape:
-        """Return a shape, which has to be this one."""
-        if self._value(key) != list(shape):
-            raise self._wrong(key, str(list(shape)))
+    def shape(self, key: str, shape: Shape | None) -> Shape:
+        """Return a shape, which has to be this one; any for None."""
+        value = self._value(key)
+        if shape is None and isinstance(value, list) and all(type(n) is int and 0 < n <= LARGEST_SIZE for n in value):
+            return tuple(value)
+        if shape is None or value != list(shape):
+            raise self._wrong(key, "a shape" if shape is None else str(list(shape)))
         return shape
-
-    def fields_of(self, config: type[MixerConfig]) -> dict[str, Any]:
-        """Return the fields of a config, neither more nor fewer."""
-        names = [field.name for field in dataclasses.fields(config)]
-        if set(names) != self.data.keys():
-            raise Malformed(f"{self.name} has the fields {', '.join(sorted(self.data))[:200]}")
-        readers: dict[str, Any] = {
-            "layer_norm_eps": lambda: self.number("layer_norm_eps"),
-            "gelu": lambda: self.one_of("gelu", GELUS),
-            "family": lambda: self.one_of("family", FAMILIES),
-            "tokens_mlp_dim": lambda: self.integer("tokens_mlp_dim", 0),
-        }
-        return {name: readers[name]() if name in readers else self.integer(name, 1) for name in names}
 
     def _value(self, key: str) -> Any:
         if key not in self.data:
@@ -120,24 +102,3 @@ class Reader:
 
     def _wrong(self, key: str, wanted: str) -> Malformed:
         return Malformed(f"{self.name}'s {key} is {str(self.data[key])[:60]}, not {wanted}")
-
-
-def check_config(config: MixerConfig, batch: int) -> None:
-    """Check that a config is one that a model can have, of a size that can be held.
-
-    Raises:
-        Malformed: It is not.
-    """
-    mixes_tokens = config.family in ("mixer", "gmixer")
-    gated = config.family in ("gmixer", "gmlp")
-    consistent = (
-        config.image_size % config.patch_size == 0
-        and (config.tokens_mlp_dim > 0) == mixes_tokens
-        and not (gated and (config.tokens_mlp_dim % 2 or config.channels_mlp_dim % 2))
-        and 0 < config.layer_norm_eps < 1
-    )
-    if not consistent:
-        raise Malformed("its config is none that a vision MLP has")
-    images = batch * config.in_chans * config.image_size**2
-    if config.num_blocks > 1000 or max(images, parameter_count(config)) > MOST_ELEMENTS:
-        raise Malformed("its config asks for more memory than any vision MLP that we know")

@@ -1,0 +1,98 @@
+"""What is compared: two models that are not built yet, the points between them, and a witness or none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from align.core.bounds import LOGITS_ATOL
+from align.core.inputs import Kind
+from align.core.lockstep import Walk
+from align.core.point import Point
+from align.core.probe import Probe
+from align.core.result import Sides
+from convert.arrays import Array, StateDict
+from convert.rules import RuleSet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a gatekeeper may set: images per batch, seed and kind of the images, the bound on the float32 headline.
+
+    backward adds the gate of the gradients; train_steps, if not 0, that of so many optimizer steps.
+    """
+
+    batch: int = 2
+    input_seed: int = 0
+    inputs: Kind = "normal"
+    atol: float = LOGITS_ATOL
+    backward: bool = False
+    train_steps: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Model:
+    """One side, not built yet.
+
+    state_dict: What it is to hold, by its own names. build: Makes it, in float32, as it is used. probe: Knows its
+    framework.
+    """
+
+    state_dict: StateDict
+    build: Callable[[], Any]
+    probe: Probe
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Case:
+    """All that an alignment needs to know of what it compares.
+
+    family: By name; config: as the family has it. rules: From the reference's keys to the candidate's. points: In forward order. headline: The point that the models
+    are for; classes: how many values it has for an image. sample: A point early in the forward that every kind of layer comes before. inputs: One batch, float32.
+    witness: Shows every point's float64 value, given the reference's weights and a batch; None: there is none.
+    places: The point that each of the reference's parameters acts in. left_out: The points that the candidate does not
+    show, and why. not_covered: The candidate's parameters that no point covers, and why that is accepted. settings:
+    What a result says of the case.
+    """
+
+    name: str
+    family: str
+    config: Any
+    reference: Model
+    candidate: Model
+    rules: RuleSet
+    points: tuple[Point, ...]
+    headline: str
+    classes: int
+    sample: str
+    inputs: Array
+    witness: Callable[[StateDict, Array], Walk] | None = None
+    places: Mapping[str, str] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    not_covered: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def expected(self) -> StateDict:
+        """What the candidate has to hold: the reference's weights by its names, each transformed by its rule."""
+        return self.rules.apply(self.reference.state_dict)
+
+    @cached_property
+    def sides(self) -> Sides:
+        """What to call the two."""
+        names = (self.reference.probe.name, self.candidate.probe.name)
+        return Sides(reference=names[0], candidate=names[1], headline=self.headline, witness=self.witness is not None)
+
+    def place(self, parameter: str) -> str:
+        """Return the point that a parameter of the candidate's acts in; of one that no rule knows, its module."""
+        return self._by_target.get(parameter) or self.places.get(parameter) or parameter.rpartition(".")[0]
+
+    def reference_point(self, parameter: str) -> str:
+        """Return the point that a parameter of the reference's acts in."""
+        return self.places.get(parameter) or parameter.rpartition(".")[0]
+
+    @cached_property
+    def _by_target(self) -> dict[str, str]:
+        return {rule.target: self.reference_point(rule.source) for rule in self.rules}

@@ -1,0 +1,140 @@
+"""A layer's figures as evidence: what is judged of them, and the sentences that say so."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from align.core.bounds import Precision
+from align.core.compare import LayerDiff
+from align.core.judgement import Evidence, Headline, nan_last
+from align.core.result import FIGURES, Finding, LayerRow, Sides
+
+VACUOUS = (
+    "every value is 0 on every side, so comparing them proves nothing. Give the head weights; timm initialises it to 0"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerEvidence:
+    """One layer in both precisions, and what to call the sides."""
+
+    row: LayerRow
+    sides: Sides
+
+    @property
+    def name(self) -> str:
+        """The point."""
+        return self.row.name
+
+    def passed(self, precision: Precision) -> bool:
+        """Return whether every float64 figure, or what is introduced in float32, is within its bound."""
+        if precision == "float32":
+            return self.row.float32.introduced.passed
+        return all(diff.passed for diff in self.row.float64.each().values())
+
+    def severity(self, precision: Precision) -> float:
+        """Return the worst float64 figure over its bound, or the ulp introduced in float32."""
+        return _severity(self._worst64()) if precision == "float64" else nan_last(self._introduced32.max_ulp_diff)
+
+    def figure(self, precision: Precision) -> str:
+        """Return that figure in words."""
+        if precision == "float64":
+            return f"{said(self._worst64())} at {self.name}"
+        return f"introduced at most {self._introduced32.max_ulp_diff:.3g} ulp (at {self.name})"
+
+    def placed(self, precision: Precision) -> str | None:
+        """Return what the layer itself introduces, where that is over; then which side left the witness."""
+        diff = self.row.float64.introduced if precision == "float64" else self._introduced32
+        if diff.passed:
+            return None
+        return (
+            f"introduced {precision} difference {said(diff)} in {diff.num_over} of {diff.num_elements} elements, at "
+            f"{list(diff.worst_index)} {self.sides.reference} {diff.reference_value:.9g}, {self.sides.candidate} "
+            f"{diff.candidate_value:.9g}{self._who_left()}"
+        )
+
+    def not_finite(self) -> str | None:
+        """Return which side shows a NaN or an infinity, in either precision."""
+        for differences, figure in itertools.product((self.row.float64, self.row.float32), FIGURES):
+            diff = differences.each().get(figure)
+            if diff is not None and not math.isfinite(diff.max_abs_diff):
+                names = (name.format(**self._names) for name in FIGURES[figure])
+                values = zip(names, (diff.reference_value, diff.candidate_value), strict=True)
+                who = " and ".join(name for name, value in values if not math.isfinite(value))
+                return f"{who} is not finite at {list(diff.worst_index)}"
+        return None
+
+    def beyond(self) -> str | None:
+        """Return the first float64 figure that is over."""
+        over = next((diff for diff in self.row.float64.each().values() if not diff.passed), None)
+        return None if over is None else f"float64 difference {said(over)}{self._who_left()}"
+
+    @property
+    def _introduced32(self) -> LayerDiff:
+        return self.row.float32.introduced
+
+    @property
+    def _names(self) -> dict[str, str]:
+        return {"reference": self.sides.reference, "candidate": self.sides.candidate}
+
+    def _worst64(self) -> LayerDiff:
+        return max(self.row.float64.each().values(), key=_severity)
+
+    def _who_left(self) -> str:
+        """Say which side left the witness at this layer, on its own activations in float64."""
+        reference, candidate = self.row.float64.reference_vs_witness, self.row.float64.candidate_vs_witness
+        if reference is None or candidate is None:
+            return ""
+        left, there = self.sides.reference, self.sides.candidate
+        mine, theirs = f"{reference.max_abs_diff:.1e}", f"{candidate.max_abs_diff:.1e}"
+        if reference.passed and candidate.passed:
+            return "; in float64 both sides agree with the NumPy witness here"
+        if reference.passed:
+            return f"; {there} left the NumPy witness ({theirs}; {left} {mine})"
+        if candidate.passed:
+            return f"; {left} left the NumPy witness ({mine}; {there} {theirs})"
+        return f"; both left the NumPy witness ({left} {mine}, {there} {theirs})"
+
+
+def evidence_of(
+    structure: Sequence[Finding],
+    weights: Sequence[Finding] | None,
+    layers: Sequence[LayerRow],
+    sides: Sides,
+    left_out: dict[str, str] | None = None,
+) -> Evidence:
+    """Return what an alignment found, to be judged.
+
+    Args:
+        structure: Findings about points, shapes, dtypes and keys, in forward order.
+        weights: Parameters whose bits are not the source's, in forward order; None when they could not be compared.
+        layers: The measured layers, in forward order; empty when the structure left nothing to compare.
+        sides: What to call them.
+        left_out: The points that could not be compared, and why.
+    """
+    found = next((row.float32.inherited for row in layers if row.name == sides.headline), None)
+    rows = [LayerEvidence(row=row, sides=sides) for row in layers]
+    headline = _headline(found) if found is not None else None
+    return Evidence(structure=structure, weights=weights, rows=rows, headline=headline, left_out=left_out)
+
+
+def _headline(found: LayerDiff) -> Headline:
+    return Headline(
+        name=found.name,
+        passed=found.passed,
+        sentence=f"{found.name} {said(found)}",
+        vacuous=VACUOUS if found.scale == 0 else "",
+    )
+
+
+def said(diff: LayerDiff) -> str:
+    """Return a difference and its bound in words."""
+    sign = "≤" if diff.max_abs_diff <= diff.bound else "exceeds"
+    return f"{diff.max_abs_diff:.2e} {sign} {diff.bound:.1e}"
+
+
+def _severity(diff: LayerDiff) -> float:
+    return nan_last(diff.max_abs_diff / diff.bound)

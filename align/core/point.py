@@ -1,0 +1,47 @@
+"""Where two models are compared: named points, each a value that either side shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from convert.arrays import Shape
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tapped:
+    """Where a model shows a value.
+
+    module: its path; "" is the model itself. where: what the module puts out, or its first input. call: which call of
+    it in one forward, from 0. item: which one of a tuple or dict; None where the value is the tensor itself.
+    """
+
+    module: str
+    where: Literal["input", "output"] = "output"
+    call: int = 0
+    item: int | str | None = None
+
+    def __str__(self) -> str:
+        """Return it as a sentence names it."""
+        said = f"the {self.where} of {self.module or 'the model'}"
+        said += f", call {self.call}" if self.call else ""
+        return said if self.item is None else f"{said}, item {self.item}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """One comparison point.
+
+    reference, candidate: where either side shows it. shape: of its value, where that is known beforehand; else it is
+    the reference's. terms: how many terms each of its elements sums up; None where its arithmetic is not known.
+    normalises: the point whose last channels it centres, for a LayerNorm. optional: the candidate may compute it by
+    other means than a call of this module, and then does not show it.
+    """
+
+    name: str
+    reference: Tapped
+    candidate: Tapped
+    shape: Shape | None = None
+    terms: int | None = None
+    normalises: str = ""
+    optional: bool = False

@@ -1,0 +1,62 @@
+"""What a probe of a framework does: every one has the same functions, and the aligner knows no other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from align.core.bounds import Precision
+from align.core.lockstep import Tap
+from align.core.point import Tapped
+from convert.arrays import Array, StateDict
+
+Forward = Callable[[Array, Tap], Any]
+"""Runs a model on one batch, shows each point to the tap, and returns what the model returns, with NumPy's arrays."""
+
+
+class Probe(Protocol):
+    """How models of one framework are observed; name says which, in a sentence."""
+
+    @property
+    def name(self) -> str:
+        """The framework, as a sentence calls it."""
+
+    def check(self, model: Any = None) -> None:
+        """Check that the framework is the one it is called, and the model, where there is one, a model of its own.
+
+        Raises:
+            BadInput: It is not.
+        """
+
+    def parameters(self, model: Any) -> StateDict:
+        """Return a copy of what the model holds by name: parameters, and buffers that are saved with them."""
+
+    def buffers(self, model: Any) -> frozenset[str]:
+        """Return which of these names are buffers."""
+
+    def modules(self, model: Any) -> frozenset[str]:
+        """Return the path of every module; "" is the model itself."""
+
+    def cast(self, model: Any, precision: Precision) -> None:
+        """Cast the model in place: parameters and buffers that are no whole numbers."""
+
+    def tapped(self, model: Any, points: Mapping[str, Tapped]) -> AbstractContextManager[Forward]:
+        """Give the forward that shows these points, by name, for as long as the context lasts.
+
+        Several may run at a time, each in a thread of its own; none sees another one's values. The forward raises
+        ForwardFailed where the model raises, or a point is no tensor.
+        """
+
+    def forward(self, model: Any, inputs: Array) -> Any:
+        """Return what the model returns when nothing is hooked, with NumPy's arrays.
+
+        Raises:
+            ForwardFailed: The model raises.
+        """
+
+    def unused(self, model: Any, inputs: Array, names: frozenset[str]) -> list[str]:
+        """Return which of these parameters have no part in what the model returns."""
+
+    def one_thread(self) -> AbstractContextManager[int]:
+        """Compute on a single thread for a while, and say how many there are otherwise; 1 where that is fixed."""

@@ -1,0 +1,130 @@
+"""What a user gets: the output of `model(x)`, nothing hooked, and each image's result in other company.
+
+What was measured was measured through hooks, on one batch. A model can tell either.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from align.core.bounds import explained_by
+from align.core.case import Case
+from align.core.compare import largest
+from align.core.inputs import Kind, seeded_images
+from align.core.judgement import nan_last
+from align.core.lockstep import ForwardFailed
+from align.core.result import Check, Differences, Divergence, Gate, GateName, Section
+from align.gates.forward import Models
+from align.probes.taps import item_of
+from convert.arrays import Array, Shape, describe_difference, same_bits
+
+LEAST_LARGER = 3
+"""Images in the larger batch at least: two are not enough to show a model that computes the first two only."""
+
+COMPANY = 0xBA7C4
+"""Sets the seed of the images that keep company apart from that of the others."""
+
+
+def not_run() -> tuple[Section, Section]:
+    """Return both gates where there is nothing to compare with."""
+    output, batch = (Gate(name=name, passed=None, sentence="not run") for name in _NAMES)
+    return Section(gate=output), Section(gate=batch)
+
+
+def output_section(models: Models, headline: Array) -> Section:
+    """Return the gate of the unhooked output: bit for bit the headline point that was compared.
+
+    Args:
+        models: In float32.
+        headline: What the candidate showed there on the case's inputs.
+    """
+    case = models.case
+    found, wrong = _checked(models, case.inputs, headline.shape)
+    if found is not None and not same_bits(headline, found):
+        wrong = describe_difference(headline, found)
+    said = f"what {case.sides.candidate} returns when nothing is hooked"
+    check = Check(
+        subject=f"{said}: tensors with other bits",
+        layer=case.headline,
+        figure=float(bool(wrong)),
+        bound=0,
+        detail=wrong,
+        passed=not wrong,
+    )
+    good = f"{said} is {case.headline} as compared, bit for bit"
+    return _section("output", check, good, f"{said} is not {case.headline} as compared: {wrong}")
+
+
+def batch_section(models: Models, headline: Array, figures: Differences, seed: int, kind: Kind) -> Section:
+    """Return the gate of the batch: each image gives the same result alone, in other company and in another order.
+
+    Args:
+        models: In float32.
+        headline: What the candidate showed at the headline on the case's inputs.
+        figures: The float32 figures there: how far the reference is rounded says how far these may lie apart.
+        seed: Of the case's inputs.
+        kind: Of the case's inputs.
+    """
+    case, truth = models.case, figures.reference_vs_witness
+    bound = explained_by(math.nan if truth is None else truth.max_abs_diff, "float32").bound(largest(headline))
+    worst, detail = 0.0, ""
+    for name, inputs, images in _companies(case, seed, kind):
+        found, wrong = _checked(models, inputs, (len(inputs), *headline.shape[1:]))
+        differences = [
+            (nan_last(float(np.abs(np.subtract(headline[image], found[place], dtype=np.float64)).max())), image)
+            for place, image in images.items()
+            if found is not None
+        ]
+        difference, image = max(differences, default=(math.inf, 0))
+        if difference > worst:
+            worst, detail = difference, f"image {image} {name}{f': {wrong}' if wrong else ''}"
+    check = Check(
+        subject=f"{case.headline} of one image in another batch",
+        layer=case.headline,
+        figure=worst,
+        bound=bound,
+        detail=detail,
+        passed=worst <= bound,
+    )
+    good = f"each image alone, in other company and in another order: {worst:.1e} ≤ {bound:.1e}"
+    over = f"the result of an image depends on its batch: {detail}: it differs by {worst:.2e}, exceeds {bound:.1e}"
+    return _section("batch", check, good, over)
+
+
+_NAMES: tuple[GateName, GateName] = ("output", "batch")
+
+
+def _section(name: GateName, check: Check, good: str, bad: str) -> Section:
+    gate = Gate(name=name, passed=check.passed, sentence=good if check.passed else bad)
+    divergence = None if check.passed else Divergence(layer=check.layer, sentence=f"{check.layer}: {bad}")
+    return Section(gate=gate, checks=(check,), divergence=divergence)
+
+
+def _companies(case: Case, seed: int, kind: Kind) -> list[tuple[str, Array, dict[int, int]]]:
+    """Return other batches: what to say of each, its images, and which of the case's images is at which place."""
+    inputs = case.inputs
+    count = max(1, LEAST_LARGER - len(inputs))
+    others = seeded_images((count, *inputs.shape[1:]), [seed, COMPANY], kind)
+    last = len(inputs) - 1
+    places = {count + i: last - i for i in range(len(inputs))}
+    larger = ("among others", np.concatenate([others, inputs[::-1]]), places)
+    alone = ("alone", inputs[last:], {0: last})
+    return [larger] if len(inputs) == 1 else [alone, larger]
+
+
+def _checked(models: Models, inputs: Array, shape: Shape) -> tuple[Array | None, str]:
+    """Return what the candidate returns as its headline; None where it is none of this shape, and in words why."""
+    case = models.case
+    tapped = next(point.candidate for point in case.points if point.name == case.headline)
+    try:
+        output = case.candidate.probe.forward(models.candidate, inputs)
+        found = output if tapped.module else item_of(output, tapped)
+    except ForwardFailed as failed:
+        return None, str(failed)
+    if not isinstance(found, np.ndarray):
+        return None, f"it is {type(found).__name__}, not a tensor"
+    if (found.shape, found.dtype.name) != (shape, "float32"):
+        return None, f"it is {found.dtype.name} {found.shape}, not float32 {shape}"
+    return found, ""

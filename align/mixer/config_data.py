@@ -1,0 +1,54 @@
+"""A vision MLP's config from plain data that is not trusted."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any, get_args
+
+from align.core.reader import Malformed, Reader
+from convert.mixer.shapes import parameter_count
+from convert.mixer.variants import Gelu, MixerConfig, MixerKind
+
+MOST_ELEMENTS = 1 << 31
+"""Of all parameters, or of a batch of images: a file must not ask for any amount. L/16 has 2^28 parameters."""
+
+
+def read_config(content: Reader, batch: int) -> MixerConfig:
+    """Return the config of these fields, neither more nor fewer.
+
+    Raises:
+        Malformed: There is no such model, or it is larger than any that we know.
+    """
+    names = [field.name for field in fields(MixerConfig)]
+    if set(names) != content.data.keys():
+        raise Malformed(f"{content.name} has the fields {', '.join(sorted(content.data))[:200]}")
+    readers: dict[str, Any] = {
+        "layer_norm_eps": lambda: content.number("layer_norm_eps"),
+        "gelu": lambda: content.one_of("gelu", get_args(Gelu)),
+        "family": lambda: content.one_of("family", get_args(MixerKind)),
+        "tokens_mlp_dim": lambda: content.integer("tokens_mlp_dim", 0),
+    }
+    config = MixerConfig(**{name: readers[name]() if name in readers else content.integer(name, 1) for name in names})
+    check_config(config, batch)
+    return config
+
+
+def check_config(config: MixerConfig, batch: int) -> None:
+    """Check that a config is one that a model can have, of a size that can be held.
+
+    Raises:
+        Malformed: It is not.
+    """
+    mixes_tokens = config.family in ("mixer", "gmixer")
+    gated = config.family in ("gmixer", "gmlp")
+    consistent = (
+        config.image_size % config.patch_size == 0
+        and (config.tokens_mlp_dim > 0) == mixes_tokens
+        and not (gated and (config.tokens_mlp_dim % 2 or config.channels_mlp_dim % 2))
+        and 0 < config.layer_norm_eps < 1
+    )
+    if not consistent:
+        raise Malformed("its config is none that a vision MLP has")
+    images = batch * config.in_chans * config.image_size**2
+    if config.num_blocks > 1000 or max(images, parameter_count(config)) > MOST_ELEMENTS:
+        raise Malformed("its config asks for more memory than any vision MLP that we know")

@@ -1,0 +1,165 @@
+"""A pairing: which module of the candidate stands for which of the reference, and where it shows each point. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+from align.core.point import Point, Tapped
+from convert.errors import BadInput
+from convert.rules import KeyRule, RuleSet
+
+NUMBER = re.compile(r"\{([a-z]\w*)\}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairing:
+    """How a candidate's names go with the reference's; {i} stands for any number, the same in a whole entry.
+
+    place: What to call it in a sentence. modules: From the reference's modules to the candidate's; what lies below one
+    comes along, the longest that fits counts, and what none fits keeps its name. points: Where the candidate shows a
+    point, where that is another place. left_out: The points that it does not show, and why. not_covered: Its parameters
+    that no compared point covers, and why that is accepted.
+    """
+
+    place: str = "the names"
+    modules: Mapping[str, str] = field(default_factory=dict)
+    points: Mapping[str, Tapped] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    not_covered: Mapping[str, str] = field(default_factory=dict)
+
+    def name(self, path: str) -> str:
+        """Return what the candidate calls a module or parameter of the reference's."""
+        found = self._rule(path)
+        if found is None:
+            return path
+        match, target = found
+        return target.format(**match.groupdict()) + path[match.end() :]
+
+    def rules(self, rules: RuleSet) -> RuleSet:
+        """Return the rules with the candidate's names for their targets."""
+        return RuleSet(
+            tuple(KeyRule(source=r.source, target=self.name(r.target), transform=r.transform) for r in rules)
+        )
+
+    def tapped(self, point: str) -> Tapped | None:
+        """Return where the candidate shows a point, where the pairing says so itself."""
+        for pattern, tapped in self.points.items():
+            if match := _matcher(pattern).fullmatch(point):
+                return replace(tapped, module=tapped.module.format(**match.groupdict()))
+        return None
+
+    def why_left_out(self, point: str) -> str | None:
+        """Return why the candidate does not show a point; None where it does."""
+        return next((why for pattern, why in self.left_out.items() if _matcher(pattern).fullmatch(point)), None)
+
+    def accepted(self, parameters: Iterable[str]) -> dict[str, str]:
+        """Return those of the candidate's parameters that may lie in no compared point, and why."""
+        return {
+            name: why
+            for name in parameters
+            for pattern, why in self.not_covered.items()
+            if _matcher(pattern).fullmatch(name)
+        }
+
+    def check(self, known: Collection[str], points: Collection[str], parameters: Collection[str]) -> None:
+        """Check that every entry is about something.
+
+        Args:
+            known: Modules and parameters of the reference.
+            points: The comparison points.
+            parameters: Of the candidate.
+
+        Raises:
+            BadInput: One is not.
+        """
+        fired = {found[0].re.pattern for path in known if (found := self._rule(path)) is not None}
+        self._refuse("modules", [p for p in self.modules if _prefix(p).pattern not in fired], "the reference")
+        for table, entries, names, owner in (
+            ("points", self.points, points, "the comparison"),
+            ("left-out", self.left_out, points, "the comparison"),
+            ("not-covered", self.not_covered, parameters, "the candidate"),
+        ):
+            idle = [pattern for pattern in entries if not any(map(_matcher(pattern).fullmatch, names))]
+            self._refuse(table, idle, owner)
+
+    def _refuse(self, table: str, idle: list[str], owner: str) -> None:
+        if idle:
+            raise BadInput(
+                f"{self.place}: [{table}] {idle[0]}: there is no such name in {owner}, or a longer entry takes it. "
+                "Correct it, or take it out."
+            )
+
+    def _rule(self, path: str) -> tuple[re.Match[str], str] | None:
+        """Return the longest entry that fits, matched, and the candidate's side of it."""
+        matches = ((match, target) for rule, target in self._by_length if (match := rule.match(path)))
+        return next(matches, None)
+
+    @cached_property
+    def _by_length(self) -> list[tuple[re.Pattern[str], str]]:
+        longest_first = sorted(self.modules, key=lambda pattern: -pattern.count("."))
+        return [(_prefix(pattern), self.modules[pattern]) for pattern in longest_first]
+
+
+def paired(points: Iterable[tuple[Point, Iterable[Tapped]]], pairing: Pairing, modules: Collection[str]) -> Paired:
+    """Return the points with where the candidate shows them, and those that it does not show, and why.
+
+    Args:
+        points: Each with where a model of the reference's names shows it, the best place first.
+        pairing: The names.
+        modules: The candidate's.
+
+    Raises:
+        BadInput: The pairing names a module that the candidate does not have.
+    """
+    found, left_out = [], {}
+    for point, places in points:
+        if why := pairing.why_left_out(point.name):
+            left_out[point.name] = why
+            continue
+        stated = pairing.tapped(point.name)
+        if stated is not None and stated.module not in modules:
+            raise BadInput(
+                f"{pairing.place}: [points] {point.name}: the candidate has no module {stated.module}. Correct it."
+            )
+        renamed = [replace(place, module=pairing.name(place.module)) for place in places]
+        tapped = stated or next((place for place in renamed if place.module in modules), None)
+        if tapped is None:
+            left_out[point.name] = f"the candidate has no module {renamed[0].module}"
+        else:
+            found.append(replace(point, candidate=tapped))
+    return Paired(points=tuple(found), left_out=left_out)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paired:
+    """The points that both sides show, and those that the candidate does not, and why."""
+
+    points: tuple[Point, ...]
+    left_out: Mapping[str, str]
+
+
+def _matcher(pattern: str) -> re.Pattern[str]:
+    """Return what matches a name with numbers for {i}."""
+    return re.compile(_number_groups(pattern))
+
+
+def _prefix(pattern: str) -> re.Pattern[str]:
+    """Return what matches a name, or the beginning of one up to a dot."""
+    return re.compile(_number_groups(pattern) + r"(?=\.|$)")
+
+
+def _number_groups(pattern: str) -> str:
+    """Return a regular expression for a pattern; a placeholder that returns stands for the same number."""
+    seen: set[str] = set()
+    parts = NUMBER.split(pattern)
+    expression = ""
+    for i, part in enumerate(parts):
+        if i % 2 == 0:
+            expression += re.escape(part)
+        else:
+            expression += rf"(?P={part})" if part in seen else rf"(?P<{part}>\d+)"
+            seen.add(part)
+    return expression

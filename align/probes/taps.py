@@ -1,0 +1,132 @@
+"""The hooks' side of a tapped forward, the same for every framework: which call, which item, whose thread."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from align.core.lockstep import ForwardFailed, Tap
+from align.core.point import Tapped
+from convert.arrays import Array
+
+
+class Taps:
+    """What a model's hooks do with what they are given. A thread's forward sees the calls of its own alone.
+
+    Args:
+        points: What to show, by name.
+        to_array: Copies a tensor, which the model may overwrite; None for what is none.
+        to_tensor: The way back.
+    """
+
+    def __init__(
+        self,
+        points: Mapping[str, Tapped],
+        to_array: Callable[[Any], Array | None],
+        to_tensor: Callable[[Array], Any],
+    ) -> None:
+        self._points: dict[tuple[str, str], list[tuple[str, Tapped]]] = {}
+        for name, tapped in points.items():
+            self._points.setdefault((tapped.module, tapped.where), []).append((name, tapped))
+        self._to_array, self._to_tensor = to_array, to_tensor
+        self._running = threading.local()
+
+    def wants(self, module: str, where: str) -> bool:
+        """Return whether anything is shown there."""
+        return (module, where) in self._points
+
+    @contextlib.contextmanager
+    def shown_to(self, tap: Tap) -> Iterator[None]:
+        """Show what this thread's forward passes to the tap."""
+        self._running.tap, self._running.calls = tap, Counter[tuple[str, str]]()
+        try:
+            yield
+        finally:
+            self._running.tap = None
+
+    def inputs(self, module: str, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return a module's inputs, after they were shown; the first is what counts."""
+        if not inputs:
+            return inputs
+        return (self._through(module, "input", inputs[0]), *inputs[1:])
+
+    def output(self, module: str, output: Any) -> Any:
+        """Return a module's output, after it was shown."""
+        return self._through(module, "output", output)
+
+    def _through(self, module: str, where: str, value: Any) -> Any:
+        tap: Tap | None = getattr(self._running, "tap", None)
+        if tap is None:
+            return value
+        call = self._running.calls[module, where]
+        self._running.calls[module, where] += 1
+        for name, tapped in self._points.get((module, where), ()):
+            if tapped.call == call:
+                value = self._shown(name, tapped, value, tap)
+        return value
+
+    def _shown(self, name: str, tapped: Tapped, value: Any, tap: Tap) -> Any:
+        array = self._to_array(item_of(value, tapped))
+        if array is None:
+            raise ForwardFailed(f"{tapped} is {type(item_of(value, tapped)).__name__}, not a tensor")
+        replacement = tap(name, array)
+        return value if replacement is None else _with_item(value, tapped.item, self._to_tensor(replacement))
+
+
+def item_of(value: Any, tapped: Tapped) -> Any:
+    """Return the item of a value that is meant.
+
+    Raises:
+        ForwardFailed: There is none.
+    """
+    if tapped.item is None:
+        return value
+    try:
+        return value[tapped.item]
+    except (TypeError, KeyError, IndexError) as error:
+        raise ForwardFailed(f"{tapped}: {type(value).__name__} has no such item") from error
+
+
+def _with_item(value: Any, item: int | str | None, new: Any) -> Any:
+    """Return the value with one item replaced, of the same kind."""
+    if item is None:
+        return new
+    if not isinstance(value, tuple):
+        changed = copy.copy(value)
+        changed[item] = new
+        return changed
+    items = [new if i == item else old for i, old in enumerate(value)]
+    return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+
+
+def as_arrays(value: Any, to_array: Callable[[Any], Array | None]) -> Any:
+    """Return what a model returns with its tensors as NumPy's arrays; what is neither stays as it is."""
+    array = to_array(value)
+    if array is not None:
+        return array
+    if isinstance(value, dict):
+        return {key: as_arrays(one, to_array) for key, one in value.items()}
+    if isinstance(value, tuple | list):
+        items = [as_arrays(one, to_array) for one in value]
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+    return value
+
+
+@contextlib.contextmanager
+def failures_told() -> Iterator[None]:
+    """Turn what a model's forward raises into ForwardFailed.
+
+    Raises:
+        ForwardFailed: In one line.
+    """
+    try:
+        yield
+    except ForwardFailed:
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split())
+        raise ForwardFailed(f"its forward fails with {type(error).__name__}: {said[-300:]}") from error
