@@ -17,7 +17,7 @@ from convert.files.sniff import kind_of_file
 READERS = {
     "a safetensors file": "convert.files.safetensors",
     "a pickle": "convert.files.pdparams",
-    "a zip archive": "convert.files.zips.zipped",
+    "a zip archive": "convert.files.zipped",
     "JSON": "convert.files.sharded",
 }
 WRITERS = {".pdparams": "convert.files.pdparams", ".safetensors": "convert.files.safetensors"}
