@@ -10,7 +10,7 @@ import paddle
 from paddle import Tensor, nn
 
 from convert.arrays import StateDict
-from convert.mixer.variants import GATE_NORM_EPS, Family, Gelu, MixerConfig
+from convert.mixer.variants import GATE_NORM_EPS, Gelu, MixerConfig, MixerKind
 
 Tap = Callable[[str, Tensor], Tensor]
 """Is shown each named intermediate as the forward reaches it, and returns what the forward goes on with."""
@@ -175,7 +175,7 @@ class SpatialGatingBlock(nn.Layer):
         return tap(at, x + y)
 
 
-BLOCKS: dict[Family, Callable[[MixerConfig], nn.Layer]] = {
+BLOCKS: dict[MixerKind, Callable[[MixerConfig], nn.Layer]] = {
     "mixer": MixerBlock,
     "gmixer": MixerBlock,
     "resmlp": ResBlock,

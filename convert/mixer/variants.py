@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from convert.errors import AmbiguousVariant, UnknownVariant
+from convert.identity import NamedVariant
 
-Family = Literal["mixer", "gmixer", "resmlp", "gmlp"]
+MixerKind = Literal["mixer", "gmixer", "resmlp", "gmlp"]
 Gelu = Literal["erf", "tanh"]
 Rgb = tuple[float, float, float]
 
@@ -45,7 +46,7 @@ class MixerConfig:
     in_chans: int = 3
     layer_norm_eps: float = TIMM_LAYER_NORM_EPS
     gelu: Gelu = "erf"
-    family: Family = "mixer"
+    family: MixerKind = "mixer"
 
     @property
     def tokens(self) -> int:
@@ -64,34 +65,20 @@ class MixerConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Variant:
-    """One checkpoint that timm names, or an architecture that it names without weights (tag `untrained`)."""
+class Variant(NamedVariant):
+    """A named vision MLP, with what images go through before it, and where that is from."""
 
-    name: str
-    architecture: str
-    tag: str
     config: MixerConfig
     mean: Rgb = (0.5, 0.5, 0.5)
     std: Rgb = (0.5, 0.5, 0.5)
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     crop_pct: float = 0.875
     source: str = TIMM_CFGS
-    note: str = ""
 
     @property
-    def timm_id(self) -> str:
-        """The full timm model name, architecture and tag."""
-        return f"{self.architecture}.{self.tag}"
-
-    @property
-    def repo_id(self) -> str:
-        """The hub repository that holds the weights."""
-        return f"timm/{self.timm_id}"
-
-    @property
-    def pretrained(self) -> bool:
-        """Whether weights were published."""
-        return self.tag != "untrained"
+    def preprocessing(self) -> dict[str, Any]:
+        """What images go through."""
+        return {"mean": self.mean, "std": self.std, "interpolation": self.interpolation, "crop_pct": self.crop_pct}
 
 
 def _config(patch_size: int, num_blocks: int, hidden_dim: int, num_classes: int = 1000) -> MixerConfig:

@@ -1,85 +1,16 @@
-"""The key mapping: one literal table per checkpoint layout. The transform stands in the row; nothing guesses it."""
+"""The vision MLPs' key mapping: one literal table per checkpoint layout."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import Enum
 from typing import Literal
 
-from convert.arrays import Array, Shape
+from convert.arrays import Shape
 from convert.mixer.shapes import in_forward_order, patterns_of, timm_shapes
-from convert.mixer.variants import Family, MixerConfig
+from convert.mixer.variants import MixerConfig, MixerKind
+from convert.rules import FAULTY, KeyRule, RuleSet, Transform
 
 Layout = Literal["timm", "paddle", "paddlevit", "google", "facebook", "mmpretrain", "mmpretrain-norm"]
-
-
-class Transform(Enum):
-    """What happens to a tensor on its way from the source's layout to the target's."""
-
-    IDENTITY = "identity"
-    TRANSPOSE = "transpose"
-    HWIO_TO_OIHW = "HWIO to OIHW"
-    OIHW_TO_HWIO = "OIHW to HWIO"
-    UNSQUEEZE = "(D) to (1, 1, D)"
-    SQUEEZE = "(1, 1, D) to (D)"
-
-    def apply(self, array: Array) -> Array:
-        """Return a view of the array in the target's layout; no data is copied."""
-        return array.transpose(_AXES[self]) if self in _AXES else array.reshape(self.shape(array.shape))
-
-    def shape(self, shape: Shape) -> Shape:
-        """Return the shape that `apply` gives an array of this shape."""
-        if self in _AXES:
-            return tuple(shape[axis] for axis in _AXES[self]) if len(shape) == len(_AXES[self]) else shape
-        if self is Transform.UNSQUEEZE:
-            return (1, 1, *shape)
-        return shape[2:] if self is Transform.SQUEEZE else shape
-
-    @property
-    def inverse(self) -> Transform:
-        """The transform that undoes this one."""
-        return _INVERSES.get(self, self)
-
-    def then(self, following: Transform) -> Transform:
-        """Return both, one after the other, as one transform."""
-        if following is self.inverse:
-            return Transform.IDENTITY
-        if self is Transform.IDENTITY:
-            return following
-        if following is Transform.IDENTITY:
-            return self
-        raise ValueError(f"{self.value} then {following.value} is no single transform")
-
-
-_AXES = {
-    Transform.TRANSPOSE: (1, 0),
-    Transform.HWIO_TO_OIHW: (3, 2, 0, 1),
-    Transform.OIHW_TO_HWIO: (2, 3, 1, 0),
-}
-_PAIRS = (
-    (Transform.HWIO_TO_OIHW, Transform.OIHW_TO_HWIO),
-    (Transform.UNSQUEEZE, Transform.SQUEEZE),
-)
-_INVERSES = {one: other for pair in _PAIRS for one, other in (pair, pair[::-1])}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeyRule:
-    """One row of a layout's table: a source name, a target name ({i} is the block index) and the transform."""
-
-    source: str
-    target: str
-    transform: Transform
-
-    @property
-    def inverse(self) -> KeyRule:
-        """The row that leads back."""
-        return KeyRule(source=self.target, target=self.source, transform=self.transform.inverse)
-
-    def at(self, i: int) -> KeyRule:
-        """Return the row for block i."""
-        return KeyRule(source=self.source.format(i=i), target=self.target.format(i=i), transform=self.transform)
 
 
 def _keep(name: str, target: str = "") -> KeyRule:
@@ -256,20 +187,19 @@ FROM_TIMM: dict[Layout, tuple[KeyRule, ...]] = {
 """Every layout's table, read from timm's; the ways back are derived."""
 
 
-def expand(rules: Sequence[KeyRule], config: MixerConfig) -> tuple[KeyRule, ...]:
+def expand(rules: Sequence[KeyRule], config: MixerConfig) -> RuleSet:
     """Return the rows from timm's names for the config's parameters, block indices filled in, in forward order.
 
     Raises:
         ValueError: The table has two rows for a parameter, or none.
     """
-    by_source = {rule.source: rule for rule in rules}
-    patterns = patterns_of(config)
+    by_source, patterns = {rule.source: rule for rule in rules}, patterns_of(config)
     if len(by_source) != len(rules) or not by_source.keys() >= patterns.keys():
-        raise ValueError("the rule table does not map every parameter exactly once")
-    return tuple(by_source[pattern].at(i) for pattern, i in in_forward_order(patterns, config.num_blocks))
+        raise ValueError(FAULTY)
+    return RuleSet(tuple(by_source[pattern].at(i) for pattern, i in in_forward_order(patterns, config.num_blocks)))
 
 
-FAMILIES: dict[Layout, tuple[Family, ...]] = {
+FAMILIES: dict[Layout, tuple[MixerKind, ...]] = {
     "timm": ("mixer", "gmixer", "resmlp", "gmlp"),
     "paddle": ("mixer", "gmixer", "resmlp", "gmlp"),
     "paddlevit": ("mixer",),
@@ -281,21 +211,16 @@ FAMILIES: dict[Layout, tuple[Family, ...]] = {
 """The families that exist in each layout. Names do not tell: gmixer has mixer's."""
 
 
-def covers(layout: Layout, family: Family) -> bool:
+def covers(layout: Layout, family: MixerKind) -> bool:
     """Return whether a family exists in a layout."""
     return family in FAMILIES[layout]
 
 
-def route(src: Layout, dst: Layout, config: MixerConfig) -> tuple[KeyRule, ...]:
-    """Return the rows that lead from one layout to another by way of timm's names, in forward order."""
-    pairs = zip(expand(FROM_TIMM[src], config), expand(FROM_TIMM[dst], config), strict=True)
-    return tuple(
-        KeyRule(source=back.target, target=on.target, transform=back.transform.inverse.then(on.transform))
-        for back, on in pairs
-    )
+def route(src: Layout, dst: Layout, config: MixerConfig) -> RuleSet:
+    """Return the rules that lead from one layout to another by way of timm's names, in forward order."""
+    return expand(FROM_TIMM[src], config).inverse.then(expand(FROM_TIMM[dst], config))
 
 
 def layout_shapes(config: MixerConfig, layout: Layout) -> dict[str, Shape]:
     """Return every parameter name of the config in a layout, with its shape there, in forward order."""
-    shapes = timm_shapes(config)
-    return {rule.target: rule.transform.shape(shapes[rule.source]) for rule in expand(FROM_TIMM[layout], config)}
+    return expand(FROM_TIMM[layout], config).shapes(timm_shapes(config))
