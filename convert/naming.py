@@ -36,7 +36,7 @@ class Naming:
     def common_prefix(self, keys: Collection[str]) -> str:
         """Return what stands before every name of a layout, `model.` or `params/`; nothing where it is not before all.
 
-        It ends with a dot or a slash, and behind it no two keys may become one.
+        It ends with a dot or a slash, behind it no two keys may become one, and with it fewer of them are names.
         """
         gained = {
             prefix: self.known([key.removeprefix(prefix) for key in keys]) for prefix in self._prefixes(keys) if prefix
@@ -45,7 +45,7 @@ class Naming:
         stripped, bare = {key.removeprefix(best) for key in keys}, [key for key in keys if not key.startswith(best)]
         if not best or len(stripped) < len(keys) or self.known(bare) or 2 * gained[best] < len(keys):
             return ""
-        return best
+        return best if self.known(keys) < gained[best] else ""
 
     def prefixes_of_several(self, keys: Collection[str]) -> list[str]:
         """Return what stands before the names of each of several models in one mapping; nothing where there is one.
