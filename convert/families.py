@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from functools import cache
 
 from convert.errors import UnknownVariant, UsageProblem
 from convert.family import Family
 from convert.identity import NamedVariant
+from convert.naming import Naming
 
 GROUP = "mixer_convert.families"
 
@@ -43,22 +44,20 @@ def with_variant(name: str) -> tuple[Family, NamedVariant]:
     raise UnknownVariant(name, [one for e in unknown for one in e.close], [one for e in unknown for one in e.known])
 
 
+def naming() -> Naming:
+    """Return the names of all families; a layout of theirs is a family and its own layout."""
+    return _naming(installed())
+
+
 def nearest(keys: Collection[str]) -> Family:
     """Return the family that takes the most of the names, without what stands before all of them; else the first."""
-    families = installed()
-    return families[0] if len(families) == 1 else max(families, key=lambda family: _known(family, keys))
+    names = naming()
+    prefix = names.common_prefix(keys)
+    family: Family = names.nearest([key.removeprefix(prefix) for key in keys], names.layouts)[0]
+    return family
 
 
-def holds_weights(keys: Collection[str]) -> bool:
-    """Return whether there are names of a family among the keys, behind a prefix or not."""
-    return any(family.naming.holds_weights(keys) for family in installed())
-
-
-def prefixes_of_several(keys: Collection[str]) -> Sequence[str]:
-    """Return what stands before the names of each of several models in one mapping; nothing where there is one."""
-    return nearest(keys).naming.prefixes_of_several(keys)
-
-
-def _known(family: Family, keys: Collection[str]) -> int:
-    prefix = family.naming.common_prefix(keys)
-    return family.naming.known([key.removeprefix(prefix) for key in keys])
+@cache
+def _naming(families: tuple[Family, ...]) -> Naming:
+    layouts = {(one, layout): rules for one in families for layout, rules in one.naming.layouts.items()}
+    return Naming(layouts, [mark for one in families for mark in one.naming.marks])

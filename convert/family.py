@@ -60,15 +60,8 @@ class Family(Protocol):
     def fitting(self, config: Any, /) -> Sequence[NamedVariant]:
         """Return the variants of a config's sizes."""
 
-    def stated(self, options: Mapping[str, Any], /) -> Claim:
-        """Return what a user says of the config by options.
-
-        Raises:
-            UsageProblem: There is no such option, or no such value.
-        """
-
     def port(self, source: Source, request: Request, /) -> Port:
-        """Return a source in the layout wanted, checked but for its values.
+        """Return a source in the layout wanted, checked but for its values; the request's claims hold what was stated.
 
         Raises:
             BadInput: A key, shape or dtype that such a checkpoint does not have.

@@ -52,20 +52,6 @@ class NamedVariant:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Vocabulary:
-    """What can be said of a family's checkpoints.
-
-    fields: by a config's field, whether a value is good. options: the fields that no shape tells, with the option that
-    states each. layouts and variants: their names.
-    """
-
-    fields: Mapping[str, Callable[[Any], bool]]
-    options: Mapping[str, str]
-    layouts: Collection[str]
-    variants: Collection[str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
     """What one place says of a checkpoint: config, layout, upstream variant, the set of weights that it was taken from.
 
@@ -107,59 +93,78 @@ class Identity:
         return {METADATA: json.dumps({"schema": SCHEMA, **self.as_data()}, sort_keys=True)}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vocabulary:
+    """What can be said of a family's checkpoints.
+
+    fields: by a config's field, whether a value is good. options: the fields that no shape tells, with the option that
+    states each. values: of these, in words, which there are. layouts and variants: their names.
+    """
+
+    fields: Mapping[str, Callable[[Any], bool]]
+    options: Mapping[str, str]
+    values: Mapping[str, str]
+    layouts: Collection[str]
+    variants: Collection[str]
+
+    def claim(self, place: str, data: object) -> Claim:
+        """Return what a place says, read without trust; what it does not say is None.
+
+        Raises:
+            BadInput: It says something that no checkpoint of the family is.
+        """
+        try:
+            if not isinstance(data, Mapping):
+                raise TypeError("it is no mapping")
+            config = data.get("config", {})
+            if not isinstance(config, Mapping):
+                raise TypeError("its config is no mapping")
+            for name, good in self.fields.items():
+                if name in config and not good(config[name]):
+                    raise ValueError(f"{name} {printable(repr(config[name]))}")
+            return Claim(
+                place=place,
+                config={name: config[name] for name in self.fields if name in config},
+                layout=_one_of(data.get("layout"), self.layouts),
+                variant=_one_of(data.get("variant"), self.variants),
+                weights_key=_text(data.get("weights_key")),
+                random=bool(_one_of(data.get("random"), (False, True))),
+            )
+        except (TypeError, ValueError, AttributeError) as error:
+            raise BadInput(f"{place}: it does not say what checkpoint it is about ({error}). Restore it.") from error
+
+    def stated(self, options: Mapping[str, Any]) -> Claim:
+        """Return what a user says by options; the command line checks the values before.
+
+        Raises:
+            UsageProblem: No checkpoint of the family has such a thing, or such a value.
+        """
+        for name, value in options.items():
+            if name not in self.options:
+                raise UsageProblem(f"{name} {value!r}: these models have none. Leave it out.")
+            if not self.fields[name](value):
+                raise UsageProblem(f"{name} {value!r}: {self.values[name]}")
+        named = [option for name, option in self.options.items() if name in options]
+        return Claim(place=" or ".join(named), config=options)
+
+    def agreed(self, name: str, config: Config, claims: Sequence[Claim]) -> Config:
+        """Return the config with what no shape tells as the claims say it; where none does, as it is.
+
+        Raises:
+            UsageProblem: Two of them say different things.
+        """
+        said = {choice: _said(name, choice, claims, option) for choice, option in self.options.items()}
+        return replace(config, **{choice: value for choice, value in said.items() if value is not None})
+
+    def unsaid(self, claims: Iterable[Claim]) -> list[str]:
+        """Return the fields that no shape tells and no claim either."""
+        said = {choice for one in claims for choice in one.config}
+        return [choice for choice in self.options if choice not in said]
+
+
 def first_said(claims: Iterable[Claim], what: str) -> Any:
     """Return the first that any claim says of layout, variant or set of weights; None where none does."""
     return next((getattr(one, what) for one in claims if getattr(one, what) is not None), None)
-
-
-def claim(place: str, data: object, vocabulary: Vocabulary) -> Claim:
-    """Return what a place says, read without trust; what it does not say is None.
-
-    Raises:
-        BadInput: It says something that no checkpoint of the family is.
-    """
-    try:
-        if not isinstance(data, Mapping):
-            raise TypeError("it is no mapping")
-        found = data.get("config", {})
-        if not isinstance(found, Mapping):
-            raise TypeError("its config is no mapping")
-        for name, good in vocabulary.fields.items():
-            if name in found and not good(found[name]):
-                raise ValueError(f"{name} {printable(repr(found[name]))}")
-        return Claim(
-            place=place,
-            config={name: found[name] for name in vocabulary.fields if name in found},
-            layout=_one_of(data.get("layout"), vocabulary.layouts),
-            variant=_one_of(data.get("variant"), vocabulary.variants),
-            weights_key=_text(data.get("weights_key")),
-            random=bool(_one_of(data.get("random"), (False, True))),
-        )
-    except (TypeError, ValueError, AttributeError) as error:
-        raise BadInput(f"{place}: it does not say what checkpoint it is about ({error}). Restore it.") from error
-
-
-def stated(options: Mapping[str, Any], vocabulary: Vocabulary) -> Claim:
-    """Return what a user says by options.
-
-    Raises:
-        UsageProblem: No checkpoint of the family has such a thing.
-    """
-    for name in options.keys() - vocabulary.options.keys():
-        raise UsageProblem(f"{name} {options[name]!r}: these models have none. Leave it out.")
-    return Claim(
-        place=" or ".join(option for choice, option in vocabulary.options.items() if choice in options), config=options
-    )
-
-
-def agreed(name: str, config: Config, claims: Sequence[Claim], vocabulary: Vocabulary) -> Config:
-    """Return the config with what no shape tells as the claims say it; where none does, as it is.
-
-    Raises:
-        UsageProblem: Two of them say different things.
-    """
-    said = {choice: _said(name, choice, claims, vocabulary.options[choice]) for choice in vocabulary.options}
-    return replace(config, **{choice: value for choice, value in said.items() if value is not None})
 
 
 def check_alike(name: str, claims: Sequence[Claim]) -> None:
@@ -175,12 +180,6 @@ def check_alike(name: str, claims: Sequence[Claim]) -> None:
                 raise UsageProblem(
                     f"{name}: {place} says {what} {value}, {other} says {another}. Convert the original again."
                 )
-
-
-def unsaid(claims: Iterable[Claim], vocabulary: Vocabulary) -> list[str]:
-    """Return the fields that no shape tells and no claim either."""
-    said = {choice for one in claims for choice in one.config}
-    return [choice for choice in vocabulary.options if choice not in said]
 
 
 def _said(name: str, choice: str, claims: Sequence[Claim], option: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,8 @@ def _map(source: Source, request: Request) -> Port:
     family = source.family
     if request.dst not in family.naming.layouts:
         raise UsageProblem(f"--dst {request.dst}: there is no {request.dst} layout for {family.name}. Choose another.")
-    return family.port(source, request)
+    claims = (*request.claims, family.vocabulary.stated(request.stated))
+    return family.port(source, replace(request, claims=claims))
 
 
 def convert_checkpoint(

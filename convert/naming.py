@@ -23,9 +23,9 @@ class Naming:
     """
 
     def __init__(self, layouts: Mapping[Any, Iterable[KeyRule]], marks: Collection[str]) -> None:
-        self.layouts, self._marks = layouts, tuple(marks)
+        self.layouts, self.marks = layouts, tuple(marks)
 
-    def nearest(self, keys: Collection[str], layouts: Iterable[str]) -> str:
+    def nearest(self, keys: Collection[str], layouts: Iterable[Any]) -> Any:
         """Return the layout whose names take the most of the keys; the first of them in a tie."""
         return max(layouts, key=lambda layout: sum(map(self._matches[layout], keys)))
 
@@ -65,11 +65,11 @@ class Naming:
 
     def _prefixes(self, keys: Collection[str]) -> list[str]:
         """Return what may stand before the names of a model, the most frequent first."""
-        ends = Counter(key[: -len(mark)] for key in keys for mark in self._marks if key.endswith(mark))
+        ends = Counter(key[: -len(mark)] for key in keys for mark in self.marks if key.endswith(mark))
         return [end for end, _ in ends.most_common(PREFIXES) if end == "" or end.endswith((".", "/"))]
 
     @cached_property
-    def _matches(self) -> dict[str, Callable[[str], bool]]:
+    def _matches(self) -> dict[Any, Callable[[str], bool]]:
         """By layout, what says whether a key is one of its names."""
         return {layout: _matcher([rule.target for rule in rules]) for layout, rules in self.layouts.items()}
 

@@ -149,7 +149,7 @@ def with_sha256(source: Source, early: EarlyHash | None = None) -> Source:
 def _open(file: Path, selection: Selection | None) -> tuple[Content, WeightSet, Family]:
     """Return what a file holds, the set of weights that is meant, and whose names it has."""
     content = files.load(file)
-    chosen = choose(file, content.tree, selection or Selection(), families)
+    chosen = choose(file, content.tree, selection or Selection(), families.naming())
     check_names(file, [*chosen.tensors, *chosen.others])
     family = families.nearest(chosen.tensors)
     known, prefix = family.naming.holds_weights(chosen.tensors), family.naming.common_prefix(chosen.tensors)

@@ -20,7 +20,7 @@ from convert.engine import Conversion
 from convert.errors import BadInput, UnknownVariant
 from convert.evidence.recorded import manifest_path
 from convert.family import Family, Port, Source
-from convert.identity import Claim, NamedVariant, Vocabulary, stated
+from convert.identity import NamedVariant, Vocabulary
 from convert.naming import Naming
 from convert.request import Request
 from convert.rules import KeyRule, RuleSet, Transform
@@ -63,6 +63,7 @@ class ToyFamily:
     vocabulary = Vocabulary(
         fields=dict.fromkeys(("inputs", "hidden", "outputs"), lambda value: type(value) is int),
         options={},
+        values={},
         layouts=tuple(LAYOUTS),
         variants=("toy_small",),
     )
@@ -98,11 +99,7 @@ class ToyFamily:
     def fitting(self, config: ToyConfig, /) -> list[NamedVariant]:
         return [variant for variant in self.variants if variant.config == config]
 
-    def stated(self, options: Mapping[str, Any], /) -> Claim:
-        return stated(options, self.vocabulary)
-
     def port(self, source: Source, request: Request, /) -> Port:
-        self.stated(request.stated)
         config, layouts = self.recognise(source.state_dict, source.name) or (None, ())
         if config is None:
             raise BadInput(f"{source.name}: it is no {self.noun}. Is it the right file?")

@@ -10,7 +10,6 @@ from convert import families
 from convert.arrays import fingerprint, tensor_sha256s
 from convert.family import Source
 from convert.files.sets import Selection
-from convert.identity import agreed
 from convert.sources import from_file, with_sha256
 
 
@@ -59,4 +58,4 @@ def _recognised(source: Source) -> tuple[Any, list[str]]:
     config, layouts = source.family.recognise(source.state_dict, source.name) or (None, ())
     if config is None or not layouts:
         return None, []
-    return agreed(source.name, config, source.claims, source.family.vocabulary), sorted(layouts)
+    return source.family.vocabulary.agreed(source.name, config, source.claims), sorted(layouts)

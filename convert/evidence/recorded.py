@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 from convert.arrays import fingerprint
 from convert.errors import BadInput, IntegrityProblem, Unreadable
 from convert.files import strict_json
-from convert.identity import METADATA, Claim, Vocabulary, check_alike, claim
+from convert.identity import METADATA, Claim, Vocabulary, check_alike
 
 End = Literal["output", "source"]
 LIMIT = 2**22
@@ -68,7 +68,7 @@ def said_of(file: Path, metadata: Mapping[str, str], sha256: Callable[[], str], 
     claims, found, manifest = list[Claim](), None, manifest_path(file)
     if METADATA in metadata:
         place = f"the metadata of {file.name}"
-        claims.append(claim(place, _parsed(place, metadata[METADATA]), vocabulary))
+        claims.append(vocabulary.claim(place, _parsed(place, metadata[METADATA])))
     if manifest.is_file():
         content, found = read_manifest(manifest), sha256()
         if content["output"].get("sha256") != found:
@@ -77,7 +77,7 @@ def said_of(file: Path, metadata: Mapping[str, str], sha256: Callable[[], str], 
                 "file, or move the manifest away."
             )
             return Said(claims=tuple(claims), sha256=found, problem=problem)
-        claims.append(claim(manifest.name, _identity(manifest, content), vocabulary))
+        claims.append(vocabulary.claim(manifest.name, _identity(manifest, content)))
     check_alike(file.name, claims)
     return Said(claims=tuple(claims), sha256=found)
 

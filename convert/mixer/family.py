@@ -35,7 +35,7 @@ class MixerFamily:
 
     get_variant = staticmethod(get_variant)
     as_row, as_data = staticmethod(listing.as_row), staticmethod(listing.as_data)
-    recognise, stated, port = staticmethod(layouts.recognise), staticmethod(identity.stated), staticmethod(porting.port)
+    recognise, port = staticmethod(layouts.recognise), staticmethod(porting.port)
 
     def alike(self, one: MixerConfig, other: MixerConfig, /) -> bool:
         """Return whether they are of one kind and have as many classes."""

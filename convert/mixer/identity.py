@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import fields
-from typing import Any, get_args
+from typing import get_args
 
-from convert import identity
 from convert.errors import BadInput, UsageProblem
 from convert.identity import Claim, NamedVariant, Vocabulary
 from convert.mixer.rule_tables import FROM_TIMM
@@ -43,37 +42,14 @@ VOCABULARY = Vocabulary(
         "layer_norm_eps": is_epsilon,
     },
     options=OPTIONS,
+    values={
+        "gelu": f"there is none. Known: {', '.join(get_args(Gelu))}.",
+        "layer_norm_eps": f"Paddle takes 0 to {EPSILON_LIMIT}, without 0.",
+    },
     layouts=tuple(FROM_TIMM),
     variants=tuple(variant.name for variant in VARIANTS),
 )
-
-
-def stated(options: Mapping[str, Any]) -> Claim:
-    """Return what a user says by options; the command line checks it before.
-
-    Raises:
-        UsageProblem: A GELU or an epsilon that there is not.
-    """
-    gelu, epsilon = options.get("gelu"), options.get("layer_norm_eps")
-    if gelu not in (None, *get_args(Gelu)):
-        raise UsageProblem(f"gelu {gelu!r}: there is none. Known: {', '.join(get_args(Gelu))}.")
-    if epsilon is not None and not is_epsilon(epsilon):
-        raise UsageProblem(f"layer_norm_eps {epsilon!r}: Paddle takes 0 to {EPSILON_LIMIT}, without 0.")
-    return identity.stated(options, VOCABULARY)
-
-
-def agreed(name: str, config: MixerConfig, claims: Sequence[Claim]) -> MixerConfig:
-    """Return the config with what no shape tells as the claims say it; where none does, as it is.
-
-    Raises:
-        UsageProblem: Two of them say different things.
-    """
-    return identity.agreed(name, config, claims, VOCABULARY)
-
-
-def unsaid(claims: Iterable[Claim]) -> list[str]:
-    """Return the fields that no shape tells and no claim either."""
-    return identity.unsaid(claims, VOCABULARY)
+agreed, unsaid = VOCABULARY.agreed, VOCABULARY.unsaid
 
 
 def check_sizes(name: str, config: MixerConfig, claims: Iterable[Claim]) -> None:

@@ -10,7 +10,7 @@ from convert.engine import Conversion, check_one_dtype
 from convert.errors import UsageProblem
 from convert.family import Port, Source
 from convert.mixer.adapt import adapt, keeps_head, refuse_image_size
-from convert.mixer.identity import OPTIONS, stated, unsaid
+from convert.mixer.identity import OPTIONS, unsaid
 from convert.mixer.layouts import ORIGIN, SOURCES
 from convert.mixer.mapping import convert_state_dict
 from convert.mixer.recognition import in_timm_layout, layout_and_config
@@ -75,7 +75,7 @@ def _notes(
 
 def _assumed(source: Source, request: Request, layout: Layout, config: MixerConfig) -> str:
     """Return what nobody says of the config, in a sentence; layouts but Paddle's say it by where they are from."""
-    unknown = unsaid((*source.claims, *request.claims, stated(request.stated)))
+    unknown = unsaid((*source.claims, *request.claims))
     if not unknown or layout not in SOURCES["paddle"] or source.path is None:
         return ""
     values = " and ".join(f"{choice} {getattr(config, choice)}" for choice in unknown)

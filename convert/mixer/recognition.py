@@ -10,7 +10,7 @@ from convert.arrays import StateDict
 from convert.errors import BadInput, KeyMismatch, NoHead, NoKnownLayout, UsageProblem
 from convert.family import Source
 from convert.files.hints import hint
-from convert.mixer.identity import agreed, check_sizes, check_variant, stated
+from convert.mixer.identity import agreed, check_sizes, check_variant
 from convert.mixer.layouts import (
     NAMING,
     ORIGIN,
@@ -39,7 +39,7 @@ def layout_and_config(source: Source, request: Request) -> tuple[Layout, MixerCo
         UsageProblem: Two layouts fit, or two of these say different things.
         BadInput: No layout fits.
     """
-    said = (*source.claims, *request.claims, stated(request.stated))
+    said = (*source.claims, *request.claims)
     possible = _possible(source, request)
     if not NAMING.known(source.state_dict):
         raise NoKnownLayout(source.name, source.state_dict, _hint(source))

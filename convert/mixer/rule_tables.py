@@ -17,55 +17,60 @@ def _keep(name: str, target: str = "") -> KeyRule:
     return KeyRule(source=name, target=target or name, transform=Transform.IDENTITY)
 
 
-def _linear(name: str, target: str = "") -> KeyRule:
-    """A Linear weight: [out, in] in PyTorch, [in, out] in PaddlePaddle and Flax."""
-    return KeyRule(source=name, target=target or name, transform=Transform.TRANSPOSE)
+def _same(*names: str) -> tuple[KeyRule, ...]:
+    """A norm or a convolution, whose weight and bias stay as they are; under another name where there is a second."""
+    return tuple(_keep(f"{names[0]}.{part}", f"{names[-1]}.{part}") for part in ("weight", "bias"))
 
 
-def _affine(name: str) -> KeyRule:
-    """An Affine parameter: (D,) in Facebook's files, (1, 1, D) in timm."""
-    return KeyRule(source=name, target=name, transform=Transform.UNSQUEEZE)
+def _linear(*names: str) -> tuple[KeyRule, KeyRule]:
+    """A Linear, whose weight is [out, in] in PyTorch and [in, out] in PaddlePaddle, and its bias."""
+    weight = KeyRule(source=f"{names[0]}.weight", target=f"{names[-1]}.weight", transform=Transform.TRANSPOSE)
+    return weight, _keep(f"{names[0]}.bias", f"{names[-1]}.bias")
+
+
+def _affine(name: str) -> tuple[KeyRule, ...]:
+    """An Affine, whose parameters are (D,) in Facebook's files and (1, 1, D) in timm."""
+    names = (f"{name}.alpha", f"{name}.beta")
+    return tuple(KeyRule(source=one, target=one, transform=Transform.UNSQUEEZE) for one in names)
+
+
+def _norm(name: str, target: str) -> tuple[KeyRule, KeyRule]:
+    """A LayerNorm of Flax, whose weight is a scale."""
+    return _keep(f"{name}/scale", f"{target}.weight"), _keep(f"{name}/bias", f"{target}.bias")
+
+
+def _dense(name: str, target: str) -> tuple[KeyRule, KeyRule]:
+    """A Dense of Flax, whose kernel is [in, out]."""
+    kernel = KeyRule(source=f"{name}/kernel", target=f"{target}.weight", transform=Transform.TRANSPOSE)
+    return kernel, _keep(f"{name}/bias", f"{target}.bias")
 
 
 TIMM_TO_PADDLE: tuple[KeyRule, ...] = (
-    _keep("stem.proj.weight"),
-    _keep("stem.proj.bias"),
+    *_same("stem.proj"),
     # mixer, gmixer
-    _keep("blocks.{i}.norm1.weight"),
-    _keep("blocks.{i}.norm1.bias"),
-    _linear("blocks.{i}.mlp_tokens.fc1.weight"),
-    _keep("blocks.{i}.mlp_tokens.fc1.bias"),
-    _linear("blocks.{i}.mlp_tokens.fc2.weight"),
-    _keep("blocks.{i}.mlp_tokens.fc2.bias"),
-    _keep("blocks.{i}.norm2.weight"),
-    _keep("blocks.{i}.norm2.bias"),
+    *_same("blocks.{i}.norm1"),
+    *_linear("blocks.{i}.mlp_tokens.fc1"),
+    *_linear("blocks.{i}.mlp_tokens.fc2"),
+    *_same("blocks.{i}.norm2"),
     # resmlp
     _keep("blocks.{i}.ls1"),
     _keep("blocks.{i}.ls2"),
     _keep("blocks.{i}.norm1.alpha"),
     _keep("blocks.{i}.norm1.beta"),
-    _linear("blocks.{i}.linear_tokens.weight"),
-    _keep("blocks.{i}.linear_tokens.bias"),
+    *_linear("blocks.{i}.linear_tokens"),
     _keep("blocks.{i}.norm2.alpha"),
     _keep("blocks.{i}.norm2.beta"),
     # gmlp
-    _keep("blocks.{i}.norm.weight"),
-    _keep("blocks.{i}.norm.bias"),
-    _keep("blocks.{i}.mlp_channels.gate.norm.weight"),
-    _keep("blocks.{i}.mlp_channels.gate.norm.bias"),
-    _linear("blocks.{i}.mlp_channels.gate.proj.weight"),
-    _keep("blocks.{i}.mlp_channels.gate.proj.bias"),
+    *_same("blocks.{i}.norm"),
+    *_same("blocks.{i}.mlp_channels.gate.norm"),
+    *_linear("blocks.{i}.mlp_channels.gate.proj"),
     # all
-    _linear("blocks.{i}.mlp_channels.fc1.weight"),
-    _keep("blocks.{i}.mlp_channels.fc1.bias"),
-    _linear("blocks.{i}.mlp_channels.fc2.weight"),
-    _keep("blocks.{i}.mlp_channels.fc2.bias"),
-    _keep("norm.weight"),
-    _keep("norm.bias"),
+    *_linear("blocks.{i}.mlp_channels.fc1"),
+    *_linear("blocks.{i}.mlp_channels.fc2"),
+    *_same("norm"),
     _keep("norm.alpha"),
     _keep("norm.beta"),
-    _linear("head.weight"),
-    _keep("head.bias"),
+    *_linear("head"),
 )
 """timm's layout to Paddle's, which keeps timm's names.
 
@@ -75,24 +80,15 @@ Source: torch.nn.Linear holds weight (out_features, in_features)
 """
 
 TIMM_TO_PADDLEVIT: tuple[KeyRule, ...] = (
-    _keep("stem.proj.weight", "patch_embed.patch_embed.weight"),
-    _keep("stem.proj.bias", "patch_embed.patch_embed.bias"),
-    _keep("blocks.{i}.norm1.weight", "mixer_layers.{i}.norm1.weight"),
-    _keep("blocks.{i}.norm1.bias", "mixer_layers.{i}.norm1.bias"),
-    _linear("blocks.{i}.mlp_tokens.fc1.weight", "mixer_layers.{i}.mlp_tokens.fc1.weight"),
-    _keep("blocks.{i}.mlp_tokens.fc1.bias", "mixer_layers.{i}.mlp_tokens.fc1.bias"),
-    _linear("blocks.{i}.mlp_tokens.fc2.weight", "mixer_layers.{i}.mlp_tokens.fc2.weight"),
-    _keep("blocks.{i}.mlp_tokens.fc2.bias", "mixer_layers.{i}.mlp_tokens.fc2.bias"),
-    _keep("blocks.{i}.norm2.weight", "mixer_layers.{i}.norm2.weight"),
-    _keep("blocks.{i}.norm2.bias", "mixer_layers.{i}.norm2.bias"),
-    _linear("blocks.{i}.mlp_channels.fc1.weight", "mixer_layers.{i}.mlp_channels.fc1.weight"),
-    _keep("blocks.{i}.mlp_channels.fc1.bias", "mixer_layers.{i}.mlp_channels.fc1.bias"),
-    _linear("blocks.{i}.mlp_channels.fc2.weight", "mixer_layers.{i}.mlp_channels.fc2.weight"),
-    _keep("blocks.{i}.mlp_channels.fc2.bias", "mixer_layers.{i}.mlp_channels.fc2.bias"),
-    _keep("norm.weight"),
-    _keep("norm.bias"),
-    _linear("head.weight"),
-    _keep("head.bias"),
+    *_same("stem.proj", "patch_embed.patch_embed"),
+    *_same("blocks.{i}.norm1", "mixer_layers.{i}.norm1"),
+    *_linear("blocks.{i}.mlp_tokens.fc1", "mixer_layers.{i}.mlp_tokens.fc1"),
+    *_linear("blocks.{i}.mlp_tokens.fc2", "mixer_layers.{i}.mlp_tokens.fc2"),
+    *_same("blocks.{i}.norm2", "mixer_layers.{i}.norm2"),
+    *_linear("blocks.{i}.mlp_channels.fc1", "mixer_layers.{i}.mlp_channels.fc1"),
+    *_linear("blocks.{i}.mlp_channels.fc2", "mixer_layers.{i}.mlp_channels.fc2"),
+    *_same("norm"),
+    *_linear("head"),
 )
 """timm's layout to that of PaddleViT's Mixer.
 
@@ -102,22 +98,14 @@ Source: https://github.com/BR-IDL/PaddleViT, image_classification/MLP-Mixer/mlp_
 GOOGLE_TO_TIMM: tuple[KeyRule, ...] = (
     KeyRule(source="stem/kernel", target="stem.proj.weight", transform=Transform.HWIO_TO_OIHW),
     _keep("stem/bias", "stem.proj.bias"),
-    _keep("MixerBlock_{i}/LayerNorm_0/scale", "blocks.{i}.norm1.weight"),
-    _keep("MixerBlock_{i}/LayerNorm_0/bias", "blocks.{i}.norm1.bias"),
-    _linear("MixerBlock_{i}/token_mixing/Dense_0/kernel", "blocks.{i}.mlp_tokens.fc1.weight"),
-    _keep("MixerBlock_{i}/token_mixing/Dense_0/bias", "blocks.{i}.mlp_tokens.fc1.bias"),
-    _linear("MixerBlock_{i}/token_mixing/Dense_1/kernel", "blocks.{i}.mlp_tokens.fc2.weight"),
-    _keep("MixerBlock_{i}/token_mixing/Dense_1/bias", "blocks.{i}.mlp_tokens.fc2.bias"),
-    _keep("MixerBlock_{i}/LayerNorm_1/scale", "blocks.{i}.norm2.weight"),
-    _keep("MixerBlock_{i}/LayerNorm_1/bias", "blocks.{i}.norm2.bias"),
-    _linear("MixerBlock_{i}/channel_mixing/Dense_0/kernel", "blocks.{i}.mlp_channels.fc1.weight"),
-    _keep("MixerBlock_{i}/channel_mixing/Dense_0/bias", "blocks.{i}.mlp_channels.fc1.bias"),
-    _linear("MixerBlock_{i}/channel_mixing/Dense_1/kernel", "blocks.{i}.mlp_channels.fc2.weight"),
-    _keep("MixerBlock_{i}/channel_mixing/Dense_1/bias", "blocks.{i}.mlp_channels.fc2.bias"),
-    _keep("pre_head_layer_norm/scale", "norm.weight"),
-    _keep("pre_head_layer_norm/bias", "norm.bias"),
-    _linear("head/kernel", "head.weight"),
-    _keep("head/bias", "head.bias"),
+    *_norm("MixerBlock_{i}/LayerNorm_0", "blocks.{i}.norm1"),
+    *_dense("MixerBlock_{i}/token_mixing/Dense_0", "blocks.{i}.mlp_tokens.fc1"),
+    *_dense("MixerBlock_{i}/token_mixing/Dense_1", "blocks.{i}.mlp_tokens.fc2"),
+    *_norm("MixerBlock_{i}/LayerNorm_1", "blocks.{i}.norm2"),
+    *_dense("MixerBlock_{i}/channel_mixing/Dense_0", "blocks.{i}.mlp_channels.fc1"),
+    *_dense("MixerBlock_{i}/channel_mixing/Dense_1", "blocks.{i}.mlp_channels.fc2"),
+    *_norm("pre_head_layer_norm", "norm"),
+    *_dense("head", "head"),
 )
 """Google's original .npz files to timm's layout.
 
@@ -125,24 +113,16 @@ Source: https://github.com/google-research/vision_transformer, vit_jax/models_mi
 """
 
 FACEBOOK_TO_TIMM: tuple[KeyRule, ...] = (
-    _keep("patch_embed.proj.weight", "stem.proj.weight"),
-    _keep("patch_embed.proj.bias", "stem.proj.bias"),
+    *_same("patch_embed.proj", "stem.proj"),
     _keep("blocks.{i}.gamma_1", "blocks.{i}.ls1"),
     _keep("blocks.{i}.gamma_2", "blocks.{i}.ls2"),
-    _affine("blocks.{i}.norm1.alpha"),
-    _affine("blocks.{i}.norm1.beta"),
-    _keep("blocks.{i}.attn.weight", "blocks.{i}.linear_tokens.weight"),
-    _keep("blocks.{i}.attn.bias", "blocks.{i}.linear_tokens.bias"),
-    _affine("blocks.{i}.norm2.alpha"),
-    _affine("blocks.{i}.norm2.beta"),
-    _keep("blocks.{i}.mlp.fc1.weight", "blocks.{i}.mlp_channels.fc1.weight"),
-    _keep("blocks.{i}.mlp.fc1.bias", "blocks.{i}.mlp_channels.fc1.bias"),
-    _keep("blocks.{i}.mlp.fc2.weight", "blocks.{i}.mlp_channels.fc2.weight"),
-    _keep("blocks.{i}.mlp.fc2.bias", "blocks.{i}.mlp_channels.fc2.bias"),
-    _affine("norm.alpha"),
-    _affine("norm.beta"),
-    _keep("head.weight"),
-    _keep("head.bias"),
+    *_affine("blocks.{i}.norm1"),
+    *_same("blocks.{i}.attn", "blocks.{i}.linear_tokens"),
+    *_affine("blocks.{i}.norm2"),
+    *_same("blocks.{i}.mlp.fc1", "blocks.{i}.mlp_channels.fc1"),
+    *_same("blocks.{i}.mlp.fc2", "blocks.{i}.mlp_channels.fc2"),
+    *_affine("norm"),
+    *_same("head"),
 )
 """Facebook's ResMLP files to timm's layout.
 
@@ -165,7 +145,7 @@ def _mmpretrain_to_timm(norm: str) -> tuple[KeyRule, ...]:
         f"backbone.{norm}1": "norm",
         "head.fc": "head",
     }
-    return tuple(_keep(f"{a}.{part}", f"{b}.{part}") for a, b in renamed.items() for part in ("weight", "bias"))
+    return tuple(rule for names in renamed.items() for rule in _same(*names))
 
 
 MMPRETRAIN_TO_TIMM = _mmpretrain_to_timm("ln")

@@ -39,31 +39,24 @@ def _affine(at: str) -> dict[str, Dims]:
     return {f"{at}.alpha": (1, 1, "hidden_dim"), f"{at}.beta": (1, 1, "hidden_dim")}
 
 
+_MIXER: dict[str, Dims] = {
+    **_STEM,
+    **_layer_norm("blocks.{i}.norm1"),
+    "blocks.{i}.mlp_tokens.fc1.weight": ("tokens_mlp_dim", "tokens"),
+    "blocks.{i}.mlp_tokens.fc1.bias": ("tokens_mlp_dim",),
+    "blocks.{i}.mlp_tokens.fc2.weight": ("tokens", "tokens_mlp_dim"),
+    "blocks.{i}.mlp_tokens.fc2.bias": ("tokens",),
+    **_layer_norm("blocks.{i}.norm2"),
+    **_CHANNELS_MLP,
+    **_layer_norm("norm"),
+    **_HEAD,
+}
 TIMM_SHAPES: dict[MixerKind, dict[str, Dims]] = {
-    "mixer": {
-        **_STEM,
-        **_layer_norm("blocks.{i}.norm1"),
-        "blocks.{i}.mlp_tokens.fc1.weight": ("tokens_mlp_dim", "tokens"),
-        "blocks.{i}.mlp_tokens.fc1.bias": ("tokens_mlp_dim",),
-        "blocks.{i}.mlp_tokens.fc2.weight": ("tokens", "tokens_mlp_dim"),
-        "blocks.{i}.mlp_tokens.fc2.bias": ("tokens",),
-        **_layer_norm("blocks.{i}.norm2"),
-        **_CHANNELS_MLP,
-        **_layer_norm("norm"),
-        **_HEAD,
-    },
+    "mixer": _MIXER,
     "gmixer": {
-        **_STEM,
-        **_layer_norm("blocks.{i}.norm1"),
-        "blocks.{i}.mlp_tokens.fc1.weight": ("tokens_mlp_dim", "tokens"),
-        "blocks.{i}.mlp_tokens.fc1.bias": ("tokens_mlp_dim",),
+        **_MIXER,
         "blocks.{i}.mlp_tokens.fc2.weight": ("tokens", "tokens_gated_dim"),
-        "blocks.{i}.mlp_tokens.fc2.bias": ("tokens",),
-        **_layer_norm("blocks.{i}.norm2"),
-        **_CHANNELS_MLP,
         "blocks.{i}.mlp_channels.fc2.weight": ("hidden_dim", "channels_gated_dim"),
-        **_layer_norm("norm"),
-        **_HEAD,
     },
     "resmlp": {
         **_STEM,
