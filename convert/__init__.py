@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from os import PathLike
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from convert.mixer.paddle_mixer import MlpMixer
+from typing import Any
 
 __version__ = "0.1.0"
 
@@ -18,8 +15,8 @@ def load_paddle(
     num_classes: int | None = None,
     dtype: str | None = None,
     **said: Any,
-) -> MlpMixer:
-    """Return a ready Paddle model, in evaluation mode, with the weights converted in memory.
+) -> Any:
+    """Return a ready Paddle model, a `paddle.nn.Layer`, in evaluation mode, with the weights converted in memory.
 
     What the file and its manifest say of the config is followed; what nobody says is said in a warning.
 
@@ -37,9 +34,8 @@ def load_paddle(
     import warnings
     from pathlib import Path
 
-    from convert.mixer.adapt import Adaptation
-    from convert.port import check_and_map, choose_source
-    from convert.request import request_of
+    from convert.job import check_and_map, choose_source, request_of
+    from convert.request import Adaptation
 
     if unknown := said.keys() - {"src", "weights_key", "ema", "gelu", "layer_norm_eps"}:
         raise TypeError(f"load_paddle: unknown {', '.join(sorted(unknown))}")
@@ -49,7 +45,4 @@ def load_paddle(
     port = check_and_map(choose_source(request), request)
     if port.assumed:
         warnings.warn(port.assumed, stacklevel=2)
-
-    from convert.mixer import paddle_mixer
-
-    return paddle_mixer.build(port.config, port.conversion.state_dict)
+    return port.source.family.build(port.config, port.conversion.state_dict)

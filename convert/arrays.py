@@ -1,9 +1,15 @@
-"""What a state dict is here, and the one byte form of a tensor that hashes and files agree on."""
+"""What a state dict is here, and the one byte form of a tensor that hashes and files agree on.
+
+Hashes are of tensors rather than of files, so that they are equal across .pth, .safetensors and .pdparams.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+import hashlib
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +17,18 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 Shape = tuple[int, ...]
 StateDict = Mapping[str, Array]
+BLOCK_BYTES = 512 << 10
+"""Of a block of rows, which with a copy of it fits into a core's second-level cache."""
+
+
+@runtime_checkable
+class Stored(Protocol):
+    """A file's bytes, of which arrays are views, and which can also be read without touching those."""
+
+    path: Path
+
+    def read_into(self, buffer: memoryview, offset: int) -> None:
+        """Fill the buffer, a flat one of bytes, from an offset on."""
 
 
 def canonical_bytes(array: Array) -> memoryview:
@@ -52,6 +70,71 @@ def first_index(mask: Array) -> tuple[int, ...]:
 def total_bytes(arrays: Iterable[Array]) -> int:
     """Return the summed size of the arrays, in bytes."""
     return sum(array.nbytes for array in arrays)
+
+
+def row_blocks(array: Array) -> Iterator[Array]:
+    """Yield the array's rows (its elements, if it has one axis or none), in blocks of about BLOCK_BYTES.
+
+    What is a view of something `Stored` is read into one buffer, so a block is valid only until the next is asked for.
+
+    Raises:
+        IntegrityProblem: The file became shorter.
+    """
+    array = np.atleast_1d(array)
+    row_bytes = math.prod(array.shape[1:]) * array.itemsize
+    count = max(1, BLOCK_BYTES // max(1, row_bytes))
+    location = location_of(array)
+    if location is None:
+        yield from (array[start : start + count] for start in range(0, len(array), count))
+        return
+    stored, offset = location
+    buffer = np.empty((min(count, len(array)), *array.shape[1:]), array.dtype)
+    for start in range(0, len(array), count):
+        block = buffer[: len(array) - start]
+        stored.read_into(block.reshape(-1).view(np.uint8).data, offset + start * row_bytes)
+        yield block
+
+
+def location_of(array: Array) -> tuple[Stored, int] | None:
+    """Return what a C-contiguous array is a view of, if it is stored, and where in it the array begins; else None."""
+    base: object = array
+    while isinstance(base, (np.ndarray, memoryview)):
+        base = base.base if isinstance(base, np.ndarray) else base.obj
+    if not isinstance(base, Stored) or not array.flags.c_contiguous:
+        return None
+    return base, _address(array) - _address(np.frombuffer(cast("memoryview", base), np.uint8))
+
+
+def tensor_sha256(array: Array) -> str:
+    """Return the tensor's canonical SHA-256, in hex.
+
+    What is hashed: the dtype's name, a space, the dimensions joined by `x`, a newline, then the elements in C order,
+    little-endian. So neither the file format, the strides nor the key's name matter, but dtype and shape do.
+    """
+    digest = tensor_digest(array)
+    for block in row_blocks(array):
+        digest.update(canonical_bytes(block))
+    return digest.hexdigest()
+
+
+def tensor_digest(array: Array) -> hashlib._Hash:
+    """Return the beginning of the tensor's canonical SHA-256, before its elements."""
+    return hashlib.sha256(f"{array.dtype.name} {'x'.join(map(str, array.shape))}\n".encode())
+
+
+def tensor_sha256s(state_dict: StateDict) -> dict[str, str]:
+    """Return the canonical SHA-256 of every tensor, by key."""
+    return {key: tensor_sha256(array) for key, array in state_dict.items()}
+
+
+def fingerprint(sha256s: Mapping[str, str]) -> str:
+    """Return one SHA-256 for a whole state dict: that of its sorted `<sha256>  <key>` lines."""
+    lines = "".join(f"{sha256s[key]}  {key}\n" for key in sorted(sha256s))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def _address(array: Array) -> int:
+    return int(array.__array_interface__["data"][0])
 
 
 def _bits(array: Array) -> Array:

@@ -46,6 +46,7 @@ class UnknownVariant(UsageProblem):
     """A variant name that the table does not hold."""
 
     def __init__(self, name: str, close: Collection[str], known: Collection[str]) -> None:
+        self.close, self.known = close, known
         guess = f"Did you mean {_either(close)}?" if close else f"Known: {', '.join(known)}."
         super().__init__(f"--variant {name}: no such variant. {guess}")
 

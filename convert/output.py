@@ -3,49 +3,40 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from convert import files
-from convert.arrays import Array, StateDict, canonical_bytes
+from convert.arrays import Array, StateDict, canonical_bytes, location_of, tensor_digest, tensor_sha256
 from convert.disk.hashing import EarlyHash, give_way
-from convert.disk.mapped import location_of
 from convert.disk.proofread import Proofread
+from convert.engine import laid_out, source_sha256s
 from convert.errors import IntegrityProblem
-from convert.evidence.manifest import Written, describe_output, write_with_manifest
-from convert.fingerprint import tensor_digest, tensor_sha256
-from convert.mixer.mapping import Conversion
-from convert.sources import Source, with_sha256
-from convert.stream import laid_out, source_sha256s
+from convert.evidence.manifest import Written, build_manifest, describe_output, write_with_manifest
+from convert.family import Port
+from convert.identity import Identity
+from convert.sources import with_sha256
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where a file is to appear, and its manifest beside it; its metadata; and whether to replace what is there."""
+    """Where a file and its manifest are to appear, what they say of it, and whether to replace what is there."""
 
     output: Path
-    metadata: Mapping[str, str]
+    identity: Identity
+    command_line: list[str]
     force: bool
 
 
-def write_weights(
-    destination: Destination,
-    source: Source,
-    conversion: Conversion,
-    describe: Callable[[Written], dict[str, Any]],
-    *,
-    early: EarlyHash | None = None,
-) -> dict[str, Any]:
-    """Write a conversion's tensors, which are checked, hashed and laid out on the way, and return their manifest.
+def write_weights(destination: Destination, port: Port, *, early: EarlyHash | None = None) -> dict[str, Any]:
+    """Write a port's tensors, which are checked, hashed and laid out on the way, and return their manifest.
 
     Args:
         destination: Where to.
-        source: Where the tensors come from; its files and tensors are hashed at the same time.
-        conversion: What becomes of them.
-        describe: Gives the manifest.
+        port: The tensors, and where they come from; the source's files and tensors are hashed at the same time.
         early: May know the hash of the source's file already.
 
     Raises:
@@ -55,25 +46,20 @@ def write_weights(
         OutputRefused: Something is there and force is off.
     """
     with ThreadPoolExecutor(2, initializer=give_way) as beside:
-        writing = _Writing(destination, source, conversion, beside, early)
+        writing = _Writing(destination, port, beside, early)
         output, force = destination.output, destination.force
-        return write_with_manifest(output, writing.fill, writing.check, lambda: describe(writing.written), force=force)
+        return write_with_manifest(output, writing.fill, writing.check, writing.described, force=force)
 
 
 class _Writing:
     """The weights on their way. What only reads the source gives way to what the output waits for."""
 
     def __init__(
-        self,
-        destination: Destination,
-        source: Source,
-        conversion: Conversion,
-        beside: ThreadPoolExecutor,
-        early: EarlyHash | None,
+        self, destination: Destination, port: Port, beside: ThreadPoolExecutor, early: EarlyHash | None
     ) -> None:
-        self.written = Written(source=source)
-        self._output, self._metadata, self._conversion = destination.output, destination.metadata, conversion
-        self._sha256 = ""
+        source, conversion = port.source, port.conversion
+        self._destination, self._port, self._output = destination, port, destination.output
+        self._written, self._conversion, self._sha256 = Written(source=source), conversion, ""
         self._tensors_hashed = beside.submit(
             source_sha256s, {**source.state_dict, **source.dropped}, conversion, source.name
         )
@@ -85,25 +71,38 @@ class _Writing:
         with Proofread(stream, self._output) as proofread:
             contents = self._contents(proofread, digests)
             stream = cast("BinaryIO", proofread)
-            files.write(self._output, stream, self._conversion.state_dict, contents, self._metadata)
+            metadata = self._destination.identity.as_metadata()
+            files.write(self._output, stream, self._conversion.state_dict, contents, metadata)
             self._sha256 = proofread.finish()
-        self.written.source_sha256s = self._tensors_hashed.result()
-        self.written.target_sha256s = {key: digest.hexdigest() for key, digest in digests.items()}
+        self._written.source_sha256s = self._tensors_hashed.result()
+        self._written.target_sha256s = {key: digest.hexdigest() for key, digest in digests.items()}
 
     def check(self, path: Path) -> None:
         """Check that a reader finds the tensors in the complete file, and that the source is what it was."""
-        written, state_dict = self.written, self._conversion.state_dict
+        written, state_dict = self._written, self._conversion.state_dict
         if not _finds_all(path, state_dict, written):
             raise IntegrityProblem(f"{self._output}: what was read back is not what was written. Check the disk.")
         written.described = describe_output(self._output, path, self._sha256, written.target_sha256s, state_dict)
         written.source = self._files_hashed.result()
         written.source.check_unchanged()
 
+    def described(self) -> dict[str, Any]:
+        """Return the manifest, once the file is complete."""
+        port, destination = self._port, self._destination
+        return build_manifest(
+            self._written,
+            self._conversion,
+            layout=port.layout,
+            said=destination.identity,
+            notes=port.notes,
+            command_line=destination.command_line,
+        )
+
     def _contents(self, proofread: Proofread, digests: dict[str, hashlib._Hash]) -> Iterator[Array]:
-        for laid in laid_out(self.written.source.state_dict, self._conversion):
+        for laid in laid_out(self._written.source.state_dict, self._conversion):
             key = laid.key
             digests[key] = tensor_digest(laid.tensor)
-            self.written.offsets[key] = proofread.expect(canonical_bytes(laid.tensor), digests[key], laid.done)
+            self._written.offsets[key] = proofread.expect(canonical_bytes(laid.tensor), digests[key], laid.done)
             yield laid.tensor
 
 

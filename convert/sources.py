@@ -2,90 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
-from convert import files
-from convert.arrays import Shape, StateDict
+from convert import families, files
+from convert.arrays import StateDict
 from convert.disk.hashing import EarlyHash, file_sha256
-from convert.disk.unchanged import Snapshot, check_unchanged, unchanged
+from convert.disk.unchanged import Snapshot, unchanged
 from convert.errors import LISTED, IOProblem, NoPretrainedWeights
 from convert.evidence.recorded import said_of
+from convert.family import Family, Provenance, Source
 from convert.files.content import Content
 from convert.files.names import check_names
 from convert.files.sets import Selection, WeightSet, choose, refuse_others
-from convert.mixer import layouts
-from convert.mixer.identity import Claim
-from convert.mixer.init import init_state_dict
-from convert.mixer.layouts import common_prefix, holds_weights, known_names
-from convert.mixer.variants import MixerConfig, Variant
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Provenance:
-    """What is known about the origin of weights; fields that do not apply are None.
-
-    Of local files sha256 and shards (that of each shard, by name) are known only after `with_sha256`, which reads them.
-    """
-
-    kind: str
-    file: str | None = None
-    sha256: str | None = None
-    repo_id: str | None = None
-    revision: str | None = None
-    seed: int | None = None
-    shards: Mapping[str, str] = field(default_factory=dict)
-    weights_key: str | None = None
-    stripped_prefix: str | None = None
-    verified_by_hub: bool | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Source:
-    """A state dict, what to call it in a sentence, its provenance, and the files it was read from, as found.
-
-    dropped: tensors that are no weights, such as counters, by name. tensors: all of a file's set, as it names them.
-    claims: what the file and its manifest say that it
-    is. tool: which one alone writes such files, if any. foreign: names that other readers would execute. notes:
-    sentences for the user.
-    """
-
-    state_dict: StateDict
-    name: str
-    provenance: Provenance
-    path: Path | None = None
-    snapshots: tuple[Snapshot, ...] = ()
-    dropped: StateDict = field(default_factory=dict)
-    tensors: StateDict = field(default_factory=dict)
-    claims: tuple[Claim, ...] = ()
-    tool: Literal["torch", "paddle"] | None = None
-    foreign: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-
-    @property
-    def shapes(self) -> dict[str, Shape]:
-        """The shape of every weight, by name."""
-        return {key: array.shape for key, array in self.state_dict.items()}
-
-    def check_unchanged(self) -> None:
-        """Check that what was read is what lies there still, so that the hashes are those of the bytes converted.
-
-        Raises:
-            IntegrityProblem: A file was replaced, written to or removed.
-        """
-        check_unchanged(self.snapshots)
+from convert.identity import NamedVariant
 
 
 def from_file(
-    path: Path, selection: Selection | None = None, *, early: EarlyHash | None = None, strict: bool = True
+    path: Path,
+    selection: Selection | None = None,
+    *,
+    family: Family | None = None,
+    early: EarlyHash | None = None,
+    strict: bool = True,
 ) -> Source:
     """Return the weights of a local checkpoint, without what stands before every name.
 
     Args:
         path: A checkpoint, the index of a sharded one, or a folder with either.
         selection: Which of several sets of weights.
+        family: What it is a checkpoint of; None: told by its names.
         early: May know the hash of the file already.
         strict: Whether a manifest beside it has to be about it; else it is left aside where it is not, with a note.
 
@@ -96,11 +42,12 @@ def from_file(
     """
     file = files.locate(path)
     with unchanged(file, *files.shards_of(file)) as snapshots:
-        content, chosen = _open(file, selection)
-        said = said_of(file, content.metadata, lambda: _sha256(file, early, snapshots))
+        content, chosen, nearest = _open(file, selection)
+        family = family or nearest
+        said = said_of(file, content.metadata, lambda: _sha256(file, early, snapshots), family.vocabulary)
     if said.problem and strict:
         raise said.problem
-    state_dict, prefix = _without_prefix(chosen.tensors)
+    state_dict, prefix = _without_prefix(chosen.tensors, family)
     weights, counters = _without_counters(state_dict)
     notes = [*_left_out(chosen), *([f"a manifest is left aside: {said.problem}".rstrip(".")] if said.problem else [])]
     provenance = Provenance(
@@ -109,6 +56,7 @@ def from_file(
     return Source(
         state_dict=weights,
         name=file.name,
+        family=family,
         provenance=provenance,
         path=file,
         snapshots=snapshots,
@@ -123,10 +71,11 @@ def from_file(
 
 def tensors_of(path: Path, selection: Selection | None = None) -> StateDict:
     """Return all tensors of a set, counters included, without what stands before every name."""
-    return _without_prefix(_open(path, selection)[1].tensors)[0]
+    _, chosen, family = _open(path, selection)
+    return _without_prefix(chosen.tensors, family)[0]
 
 
-def from_hub(variant: Variant) -> Source:
+def from_hub(family: Family, variant: NamedVariant) -> Source:
     """Return the weights that timm publishes for a variant, fetched by huggingface_hub or taken from its cache.
 
     Raises:
@@ -156,6 +105,7 @@ def from_hub(variant: Variant) -> Source:
     return Source(
         state_dict=state_dict,
         name=variant.repo_id,
+        family=family,
         provenance=provenance,
         path=path,
         snapshots=snapshots,
@@ -163,10 +113,14 @@ def from_hub(variant: Variant) -> Source:
     )
 
 
-def from_seed(config: MixerConfig, seed: int) -> Source:
-    """Return seeded random weights of a config."""
-    provenance = Provenance(kind="random", seed=seed)
-    return Source(state_dict=init_state_dict(config, seed), name=f"random weights (seed {seed})", provenance=provenance)
+def from_seed(family: Family, variant: NamedVariant, seed: int) -> Source:
+    """Return seeded random weights of a variant's sizes."""
+    return Source(
+        state_dict=family.draw(variant, seed),
+        name=f"random weights (seed {seed})",
+        family=family,
+        provenance=Provenance(kind="random", seed=seed),
+    )
 
 
 def with_sha256(source: Source, early: EarlyHash | None = None) -> Source:
@@ -192,16 +146,19 @@ def with_sha256(source: Source, early: EarlyHash | None = None) -> Source:
     return replace(source, provenance=replace(source.provenance, sha256=sha256, shards=shards))
 
 
-def _open(file: Path, selection: Selection | None) -> tuple[Content, WeightSet]:
-    """Return what a file holds, and the set of weights that is meant."""
+def _open(file: Path, selection: Selection | None) -> tuple[Content, WeightSet, Family]:
+    """Return what a file holds, the set of weights that is meant, and whose names it has."""
     content = files.load(file)
-    chosen = choose(file, content.tree, selection or Selection(), layouts)
+    chosen = choose(file, content.tree, selection or Selection(), families.naming())
     check_names(file, [*chosen.tensors, *chosen.others])
-    known, prefix = holds_weights(chosen.tensors), common_prefix(chosen.tensors)
+    family = families.nearest(chosen.tensors)
+    known, prefix = family.naming.holds_weights(chosen.tensors), family.naming.common_prefix(chosen.tensors)
     refuse_others(
-        file, chosen, lambda name: known_names([name.removeprefix(prefix)]) > 0 if known else name in chosen.others
+        file,
+        chosen,
+        lambda name: family.naming.known([name.removeprefix(prefix)]) > 0 if known else name in chosen.others,
     )
-    return content, chosen
+    return content, chosen, family
 
 
 def _sha256(file: Path, early: EarlyHash | None, snapshots: tuple[Snapshot, ...]) -> str:
@@ -216,8 +173,8 @@ def _left_out(chosen: WeightSet) -> tuple[str, ...]:
     return (f"left out: {', '.join(f'{name} ({what})' for name, what in named[:LISTED])}{more}",) if named else ()
 
 
-def _without_prefix(state_dict: StateDict) -> tuple[StateDict, str | None]:
-    prefix = common_prefix(state_dict)
+def _without_prefix(state_dict: StateDict, family: Family) -> tuple[StateDict, str | None]:
+    prefix = family.naming.common_prefix(state_dict)
     return {key.removeprefix(prefix): array for key, array in state_dict.items()}, prefix or None
 
 

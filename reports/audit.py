@@ -12,15 +12,14 @@ from align.core.weights import in_float32
 from align.render.data import as_data
 from align.run import Settings as GateSettings
 from align.run import Subject, align
-from convert.arrays import StateDict
+from convert.arrays import StateDict, fingerprint, tensor_sha256s
+from convert.engine import Conversion
 from convert.errors import BadInput, UsageProblem
 from convert.evidence.manifest import Written, build_manifest
+from convert.family import Port
 from convert.files import strict_json
-from convert.fingerprint import fingerprint, tensor_sha256s
-from convert.mixer.identity import identity
-from convert.mixer.mapping import Conversion, convert_state_dict
-from convert.mixer.rules import Layout
-from convert.port import Port
+from convert.mixer.mapping import convert_state_dict
+from convert.mixer.rule_tables import Layout
 from reports.audit_html import audit_html
 from reports.audit_markdown import audit_markdown
 from reports.audit_report import Facts, most_uncertain, report_of
@@ -216,7 +215,7 @@ def _conversion(weights: Weights, *, read_as: Layout, other: Layout) -> Data:
         source_sha256s=tensor_sha256s({**port.source.state_dict, **port.source.dropped}),
         target_sha256s=target,
     )
-    said = identity(weights.config, dst, weights.upstream, port.source.claims, weights.weights_key)
+    said = port.source.identity(weights.config, dst, weights.upstream, weights.weights_key)
     manifest = build_manifest(written, conversion, layout=port.layout, said=said, notes=port.notes, command_line=[])
     return _loaded(manifest)  # type: ignore[no-any-return]
 

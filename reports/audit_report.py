@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from convert.fingerprint import fingerprint
+from convert.arrays import fingerprint
 from reports.accuracy import Predictions, accuracy_of, comparison_of
 from reports.cifar10 import CLASSES, Origin
 from reports.preprocess import Preprocessing

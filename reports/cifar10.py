@@ -10,11 +10,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from convert.arrays import Array
+from convert.arrays import Array, tensor_sha256
 from convert.errors import BadInput, IntegrityProblem, IOProblem
 from convert.files.pickles.numpy_stand_ins import PendingArray, interpret_python2
 from convert.files.pickles.pickle_values import Damaged, Refused
-from convert.fingerprint import tensor_sha256
 from reports.archive import GET_AGAIN, Files, read_files
 
 Split = Literal["test", "train"]

@@ -175,7 +175,7 @@ def _job(*, data: Path, recipe: str, seed: int | None, micro_batch: int | None, 
     """Return what was asked for; bad weights and data are refused here."""
     from dataclasses import replace
 
-    from convert.mixer.adapt import Adaptation
+    from convert.request import Adaptation
     from reports.cifar10 import CLASSES, read_cifar10
     from reports.finetune import Job
     from reports.recipes import choose_recipe

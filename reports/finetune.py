@@ -15,12 +15,11 @@ import numpy as np
 
 from align.probes.environment import environment
 from convert import files
-from convert.arrays import Array, StateDict
+from convert.arrays import Array, StateDict, fingerprint, tensor_sha256s
 from convert.disk.hashing import file_sha256
 from convert.errors import IntegrityProblem, UsageProblem
 from convert.evidence.manifest import describe_output, write_with_manifest
 from convert.files.sets import TOP
-from convert.fingerprint import fingerprint, tensor_sha256s
 from reports.ahead import made_ahead
 from reports.augment import rows_of_step, training_batch
 from reports.batches import AHEAD

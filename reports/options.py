@@ -100,7 +100,7 @@ TRAINING = (
 
 def weights_request(options: dict[str, Any]) -> Request:
     """Take the options of the weights out of a command's; return what they stand for. The variant is the upstream."""
-    from convert.request import request_of
+    from convert.job import request_of
 
     names = ("variant", "src", "gelu", "layer_norm_eps", "weights_key", "ema")
     return request_of(checkpoint=options.pop("weights"), **{name: options.pop(name) for name in names})

@@ -59,7 +59,7 @@ def rerun(
 def _subject(path: Path, config: dict[str, Any], inputs: dict[str, Any], *, moved: bool) -> Weights:
     """Return the weights as the audit read them; another file may hold them under another name."""
     key, said = inputs["weights_key"], {name: config[name] for name in ("gelu", "layer_norm_eps")}
-    request = Request(checkpoint=path, src=inputs["src"], selection=Selection(key=key), **said)
+    request = Request(checkpoint=path, src=inputs["src"], selection=Selection(key=key), stated=said)
     try:
         return read_weights(request)
     except UsageProblem:

@@ -10,12 +10,11 @@ from typing import Any, Self
 import numpy as np
 
 from convert import files
-from convert.arrays import Array, StateDict
+from convert.arrays import Array, StateDict, fingerprint, tensor_sha256s
 from convert.disk.atomic import write_atomically
 from convert.disk.temporary import sweep
 from convert.errors import IntegrityProblem, IOProblem, OutputRefused, UsageProblem
 from convert.files import strict_json
-from convert.fingerprint import fingerprint, tensor_sha256s
 
 RUN, LOG, TIMING, CURVES = "run.json", "log.jsonl", "timing.jsonl", "curves.png"
 FINAL, EVALUATION, PREDICTIONS = "final.pdparams", "evaluation.json", "predictions.npz"

@@ -9,19 +9,20 @@ from typing import Any
 import numpy as np
 
 from align.core.weights import in_float32
-from convert.arrays import StateDict
+from convert.arrays import StateDict, fingerprint, tensor_sha256s
 from convert.errors import BadInput
 from convert.evidence.recorded import manifest_path, read_manifest
+from convert.family import Port, Source
 from convert.files.sets import Selection
-from convert.fingerprint import fingerprint, tensor_sha256s
-from convert.mixer.adapt import Adaptation, adapt
-from convert.mixer.identity import CHOICES, Claim, check_variant
+from convert.identity import Claim
+from convert.job import check_and_map
+from convert.mixer.adapt import adapt
+from convert.mixer.identity import CHOICES, check_variant
 from convert.mixer.mapping import convert_state_dict
 from convert.mixer.shapes import HEAD
 from convert.mixer.variants import MixerConfig, Variant, get_variant
-from convert.port import Port, check_and_map
-from convert.request import Request
-from convert.sources import Source, from_file, with_sha256
+from convert.request import Adaptation, Request
+from convert.sources import from_file, with_sha256
 from reports.cifar10 import CLASSES
 from reports.recipes import Recipe
 
@@ -92,7 +93,8 @@ def read_weights(request: Request) -> Weights:
     port = check_and_map(source, replace(request, variant=None))
     beside = manifest_path(path)
     manifest = read_manifest(beside) if beside.is_file() else None
-    upstream, known_from = _upstream(source, request.variant)
+    stated = get_variant(request.variant.name) if request.variant else None
+    upstream, known_from = _upstream(source, stated)
     _check_sizes(path, port.config, upstream)
     state_dict = port.conversion.state_dict
     return Weights(

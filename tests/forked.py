@@ -25,8 +25,8 @@ STEPS = {"open", "os.rename", "os.link", "os.remove", "os.scandir", "fcntl.flock
 """Audit events: what a conversion asks of the file system, a step each."""
 WARM = [
     "convert.commands.cli",
-    "convert.port",
-    "convert.evidence.integrity",
+    "convert.job",
+    "convert.checks.integrity",
     "convert.files.pdparams",
     "convert.files.safetensors",
 ]

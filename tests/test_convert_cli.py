@@ -12,12 +12,12 @@ import pytest
 from click.testing import Result
 from conftest import Run, save_safetensors
 
-from convert import files, port
-from convert.arrays import StateDict
+from convert import files, job
+from convert.arrays import StateDict, tensor_sha256
 from convert.evidence.recorded import manifest_path
-from convert.fingerprint import tensor_sha256
-from convert.mixer.rules import Transform, route
+from convert.mixer.rule_tables import route
 from convert.mixer.variants import VARIANTS, MixerConfig
+from convert.rules import Transform
 
 
 def said(result: Result) -> str:
@@ -100,7 +100,7 @@ class TestConversion:
                 state_dict["norm.bias"] = state_dict["norm.bias"] * 2
             return state_dict
 
-        monkeypatch.setattr(port.files, "read", flip)
+        monkeypatch.setattr(job.files, "read", flip)
         result = mixer_convert("--checkpoint", checkpoint, "--out", out)
         assert result.exit_code == 5
         assert "read back" in said(result)
@@ -288,7 +288,7 @@ class TestBadInput:
         def fail(*_: object) -> None:
             raise RuntimeError("boom")
 
-        monkeypatch.setattr(port, "choose_source", fail)
+        monkeypatch.setattr(job, "choose_source", fail)
         result = mixer_convert("--variant", "s32", "--init", "random")
         assert result.exit_code == 70
         assert "boom" in said(result)

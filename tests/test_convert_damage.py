@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from convert import files
+from convert.arrays import tensor_sha256s
 from convert.errors import BadInput
-from convert.fingerprint import tensor_sha256s
 
 STATE_DICT = {"a.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.array([1.5, -2], np.float16)}
 

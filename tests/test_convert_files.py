@@ -15,10 +15,9 @@ from forge import array as opcodes_of_array
 from forge import weight
 
 from convert import files
-from convert.arrays import StateDict
+from convert.arrays import StateDict, fingerprint, tensor_sha256, tensor_sha256s
 from convert.disk.atomic import refuse_overwrite, write_atomically
 from convert.errors import BadInput, OutputRefused, UsageProblem
-from convert.fingerprint import fingerprint, tensor_sha256, tensor_sha256s
 
 DTYPES = [np.float32, np.float16, ml_dtypes.bfloat16]
 

@@ -23,8 +23,8 @@ import pytest
 from conftest import RESOLVE, REVISION, Hub, HubHandler, save_safetensors
 
 from convert import files
+from convert.arrays import tensor_sha256s
 from convert.errors import IntegrityProblem, Unavailable
-from convert.fingerprint import tensor_sha256s
 from convert.hub.answers import judge, no_connection, stated_tag
 from convert.hub.download import _limit
 from convert.hub.watch import Watch

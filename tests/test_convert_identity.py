@@ -17,7 +17,7 @@ from convert import files
 from convert.arrays import StateDict
 from convert.errors import UsageProblem
 from convert.evidence.recorded import manifest_path
-from convert.mixer.identity import METADATA
+from convert.identity import METADATA
 from convert.mixer.mapping import convert_state_dict
 from convert.mixer.variants import MixerConfig
 
@@ -197,6 +197,7 @@ class TestCommands:
         assert mixer_align("check", "--trace", other, "--candidate", planted).exit_code == 2
 
     def test_the_reports(self, frameworks: None, mixer_convert: Run, tmp_path: Path, square_source: StateDict) -> None:
+        from convert.job import request_of
         from convert.request import Request
         from reports.weights import read_weights
 
@@ -206,7 +207,7 @@ class TestCommands:
         assert chosen_of(weights.as_data()["config"]) == CHOSEN
         assert "weights_key" in weights.as_data()
         with pytest.raises(UsageProblem, match="gelu"):
-            read_weights(Request(checkpoint=out, gelu="erf"))
+            read_weights(request_of(checkpoint=out, gelu="erf"))
         without(out, "gelu")
         assert read_weights(Request(checkpoint=out)).config.gelu == "erf"
 

@@ -39,7 +39,9 @@ print(sorted(set(sys.modules) & {unwanted!r}))
 """
 
 
-def imported(arguments: list[str], unwanted: tuple[str, ...], epilogue: str = "", package: str = "convert.commands") -> str:
+def imported(
+    arguments: list[str], unwanted: tuple[str, ...], epilogue: str = "", package: str = "convert.commands"
+) -> str:
     """Return which of the unwanted modules a command imports, as the text of a list."""
     code = PROLOGUE.format(package=package, arguments=arguments, epilogue=epilogue, unwanted=set(unwanted))
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -23,7 +23,7 @@ from convert.errors import IntegrityProblem
 from convert.evidence.recorded import manifest_path
 from convert.files.content import Content
 from convert.mixer.mapping import convert_state_dict
-from convert.mixer.rules import Layout
+from convert.mixer.rule_tables import Layout
 from convert.mixer.variants import MixerConfig
 
 Change = Callable[[dict[str, Any]], object]

@@ -14,15 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convert import files
-from convert.arrays import StateDict, same_bits
+from convert.arrays import StateDict, same_bits, tensor_sha256
 from convert.evidence.recorded import manifest_path
-from convert.fingerprint import tensor_sha256
 from convert.mixer.init import init_state_dict
 from convert.mixer.layouts import config_of, nearest_layout, recognise
 from convert.mixer.mapping import convert_state_dict
-from convert.mixer.rules import FROM_TIMM, Transform, covers, layout_shapes, route
+from convert.mixer.rule_tables import FROM_TIMM, covers, layout_shapes, route
 from convert.mixer.shapes import HEAD, TIMM_SHAPES
 from convert.mixer.variants import VARIANTS, MixerConfig, get_variant
+from convert.rules import Transform
 
 PAIRS = [(layout, family) for layout in FROM_TIMM for family in TIMM_SHAPES if covers(layout, family)]
 

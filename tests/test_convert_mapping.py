@@ -9,12 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convert.arrays import StateDict
+from convert.engine import check_finite
 from convert.errors import KeyMismatch, NonFinite, ShapeMismatch, WrongDtype
 from convert.mixer.init import init_state_dict
-from convert.mixer.mapping import check_finite, convert_state_dict
-from convert.mixer.rules import FROM_TIMM, TIMM_TO_PADDLE, KeyRule, Transform, expand
+from convert.mixer.mapping import convert_state_dict
+from convert.mixer.rule_tables import FROM_TIMM, TIMM_TO_PADDLE, expand
 from convert.mixer.shapes import TIMM_SHAPES, timm_shapes
 from convert.mixer.variants import MixerConfig
+from convert.rules import KeyRule, Transform
 
 sizes = st.lists(st.integers(2, 40), min_size=6, max_size=6, unique=True)
 

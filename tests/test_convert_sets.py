@@ -17,8 +17,7 @@ from convert.arrays import StateDict, same_bits
 from convert.errors import Unreadable, UsageProblem
 from convert.evidence.recorded import manifest_path
 from convert.files.sets import Selection, choose, weight_sets
-from convert.mixer import layouts
-from convert.mixer.layouts import common_prefix
+from convert.mixer.layouts import NAMING
 from convert.mixer.mapping import convert_state_dict
 from convert.mixer.variants import MixerConfig
 from convert.sources import from_file
@@ -38,7 +37,7 @@ def prefixed(state_dict: StateDict, *prefixes: str) -> dict[str, np.ndarray]:
 
 
 def taken(content: object, selection: Selection | None = None) -> str:
-    return choose(Path("x"), content, selection or Selection(), layouts).key
+    return choose(Path("x"), content, selection or Selection(), NAMING).key
 
 
 @pytest.fixture
@@ -75,7 +74,7 @@ class TestOneSet:
     def test_behind_a_prefix(self, source: StateDict, prefix: str) -> None:
         prefixed = {prefix + key: array for key, array in source.items()}
         assert taken({"weights": prefixed, "loss": {"a": np.zeros(2)}}) == "weights"
-        assert common_prefix(prefixed) == prefix
+        assert NAMING.common_prefix(prefixed) == prefix
 
     def test_without_a_head(self, source: StateDict) -> None:
         body = {key: array for key, array in source.items() if not key.startswith("head")}
@@ -173,14 +172,14 @@ class TestOddTrees:
         """Each could stand behind a prefix of its own; trying them all took minutes."""
         names = [f"{i:x}.norm.weight" for i in range(4000)]
         start = time.process_time()
-        assert common_prefix(names) == ""
+        assert NAMING.common_prefix(names) == ""
         assert time.process_time() - start < 10
 
     def test_a_prefix_before_some_names_is_none(self, source: StateDict) -> None:
         half = {(f"a.{key}" if i % 2 else key): array for i, (key, array) in enumerate(source.items())}
-        assert common_prefix(half) == ""
+        assert NAMING.common_prefix(half) == ""
         two = {(f"b.{key}" if key.startswith("blocks.0") else f"a.{key}"): array for key, array in source.items()}
-        assert common_prefix(two) == "a."
+        assert NAMING.common_prefix(two) == "a."
 
     def test_slices_are_joined_where_paddle_joins_them(self, tmp_path: Path, frameworks: None) -> None:
         import paddle
@@ -230,7 +229,7 @@ class TestOddTrees:
         assert "1 unexpected (+ total_ops)" in result.stderr
 
     def test_a_prefix_that_would_make_one_name_of_two_is_none(self, source: StateDict) -> None:
-        assert common_prefix([*source, *(f"model.{key}" for key in source)]) == ""
+        assert NAMING.common_prefix([*source, *(f"model.{key}" for key in source)]) == ""
 
 
 class TestCommands:

@@ -21,21 +21,21 @@ import pytest
 from click.testing import Result
 from conftest import Run, save_safetensors
 
-from convert import files, output, port, stream
-from convert.arrays import Array, StateDict
-from convert.disk import mapped, proofread
+from convert import arrays, engine, files, job, output
+from convert.arrays import Array, StateDict, location_of, row_blocks, tensor_sha256
+from convert.disk import proofread
 from convert.disk.hashing import file_sha256
-from convert.disk.mapped import MappedFile, location_of, row_blocks
+from convert.disk.mapped import MappedFile
 from convert.disk.proofread import PIECE_BYTES, Proofread
 from convert.errors import IntegrityProblem
 from convert.files import safetensors
 from convert.files.pickles import array_pickle
-from convert.fingerprint import tensor_sha256
 from convert.mixer.init import init_state_dict
 from convert.mixer.mapping import convert_state_dict
-from convert.mixer.rules import Layout, Transform
+from convert.mixer.rule_tables import Layout
 from convert.mixer.shapes import TIMM_SHAPES
-from convert.mixer.variants import Family, MixerConfig
+from convert.mixer.variants import MixerConfig, MixerKind
+from convert.rules import Transform
 
 DTYPES = [np.float32, np.float16, ml_dtypes.bfloat16]
 
@@ -43,7 +43,7 @@ DTYPES = [np.float32, np.float16, ml_dtypes.bfloat16]
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several blocks a tensor, of which the last is shorter."""
-    monkeypatch.setattr(mapped, "BLOCK_BYTES", 100)
+    monkeypatch.setattr(arrays, "BLOCK_BYTES", 100)
 
 
 def unpickled(path: Path) -> dict[str, Any]:
@@ -65,7 +65,13 @@ class TestSameAsThePlainWay:
     @pytest.mark.parametrize("dtype", DTYPES)
     @pytest.mark.parametrize("family", TIMM_SHAPES)
     def test_every_family_and_dtype(
-        self, mixer_convert: Run, tmp_path: Path, config: MixerConfig, family: Family, dtype: type, small_blocks: None
+        self,
+        mixer_convert: Run,
+        tmp_path: Path,
+        config: MixerConfig,
+        family: MixerKind,
+        dtype: type,
+        small_blocks: None,
     ) -> None:
         """In timm's layout whatever has two axes is a Linear weight."""
         weights = init_state_dict(replace(config, family=family), 0)
@@ -93,7 +99,7 @@ class TestSameAsThePlainWay:
         array = array.T if where == "turned in a file" else array
         expected = transform.apply(plain)
         target = np.empty(expected.shape, np.float32)
-        stream.lay_out(array, transform, target)
+        engine.lay_out(array, transform, target)
         np.testing.assert_array_equal(target, expected, strict=True)
         assert tensor_sha256(array) == tensor_sha256(plain)
 
@@ -118,9 +124,9 @@ class TestSameAsThePlainWay:
     def test_no_more_are_laid_out_than_there_is_memory_for(
         self, monkeypatch: pytest.MonkeyPatch, config: MixerConfig, source: StateDict
     ) -> None:
-        monkeypatch.setattr(stream, "SMALL_BYTES", 0)
-        tensors = stream.laid_out(source, convert_state_dict(source, config))
-        taken = [next(tensors) for _ in range(stream.TENSORS)]
+        monkeypatch.setattr(engine, "SMALL_BYTES", 0)
+        tensors = engine.laid_out(source, convert_state_dict(source, config))
+        taken = [next(tensors) for _ in range(engine.TENSORS)]
         with ThreadPoolExecutor(1) as pool:
             waiting = pool.submit(next, tensors)
             assert not wait([waiting], timeout=0.2).done
@@ -175,7 +181,7 @@ class TestBadSource:
             num_classes=2000,
         )
         src: Layout = "timm" if suffix == ".safetensors" else "paddle"
-        path, mapping = tmp_path / f"x{suffix}", port._map
+        path, mapping = tmp_path / f"x{suffix}", job._map
         with path.open("wb") as file:
             files.write(path, file, convert_state_dict(init_state_dict(config, 0), config, dst=src).state_dict)
 
@@ -183,7 +189,7 @@ class TestBadSource:
             os.truncate(path, 4096)
             return mapping(*arguments)
 
-        monkeypatch.setattr(port, "_map", cut)
+        monkeypatch.setattr(job, "_map", cut)
         out = tmp_path / "out.safetensors"
         result = mixer_convert("--src", src, "--dst", "timm", "--checkpoint", path, "--out", out)
         refused(result, 5, f"{path}: it was cut short while it was being read", tmp_path, path)
@@ -193,7 +199,7 @@ class TestBadSource:
     ) -> None:
         broken = {**source, "norm.bias": np.full_like(source["norm.bias"], np.nan)}
         checkpoint = save_safetensors(tmp_path / "x.safetensors", broken)
-        monkeypatch.setattr(stream, "check_finite", lambda *_: None)
+        monkeypatch.setattr(engine, "check_finite", lambda *_: None)
         result = mixer_convert("--checkpoint", checkpoint, "--out", tmp_path / "out.pdparams")
         refused(result, 5, "changed while it was read", tmp_path, checkpoint)
 
@@ -283,7 +289,7 @@ class TestWriterFaults:
         self, mixer_convert: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: Path
     ) -> None:
         """More tensors follow than there is memory for at a time; were one kept, the writer would wait forever."""
-        monkeypatch.setattr(stream, "SMALL_BYTES", 0)
+        monkeypatch.setattr(engine, "SMALL_BYTES", 0)
         preadv = os.preadv
         monkeypatch.setattr(proofread.os, "preadv", lambda fd, buffers, at: preadv(fd, buffers, max(0, at - 1)))
         result = mixer_convert("--checkpoint", checkpoint, "--out", tmp_path / "out.pdparams")

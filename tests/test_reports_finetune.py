@@ -23,10 +23,11 @@ from conftest import Run, save_safetensors
 
 from convert import files
 from convert.arrays import Array, StateDict
-from convert.mixer.adapt import HEAD, Adaptation, adapt
+from convert.mixer.adapt import HEAD, adapt
 from convert.mixer.init import init_state_dict
 from convert.mixer.mapping import convert_state_dict
 from convert.mixer.variants import MixerConfig
+from convert.request import Adaptation
 from reports.parallel import Group
 from reports.predictions import read_predictions
 from reports.recipes import recipe_by_name

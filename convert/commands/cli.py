@@ -82,8 +82,8 @@ def main(ctx: click.Context, /, list_variants: bool, json_target: str | None, **
 @json_option
 def inspect(file: Path, weights_key: str | None, ema: bool | None, json_target: str | None) -> None:
     """Print what a checkpoint holds: layout, config, and each tensor with its SHA-256."""
+    from convert.checks.inspection import inspect_file
     from convert.commands.tables import print_table
-    from convert.evidence.inspection import inspect_file
     from convert.files.sets import Selection
 
     inspection = inspect_file(file, Selection(key=weights_key, ema=ema))
@@ -123,9 +123,9 @@ def verify(
     """  # noqa: D301  # as above
     from dataclasses import asdict
 
+    from convert.checks.integrity import verify_file
+    from convert.checks.verify import verify_files
     from convert.errors import UsageProblem
-    from convert.evidence.integrity import verify_file
-    from convert.evidence.verify import verify_files
 
     if b is None and (weights_key, weights_key_b) != (None, None):
         raise UsageProblem("--weights-key goes with two files: the manifest says which set it is about. Leave it out.")
@@ -177,9 +177,8 @@ def _convert(
 ) -> None:
     with _hashed_early(checkpoint) as early:
         from convert.errors import UsageProblem
-        from convert.mixer.adapt import Adaptation
-        from convert.port import convert_checkpoint
-        from convert.request import request_of
+        from convert.job import convert_checkpoint, request_of
+        from convert.request import Adaptation
 
         if seed is not None and not init and num_classes is None:
             raise UsageProblem("--seed goes with --init random or --num-classes. Add one, or leave --seed out.")
@@ -217,7 +216,8 @@ def _sentence(manifest: dict[str, Any]) -> str:
         *manifest["notes"],
     ]
     config, key = manifest["config"], source["weights_key"]
-    sentences.append(f"built with gelu {config['gelu']}, layer_norm_eps {config['layer_norm_eps']}")
+    if built := [f"{name} {config[name]}" for name in ("gelu", "layer_norm_eps") if name in config]:
+        sentences.append(f"built with {', '.join(built)}")
     if key not in (None, "."):
         sentences.append(f"its set of weights: {key}")
     done, *others = sentences
@@ -230,13 +230,13 @@ def _sentence_of(note: str) -> str:
 
 def _list(json_target: str | None) -> None:
     from convert.commands.tables import print_table
-    from convert.mixer.listing import HEADERS, as_data, as_row
-    from convert.mixer.variants import VARIANTS
+    from convert.families import installed
 
-    if json_target != "-":
-        print_table(HEADERS, [as_row(variant) for variant in VARIANTS])
+    for family in installed() if json_target != "-" else ():
+        print_table(family.headers, [family.as_row(variant) for variant in family.variants])
     if json_target:
-        write_json({"schema": "mixer-convert/variants/1", "variants": [as_data(v) for v in VARIANTS]}, json_target)
+        variants = [family.as_data(variant) for family in installed() for variant in family.variants]
+        write_json({"schema": "mixer-convert/variants/1", "variants": variants}, json_target)
 
 
 if __name__ == "__main__":

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from convert.arrays import StateDict, total_bytes
+from convert.arrays import StateDict, fingerprint, total_bytes
 from convert.disk.atomic import Fill, write_atomically
+from convert.engine import Conversion
 from convert.evidence.recorded import manifest_path
-from convert.fingerprint import fingerprint
-from convert.mixer.mapping import Conversion
-from convert.mixer.rules import KeyRule, Layout
-from convert.mixer.variants import get_variant
-from convert.sources import Source
+from convert.family import Source
+from convert.identity import Identity
+from convert.rules import KeyRule
 
 SCHEMA = "mixer-convert/manifest/2"
 PACKAGES = ("mixer-convert", "numpy", "safetensors", "ml_dtypes", "huggingface_hub", "torch", "timm", "paddlepaddle")
@@ -95,8 +94,8 @@ def build_manifest(
     written: Written,
     conversion: Conversion,
     *,
-    layout: Layout,
-    said: Mapping[str, Any],
+    layout: str,
+    said: Identity,
     notes: Sequence[str],
     command_line: list[str],
 ) -> dict[str, Any]:
@@ -110,15 +109,12 @@ def build_manifest(
         notes: Sentences for the user.
         command_line: As it was called.
     """
-    source, variant = written.source, get_variant(said["variant"]) if said["variant"] else None
+    source, variant, known = written.source, said.variant, said.as_data()
     return {
         "schema": SCHEMA,
         "variant": variant and {"name": variant.name, "timm_id": variant.timm_id, "note": variant.note},
-        "config": said["config"],
-        "preprocessing": said["preprocessing"],
-        "random": said["random"],
-        "weights_key": said["weights_key"],
-        "layouts": {"source": layout, "target": said["layout"]},
+        **{name: known[name] for name in ("config", "preprocessing", "random", "weights_key")},
+        "layouts": {"source": layout, "target": said.layout},
         "notes": list(notes),
         "source": {
             "name": source.name,

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from convert.arrays import fingerprint
 from convert.errors import BadInput, IntegrityProblem, Unreadable
 from convert.files import strict_json
-from convert.fingerprint import fingerprint
-from convert.mixer.identity import METADATA, Claim, check_alike, claim
+from convert.identity import METADATA, Claim, Vocabulary, check_alike
 
-Side = Literal["output", "source"]
+End = Literal["output", "source"]
 LIMIT = 2**22
 """Bytes. The manifest of 24 blocks, the longest there are, has some 200,000."""
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -27,7 +27,7 @@ class Recorded:
     weights_key says which set of weights was taken; sha256 is None for what was no file.
     """
 
-    side: Side
+    side: End
     file: str
     sha256: str | None
     tensors: Mapping[str, str]
@@ -52,13 +52,14 @@ class Said:
     problem: IntegrityProblem | None = None
 
 
-def said_of(file: Path, metadata: Mapping[str, str], sha256: Callable[[], str]) -> Said:
+def said_of(file: Path, metadata: Mapping[str, str], sha256: Callable[[], str], vocabulary: Vocabulary) -> Said:
     """Return what a file's metadata says that it is and, if it is about this very file, its manifest.
 
     Args:
         file: The checkpoint.
         metadata: Its own.
         sha256: Gives its SHA-256; called where there is a manifest.
+        vocabulary: What can be said of such files.
 
     Raises:
         BadInput: One of them is damaged.
@@ -67,7 +68,7 @@ def said_of(file: Path, metadata: Mapping[str, str], sha256: Callable[[], str]) 
     claims, found, manifest = list[Claim](), None, manifest_path(file)
     if METADATA in metadata:
         place = f"the metadata of {file.name}"
-        claims.append(claim(place, _parsed(place, metadata[METADATA])))
+        claims.append(vocabulary.claim(place, _parsed(place, metadata[METADATA])))
     if manifest.is_file():
         content, found = read_manifest(manifest), sha256()
         if content["output"].get("sha256") != found:
@@ -76,7 +77,7 @@ def said_of(file: Path, metadata: Mapping[str, str], sha256: Callable[[], str]) 
                 "file, or move the manifest away."
             )
             return Said(claims=tuple(claims), sha256=found, problem=problem)
-        claims.append(claim(manifest.name, _identity(manifest, content)))
+        claims.append(vocabulary.claim(manifest.name, _identity(manifest, content)))
     check_alike(file.name, claims)
     return Said(claims=tuple(claims), sha256=found)
 

@@ -11,13 +11,14 @@ from convert.arrays import Array, StateDict
 from convert.errors import Unreadable, UsageProblem
 from convert.files.content import Content
 from convert.files.names import check_names
-from convert.files.sets import AnyNames, Selection, choose, refuse_others
+from convert.files.sets import Selection, choose, refuse_others
 from convert.files.sniff import kind_of_file
+from convert.naming import Naming
 
 READERS = {
     "a safetensors file": "convert.files.safetensors",
     "a pickle": "convert.files.pdparams",
-    "a zip archive": "convert.files.zips.zipped",
+    "a zip archive": "convert.files.zipped",
     "JSON": "convert.files.sharded",
 }
 WRITERS = {".pdparams": "convert.files.pdparams", ".safetensors": "convert.files.safetensors"}
@@ -56,7 +57,7 @@ def read(path: Path) -> StateDict:
         UsageProblem: It holds several.
         OSError, BadInput: As `load` says, or there are no tensors.
     """
-    chosen = choose(path, load(path).tree, Selection(), AnyNames())
+    chosen = choose(path, load(path).tree, Selection(), Naming({}, ()))
     refuse_others(path, chosen, lambda name: name in chosen.others)
     check_names(path, chosen.tensors)
     return chosen.tensors

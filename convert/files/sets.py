@@ -6,13 +6,14 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from convert.arrays import Array, StateDict
 from convert.errors import LISTED, Unreadable, UsageProblem, printable
 from convert.files.pickles.pickle_values import Token, kind_of
+from convert.naming import Naming
 
 TOP = "."
 """The key of what lies in a file's outermost mapping."""
@@ -47,28 +48,6 @@ class Selection:
             raise UsageProblem("--weights-key and --ema or --no-ema exclude each other. Pass one of them.")
 
 
-class Names(Protocol):
-    """What is known of the names of weights."""
-
-    def holds_weights(self, keys: Collection[str], /) -> bool:
-        """Return whether there are names of weights among them."""
-
-    def prefixes_of_several(self, keys: Collection[str], /) -> Sequence[str]:
-        """Return what stands before the names of each model, where there are several."""
-
-
-class AnyNames:
-    """Nothing known."""
-
-    def holds_weights(self, _: Collection[str], /) -> bool:
-        """Return that there are none."""
-        return False
-
-    def prefixes_of_several(self, _: Collection[str], /) -> Sequence[str]:
-        """Return that there is one model at the most."""
-        return ()
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class WeightSet:
     """The tensors of one mapping by name.
@@ -99,7 +78,7 @@ class WeightSet:
         return f"{where} ({len(self.tensors)} tensor{'s' if len(self.tensors) > 1 else ''})"
 
 
-def choose(path: Path, tree: object, selection: Selection, names: Names) -> WeightSet:
+def choose(path: Path, tree: object, selection: Selection, names: Naming) -> WeightSet:
     """Return the set of weights that is meant; the only one where nothing was said.
 
     Args:

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from convert.errors import BadInput, IntegrityProblem, Unavailable, printable
-from convert.mixer.variants import Variant
+from convert.identity import NamedVariant
 
 HUB_FILENAME = "model.safetensors"
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -36,12 +36,12 @@ NOT_FOUND = {"RepoNotFound": "repository", "RevisionNotFound": "revision", "Entr
 """What X-Error-Code says is missing. Source: huggingface_hub, utils/_http.py, hf_raise_for_status."""
 
 
-def unavailable(variant: Variant, reason: str, advice: str = "") -> Unavailable:
+def unavailable(variant: NamedVariant, reason: str, advice: str = "") -> Unavailable:
     """Return in a sentence why a variant's weights could not be fetched."""
     return Unavailable(variant.repo_id, HUB_FILENAME, reason, variant.name, advice)
 
 
-def judge(response: Any, variant: Variant) -> None:
+def judge(response: Any, variant: NamedVariant) -> None:
     """Check that an answer, or a redirect, leads to the file, before anything is done with it.
 
     Raises:
@@ -102,7 +102,7 @@ def _cause(error: BaseException) -> BaseException:
     return error
 
 
-def _refuse_other_schemes(response: Any, variant: Variant) -> None:
+def _refuse_other_schemes(response: Any, variant: NamedVariant) -> None:
     location, scheme = response.headers.get("Location"), response.request.url.scheme
     if location is None:
         return
@@ -115,7 +115,7 @@ def _refuse_other_schemes(response: Any, variant: Variant) -> None:
         raise unavailable(variant, reason, "Check HF_ENDPOINT.")
 
 
-def _refusal(response: Any, variant: Variant) -> tuple[str, str]:
+def _refusal(response: Any, variant: NamedVariant) -> tuple[str, str]:
     status, code = response.status_code, response.headers.get("X-Error-Code")
     answered = f"the hub answered {status}"
     if code == "GatedRepo" or status == 403:

@@ -13,7 +13,7 @@ from pathlib import Path
 from convert.errors import BadInput, IntegrityProblem, MixerConvertError, Unavailable, UsageProblem
 from convert.hub.answers import HUB_FILENAME, SHA256, unavailable
 from convert.hub.watch import LIMIT, Watch
-from convert.mixer.variants import Variant
+from convert.identity import NamedVariant
 
 UNVERIFIED = "the hub stated no SHA-256, so what came could not be checked against it"
 
@@ -40,7 +40,7 @@ class Fetched:
         return self.stated is not None
 
 
-def fetch(variant: Variant) -> Fetched:
+def fetch(variant: NamedVariant) -> Fetched:
     """Return a variant's published weights, fetched, or from the cache when the hub cannot be asked.
 
     `HF_HOME`, `HF_ENDPOINT`, `HF_HUB_OFFLINE` and a token are honoured, as huggingface_hub documents them; of its
@@ -108,7 +108,7 @@ def _limit(name: str) -> float:
     return min(LIMIT, float(getattr(constants, name))) if os.environ.get(name) else LIMIT
 
 
-def _download(variant: Variant, watch: Watch) -> Path:
+def _download(variant: NamedVariant, watch: Watch) -> Path:
     from huggingface_hub import get_session, hf_hub_download
 
     def work() -> Path:
@@ -137,7 +137,7 @@ def _reason(error: Exception, watch: Watch) -> tuple[str, str]:
     return type(error).__name__, "Check HF_ENDPOINT."
 
 
-def _cached(variant: Variant) -> Path | None:
+def _cached(variant: NamedVariant) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
     found = try_to_load_from_cache(variant.repo_id, HUB_FILENAME)

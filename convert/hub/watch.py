@@ -19,7 +19,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from convert.hub.answers import judge, no_connection, stated_tag, timed_out, unavailable
-from convert.mixer.variants import Variant
+from convert.identity import NamedVariant
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ class Ended(Exception):
 class Watch:
     """One download: what is waited for and since when, how far it is, and what the hub stated of the file."""
 
-    def __init__(self, variant: Variant, answer_limit: float = LIMIT, stall_limit: float = LIMIT) -> None:
+    def __init__(self, variant: NamedVariant, answer_limit: float = LIMIT, stall_limit: float = LIMIT) -> None:
         self.answer_limit, self.stall_limit = answer_limit, stall_limit
         self.tag: str | None = None
         self._variant = variant

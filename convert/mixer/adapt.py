@@ -11,23 +11,10 @@ from convert.errors import TooLarge, UsageProblem
 from convert.mixer.init import init_state_dict
 from convert.mixer.shapes import HEAD
 from convert.mixer.variants import MixerConfig
+from convert.request import Adaptation
 
 STEM = "stem.proj.weight"
 CLASSES_LIMIT = 2**31
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Adaptation:
-    """What to change; None leaves things as they are. dtype is one of WEIGHT_DTYPES."""
-
-    num_classes: int | None = None
-    in_chans: int | None = None
-    head_seed: int = 0
-    dtype: str | None = None
-
-    def keeps_head(self, config: MixerConfig) -> bool:
-        """Return whether the weights' own head stays: there is one, and no other number of classes is wanted."""
-        return config.num_classes > 0 and self.num_classes in (None, config.num_classes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -37,6 +24,11 @@ class Adapted:
     state_dict: StateDict
     config: MixerConfig
     changes: dict[str, str]
+
+
+def keeps_head(config: MixerConfig, adaptation: Adaptation) -> bool:
+    """Return whether the weights' own head stays: there is one, and no other number of classes is wanted."""
+    return config.num_classes > 0 and adaptation.num_classes in (None, config.num_classes)
 
 
 def adapt(state_dict: StateDict, config: MixerConfig, adaptation: Adaptation) -> Adapted:

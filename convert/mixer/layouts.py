@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import functools
 import re
-from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from convert.arrays import Shape, StateDict
 from convert.errors import BadInput
-from convert.mixer.rules import FROM_TIMM, Layout, covers, layout_shapes
+from convert.mixer.rule_tables import FROM_TIMM, Layout, covers, layout_shapes
 from convert.mixer.shapes import HEAD, TIMM_SHAPES, infer_config
-from convert.mixer.variants import Family, MixerConfig
+from convert.mixer.variants import MixerConfig, MixerKind
+from convert.naming import Naming
 
 SOURCES: dict[str, tuple[Layout, ...]] = {
     "timm": ("timm", "facebook", "mmpretrain", "mmpretrain-norm"),
@@ -40,8 +40,7 @@ MARKS = tuple(
     if rule.source in ("stem.proj.weight", "stem.proj.bias", "norm.weight", "norm.alpha")
 )
 """Names outside the blocks, by which what stands before all names is found."""
-PREFIXES = 4
-"""How many are tried, the most frequent first: a file may be made of nothing but such names."""
+NAMING = Naming(FROM_TIMM, MARKS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,64 +50,20 @@ class Account:
     The names are those of the tables, {i} standing for any block.
     """
 
-    family: Family
+    family: MixerKind
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
 
 
-def nearest_layout(keys: Collection[str], layouts: Collection[Layout]) -> Layout:
+def nearest_layout(keys: Collection[str], layouts: Iterable[Layout]) -> Layout:
     """Return the layout whose names take the most of the keys; the first of them in a tie."""
-    return max(layouts, key=lambda layout: sum(map(_names(layout), keys)))
-
-
-def known_names(keys: Collection[str]) -> int:
-    """Return how many of the keys are names of the layout that takes the most of them."""
-    return max((sum(map(_names(layout), keys)) for layout in FROM_TIMM), default=0)
-
-
-def common_prefix(keys: Collection[str]) -> str:
-    """Return what stands before every name of a layout, `model.` or `params/`; nothing where it is not before all.
-
-    It ends with a dot or a slash, and behind it no two keys may become one.
-    """
-    gained = {
-        prefix: known_names([key.removeprefix(prefix) for key in keys]) for prefix in _prefixes(keys) if prefix != ""
-    }
-    best = max(sorted(gained, key=len), key=lambda prefix: gained[prefix], default="")
-    stripped, bare = {key.removeprefix(best) for key in keys}, [key for key in keys if not key.startswith(best)]
-    if not best or len(stripped) < len(keys) or known_names(bare) or 2 * gained[best] < len(keys):
-        return ""
-    return best
-
-
-def prefixes_of_several(keys: Collection[str]) -> list[str]:
-    """Return what stands before the names of each of several models in one mapping; nothing where there is one.
-
-    Of a comparable size, that is: a layer within a model may be called as one outside the blocks is.
-    """
-    sizes = {
-        prefix: known_names([key.removeprefix(prefix) for key in keys if key.startswith(prefix)])
-        for prefix in _prefixes(keys)
-    }
-    found = [prefix for prefix, size in sizes.items() if 2 * size >= max(sizes.values())]
-    return sorted(found) if len(found) > 1 else []
-
-
-def _prefixes(keys: Collection[str]) -> list[str]:
-    """Return what may stand before the names of a model, the most frequent first."""
-    ends = Counter(key[: -len(mark)] for key in keys for mark in MARKS if key.endswith(mark))
-    return [end for end, _ in ends.most_common(PREFIXES) if end == "" or end.endswith((".", "/"))]
-
-
-def holds_weights(keys: Collection[str]) -> bool:
-    """Return whether there are names of a layout among the keys, behind a prefix or not."""
-    return known_names(keys) > 0 or bool(common_prefix(keys))
+    return cast("Layout", NAMING.nearest(keys, layouts))
 
 
 def account(keys: Collection[str], layout: Layout) -> Account:
     """Return how the keys differ from the names of the family of a layout that they come nearest to."""
 
-    def missing(family: Family) -> list[str]:
+    def missing(family: MixerKind) -> list[str]:
         names = [rule.target for rule in FROM_TIMM[layout] if rule.source in TIMM_SHAPES[family]]
         return [name for name in names if not any(_pattern(name).fullmatch(key) for key in keys)]
 
@@ -134,7 +89,7 @@ def config_of(shapes: Mapping[str, Shape], layout: Layout, source: str) -> Mixer
     return replace(infer_config(renamed or shapes, source), **ORIGIN.get(layout, {}))
 
 
-def hint_at(shapes: Mapping[str, Shape], source: str, tried: tuple[Layout, Family]) -> str:
+def hint_at(shapes: Mapping[str, Shape], source: str, tried: tuple[Layout, MixerKind]) -> str:
     """Return in a sentence which known layout a checkpoint's names are nearest to; nothing if that was tried."""
     layout = nearest_layout(shapes, [tried[0], *FROM_TIMM])
     src = next(src for src, layouts in SOURCES.items() if layout in layouts)
@@ -178,14 +133,6 @@ def matching(layout: Layout, shapes: Mapping[str, Shape], source: str) -> int:
     except BadInput:
         return 0
     return sum(expected.get(key) == shape for key, shape in shapes.items())
-
-
-@functools.cache
-def _names(layout: Layout) -> Callable[[str], bool]:
-    """Return what says whether a key is a name of the layout."""
-    names = "|".join(re.escape(rule.target).replace(re.escape("{i}"), "[0-9]+") for rule in FROM_TIMM[layout])
-    matches = re.compile(names).fullmatch
-    return lambda key: matches(key) is not None
 
 
 @functools.cache

@@ -10,7 +10,7 @@ import paddle
 from paddle import Tensor, nn
 
 from convert.arrays import StateDict
-from convert.mixer.variants import GATE_NORM_EPS, Family, Gelu, MixerConfig
+from convert.mixer.variants import GATE_NORM_EPS, Gelu, MixerConfig, MixerKind
 
 DTYPES = {"float16": paddle.float16, "bfloat16": paddle.bfloat16}
 LAYER_SCALE_INIT = 1e-4
@@ -153,7 +153,7 @@ class SpatialGatingBlock(nn.Layer):
         return x + self.mlp_channels(self.norm(x))
 
 
-BLOCKS: dict[Family, Callable[[MixerConfig], nn.Layer]] = {
+BLOCKS: dict[MixerKind, Callable[[MixerConfig], nn.Layer]] = {
     "mixer": MixerBlock,
     "gmixer": MixerBlock,
     "resmlp": ResBlock,

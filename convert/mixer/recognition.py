@@ -4,28 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import cast
 
 from convert.arrays import StateDict
 from convert.errors import BadInput, KeyMismatch, NoHead, NoKnownLayout, UsageProblem
-from convert.hints import hint
+from convert.family import Source
+from convert.files.hints import hint
 from convert.mixer.identity import agreed, check_sizes, check_variant
 from convert.mixer.layouts import (
+    NAMING,
     ORIGIN,
     SOURCES,
     account,
     config_of,
     fits,
     hint_at,
-    known_names,
     matching,
     nearest_layout,
 )
 from convert.mixer.mapping import convert_state_dict
-from convert.mixer.rules import FROM_TIMM, Layout, covers
+from convert.mixer.rule_tables import FROM_TIMM, Layout, covers
 from convert.mixer.shapes import HEAD
-from convert.mixer.variants import Family, MixerConfig
+from convert.mixer.variants import MixerConfig, MixerKind
 from convert.request import Request
-from convert.sources import Source
 
 OWN: dict[str, Layout] = {"torch": "timm", "paddle": "paddle"}
 """The layout that a tool's own files have where names and shapes fit two, or neither."""
@@ -38,14 +39,15 @@ def layout_and_config(source: Source, request: Request) -> tuple[Layout, MixerCo
         UsageProblem: Two layouts fit, or two of these say different things.
         BadInput: No layout fits.
     """
+    said = (*source.claims, *request.claims)
     possible = _possible(source, request)
-    if not known_names(source.state_dict):
+    if not NAMING.known(source.state_dict):
         raise NoKnownLayout(source.name, source.state_dict, _hint(source))
     layout = _layout(source, nearest_layout(source.state_dict, possible), possible)
     check_variant(source.name, source.claims, request.variant)
     config = _config(source, request, layout)
     check_sizes(source.name, config, source.claims)
-    return layout, agreed(source.name, config, (*source.claims, *request.said))
+    return layout, agreed(source.name, config, said)
 
 
 def in_timm_layout(
@@ -74,16 +76,15 @@ def _possible(source: Source, request: Request) -> Sequence[Layout]:
         return ("timm",)
     src = "timm" if source.provenance.kind == "hub" else request.src
     said = next((one for one in source.claims if one.layout is not None), None)
-    possible = SOURCES[src] if src else (said.layout,) if said and said.layout else tuple(FROM_TIMM)
+    possible = SOURCES[src] if src else (cast("Layout", said.layout),) if said else tuple(FROM_TIMM)
     if said is not None and said.layout not in possible:
         raise UsageProblem(f"--src {src}: {said.place} says that it has {said.layout}'s layout. Leave --src out.")
     if request.variant is None:
         return possible
-    covered = tuple(layout for layout in possible if covers(layout, request.variant.config.family))
+    kind: MixerKind = request.variant.config.family
+    covered = tuple(layout for layout in possible if covers(layout, kind))
     if not covered:
-        raise UsageProblem(
-            f"--src {src}: there is no such layout for {request.variant.config.family}. Is --variant right?"
-        )
+        raise UsageProblem(f"--src {src}: there is no such layout for {kind}. Is --variant right?")
     return covered
 
 
@@ -112,21 +113,20 @@ def _layout(source: Source, nearest: Layout, possible: Sequence[Layout]) -> Layo
 
 def _config(source: Source, request: Request, layout: Layout) -> MixerConfig:
     """Return the config of the variant stated, or else that which the shapes imply."""
-    shapes = source.shapes
+    shapes, config = source.shapes, cast("MixerConfig | None", request.variant and request.variant.config)
     try:
         inferred = config_of(shapes, layout, source.name)
     except BadInput as error:
-        if request.variant is not None:
-            return request.variant.config
+        if config is not None:
+            return config
         found = account(shapes, layout)
         if not found.missing and not found.unexpected:
             raise
         expected = f"{found.family} in {layout} layout"
         mismatch = KeyMismatch(source.name, found.missing, found.unexpected, expected)
         raise _mismatch(source, (layout, found.family), expected, mismatch) from error
-    if request.variant is None:
+    if config is None:
         return inferred
-    config = request.variant.config
     if source.provenance.kind == "random" and request.src == "google":  # a model like theirs, whose weights are drawn
         return replace(config, **ORIGIN["google"])
     own_head = request.adaptation.num_classes is not None or not inferred.num_classes
@@ -138,7 +138,7 @@ def _config(source: Source, request: Request, layout: Layout) -> MixerConfig:
     )
 
 
-def _mismatch(source: Source, tried: tuple[Layout, Family], expected: str, error: KeyMismatch) -> KeyMismatch:
+def _mismatch(source: Source, tried: tuple[Layout, MixerKind], expected: str, error: KeyMismatch) -> KeyMismatch:
     """Return the mismatch with what the file is, where that can be told, or which layout its names are nearest to."""
     said = _hint(source) or hint_at(source.shapes, source.name, tried)
     return KeyMismatch(source.name, error.missing, error.unexpected, expected, said)

@@ -10,7 +10,7 @@ from functools import partial
 
 from convert.arrays import Shape
 from convert.errors import BadInput
-from convert.mixer.variants import Family, MixerConfig
+from convert.mixer.variants import MixerConfig, MixerKind
 
 Dims = tuple[str | int, ...]
 
@@ -39,31 +39,24 @@ def _affine(at: str) -> dict[str, Dims]:
     return {f"{at}.alpha": (1, 1, "hidden_dim"), f"{at}.beta": (1, 1, "hidden_dim")}
 
 
-TIMM_SHAPES: dict[Family, dict[str, Dims]] = {
-    "mixer": {
-        **_STEM,
-        **_layer_norm("blocks.{i}.norm1"),
-        "blocks.{i}.mlp_tokens.fc1.weight": ("tokens_mlp_dim", "tokens"),
-        "blocks.{i}.mlp_tokens.fc1.bias": ("tokens_mlp_dim",),
-        "blocks.{i}.mlp_tokens.fc2.weight": ("tokens", "tokens_mlp_dim"),
-        "blocks.{i}.mlp_tokens.fc2.bias": ("tokens",),
-        **_layer_norm("blocks.{i}.norm2"),
-        **_CHANNELS_MLP,
-        **_layer_norm("norm"),
-        **_HEAD,
-    },
+_MIXER: dict[str, Dims] = {
+    **_STEM,
+    **_layer_norm("blocks.{i}.norm1"),
+    "blocks.{i}.mlp_tokens.fc1.weight": ("tokens_mlp_dim", "tokens"),
+    "blocks.{i}.mlp_tokens.fc1.bias": ("tokens_mlp_dim",),
+    "blocks.{i}.mlp_tokens.fc2.weight": ("tokens", "tokens_mlp_dim"),
+    "blocks.{i}.mlp_tokens.fc2.bias": ("tokens",),
+    **_layer_norm("blocks.{i}.norm2"),
+    **_CHANNELS_MLP,
+    **_layer_norm("norm"),
+    **_HEAD,
+}
+TIMM_SHAPES: dict[MixerKind, dict[str, Dims]] = {
+    "mixer": _MIXER,
     "gmixer": {
-        **_STEM,
-        **_layer_norm("blocks.{i}.norm1"),
-        "blocks.{i}.mlp_tokens.fc1.weight": ("tokens_mlp_dim", "tokens"),
-        "blocks.{i}.mlp_tokens.fc1.bias": ("tokens_mlp_dim",),
+        **_MIXER,
         "blocks.{i}.mlp_tokens.fc2.weight": ("tokens", "tokens_gated_dim"),
-        "blocks.{i}.mlp_tokens.fc2.bias": ("tokens",),
-        **_layer_norm("blocks.{i}.norm2"),
-        **_CHANNELS_MLP,
         "blocks.{i}.mlp_channels.fc2.weight": ("hidden_dim", "channels_gated_dim"),
-        **_layer_norm("norm"),
-        **_HEAD,
     },
     "resmlp": {
         **_STEM,
@@ -96,7 +89,7 @@ TIMM_SHAPES: dict[Family, dict[str, Dims]] = {
 Source: timm 1.0.31, timm/models/mlp_mixer.py and timm/layers/mlp.py; Linear weights are [out, in].
 """
 
-MARKS: dict[Family, str] = {
+MARKS: dict[MixerKind, str] = {
     "resmlp": "blocks.0.linear_tokens.bias",
     "gmlp": "blocks.0.mlp_channels.gate.proj.bias",
     "mixer": "blocks.0.mlp_tokens.fc2.bias",
@@ -147,7 +140,7 @@ def infer_config(shapes: Mapping[str, Shape], source: str) -> MixerConfig:
         BadInput: A name that the family always has is absent, or the tokens do not form a square image.
     """
     size = partial(_size, shapes, source)
-    family: Family = next((family for family, mark in MARKS.items() if mark in shapes), "mixer")
+    family: MixerKind = next((family for family, mark in MARKS.items() if mark in shapes), "mixer")
     tokens, grid = size(MARKS[family]), math.isqrt(size(MARKS[family]))
     if grid * grid != tokens:
         raise BadInput(

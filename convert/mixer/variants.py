@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from convert.errors import AmbiguousVariant, UnknownVariant
+from convert.identity import NamedVariant
 
-Family = Literal["mixer", "gmixer", "resmlp", "gmlp"]
+MixerKind = Literal["mixer", "gmixer", "resmlp", "gmlp"]
 Gelu = Literal["erf", "tanh"]
 Rgb = tuple[float, float, float]
 
@@ -45,7 +46,7 @@ class MixerConfig:
     in_chans: int = 3
     layer_norm_eps: float = TIMM_LAYER_NORM_EPS
     gelu: Gelu = "erf"
-    family: Family = "mixer"
+    family: MixerKind = "mixer"
 
     @property
     def tokens(self) -> int:
@@ -64,165 +65,91 @@ class MixerConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Variant:
-    """One checkpoint that timm names, or an architecture that it names without weights (tag `untrained`)."""
+class Variant(NamedVariant):
+    """A named vision MLP, with what images go through before it, and where that is from."""
 
-    name: str
-    architecture: str
-    tag: str
     config: MixerConfig
     mean: Rgb = (0.5, 0.5, 0.5)
     std: Rgb = (0.5, 0.5, 0.5)
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     crop_pct: float = 0.875
     source: str = TIMM_CFGS
-    note: str = ""
 
     @property
-    def timm_id(self) -> str:
-        """The full timm model name, architecture and tag."""
-        return f"{self.architecture}.{self.tag}"
-
-    @property
-    def repo_id(self) -> str:
-        """The hub repository that holds the weights."""
-        return f"timm/{self.timm_id}"
-
-    @property
-    def pretrained(self) -> bool:
-        """Whether weights were published."""
-        return self.tag != "untrained"
-
-
-def _config(patch_size: int, num_blocks: int, hidden_dim: int, num_classes: int = 1000) -> MixerConfig:
-    """Return a config at 224 px with the paper's ratios, tokens_mlp_dim = D/2 and channels_mlp_dim = 4D."""
-    return MixerConfig(
-        image_size=224,
-        patch_size=patch_size,
-        num_blocks=num_blocks,
-        hidden_dim=hidden_dim,
-        tokens_mlp_dim=hidden_dim // 2,
-        channels_mlp_dim=hidden_dim * 4,
-        num_classes=num_classes,
-    )
-
-
-def _miil(name: str, tag: str, num_classes: int) -> Variant:
-    """Return one of Alibaba MIIL's two B/16 rows, which are normalised to [0, 1] and resized bilinearly."""
-    return Variant(
-        name=name,
-        architecture="mixer_b16_224",
-        tag=tag,
-        config=_config(16, 12, 768, num_classes),
-        mean=(0.0, 0.0, 0.0),
-        std=(1.0, 1.0, 1.0),
-        interpolation="bilinear",
-        note="Alibaba MIIL, ImageNet-21K-P (https://arxiv.org/abs/2104.10972)",
-    )
+    def preprocessing(self) -> dict[str, Any]:
+        """What images go through."""
+        return {"mean": self.mean, "std": self.std, "interpolation": self.interpolation, "crop_pct": self.crop_pct}
 
 
 IMAGENET_MEAN: Rgb = (0.485, 0.456, 0.406)
 IMAGENET_STD: Rgb = (0.229, 0.224, 0.225)
 
 
-def _gmixer(name: str, tag: str, num_blocks: int) -> Variant:
-    """Return a gMixer row: hidden_dim 384, ratios 1 and 4, gated with SiLU."""
-    config = MixerConfig(
+def _config(
+    patch_size: int, num_blocks: int, hidden_dim: int, num_classes: int = 1000, *, family: MixerKind = "mixer"
+) -> MixerConfig:
+    """Return a config at 224 px with its family's ratios; those of mixer are the paper's."""
+    tokens, channels = {"mixer": (0.5, 4), "gmixer": (1, 4), "resmlp": (0, 4), "gmlp": (0, 6)}[family]
+    return MixerConfig(
         image_size=224,
-        patch_size=16,
+        patch_size=patch_size,
         num_blocks=num_blocks,
-        hidden_dim=384,
-        tokens_mlp_dim=384,
-        channels_mlp_dim=1536,
-        num_classes=1000,
-        family="gmixer",
+        hidden_dim=hidden_dim,
+        tokens_mlp_dim=int(tokens * hidden_dim),
+        channels_mlp_dim=channels * hidden_dim,
+        num_classes=num_classes,
+        family=family,
     )
-    return Variant(
-        name=name,
-        architecture=f"gmixer_{num_blocks}_224",
-        tag=tag,
-        config=config,
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
-    )
+
+
+def _mixer(name: str, architecture: str, tag: str, config: MixerConfig, note: str = "") -> Variant:
+    return Variant(name=name, architecture=architecture, tag=tag, config=config, note=note)
+
+
+def _miil(name: str, tag: str, num_classes: int) -> Variant:
+    """Return one of Alibaba MIIL's two B/16 rows, which are normalised to [0, 1] and resized bilinearly."""
+    miil = _mixer(name, "mixer_b16_224", tag, _config(16, 12, 768, num_classes), MIIL)
+    return replace(miil, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), interpolation="bilinear")
+
+
+def _gmixer(name: str, tag: str, num_blocks: int) -> Variant:
+    """Return a gMixer row, gated with SiLU."""
+    config = _config(16, num_blocks, 384, family="gmixer")
+    return replace(_mixer(name, f"gmixer_{num_blocks}_224", tag, config), mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
 
 def _resmlp(name: str, tag: str, note: str = "") -> Variant:
     """Return a ResMLP row; `big` in the name means 8-pixel patches and hidden_dim 768, the number is the depth."""
     big, depth = "_big_" in name, int(next(part for part in name.split("_") if part.isdigit()))
-    config = MixerConfig(
-        image_size=224,
-        patch_size=8 if big else 16,
-        num_blocks=depth,
-        hidden_dim=768 if big else 384,
-        tokens_mlp_dim=0,
-        channels_mlp_dim=3072 if big else 1536,
-        num_classes=1000,
-        family="resmlp",
-    )
-    return Variant(
-        name=name,
-        architecture=f"resmlp_big_{depth}_224" if big else f"resmlp_{depth}_224",
-        tag=tag,
-        config=config,
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
-        note=note,
-    )
+    config = _config(8 if big else 16, depth, 768 if big else 384, family="resmlp")
+    resmlp = _mixer(name, f"resmlp_big_{depth}_224" if big else f"resmlp_{depth}_224", tag, config, note)
+    return replace(resmlp, mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
 
 def _gmlp(name: str, tag: str, hidden_dim: int) -> Variant:
-    """Return a gMLP row: 30 blocks, channels_mlp_dim 6D, halved by the spatial gate."""
-    config = MixerConfig(
-        image_size=224,
-        patch_size=16,
-        num_blocks=30,
-        hidden_dim=hidden_dim,
-        tokens_mlp_dim=0,
-        channels_mlp_dim=6 * hidden_dim,
-        num_classes=1000,
-        family="gmlp",
-    )
-    return Variant(name=name, architecture=f"{name}_224", tag=tag, config=config)
+    """Return a gMLP row: channels_mlp_dim is halved by the spatial gate."""
+    return _mixer(name, f"{name}_224", tag, _config(16, 30, hidden_dim, family="gmlp"))
 
 
 IN21K_CLASSES = 21843
 MIIL_IN21K_CLASSES = 11221
 
+MIIL = "Alibaba MIIL, ImageNet-21K-P (https://arxiv.org/abs/2104.10972)"
+B16_IN21K = "Google, ImageNet-21k: the upstream of the published 96.82 % on CIFAR-10"
+B16_IN1K = f"Google, ImageNet-1k: the upstream of the published 96.72 % on CIFAR-10; {MISNOMER}"
+
 VARIANTS: tuple[Variant, ...] = (
-    Variant(name="s32", architecture="mixer_s32_224", tag="untrained", config=_config(32, 8, 512)),
-    Variant(name="s16", architecture="mixer_s16_224", tag="untrained", config=_config(16, 8, 512)),
-    Variant(name="b32", architecture="mixer_b32_224", tag="untrained", config=_config(32, 12, 768)),
-    Variant(name="l32", architecture="mixer_l32_224", tag="untrained", config=_config(32, 24, 1024)),
-    Variant(
-        name="b16_in21k",
-        architecture="mixer_b16_224",
-        tag="goog_in21k",
-        config=_config(16, 12, 768, IN21K_CLASSES),
-        note="Google, ImageNet-21k: the upstream of the published 96.82 % on CIFAR-10",
-    ),
-    Variant(
-        name="b16_in1k",
-        architecture="mixer_b16_224",
-        tag="goog_in21k_ft_in1k",
-        config=_config(16, 12, 768),
-        note=f"Google, ImageNet-1k: the upstream of the published 96.72 % on CIFAR-10; {MISNOMER}",
-    ),
+    _mixer("s32", "mixer_s32_224", "untrained", _config(32, 8, 512)),
+    _mixer("s16", "mixer_s16_224", "untrained", _config(16, 8, 512)),
+    _mixer("b32", "mixer_b32_224", "untrained", _config(32, 12, 768)),
+    _mixer("l32", "mixer_l32_224", "untrained", _config(32, 24, 1024)),
+    _mixer("b16_in21k", "mixer_b16_224", "goog_in21k", _config(16, 12, 768, IN21K_CLASSES), B16_IN21K),
+    _mixer("b16_in1k", "mixer_b16_224", "goog_in21k_ft_in1k", _config(16, 12, 768), B16_IN1K),
     _miil("b16_miil_in21k", "miil_in21k", MIIL_IN21K_CLASSES),
     _miil("b16_miil_in1k", "miil_in21k_ft_in1k", 1000),
-    Variant(
-        name="l16_in21k",
-        architecture="mixer_l16_224",
-        tag="goog_in21k",
-        config=_config(16, 24, 1024, IN21K_CLASSES),
-        note="Google, ImageNet-21k",
-    ),
-    Variant(
-        name="l16_in1k",
-        architecture="mixer_l16_224",
-        tag="goog_in21k_ft_in1k",
-        config=_config(16, 24, 1024),
-        note=f"Google, ImageNet-1k; {MISNOMER}",
+    _mixer("l16_in21k", "mixer_l16_224", "goog_in21k", _config(16, 24, 1024, IN21K_CLASSES), "Google, ImageNet-21k"),
+    _mixer(
+        "l16_in1k", "mixer_l16_224", "goog_in21k_ft_in1k", _config(16, 24, 1024), f"Google, ImageNet-1k; {MISNOMER}"
     ),
     _gmixer("gmixer_12", "untrained", 12),
     _gmixer("gmixer_24", "ra3_in1k", 24),

@@ -12,7 +12,7 @@ from typing import Any
 
 from convert.files.pickles.handed import Parts, check_untouched
 from convert.files.pickles.pickle_machine import Machine
-from convert.files.pickles.pickle_source import Reader
+from convert.files.pickles.pickle_source import PickleBytes
 from convert.files.pickles.pickle_values import (
     Buildable,
     Foreign,
@@ -41,7 +41,7 @@ class InertMachine(Machine):
     """
 
     def __init__(
-        self, reader: Reader, stand_ins: StandIns, *, room: int, persistent: Callable[[Any], Any] | None = None
+        self, reader: PickleBytes, stand_ins: StandIns, *, room: int, persistent: Callable[[Any], Any] | None = None
     ) -> None:
         super().__init__(reader, stand_ins, room=room, persistent=persistent)
         self.foreign: dict[str, None] = {}

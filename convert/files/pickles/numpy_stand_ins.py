@@ -19,7 +19,7 @@ from convert.arrays import Array
 from convert.files.pickles.inert_pickle import InertMachine
 from convert.files.pickles.inert_stand_ins import BUILTINS, OF_PADDLE
 from convert.files.pickles.pickle_machine import Machine
-from convert.files.pickles.pickle_source import Reader
+from convert.files.pickles.pickle_source import PickleBytes
 from convert.files.pickles.pickle_values import Buildable, Call, Foreign, Interpreted, Refused, StandIns, Token
 
 DTYPES = {"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1", "c8", "c16"}
@@ -214,7 +214,7 @@ def interpret(data: memoryview) -> Interpreted:
     Raises:
         Refused, Damaged: As `InertMachine.interpreted` does.
     """
-    return InertMachine(Reader(data), PADDLE, room=2 * len(data)).interpreted(_parts)
+    return InertMachine(PickleBytes(data), PADDLE, room=2 * len(data)).interpreted(_parts)
 
 
 def interpret_python2(data: bytes) -> object:
@@ -223,7 +223,7 @@ def interpret_python2(data: bytes) -> object:
     Raises:
         Refused, Damaged: As `Machine.run` does.
     """
-    return Machine(Reader(memoryview(data), views=False), NUMPY, room=2 * len(data), python2=True).run()
+    return Machine(PickleBytes(memoryview(data), views=False), NUMPY, room=2 * len(data), python2=True).run()
 
 
 def _parts(value: object) -> Iterable[object]:

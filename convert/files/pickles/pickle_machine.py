@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from convert.files.pickles.pickle_source import Reader
+from convert.files.pickles.pickle_source import PickleBytes
 from convert.files.pickles.pickle_values import Buildable, Call, Damaged, Refused, StandIns, Token
 
 OPCODE_LIMIT = 500_000
@@ -53,7 +53,7 @@ class Machine:
 
     def __init__(
         self,
-        reader: Reader,
+        reader: PickleBytes,
         stand_ins: StandIns,
         *,
         room: int,

@@ -8,7 +8,7 @@ LINE_LIMIT = 1024
 """Bytes of a line, which in a pickle holds a module's or a class's name."""
 
 
-class Reader:
+class PickleBytes:
     """The part of a file object that pickletools needs, over bytes; large reads may be views instead of copies."""
 
     COPY_BELOW = 4096

@@ -21,7 +21,7 @@ from convert.arrays import Array
 from convert.files.pickles.inert_pickle import InertMachine
 from convert.files.pickles.inert_stand_ins import OF_TORCH
 from convert.files.pickles.numpy_stand_ins import check_sizes, encode, ordered_dict
-from convert.files.pickles.pickle_source import Reader
+from convert.files.pickles.pickle_source import PickleBytes
 from convert.files.pickles.pickle_values import Call, Foreign, Interpreted, Refused, StandIns, Token
 
 DTYPES: dict[str, np.dtype[Any]] = {
@@ -104,7 +104,7 @@ def interpret_torch(data: memoryview, storage: Callable[[str], memoryview], *, r
         Refused, Damaged: As `InertMachine.interpreted` does.
     """
     storages = _Storages(storage)
-    return InertMachine(Reader(data), TORCH, room=room, persistent=storages.load).interpreted(storages.parts)
+    return InertMachine(PickleBytes(data), TORCH, room=room, persistent=storages.load).interpreted(storages.parts)
 
 
 def _rebuild_tensor(storage: object, offset: object, size: object, stride: object, *rest: object) -> Array | Token:

@@ -1,26 +1,87 @@
-"""The tensors of a conversion, one after the other: laid out as the target wants them, and the source's hashed."""
+"""The engine: a state dict in, a state dict out, first as checked views, then laid out one after the other."""
 
 from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
 
-from convert.arrays import Array, Shape, StateDict, canonical_bytes
-from convert.disk.mapped import row_blocks
-from convert.errors import IntegrityProblem
-from convert.fingerprint import tensor_digest
-from convert.mixer.mapping import Conversion, check_finite
-from convert.mixer.rules import Transform
+from convert.arrays import Array, Shape, StateDict, canonical_bytes, first_index, row_blocks, tensor_digest
+from convert.errors import IntegrityProblem, KeyMismatch, MixedDtypes, NonFinite, ShapeMismatch, WrongDtype
+from convert.rules import FAULTY, RuleSet, Transform
 
+WEIGHT_DTYPES = ("float32", "float16", "bfloat16")
 TENSORS = 3
 """How many large ones are in memory at a time: one is laid out while others are written and read back."""
 SMALL_BYTES = 64 << 10
 CACHE_LINE_BYTES = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Conversion:
+    """A converted state dict with its account.
+
+    renames: the rule that filled each target key from the source. adapted: in words, what else was done to a target.
+    added: target keys that no source key fills. dropped: source keys left out.
+    """
+
+    state_dict: StateDict
+    renames: RuleSet
+    adapted: Mapping[str, str] = field(default_factory=dict)
+    added: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+
+
+def convert(source: StateDict, rules: RuleSet, shapes: Mapping[str, Shape], *, name: str, expected: str) -> Conversion:
+    """Return the source renamed and transformed by the rules, as views of the source's data.
+
+    Args:
+        source: A state dict.
+        rules: One for each of its keys.
+        shapes: The keys and shapes that it has to have.
+        name: What to call the source in an error.
+        expected: What to call that which it has to be in an error.
+
+    Raises:
+        KeyMismatch: Keys missing or left over.
+        ShapeMismatch: A tensor of another shape.
+        WrongDtype: A tensor that is not float32, float16 or bfloat16.
+    """
+    if {rule.source for rule in rules} != shapes.keys():
+        raise ValueError(FAULTY)
+    _check_keys(source, shapes, name, expected)
+    _check_shapes(source, shapes, name, expected)
+    _check_dtypes(source, name)
+    return Conversion(state_dict=rules.apply(source), renames=rules)
+
+
+def check_one_dtype(state_dict: StateDict, name: str) -> None:
+    """Check that all weights have the same dtype: Paddle loads no model whose parameters have several.
+
+    Raises:
+        MixedDtypes: They have several.
+    """
+    counts = Counter(array.dtype.name for array in state_dict.values())
+    if len(counts) > 1:
+        raise MixedDtypes(name, counts)
+
+
+def check_finite(state_dict: StateDict, name: str) -> None:
+    """Check that no weight is NaN or infinite.
+
+    Raises:
+        NonFinite: Naming the first such tensor, in the state dict's order, and its first such element.
+    """
+    for key, array in state_dict.items():
+        finite = np.isfinite(array)
+        if not finite.all():
+            index = first_index(~finite)
+            raise NonFinite(name, key, index, float(array[index]), int(finite.size - np.count_nonzero(finite)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -112,6 +173,29 @@ class _Memory:
         with self._lock:
             self._free.append(memory)
         self._left.release()
+
+
+def _check_keys(source: StateDict, shapes: Mapping[str, Shape], name: str, expected: str) -> None:
+    missing, unexpected = shapes.keys() - source.keys(), source.keys() - shapes.keys()
+    if missing or unexpected:
+        raise KeyMismatch(name, missing, unexpected, expected)
+
+
+def _check_shapes(source: StateDict, shapes: Mapping[str, Shape], name: str, expected: str) -> None:
+    wrong = [(key, source[key].shape, shape) for key, shape in shapes.items() if source[key].shape != shape]
+    if wrong:
+        raise ShapeMismatch(
+            name,
+            wrong,
+            expected,
+            "Are --src and --variant right? Without --variant the config is read from the shapes.",
+        )
+
+
+def _check_dtypes(source: StateDict, name: str) -> None:
+    for key, array in source.items():
+        if array.dtype.name not in WEIGHT_DTYPES:
+            raise WrongDtype(name, key, array.dtype.name, WEIGHT_DTYPES)
 
 
 def _nothing() -> None:

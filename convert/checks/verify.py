@@ -6,16 +6,13 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from convert.arrays import StateDict, describe_difference, same_bits
 from convert.errors import BadInput, Unreadable
+from convert.family import Source
 from convert.files.sets import RESAVE, Selection
-from convert.mixer.identity import CHOICES
-from convert.mixer.layouts import recognise
-from convert.mixer.mapping import convert_state_dict
-from convert.mixer.rules import Layout
-from convert.mixer.variants import MixerConfig
-from convert.sources import Source, from_file
+from convert.sources import from_file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +48,8 @@ class Verification:
 def verify_files(a: Path, b: Path, selections: tuple[Selection, Selection] | None = None) -> Verification:
     """Return what differs between two checkpoints: tensors, and what either says of itself that no tensor tells.
 
-    Where both are vision MLPs that we know, they are compared in the pair of layouts in which they differ least: a file
-    of square weights alone could be in either.
+    Where both are of one family, they are compared in the pair of layouts in which they differ least: a file of square
+    weights alone could be in either.
 
     Args:
         a: A checkpoint, the index of a sharded one, or a folder with either.
@@ -91,10 +88,10 @@ def refuse_foreign(source: Source) -> None:
 def _verify(a: Source, b: Source) -> Verification:
     counted = a.dropped.keys() & b.dropped.keys()  # what a conversion leaves out is no weight that is missing
     first, second = ({**source.state_dict, **{key: source.dropped[key] for key in counted}} for source in (a, b))
-    config, layouts = recognise(a.state_dict, a.name) or (None, ())
-    other, others = recognise(b.state_dict, b.name) or (None, ())
+    config, layouts = a.family.recognise(a.state_dict, a.name) or (None, ())
+    other, others = b.family.recognise(b.state_dict, b.name) or (None, ())
     verifications = []
-    if config and other and config.family == other.family and config.num_classes == other.num_classes:
+    if config and other and a.family is b.family and a.family.alike(config, other):
         for src, dst in itertools.product(sorted(layouts), sorted(others)):
             if src != dst and (moved := _moved(a, config, src, dst)) is not None:
                 verifications.append(verify_state_dicts({**moved, **{key: first[key] for key in counted}}, second))
@@ -103,17 +100,17 @@ def _verify(a: Source, b: Source) -> Verification:
     return replace(best, said_otherwise=dict(_said_otherwise(a, b)))
 
 
-def _moved(source: Source, config: MixerConfig, src: Layout, dst: Layout) -> StateDict | None:
+def _moved(source: Source, config: Any, src: str, dst: str) -> StateDict | None:
     """Return a source in another layout; None where it is not what is converted, such as float64 or half a head."""
     try:
-        return convert_state_dict(source.state_dict, config, src=src, dst=dst, name=source.name).state_dict
+        return source.family.convert(source.state_dict, config, src=src, dst=dst, name=source.name).state_dict
     except BadInput:
         return None
 
 
 def _said_otherwise(a: Source, b: Source) -> Iterator[tuple[str, str]]:
     """Yield what both say of their config, but not the same."""
-    for choice in CHOICES:
+    for choice in dict.fromkeys((*a.family.vocabulary.options, *b.family.vocabulary.options)):
         left, right = ([one.config[choice] for one in source.claims if choice in one.config] for source in (a, b))
         if left and right and {*left} != {*right}:
             yield choice, f"{' and '.join(map(str, left))} against {' and '.join(map(str, right))}"

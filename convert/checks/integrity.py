@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from convert import files
+from convert.arrays import tensor_sha256s
 from convert.disk.hashing import file_sha256
 from convert.disk.unchanged import unchanged
 from convert.errors import BadInput, IOProblem, Unreadable, UsageProblem, printable
-from convert.evidence.recorded import Recorded, Side, manifest_path, read_recorded
+from convert.evidence.recorded import End, Recorded, manifest_path, read_recorded
 from convert.files.sets import Selection
-from convert.fingerprint import tensor_sha256s
 from convert.sources import tensors_of
 
 
@@ -24,7 +24,7 @@ class Integrity:
 
     file: str
     manifest: str
-    side: Side
+    side: End
     tensors: int
     changed: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from convert import families
+from convert.arrays import fingerprint, tensor_sha256s
+from convert.family import Source
 from convert.files.sets import Selection
-from convert.fingerprint import fingerprint, tensor_sha256s
-from convert.mixer.identity import agreed
-from convert.mixer.layouts import recognise
-from convert.mixer.variants import MixerConfig, variants_of
-from convert.sources import Source, from_file, with_sha256
+from convert.sources import from_file, with_sha256
 
 
 def inspect_file(path: Path, selection: Selection | None = None) -> dict[str, Any]:
-    """Return layout, config, matching variants, tensors and hashes of a checkpoint, be it a Mixer's or not.
+    """Return layout, config, matching variants, tensors and hashes of a checkpoint, be it of a family or not.
 
     Args:
         path: A checkpoint, the index of a sharded one, or a folder with either.
@@ -26,8 +25,10 @@ def inspect_file(path: Path, selection: Selection | None = None) -> dict[str, An
     sha256s = tensor_sha256s(state_dict)
     config, layouts = _recognised(source)
     parameters = sum(array.size for array in state_dict.values())
-    names = [one.name for one in variants_of(replace(config, gelu="erf"))] if config else []
-    what = f"an MLP-Mixer in {' or '.join(layouts)} layout" if layouts else "no MLP-Mixer that we know"
+    family, nouns = source.family, " or ".join(one.noun for one in families.installed())
+    names = [one.name for one in family.fitting(config)] if config else []
+    told = f"{family.article} {family.noun} in {' or '.join(layouts)} layout"
+    what = told if layouts else f"no {nouns} that we know"
     fits = f", the size of {', '.join(names)}" if names else ""
     source.check_unchanged()
     return {
@@ -52,9 +53,9 @@ def inspect_file(path: Path, selection: Selection | None = None) -> dict[str, An
     }
 
 
-def _recognised(source: Source) -> tuple[MixerConfig | None, list[str]]:
+def _recognised(source: Source) -> tuple[Any, list[str]]:
     """Return the config, as the checkpoint says of itself where it does, and the layouts that it fits, sorted."""
-    config, layouts = recognise(source.state_dict, source.name) or (None, ())
+    config, layouts = source.family.recognise(source.state_dict, source.name) or (None, ())
     if config is None or not layouts:
         return None, []
-    return agreed(source.name, config, source.claims), sorted(layouts)
+    return source.family.vocabulary.agreed(source.name, config, source.claims), sorted(layouts)

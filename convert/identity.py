@@ -1,0 +1,207 @@
+"""What the bits do not carry: the config that no shape tells, and where weights are from. Written down, and read back.
+
+A function is its weights and its config. Two places beside the tensors hold it, the metadata of a .safetensors and the
+manifest beside any output; the user may state some of it. Where two of them part, nothing is chosen.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, TypeVar
+
+from convert.errors import BadInput, UsageProblem, printable
+
+METADATA = "mixer-convert"
+"""The name that the metadata of a .safetensors has it under."""
+SCHEMA = "mixer-convert/identity/1"
+Config = TypeVar("Config", bound=Any)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedVariant:
+    """One checkpoint that timm names, or an architecture that it names without weights (tag `untrained`)."""
+
+    name: str
+    architecture: str
+    tag: str
+    config: Any
+    note: str = ""
+
+    @property
+    def timm_id(self) -> str:
+        """The full timm model name, architecture and tag."""
+        return f"{self.architecture}.{self.tag}"
+
+    @property
+    def repo_id(self) -> str:
+        """The hub repository that holds the weights."""
+        return f"timm/{self.timm_id}"
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether weights were published."""
+        return self.tag != "untrained"
+
+    @property
+    def preprocessing(self) -> dict[str, Any] | None:
+        """What images go through, where that is known."""
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """What one place says of a checkpoint: config, layout, upstream variant, the set of weights that it was taken from.
+
+    place names it in a sentence; config holds the fields that it says. random: the weights were drawn, with the sizes
+    of the variant, and not trained.
+    """
+
+    place: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    layout: str | None = None
+    variant: str | None = None
+    weights_key: str | None = None
+    random: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """What is to be written down of an output: its config and layout, the variant it is of, the set that was taken."""
+
+    config: Any
+    layout: str
+    variant: NamedVariant | None
+    random: bool
+    weights_key: str | None
+
+    def as_data(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return {
+            "config": asdict(self.config),
+            "layout": self.layout,
+            "variant": self.variant and self.variant.name,
+            "random": self.random,
+            "preprocessing": self.variant and self.variant.preprocessing,
+            "weights_key": self.weights_key,
+        }
+
+    def as_metadata(self) -> dict[str, str]:
+        """Return it as the metadata of a .safetensors."""
+        return {METADATA: json.dumps({"schema": SCHEMA, **self.as_data()}, sort_keys=True)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vocabulary:
+    """What can be said of a family's checkpoints.
+
+    fields: by a config's field, whether a value is good. options: the fields that no shape tells, with the option that
+    states each. values: of these, in words, which there are. layouts and variants: their names.
+    """
+
+    fields: Mapping[str, Callable[[Any], bool]]
+    options: Mapping[str, str]
+    values: Mapping[str, str]
+    layouts: Collection[str]
+    variants: Collection[str]
+
+    def claim(self, place: str, data: object) -> Claim:
+        """Return what a place says, read without trust; what it does not say is None.
+
+        Raises:
+            BadInput: It says something that no checkpoint of the family is.
+        """
+        try:
+            if not isinstance(data, Mapping):
+                raise TypeError("it is no mapping")
+            config = data.get("config", {})
+            if not isinstance(config, Mapping):
+                raise TypeError("its config is no mapping")
+            for name, good in self.fields.items():
+                if name in config and not good(config[name]):
+                    raise ValueError(f"{name} {printable(repr(config[name]))}")
+            return Claim(
+                place=place,
+                config={name: config[name] for name in self.fields if name in config},
+                layout=_one_of(data.get("layout"), self.layouts),
+                variant=_one_of(data.get("variant"), self.variants),
+                weights_key=_text(data.get("weights_key")),
+                random=bool(_one_of(data.get("random"), (False, True))),
+            )
+        except (TypeError, ValueError, AttributeError) as error:
+            raise BadInput(f"{place}: it does not say what checkpoint it is about ({error}). Restore it.") from error
+
+    def stated(self, options: Mapping[str, Any]) -> Claim:
+        """Return what a user says by options; the command line checks the values before.
+
+        Raises:
+            UsageProblem: No checkpoint of the family has such a thing, or such a value.
+        """
+        for name, value in options.items():
+            if name not in self.options:
+                raise UsageProblem(f"{name} {value!r}: these models have none. Leave it out.")
+            if not self.fields[name](value):
+                raise UsageProblem(f"{name} {value!r}: {self.values[name]}")
+        named = [option for name, option in self.options.items() if name in options]
+        return Claim(place=" or ".join(named), config=options)
+
+    def agreed(self, name: str, config: Config, claims: Sequence[Claim]) -> Config:
+        """Return the config with what no shape tells as the claims say it; where none does, as it is.
+
+        Raises:
+            UsageProblem: Two of them say different things.
+        """
+        said = {choice: _said(name, choice, claims, option) for choice, option in self.options.items()}
+        return replace(config, **{choice: value for choice, value in said.items() if value is not None})
+
+    def unsaid(self, claims: Iterable[Claim]) -> list[str]:
+        """Return the fields that no shape tells and no claim either."""
+        said = {choice for one in claims for choice in one.config}
+        return [choice for choice in self.options if choice not in said]
+
+
+def first_said(claims: Iterable[Claim], what: str) -> Any:
+    """Return the first that any claim says of layout, variant or set of weights; None where none does."""
+    return next((getattr(one, what) for one in claims if getattr(one, what) is not None), None)
+
+
+def check_alike(name: str, claims: Sequence[Claim]) -> None:
+    """Check that no two claims part in layout, variant or set of weights.
+
+    Raises:
+        UsageProblem: Two do.
+    """
+    for what in ("layout", "variant", "weights_key"):
+        said = [(one.place, getattr(one, what)) for one in claims if getattr(one, what) is not None]
+        for (place, value), (other, another) in itertools.pairwise(said):
+            if value != another:
+                raise UsageProblem(
+                    f"{name}: {place} says {what} {value}, {other} says {another}. Convert the original again."
+                )
+
+
+def _said(name: str, choice: str, claims: Sequence[Claim], option: str) -> Any:
+    """Return what the claims say of a field; None where none does."""
+    said = [(one.place, one.config[choice]) for one in claims if choice in one.config]
+    for (place, value), (other, another) in itertools.pairwise(said):
+        if another != value:
+            raise UsageProblem(
+                f"{name}: {place} says {choice} {value}, {other} says {another}. State what is right by "
+                f"{option} where nobody else says it, leave it out where it is wrong, or convert the original "
+                "again."
+            )
+    return said[0][1] if said else None
+
+
+def _one_of(value: Any, known: Collection[Any]) -> Any:
+    if value is not None and value not in known:
+        raise ValueError(printable(repr(value)))
+    return value
+
+
+def _text(value: object) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"{printable(repr(value))} is no text")
+    return value

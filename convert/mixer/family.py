@@ -1,0 +1,63 @@
+"""The vision MLPs as a family of models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from convert.arrays import StateDict
+from convert.engine import Conversion
+from convert.family import Family
+from convert.identity import NamedVariant
+from convert.mixer import identity, layouts, listing, porting
+from convert.mixer.init import init_state_dict
+from convert.mixer.mapping import convert_state_dict
+from convert.mixer.rule_tables import Layout
+from convert.mixer.variants import VARIANTS, MixerConfig, Variant, get_variant, variants_of
+
+if TYPE_CHECKING:
+    from convert.mixer.paddle_mixer import MlpMixer
+
+GOOGLE_FILES = "https://console.cloud.google.com/storage/mixer_models"
+
+
+class MixerFamily:
+    """MLP-Mixer, gMixer, ResMLP and gMLP, as `convert.family.Family` says."""
+
+    name, article, noun = "mixer", "an", "MLP-Mixer"
+    naming, vocabulary = layouts.NAMING, identity.VOCABULARY
+    sources: Mapping[str, Sequence[str]] = layouts.SOURCES
+    elsewhere: Mapping[str, str] = {"google": f"Google's files are at {GOOGLE_FILES}."}
+    variants: Sequence[NamedVariant] = VARIANTS
+    headers: Sequence[str] = listing.HEADERS
+    alignment = "align.mixer:ALIGNMENT"
+
+    get_variant = staticmethod(get_variant)
+    as_row, as_data = staticmethod(listing.as_row), staticmethod(listing.as_data)
+    recognise, port = staticmethod(layouts.recognise), staticmethod(porting.port)
+
+    def alike(self, one: MixerConfig, other: MixerConfig, /) -> bool:
+        """Return whether they are of one kind and have as many classes."""
+        return (one.family, one.num_classes) == (other.family, other.num_classes)
+
+    def fitting(self, config: MixerConfig, /) -> Sequence[Variant]:
+        """Return the variants of a config's sizes."""
+        return variants_of(replace(config, gelu="erf"))
+
+    def convert(self, state_dict: StateDict, config: MixerConfig, *, src: Layout, dst: Layout, name: str) -> Conversion:
+        """Return weights in another layout, as views."""
+        return convert_state_dict(state_dict, config, src=src, dst=dst, name=name)
+
+    def draw(self, variant: Variant, seed: int, /) -> StateDict:
+        """Return seeded random weights in timm's layout."""
+        return init_state_dict(variant.config, seed)
+
+    def build(self, config: MixerConfig, state_dict: StateDict, /) -> MlpMixer:
+        """Return the Paddle model with these weights, in evaluation mode."""
+        from convert.mixer import paddle_mixer
+
+        return paddle_mixer.build(config, state_dict)
+
+
+MIXER: Family = MixerFamily()

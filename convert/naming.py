@@ -1,0 +1,79 @@
+"""The names that a family's checkpoints have, in whatever layout, and what may stand before them."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import cached_property
+from typing import Any
+
+from convert.rules import KeyRule
+
+PREFIXES = 4
+"""How many are tried, the most frequent first: a file may be made of nothing but such names."""
+
+
+class Naming:
+    """The names of a family's layouts.
+
+    Args:
+        layouts: By layout, the rules whose targets are its names; {i} in a name stands for any block.
+        marks: Names outside the blocks, of any layout, by which what stands before all names is found.
+    """
+
+    def __init__(self, layouts: Mapping[Any, Iterable[KeyRule]], marks: Collection[str]) -> None:
+        self.layouts, self.marks = layouts, tuple(marks)
+
+    def nearest(self, keys: Collection[str], layouts: Iterable[Any]) -> Any:
+        """Return the layout whose names take the most of the keys; the first of them in a tie."""
+        return max(layouts, key=lambda layout: sum(map(self._matches[layout], keys)))
+
+    def known(self, keys: Collection[str]) -> int:
+        """Return how many of the keys are names of the layout that takes the most of them."""
+        return max((sum(map(matches, keys)) for matches in self._matches.values()), default=0)
+
+    def common_prefix(self, keys: Collection[str]) -> str:
+        """Return what stands before every name of a layout, `model.` or `params/`; nothing where it is not before all.
+
+        It ends with a dot or a slash, behind it no two keys may become one, and with it fewer of them are names.
+        """
+        gained = {
+            prefix: self.known([key.removeprefix(prefix) for key in keys]) for prefix in self._prefixes(keys) if prefix
+        }
+        best = max(sorted(gained, key=len), key=lambda prefix: gained[prefix], default="")
+        stripped, bare = {key.removeprefix(best) for key in keys}, [key for key in keys if not key.startswith(best)]
+        if not best or len(stripped) < len(keys) or self.known(bare) or 2 * gained[best] < len(keys):
+            return ""
+        return best if self.known(keys) < gained[best] else ""
+
+    def prefixes_of_several(self, keys: Collection[str]) -> list[str]:
+        """Return what stands before the names of each of several models in one mapping; nothing where there is one.
+
+        Of a comparable size, that is: a layer within a model may be called as one outside the blocks is.
+        """
+        sizes = {
+            prefix: self.known([key.removeprefix(prefix) for key in keys if key.startswith(prefix)])
+            for prefix in self._prefixes(keys)
+        }
+        found = [prefix for prefix, size in sizes.items() if 2 * size >= max(sizes.values())]
+        return sorted(found) if len(found) > 1 else []
+
+    def holds_weights(self, keys: Collection[str]) -> bool:
+        """Return whether there are names of a layout among the keys, behind a prefix or not."""
+        return self.known(keys) > 0 or bool(self.common_prefix(keys))
+
+    def _prefixes(self, keys: Collection[str]) -> list[str]:
+        """Return what may stand before the names of a model, the most frequent first."""
+        ends = Counter(key[: -len(mark)] for key in keys for mark in self.marks if key.endswith(mark))
+        return [end for end, _ in ends.most_common(PREFIXES) if end == "" or end.endswith((".", "/"))]
+
+    @cached_property
+    def _matches(self) -> dict[Any, Callable[[str], bool]]:
+        """By layout, what says whether a key is one of its names."""
+        return {layout: _matcher([rule.target for rule in rules]) for layout, rules in self.layouts.items()}
+
+
+def _matcher(names: Iterable[str]) -> Callable[[str], bool]:
+    matches = re.compile("|".join(re.escape(name).replace(re.escape("{i}"), "[0-9]+") for name in names)).fullmatch
+    return lambda key: matches(key) is not None
