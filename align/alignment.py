@@ -11,9 +11,9 @@ from align.core.case import Case, Settings
 from align.core.reader import Reader
 from align.faults.fault import Fault, Planted
 from align.pairing.pairing import Pairing
+from convert import families
 from convert.arrays import Array, StateDict
 from convert.errors import UsageProblem, printable
-from convert import families
 from convert.family import Family, Source
 
 Say = Callable[[str, Sequence[str]], None]
@@ -34,9 +34,11 @@ class Specimen(Protocol):
 
 
 class Alignment(Protocol):
-    """How models of a family are compared. references: what its Paddle models can be compared with."""
+    """How models of a family are compared."""
 
-    references: Sequence[str]
+    @property
+    def references(self) -> Sequence[str]:
+        """What its Paddle models can be compared with, such as timm."""
 
     def case_of_options(self, options: Mapping[str, Any], settings: Settings, say: Say, /) -> Case:
         """Return the case that the command line's options stand for.

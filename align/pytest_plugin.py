@@ -29,10 +29,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def assert_aligned(request: pytest.FixtureRequest) -> Callable[..., AlignmentResult]:
     """Return a function that fails the test unless a port is aligned, and else returns the AlignmentResult.
 
-    Call it with two models in memory, `assert_aligned(timm_model, paddle_model)`, or with what the command line takes:
-    `assert_aligned(variant="s32", candidate="my_mixer.pdparams")`, where `checkpoint`, `seed`, `src`, `reference`,
-    `weights_key`, `ema` and `candidate_key` may be given too. Either way `batch`, `input_seed`, `inputs` and `atol` set
-    the comparison, and `accept_rounding=True` lets the verdict `rounding` pass.
+    Call it with two models in memory, `assert_aligned(timm_model, paddle_model)`, and `pairing=FILE` where the second
+    has other names, or with what the command line takes: `assert_aligned(variant="s32", candidate="mine.pdparams")`,
+    where `checkpoint`, `seed`, `src`, `reference`, `weights_key`, `ema`, `candidate_key`, `candidate_model`,
+    `candidate_args`, `own_weights` and `pairing` may be given too. Either way `batch`, `input_seed`, `inputs` and
+    `atol` set the comparison, and `accept_rounding=True` lets the verdict `rounding` pass.
     """
     calls = 0
 
@@ -55,23 +56,21 @@ def assert_aligned(request: pytest.FixtureRequest) -> Callable[..., AlignmentRes
 
 
 def _align(timm_model: Any, paddle_model: Any, options: dict[str, Any]) -> AlignmentResult:
-    from align.run import Settings, align, align_models
+    from align import case_of_models
+    from align.commands.options import case_of_options
+    from align.core.case import Settings
+    from align.run import align
 
     settings = Settings(**{key: options.pop(key) for key in SETTINGS if key in options})
     if timm_model is None and paddle_model is None:
         if not options:
             raise TypeError("assert_aligned: give two models, or what the command line takes; nothing proves nothing.")
-        return align(_subject(options), settings)
+        files = {key: options.pop(key, None) for key in ("checkpoint", "candidate", "pairing")}
+        return align(case_of_options({**options, **{k: f and Path(f) for k, f in files.items()}}, settings), settings)
+    pairing = options.pop("pairing", None)
     if timm_model is None or paddle_model is None or options:
         raise TypeError("assert_aligned: give two models, or none and what the command line takes.")
-    return align_models(timm_model, paddle_model, settings)
-
-
-def _subject(options: dict[str, Any]) -> Any:
-    from align.commands.options import subject_of
-
-    files = {key: path and Path(path) for key in ("checkpoint", "candidate") for path in [options.pop(key, None)]}
-    return subject_of(**{**options, **files})
+    return align(case_of_models(timm_model, paddle_model, pairing, settings), settings)
 
 
 def _write_page(data: dict[str, Any], folder: Path, name: str) -> None:

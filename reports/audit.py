@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from align.core.case import Settings as GateSettings
 from align.core.weights import in_float32
+from align.mixer.case import Subject, case_of
 from align.render.data import as_data
-from align.run import Settings as GateSettings
-from align.run import Subject, align
+from align.run import align
 from convert.arrays import StateDict, fingerprint, tensor_sha256s
 from convert.engine import Conversion
 from convert.errors import BadInput, UsageProblem
@@ -114,7 +115,7 @@ def _alignments(audited: Audited, in_timm: StateDict, say: Callable[[str], None]
     alignments = {}
     for name, subject in subjects.items():
         say(f"alignment of {subject.name}")
-        alignments[name] = _loaded(as_data(align(subject, audited.gates)))
+        alignments[name] = _loaded(as_data(align(case_of(subject, audited.gates), audited.gates)))
     return alignments
 
 

@@ -114,7 +114,7 @@ def _audited(
     """Return what is to be audited, and the environment; everything that can be refused is refused here."""
     from dataclasses import replace
 
-    from align.run import Settings as GateSettings
+    from align.core.case import Settings as GateSettings
     from reports.audit import Audited, check_pair
     from reports.audit import attach as attached
     from reports.cifar10 import CLASSES

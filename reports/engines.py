@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from align.probes import paddle_probe, torch_probe
+from align.mixer.models import build_paddle, build_timm
 from convert.arrays import Array, StateDict
 from convert.errors import MixerConvertError, UsageProblem
 from convert.mixer.variants import MixerConfig
@@ -72,7 +72,7 @@ def eager(config: MixerConfig, state_dict: StateDict, device: str = "cpu") -> En
     Raises:
         UsageProblem: There is no such device.
     """
-    model = paddle_probe.build(config, state_dict)
+    model = build_paddle(config, state_dict)
     import paddle
 
     if device != "cpu":
@@ -96,7 +96,7 @@ def inference(config: MixerConfig, state_dict: StateDict, precision: Precision =
     Raises:
         NotInBfloat16: It was asked for bfloat16, and computes something else.
     """
-    model = paddle_probe.build(config, state_dict)
+    model = build_paddle(config, state_dict)
     import paddle
     from paddle import inference as paddle_inference
 
@@ -138,7 +138,7 @@ def timm_eager(config: MixerConfig, state_dict: StateDict) -> Engine:
         config: Sizes and GELU.
         state_dict: timm's layout, float32.
     """
-    model: Any = torch_probe.build(config, None, state_dict)
+    model: Any = build_timm(config, None, state_dict)
     import torch
 
     def logits(images: Array) -> Array:

@@ -6,12 +6,17 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from align.core.compare import LOGITS_ATOL, LayerDiff
+from align.core.bounds import LOGITS_ATOL
+from align.core.compare import LayerDiff
 from align.core.judgement import judge, verdict_with
-from align.core.result import LOGITS, SIDES, Differences, Finding, Gate, LayerRow
+from align.core.layer_rows import evidence_of
+from align.core.result import FIGURES, Differences, Finding, Gate, LayerRow, Sides
 
 FORWARD = 4
 """Gates of the forward pass, which follow from the layers' figures."""
+
+FORMER_SIDES = {"timm": "torch", "flax": "Flax"}
+"""What alignments called the reference's side before they said so themselves."""
 
 
 def contradiction(data: dict[str, Any]) -> str | None:
@@ -20,11 +25,13 @@ def contradiction(data: dict[str, Any]) -> str | None:
     A finding about structure or weights leaves no figure behind: it is taken as it stands, and can only be bad.
     """
     layers = tuple(_row(layer) for layer in data["layers"])
-    if (wrong := next(_misjudged(layers), None)) is not None:
+    sides = _sides(data)
+    if (wrong := next(_misjudged(layers, sides.headline), None)) is not None:
         return wrong
     gates = [Gate(**gate) for gate in data["gates"]]
     structure = [] if layers or gates[0].passed else [Finding(layer="", sentence=gates[0].sentence)]
-    found, verdict, _ = judge(structure, _weights(gates[1]), layers, reference=data["settings"]["reference"])
+    judged = judge(evidence_of(structure, _weights(gates[1]), layers, sides, data.get("left_out", {})))
+    found, verdict = judged.gates, judged.verdict
     for again, gate in zip(found, gates[:FORWARD], strict=True):
         stated = (gate.name, gate.passed, gate.sentence if gate.passed else "")
         if stated != (again.name, again.passed, again.sentence if gate.passed else ""):
@@ -37,26 +44,34 @@ def contradiction(data: dict[str, Any]) -> str | None:
     return None if verdict == data["verdict"] else f"verdict {data['verdict']} does not follow from the gates"
 
 
+def _sides(data: dict[str, Any]) -> Sides:
+    former = {"reference": FORMER_SIDES[data["settings"]["reference"]], "candidate": "Paddle", "headline": "logits"}
+    return Sides(**data.get("sides", former))
+
+
 def _row(layer: dict[str, Any]) -> LayerRow:
-    both = {
-        precision: Differences(**{figure: _diff(layer[precision][figure]) for figure in SIDES})
-        for precision in ("float64", "float32")
-    }
-    return LayerRow(name=layer["name"], **both)
+    return LayerRow(name=layer["name"], **{one: _differences(layer[one]) for one in ("float64", "float32")})
 
 
-def _diff(data: dict[str, Any]) -> LayerDiff:
+def _differences(data: dict[str, Any]) -> Differences:
+    figures: dict[str, Any] = {figure: _diff(data[figure]) for figure in FIGURES}
+    return Differences(**figures)
+
+
+def _diff(data: dict[str, Any] | None) -> LayerDiff | None:
     """Return the difference; NaN and infinities are texts in JSON."""
+    if data is None:
+        return None
     numbers = ("scale", "max_abs_diff", "max_ulp_diff", "reference_value", "candidate_value", "bound")
     return LayerDiff(**{**data, **{name: float(data[name]) for name in numbers}})
 
 
-def _misjudged(layers: tuple[LayerRow, ...]) -> Iterator[str]:
+def _misjudged(layers: tuple[LayerRow, ...], headline: str) -> Iterator[str]:
     for row in layers:
-        for diff in (*row.float64.each(), *row.float32.each()):
+        for diff in (*row.float64.each().values(), *row.float32.each().values()):
             if diff.passed is not (diff.max_abs_diff <= diff.bound and math.isfinite(diff.max_abs_diff)):
                 yield f"{row.name}: passed does not follow from the difference and its bound"
-        if row.name == LOGITS and row.float32.inherited.bound != LOGITS_ATOL:
+        if row.name == headline and row.float32.inherited.bound != LOGITS_ATOL:
             yield f"{row.name}: the bound is not {LOGITS_ATOL:g}"
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from align.mixer.models import build_paddle
 from align.probes import paddle_probe
 from convert.arrays import Array, StateDict
 from convert.errors import BadInput, MixerConvertError, UsageProblem
@@ -51,7 +52,7 @@ class Trainer:
     def __init__(
         self, config: MixerConfig, state_dict: StateDict, recipe: Recipe, *, device: str, threads: int, group: Group
     ) -> None:
-        self.model = paddle_probe.build(config, state_dict)
+        self.model = build_paddle(config, state_dict)
         import paddle
 
         paddle.base.core.set_num_threads(threads)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from align.commands.options import INPUTS, REPORTS, WEIGHTS, progress_line, subject_of
+from align.commands.options import INPUTS, MODEL, REPORTS, WEIGHTS, case_of_options, progress_line
 from align.commands.predictions import predictions
 from align.commands.reprod import reprod
 from align.commands.selftest import selftest
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @click.group(cls=OneSentenceGroup, invoke_without_command=True)
-@with_options(WEIGHTS, INPUTS)
+@with_options(WEIGHTS, MODEL, INPUTS)
 @click.option("--atol", type=click.FloatRange(min=0), default=1e-5, show_default=True, help="Bound on float32 logits.")
 @click.option("--accept-rounding", is_flag=True, help="Exit 0 on the verdict `rounding` too.")
 @click.option("--backward", is_flag=True, help="Compare the loss and every parameter's gradient too.")
@@ -54,7 +54,7 @@ def main(
     html: Path | None,
     **options: Any,
 ) -> None:
-    """Compare timm's vision MLP with the Paddle one, layer by layer, against a NumPy float64 witness.
+    """Compare timm's vision MLP with a Paddle one, ours or yours, layer by layer, against a NumPy float64 witness.
 
     \b
     Verdicts: aligned (exit 0); rounding (exit 1 without --accept-rounding); diverged, inconclusive (exit 1).
@@ -68,7 +68,7 @@ def main(
     from align.commands.publish import Targets, check_targets, publish
 
     targets = Targets(json=json_target, junit=junit, markdown=markdown, html=html)
-    check_targets(targets, {name: options[name] for name in ("checkpoint", "candidate")})
+    check_targets(targets, {name: options[name] for name in ("checkpoint", "candidate", "pairing")})
     result = _align(**options)
     with text_beside(json_target):
         _print(result)
@@ -87,9 +87,10 @@ def schema() -> None:
 def _align(*, atol: float, train_steps: int | None, **options: Any) -> AlignmentResult:
     import math
 
-    from align.run import Settings, align
+    from align.core.case import Settings
+    from align.run import align
     from convert.errors import UsageProblem
-    from convert.mixer.variants import get_variant
+    from convert.families import with_variant
 
     if not math.isfinite(atol):
         raise UsageProblem(f"--atol {atol}: a bound has to be a finite number.")
@@ -97,11 +98,11 @@ def _align(*, atol: float, train_steps: int | None, **options: Any) -> Alignment
     settings = Settings(atol=atol, train_steps=train_steps or 0, **chosen)
     random = options["checkpoint"] is None
     if options["variant"]:
-        get_variant(options["variant"])  # a wrong name is told before anything is imported
+        with_variant(options["variant"])  # a wrong name is told before anything is imported
     with torch_imported_meanwhile() if random else contextlib.nullcontext():
-        subject = subject_of(**options)
+        case = case_of_options(options, settings)
     with progress_line() as progress:
-        return align(subject, settings, progress=progress)
+        return align(case, settings, progress=progress)
 
 
 def _print(result: AlignmentResult) -> None:

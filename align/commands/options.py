@@ -1,10 +1,10 @@
-"""The options that choose what to compare, shared by the commands, and the subject they stand for."""
+"""The options that choose what to compare, shared by the commands, and the case they stand for."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +13,8 @@ import click
 from convert.commands.options import DTYPE, FILE, IDENTITY, SELECTION, SRC
 
 if TYPE_CHECKING:
-    from align.core.result import Reference
-    from align.run import Subject
-    from convert.arrays import StateDict
-    from convert.mixer.variants import MixerConfig, Variant
-    from convert.sources import Source
+    from align.alignment import Alignment
+    from align.core.case import Case, Settings
 
 DEFAULT_VARIANT = "b16_in21k"
 
@@ -49,6 +46,18 @@ WEIGHTS = (
     ),
     click.option("--candidate-key", metavar="NAME", help="Which set of weights, where the candidate holds several."),
 )
+MODEL = (
+    click.option(
+        "--candidate-model",
+        metavar="TARGET",
+        help="Your own Paddle model: package.module:callable or path/to/file.py:callable, which returns it.",
+    ),
+    click.option("--candidate-args", metavar="JSON", help="Its arguments by name, such as '{\"depth\": 12}'."),
+    click.option("--own-weights", is_flag=True, help="Judge the weights that it has already."),
+    click.option(
+        "--pairing", type=FILE, help="A TOML file that says what it calls timm's modules, where it has other names."
+    ),
+)
 INPUTS = (
     click.option("--batch", type=click.IntRange(min=1), default=2, show_default=True, help="Number of images."),
     click.option("--input-seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the images."),
@@ -68,105 +77,60 @@ REPORTS = (
 )
 
 
-def subject_of(
-    *,
-    reference: Reference | None = None,
-    variant: str | None = None,
-    checkpoint: Path | None = None,
-    init: str | None = None,
-    seed: int = 0,
-    candidate: Path | None = None,
-    candidate_key: str | None = None,
-    **options: Any,
-) -> Subject:
-    """Return the weights to compare, checked as a conversion checks them; what it takes for granted is printed.
+def case_of_options(options: dict[str, Any], settings: Settings) -> Case:
+    """Return what the options stand for, checked as a conversion checks it; what it takes for granted is printed.
 
     Args:
-        reference: timm or flax; None: flax for Google's files, else timm.
-        variant: A name of `mixer-convert --list`.
-        checkpoint: The reference's weights; None: seeded random ones.
-        init: "random", which is what a missing checkpoint means too.
-        seed: Of the random weights.
-        candidate: Paddle's weights; None: the reference's, converted.
-        candidate_key: Which set of the candidate's, where there are several.
-        options: src, weights_key, ema, gelu, layer_norm_eps and dtype, as `mixer-convert` has them.
+        options: Those of WEIGHTS and MODEL, by name; what is left out has its default.
+        settings: The batch.
     """
-    from dataclasses import asdict
-
-    from align.run import Subject
-    from convert.mixer.adapt import Adaptation
-    from convert.port import check_and_map, choose_source
-    from convert.request import request_of
-    from convert.sources import with_sha256
-
-    request = request_of(
-        variant=variant or (None if checkpoint else DEFAULT_VARIANT),
-        checkpoint=checkpoint,
-        init_seed=seed if init or not checkpoint else None,
-        dst="timm",
-        adaptation=Adaptation(dtype=options.pop("dtype", None)),
-        **options,
-    )
-    source = with_sha256(choose_source(request))
-    port = check_and_map(source, request)
-    _say(source.name, port.notes)
-    judged, provenance = _judged(candidate, candidate_key, port.config)
-    return Subject(
-        source=port.conversion.state_dict,
-        config=port.config,
-        name=_named(source, request.variant),
-        variant=request.variant,
-        reference=_available(reference, port.config, of_google="google" in (request.src, port.layout)),
-        candidate=judged,
-        provenance={**asdict(source.provenance), "notes": list(port.notes), **provenance},
-    )
+    given = dict(options)
+    given["variant"] = given.get("variant") or (None if given.get("checkpoint") else DEFAULT_VARIANT)
+    alignment = alignment_for(given)
+    return alignment.case_of_options(_with_own_model(given), settings, say)
 
 
-def _named(source: Source, variant: Variant | None) -> str:
-    """Return what to call the weights: variant, file, and which set of it."""
-    from convert.files.sets import TOP
+def alignment_for(options: dict[str, Any]) -> Alignment:
+    """Return how models of the family are compared that the options are about."""
+    from align.alignment import alignment_of
+    from convert import families
 
-    key = source.provenance.weights_key
-    chosen = [] if key in (None, TOP) else [f"({key})"]
-    return " ".join([*([variant.name] if variant else []), source.name, *chosen])
+    if options.get("variant"):
+        return alignment_of(families.with_variant(options["variant"])[0])
+    installed = families.installed()
+    if len(installed) == 1:
+        return alignment_of(installed[0])
+    from convert.job import choose_source, request_of
 
-
-def _judged(candidate: Path | None, key: str | None, config: MixerConfig) -> tuple[StateDict | None, dict[str, Any]]:
-    """Return the candidate's weights, None for the reference's own, and where they are from."""
-    if candidate is None:
-        from convert.errors import UsageProblem
-
-        if key is not None:
-            raise UsageProblem("--candidate-key goes with --candidate. Add it, or leave it out.")
-        return None, {"candidate": None, "candidate_key": None, "candidate_notes": []}
-    from align.mixer.candidate import read_candidate
-
-    judged = read_candidate(candidate, key, config)
-    _say(judged.name, judged.notes)
-    chosen, notes = judged.provenance.weights_key, list(judged.notes)
-    return judged.tensors, {"candidate": candidate.name, "candidate_key": chosen, "candidate_notes": notes}
+    keys = ("checkpoint", "weights_key", "ema")
+    return alignment_of(choose_source(request_of(**{key: options.get(key) for key in keys})).family)
 
 
-def _say(name: str, notes: Iterable[str]) -> None:
+def say(name: str, notes: Sequence[str]) -> None:
+    """Print what is taken for granted of a file, a line a sentence."""
     for note in notes:
         click.echo(f"{name}: {note}.", err=True)
 
 
-def _available(reference: Reference | None, config: MixerConfig, *, of_google: bool) -> Reference:
-    """Return the reference asked for, if there is one for this family and it is installed."""
-    from importlib.util import find_spec
-
+def _with_own_model(given: dict[str, Any]) -> dict[str, Any]:
+    """Return the options with the model and the pairing that they name."""
     from convert.errors import UsageProblem
 
-    if reference is None:
-        reference = "flax" if of_google and config.family == "mixer" else "timm"
-    if reference == "flax" and config.family != "mixer":
-        raise UsageProblem(f"--reference flax: there is none for {config.family}. Pass --reference timm.")
-    if reference == "flax" and find_spec("flax") is None:
-        raise UsageProblem(
-            "--reference flax: flax is not installed. Install mixer-convert[flax], or pass --reference timm."
-        )
-    return reference
+    target, args, pairing = given.get("candidate_model"), given.pop("candidate_args", None), given.pop("pairing", None)
+    if target is None and args is not None:
+        raise UsageProblem("--candidate-args goes with --candidate-model. Add it, or leave it out.")
+    if pairing is not None:
+        from align.pairing.file import read_pairing
+
+        given["pairing"] = read_pairing(pairing)
+    if target is not None:
+        from align.commands.target import model_of
+        from align.probes import paddle_probe
+
+        paddle_probe.imported()
+        given["layer"] = model_of(target, args, "--candidate-model")
+        paddle_probe.check(given["layer"])
+    return given
 
 
 @contextlib.contextmanager

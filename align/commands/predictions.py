@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from align.commands.options import WEIGHTS, progress_line, subject_of
+from align.commands.options import WEIGHTS, alignment_for, case_of_options, progress_line
 from convert.commands.command_line import OneSentence, debug_option, json_option, with_options, write_json
 from convert.commands.options import FILE
 
@@ -43,13 +43,15 @@ def predictions(
 
 def _certify(images: tuple[Path, ...], batch_size: int, options: dict[str, Any]) -> tuple[Certificate, dict[str, Any]]:
     """Return the certificate, and where the weights of both sides are from."""
+    from align.core.case import Settings
     from align.predictions.images import batches
     from align.predictions.predict import certify
 
-    subject = subject_of(**options)
+    case = case_of_options(options, Settings(batch=1))
+    read_picture = alignment_for(options).read_picture(options["variant"], case)
     with progress_line() as progress:
-        shown = batches(images, subject.config, subject.variant, batch_size)
-        return certify(subject, shown, progress=progress), dict(subject.provenance or {})
+        shown = batches(images, case.inputs.shape[1:], read_picture, batch_size)
+        return certify(case, shown, progress=progress), dict(case.settings["weights"])
 
 
 def _print(certificate: Certificate, *, to_stderr: bool) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from align.commands.options import INPUTS, WEIGHTS, progress_line, subject_of
+from align.commands.options import INPUTS, WEIGHTS, case_of_options, progress_line
 from convert.commands.command_line import OneSentence, debug_option, json_option, with_options, write_json
 from convert.commands.options import FILE
 
@@ -62,19 +62,19 @@ def _run(
     reference: str | None,
     **weights: Any,
 ) -> Pack:
-    from align.reprod.stages import Settings, reproduce
+    from align.core.case import Settings
+    from align.reprod.stages import Stages, reproduce
     from convert.errors import UsageProblem
 
     if reference == "flax":
         raise UsageProblem("--reference flax: the guide's reference is torch. Leave it out.")
     if not diff_threshold <= 1:
         raise UsageProblem(f"--diff-threshold {diff_threshold}: a bound has to be a number.")
-    subject = subject_of(**weights, reference="timm")
-    settings = Settings(
-        batch=batch, input_seed=input_seed, inputs=inputs, train_steps=train_steps, threshold=diff_threshold
-    )
+    settings = Settings(batch=batch, input_seed=input_seed, inputs=inputs)
+    case = case_of_options({**weights, "reference": "timm"}, settings)
+    stages = Stages(input_seed=input_seed, train_steps=train_steps, threshold=diff_threshold)
     with progress_line() as progress:
-        return reproduce(subject, settings, progress=progress)
+        return reproduce(case, stages, progress=progress)
 
 
 def _time() -> str:

@@ -21,15 +21,17 @@ def selftest(ctx: click.Context, /, names: tuple[str, ...], seeds: int, json_tar
 
     Runs on s32 and on a small config of each family.
     """
+    from align.alignment import alignments
     from align.selftest import report, run
     from convert.commands.tables import print_table
     from convert.errors import UsageProblem
 
-    unknown = [name for name in names if name not in run.CONFIGS]
+    known = {name: specimen for one in alignments() for name, specimen in one.specimens().items()}
+    unknown = [name for name in names if name not in known]
     if unknown:
-        raise UsageProblem(f"--on {unknown[0]}: no such config. Known: {', '.join(run.CONFIGS)}.")
+        raise UsageProblem(f"--on {unknown[0]}: no such config. Known: {', '.join(known)}.")
     with progress_line() as progress:
-        outcome = run.selftest(names or tuple(run.CONFIGS), seeds=seeds, progress=progress)
+        outcome = run.selftest({name: known[name] for name in names or known}, seeds=seeds, progress=progress)
     data = report.as_data(outcome)
     with text_beside(json_target):
         print_table(report.headers(data), report.rows(data))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from align.commands.options import INPUTS, SOURCE, progress_line, subject_of
+from align.commands.options import INPUTS, SOURCE, case_of_options, progress_line, say
 from convert.commands.command_line import OneSentence, debug_option, json_option, with_options, write_json
 from convert.commands.options import FILE
 
@@ -89,16 +89,17 @@ def _read_back(path: Path, trace: GoldenTrace) -> None:
 
 
 def _record(*, batch: int, input_seed: int, inputs: Kind, **source: Any) -> GoldenTrace:
-    from align.run import Settings
+    from align.core.case import Settings
     from align.trace import gate
 
-    subject = subject_of(**source)
+    settings = Settings(batch=batch, input_seed=input_seed, inputs=inputs)
+    case = case_of_options(source, settings)
     with progress_line() as progress:
-        return gate.record(subject, Settings(batch=batch, input_seed=input_seed, inputs=inputs), progress=progress)
+        return gate.record(case, settings, progress=progress)
 
 
 def _check(*, trace_path: Path, candidate: Path | None, candidate_key: str | None, atol: float) -> TraceResult:
-    from align.mixer.candidate import read_candidate
+    from align.alignment import alignment_named
     from align.trace import gate, trace_file
     from convert.errors import UsageProblem
 
@@ -107,12 +108,13 @@ def _check(*, trace_path: Path, candidate: Path | None, candidate_key: str | Non
     if candidate_key is not None and candidate is None:
         raise UsageProblem("--candidate-key goes with --candidate. Add it, or leave it out.")
     trace = trace_file.read(trace_path)
-    judged = read_candidate(candidate, candidate_key, trace.config) if candidate else None
-    for note in judged.notes if judged else ():
-        click.echo(f"{candidate}: {note}.", err=True)
-    weights = judged.tensors if judged else None
+    alignment = alignment_named(trace.family)
+    judged = alignment.read_candidate(candidate, candidate_key, trace.config) if candidate else None
+    if judged is not None:
+        say(str(candidate), judged.notes)
+    case = gate.case_of_trace(trace, alignment, judged.tensors if judged else None)
     with progress_line() as progress:
-        return gate.check(trace, weights, atol=atol, progress=progress)
+        return gate.check(trace, case, atol=atol, progress=progress)
 
 
 def _print(result: TraceResult, *, to_stderr: bool) -> None:

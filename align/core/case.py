@@ -49,12 +49,12 @@ class Model:
 class Case:
     """All that an alignment needs to know of what it compares.
 
-    family: By name; config: as the family has it. rules: From the reference's keys to the candidate's. points: In forward order. headline: The point that the models
-    are for; classes: how many values it has for an image. sample: A point early in the forward that every kind of layer comes before. inputs: One batch, float32.
-    witness: Shows every point's float64 value, given the reference's weights and a batch; None: there is none.
-    places: The point that each of the reference's parameters acts in. left_out: The points that the candidate does not
-    show, and why. not_covered: The candidate's parameters that no point covers, and why that is accepted. settings:
-    What a result says of the case.
+    family: By name; config: as the family has it. rules: From the reference's keys to the candidate's. points: In
+    forward order. headline: The point that the models are for; classes: how many values it has for an image. sample: A
+    point early in the forward that every kind of layer comes before. inputs: One batch, float32. witness: Shows every
+    point's float64 value, given the reference's weights and a batch; None: there is none. places: The point that each
+    of the reference's parameters acts in. left_out: The points that the candidate does not show, and why. not_covered:
+    The candidate's parameters that no point covers, and why that is accepted. settings: What a result says of the case.
     """
 
     name: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from align.core.bounds import Precision
@@ -104,7 +104,7 @@ def evidence_of(
     weights: Sequence[Finding] | None,
     layers: Sequence[LayerRow],
     sides: Sides,
-    left_out: dict[str, str] | None = None,
+    left_out: Mapping[str, str] | None = None,
 ) -> Evidence:
     """Return what an alignment found, to be judged.
 

@@ -12,6 +12,7 @@ from convert.arrays import Shape
 
 LARGEST_SIZE = 1 << 16
 
+
 class Malformed(Exception):
     """A field that is missing, or is not what it has to be; the text says which."""
 

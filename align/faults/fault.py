@@ -29,9 +29,9 @@ class Planted:
     """One fault in one case.
 
     layer is the comparison point that has to be blamed: the first that the fault reaches; "" where there is none. What
-    is changed: source, the weights of both sides, by the reference's names; weights, the candidate's, by its own; model,
-    the Paddle model built from them; reference, the reference; case, the comparison itself; around, whatever surrounds
-    the whole alignment.
+    is changed: source, the weights of both sides, by the reference's names; weights, the candidate's, by its own;
+    model, the Paddle model built from them; reference, the reference; case, the comparison itself; around, whatever
+    surrounds the whole alignment.
     """
 
     layer: str

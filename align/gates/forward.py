@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +14,7 @@ import numpy as np
 from align.core.bounds import LEAST_EPSILON, UNBOUNDED, Precision, Tolerance, bounds_of, cancellation_of
 from align.core.case import Case
 from align.core.compare import compare, largest
-from align.core.lockstep import Lanes, Side, Walk, WrongPoint, check_form, walk
+from align.core.lockstep import Lanes, Shown, Side, Walk, WrongPoint, check_form, walk
 from align.core.point import Point
 from align.core.probe import Forward
 from align.core.result import Differences, Finding
@@ -79,7 +79,7 @@ class Measured:
     findings: tuple[Finding, ...] = ()
 
 
-def wide_reference(case: Case) -> Walk:
+def wide_reference(case: Case) -> Generator[Shown, Array | None]:
     """Yield what the reference, a copy of its own in float64, shows: the truth where there is no witness."""
     model, probe = case.reference.build(), case.reference.probe
     probe.cast(model, "float64")
@@ -107,6 +107,7 @@ class Measurement:
             observe: Is shown each point's values.
         """
         inputs, lanes, names = self._case.inputs.astype(self._precision), tapping.lanes, self._case.sides
+        measured = Measured(figures={})
         with contextlib.ExitStack() as stack:
 
             def side(name: str, shown: Walk, lane: Any) -> Side:
@@ -122,9 +123,7 @@ class Measurement:
                 measured = Measured(figures={}, findings=(wrong.finding,))
         return measured
 
-    def _in_step(
-        self, sides: tuple[Side, Side, Side, Side | None], progress: Progress, observe: Observe
-    ) -> Measured:
+    def _in_step(self, sides: tuple[Side, Side, Side, Side | None], progress: Progress, observe: Observe) -> Measured:
         """Go from point to point in the candidate's order, which is the reference's unless branches are swapped."""
         own, forced, reference, true = sides
         left = {point.name: point for point in self._case.points}

@@ -53,7 +53,9 @@ class At:
         """Return the check of two distances from float64, of values of this size: figures over the size."""
         scale = size or 1.0
         bound = RATIO * max(reference / scale, LEAST_ULP * FLOAT32_ULP) if judged else None
-        return self.check("float32", candidate / scale, bound, f"from float64; torch is {reference / scale:.2g} from it")
+        return self.check(
+            "float32", candidate / scale, bound, f"from float64; torch is {reference / scale:.2g} from it"
+        )
 
 
 class Drift:

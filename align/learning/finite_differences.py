@@ -108,9 +108,7 @@ def seeded_direction(weights: StateDict, seed: int) -> Direction:
     return move
 
 
-def direction_check(
-    loss: Loss, gradients: StateDict, names: Sequence[str], seed: int, floor: float
-) -> Check:
+def direction_check(loss: Loss, gradients: StateDict, names: Sequence[str], seed: int, floor: float) -> Check:
     """Return the check of these parameters' gradients along one seeded direction.
 
     The figure is |difference quotient - gradient · direction| over the root of the summed squares of that product's

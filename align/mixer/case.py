@@ -12,11 +12,10 @@ from align.core.case import Case, Model, Settings
 from align.core.inputs import seeded_images
 from align.core.point import Point
 from align.core.weights import as_float32, in_float32
-from align.mixer import timm_mixer, witness
+from align.mixer import models, witness
 from align.mixer.points import LOGITS, layer_of_parameter, points_of, taps_of
 from align.pairing.pairing import Pairing, paired
 from align.probes import flax_probe, paddle_probe, torch_probe
-from align.probes.knobs import importing_frameworks
 from convert.arrays import StateDict
 from convert.errors import BadInput, NoHead, UsageProblem
 from convert.mixer.mapping import convert_state_dict
@@ -104,7 +103,7 @@ def case_of(subject: Subject, settings: Settings | None = None) -> Case:
         config=config,
         reference=_reference(subject),
         candidate=Model(
-            state_dict=weights, build=partial(build_paddle, config, in_float32(weights)), probe=paddle_probe
+            state_dict=weights, build=partial(models.build_paddle, config, in_float32(weights)), probe=paddle_probe
         ),
         rules=RuleSet(tuple(converted.renames)),
         points=_referenced(points_of(config, settings.batch), subject),
@@ -139,48 +138,17 @@ def case_of_models(
     config = infer_config({key: array.shape for key, array in source.items()}, name)
     if not config.num_classes:
         raise NoHead(name, {*HEAD} - source.keys())
-    config = replace(config, gelu=timm_mixer.gelu_of(timm_model), layer_norm_eps=timm_mixer.epsilon_of(timm_model))
+    config = replace(config, gelu=models.gelu_of(timm_model), layer_norm_eps=models.epsilon_of(timm_model))
     model = OwnModel(layer=layer, pairing=pairing or Pairing(), own_weights=True)
     case = case_of(Subject(source=source, config=config, name=name, model=model), settings)
     return replace(case, reference=replace(case.reference, build=lambda: copy.deepcopy(timm_model).eval()))
 
 
-def build_paddle(config: MixerConfig, state_dict: StateDict) -> Layer:
-    """Return our Paddle model with these weights, in evaluation mode.
-
-    Args:
-        config: Sizes, epsilon and GELU.
-        state_dict: Paddle's layout, every parameter present and of its shape, float32.
-    """
-    paddle_probe.imported()
-    from convert.mixer import paddle_mixer
-
-    return paddle_mixer.build(config, state_dict)
-
-
-def build_flax(config: MixerConfig, source: StateDict) -> flax_probe.FlaxModel:
-    """Return the Flax model with these weights, in float32.
-
-    Args:
-        config: Sizes, epsilon and GELU, which is "tanh" in Google's model.
-        source: timm's layout, every parameter present and of its shape; Flax itself ignores surplus ones.
-
-    Source: Google's model leaves both at Flax's defaults, flax.linen.gelu's tanh form and flax.linen.LayerNorm's 1e-6
-    (google-research/vision_transformer, vit_jax/models_mixer.py; flax 0.12.8).
-    """
-    with importing_frameworks():
-        from flax.traverse_util import unflatten_dict
-
-        from align.mixer.flax_mixer import FlaxMixer
-    flat = convert_state_dict(in_float32(source), config, dst="google").state_dict
-    return flax_probe.FlaxModel(module=FlaxMixer(config), params=unflatten_dict(flat, sep="/"))
-
-
 def _reference(subject: Subject) -> Model:
     source, config = subject.source, subject.config
     if subject.reference == "flax":
-        return Model(state_dict=source, build=partial(build_flax, config, source), probe=flax_probe)
-    build = partial(timm_mixer.build, config, subject.variant, in_float32(source))
+        return Model(state_dict=source, build=partial(models.build_flax, config, source), probe=flax_probe)
+    build = partial(models.build_timm, config, subject.variant, in_float32(source))
     return Model(state_dict=source, build=build, probe=torch_probe)
 
 
@@ -191,9 +159,7 @@ def _referenced(points: tuple[Point, ...], subject: Subject) -> tuple[Point, ...
     google = convert_state_dict(subject.source, subject.config, dst="google").state_dict
     modules = flax_probe.paths_of(google)
     found = paired(((point, taps_of(subject.config, point.name)) for point in points), FLAX, modules)
-    return tuple(
-        replace(point, reference=there.candidate) for point, there in zip(points, found.points, strict=True)
-    )
+    return tuple(replace(point, reference=there.candidate) for point, there in zip(points, found.points, strict=True))
 
 
 def _with_own(case: Case, config: MixerConfig, model: OwnModel) -> Case:

@@ -28,7 +28,8 @@ def read_config(content: Reader, batch: int) -> MixerConfig:
         "family": lambda: content.one_of("family", get_args(MixerKind)),
         "tokens_mlp_dim": lambda: content.integer("tokens_mlp_dim", 0),
     }
-    config = MixerConfig(**{name: readers[name]() if name in readers else content.integer(name, 1) for name in names})
+    found: dict[str, Any] = {n: readers[n]() if n in readers else content.integer(n, 1) for n in names}
+    config = MixerConfig(**found)
     check_config(config, batch)
     return config
 

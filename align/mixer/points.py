@@ -7,8 +7,7 @@ from dataclasses import replace
 
 from align.core.point import Point, Tapped
 from convert.arrays import Shape
-from convert.mixer.variants import Family, MixerConfig
-
+from convert.mixer.variants import MixerConfig, MixerKind
 
 LOGITS = "logits"
 BETWEEN = ("token_mixing", "gated", "pooled")
@@ -114,7 +113,7 @@ def _gmlp(config: MixerConfig, mixed: Shape, at: str, before: str) -> tuple[Poin
     )
 
 
-BLOCKS: dict[Family, Callable[[MixerConfig, Shape, str, str], tuple[Point, ...]]] = {
+BLOCKS: dict[MixerKind, Callable[[MixerConfig, Shape, str, str], tuple[Point, ...]]] = {
     "mixer": _mixer,
     "gmixer": _mixer,
     "resmlp": _resmlp,

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import itertools
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from convert.arrays import Array, StateDict
+from convert.arrays import Array, Shape, StateDict
 from convert.errors import Unreadable, UsageProblem
 from convert.files import npy, npz
-from convert.mixer.variants import MixerConfig, Variant
 
 ARRAYS = (".npy", ".npz")
 
@@ -27,15 +25,15 @@ class Image:
 
 
 def batches(
-    paths: Sequence[Path], config: MixerConfig, variant: Variant | None, batch_size: int
+    paths: Sequence[Path], shape: Shape, read_picture: Callable[[Path], Array] | None, batch_size: int
 ) -> Iterator[tuple[Image, ...]]:
     """Yield the images of all files in order, so many at a time.
 
     Args:
         paths: Picture files, or .npy and .npz files with arrays (images, in_chans, image_size, image_size), float32,
             normalised.
-        config: The size that the model takes.
-        variant: Says how pictures are resized, cropped and normalised; without it only arrays are read.
+        shape: Of one image that the model takes: (in_chans, height, width).
+        read_picture: Resizes, crops and normalises a picture; None: only arrays are read.
         batch_size: Images at a time; the last may be fewer.
 
     Raises:
@@ -43,27 +41,25 @@ def batches(
         UsageProblem: A picture without a variant.
     """
     pictures = [path for path in paths if path.suffix not in ARRAYS]
-    if pictures and (variant is None or variant.config.image_size != config.image_size):
+    if pictures and read_picture is None:
         raise UsageProblem(
             f"{pictures[0]}: only a variant says how pictures are preprocessed. Pass --variant, or arrays (.npy, .npz)."
         )
-    transform = _transform(variant) if pictures and variant else None
-    images = itertools.chain.from_iterable(_images(path, config, transform) for path in paths)
+    images = itertools.chain.from_iterable(_images(path, shape, read_picture) for path in paths)
     while batch := tuple(itertools.islice(images, batch_size)):
         yield batch
 
 
-def _images(path: Path, config: MixerConfig, transform: Callable[[Path], Array] | None) -> Iterable[Image]:
-    if transform is not None and path.suffix not in ARRAYS:
-        return [_checked(path, str(path), transform(path))]
+def _images(path: Path, shape: Shape, read_picture: Callable[[Path], Array] | None) -> Iterable[Image]:
+    if read_picture is not None and path.suffix not in ARRAYS:
+        return [_checked(path, str(path), read_picture(path))]
     with path.open("rb"):  # a file that is missing is an error of its own, not a damaged one
         pass
     members = npz.read(path) if path.suffix == ".npz" else {"": npy.read(path)}
-    return _rows(path, members, config)
+    return _rows(path, members, shape)
 
 
-def _rows(path: Path, members: StateDict, config: MixerConfig) -> Iterator[Image]:
-    wanted = (config.in_chans, config.image_size, config.image_size)
+def _rows(path: Path, members: StateDict, wanted: Shape) -> Iterator[Image]:
     for member, array in members.items():
         name = f"{path}:{member}" if member else str(path)
         if array.ndim != 4 or array.shape[1:] != wanted or len(array) == 0 or array.dtype != np.float32:
@@ -81,31 +77,3 @@ def _checked(path: Path, name: str, pixels: Array) -> Image:
     if not np.isfinite(pixels).all():
         raise Unreadable(path, f"{name} holds a value that is not finite", "Leave that image out.")
     return Image(name=name, pixels=pixels)
-
-
-def _transform(variant: Variant) -> Callable[[Path], Array]:
-    """Return what turns a picture file into an image: timm's own evaluation transform of the variant."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from PIL import Image as Pillow
-        from timm.data.transforms_factory import create_transform
-    config = variant.config
-    transform = create_transform(
-        input_size=(config.in_chans, config.image_size, config.image_size),
-        interpolation=variant.interpolation,
-        mean=variant.mean,
-        std=variant.std,
-        crop_pct=variant.crop_pct,
-    )
-
-    def read(path: Path) -> Array:
-        with path.open("rb") as stream:
-            try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("error", Pillow.DecompressionBombWarning)
-                    picture = Pillow.open(stream).convert("RGB")
-            except Exception as error:  # a damaged picture can raise anything in Pillow
-                raise Unreadable(path, f"it is no picture that can be read ({error})") from error
-        return np.asarray(transform(picture).numpy())
-
-    return read

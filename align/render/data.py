@@ -8,14 +8,11 @@ from dataclasses import asdict
 from importlib import resources
 from typing import Any
 
-from align.core.result import SIDES, AlignmentResult
+from align.core.result import FIGURES, AlignmentResult
 from align.render.text import verdict_line
 
-SCHEMA = "mixer-align/result/1"
+SCHEMA = "mixer-align/result/2"
 PRECISIONS = ("float64", "float32")
-FIGURES = tuple(SIDES)
-"""The four figures of a layer in one precision."""
-
 OUTCOMES = {True: "passed", False: "failed", None: "not run"}
 
 Data = dict[str, Any]
@@ -23,8 +20,11 @@ Data = dict[str, Any]
 
 def as_data(result: AlignmentResult) -> Data:
     """Return the result as JSON takes it; NaN and infinities, which JSON lacks, become the texts `nan` and `inf`."""
-    data: Data = finite({"schema": SCHEMA, "sentence": verdict_line(result), **asdict(result)})
-    return data
+    data: Data = {"schema": SCHEMA, "sentence": verdict_line(result), **asdict(result)}
+    for section, found in zip(data["sections"], result.sections, strict=True):
+        section["checks"] = [{"name": check.name, **asdict(check)} for check in found.checks]
+    plain: Data = finite(data)
+    return plain
 
 
 def schema_text() -> str:
@@ -58,10 +58,11 @@ def compared(figure: float | str, bound: float | str | None, *, passed: bool) ->
 
 
 def diffs(layer: Data) -> Iterator[tuple[str, str, Data]]:
-    """Yield precision, figure and difference of a layer, eight in all, the introduced ones first."""
+    """Yield precision, figure and difference of a layer, eight in all with a witness, the introduced ones first."""
     for figure in ("introduced", *(name for name in FIGURES if name != "introduced")):
         for precision in PRECISIONS:
-            yield precision, figure, layer[precision][figure]
+            if layer[precision][figure] is not None:
+                yield precision, figure, layer[precision][figure]
 
 
 def worst_ratio(layer: Data) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from align.core.result import LOGITS, AlignmentResult, Check, LayerRow
+from align.core.result import AlignmentResult, Check, LayerRow
 
 if TYPE_CHECKING:
     from align.trace.result import TraceResult
@@ -45,7 +45,7 @@ def training_rows(result: AlignmentResult) -> list[tuple[str, ...]]:
     checks = [check for section in result.sections if section.gate.name == "training" for check in section.checks]
     runs: dict[tuple[str, str], list[Check]] = {}
     for check in checks:
-        optimizer, schedule, *_ = check.name.split("/")
+        optimizer, schedule, _ = check.group
         runs.setdefault((optimizer, schedule), []).append(check)
     return [_training_row(optimizer, schedule, run) for (optimizer, schedule), run in runs.items()]
 
@@ -63,15 +63,16 @@ def verdict_line(result: AlignmentResult) -> str:
     if result.verdict in ("diverged", "inconclusive"):
         sentence = next(gate.sentence for gate in result.gates if gate.passed is False)
         return f"{result.verdict}: {result.variant}: {sentence}"
-    logits = next((layer for layer in result.layers if layer.name == LOGITS), None)
-    if logits is None:
+    headline = result.headline
+    if headline is None:
         return f"{result.verdict}: {result.variant}: {'; '.join(gate.sentence for gate in result.gates)}"
-    wide, narrow = logits.float64.inherited, logits.float32.inherited
-    figures = f"logits differ by {wide.max_abs_diff:.1e} in float64"
+    wide, narrow = headline.float64.inherited, headline.float32.inherited
+    figures = f"{headline.name} differ by {wide.max_abs_diff:.1e} in float64"
+    figures += "" if result.sides.witness else " (no witness)"
     if result.verdict == "rounding":
         return (
             f"rounding: {result.variant}: {figures}, so the port is the same function, but by "
-            f"{narrow.max_abs_diff:.1e} in float32, over {narrow.bound:.0e}, which logits this large do not hold. "
+            f"{narrow.max_abs_diff:.1e} in float32, over {narrow.bound:.0e}, which values this large do not hold. "
             "Pass --accept-rounding or --atol."
         )
     return f"aligned: {result.variant}: {figures} and by {narrow.max_abs_diff:.1e} ≤ {narrow.bound:.0e} in float32."
@@ -79,7 +80,8 @@ def verdict_line(result: AlignmentResult) -> str:
 
 def _row(layer: LayerRow) -> tuple[str, ...]:
     wide, narrow = layer.float64, layer.float32
-    passed = all(diff.passed for diff in (*wide.each(), *narrow.each()))
+    passed = all(diff.passed for both in (wide, narrow) for diff in both.each().values())
+    witnessed = (narrow.reference_vs_witness, narrow.candidate_vs_witness)
     return (
         layer.name,
         "x".join(map(str, narrow.inherited.shape)),
@@ -88,20 +90,19 @@ def _row(layer: LayerRow) -> tuple[str, ...]:
         f"{narrow.inherited.max_abs_diff:.1e}",
         f"{narrow.introduced.max_abs_diff:.1e}",
         f"{narrow.introduced.max_ulp_diff:.1f}",
-        f"{narrow.reference_vs_witness.max_abs_diff:.1e}",
-        f"{narrow.candidate_vs_witness.max_abs_diff:.1e}",
+        *(f"{diff.max_abs_diff:.1e}" if diff else "—" for diff in witnessed),
         "" if passed else "over",
     )
 
 
 def _training_row(optimizer: str, schedule: str, checks: list[Check]) -> tuple[str, ...]:
     def worst(figure: str) -> str:
-        figures = [check.figure for check in checks if check.name.endswith(f"/{figure}")]
+        figures = [check.figure for check in checks if f"{check.subject}/{check.kind}" == figure]
         if not figures:
             return "—"
         return f"{math.nan if any(map(math.isnan, figures)) else max(figures):.1e}"
 
     figures = (worst(figure) for figure in ("loss/float64", "gradients/float64", "parameters/float64"))
-    steps = len({check.name.split("/")[2] for check in checks})
+    steps = len({check.group for check in checks})
     over = "" if all(check.passed for check in checks) else "over"
     return (optimizer, schedule, str(steps), *figures, worst("parameters/float32"), over)

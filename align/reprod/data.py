@@ -8,8 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from convert.arrays import Array, StateDict
-from convert.mixer.variants import MixerConfig
+from convert.arrays import Array, Shape, StateDict
 
 METRIC_RANKS = (0, 1, 4, 5, 0, 1, 4, 5)
 """Which class of torch's ranking labels each image of the metric stage: hits of top-1, of top-5 only, and misses."""
@@ -21,9 +20,9 @@ Batch = tuple[Array, Array]
 """Images (batch, in_chans, image_size, image_size), float32, and labels (batch,), int64."""
 
 
-def metric_images(config: MixerConfig, seed: int) -> Array:
+def metric_images(image: Shape, seed: int) -> Array:
     """Return one standard normal image per METRIC_RANKS."""
-    return _normal(np.random.default_rng((seed, 2)), len(METRIC_RANKS), config)
+    return _normal(np.random.default_rng((seed, 2)), len(METRIC_RANKS), image)
 
 
 def labels_by_rank(logits: Array) -> Array:
@@ -40,13 +39,19 @@ def labels_by_rank(logits: Array) -> Array:
 
 
 class Patterns:
-    """A data set that can be learnt: a seeded pattern for each class in use, plus noise."""
+    """A data set that can be learnt: a seeded pattern for each class in use, plus noise.
 
-    def __init__(self, config: MixerConfig, batch: int, seed: int) -> None:
+    Args:
+        shape: Of a batch of images.
+        classes: How many there are.
+        seed: Of everything drawn.
+    """
+
+    def __init__(self, shape: Shape, classes: int, seed: int) -> None:
+        batch, *image = shape
         self._random = np.random.default_rng((seed, 3))
-        self._patterns = _normal(self._random, batch, config)
-        self._labels = np.resize(self._random.permutation(config.num_classes)[:batch], batch)
-        self._config = config
+        self._patterns = _normal(self._random, batch, image)
+        self._labels = np.resize(self._random.permutation(classes)[:batch], batch)
 
     def batches(self, steps: int) -> Iterator[Batch]:
         """Yield a batch a step, one image of each pattern."""
@@ -79,5 +84,5 @@ def _component(gradient: Array, seed: tuple[int, ...]) -> Array:
     return np.array(np.dot(gradient.ravel().astype(np.float64), direction) / length)
 
 
-def _normal(random: np.random.Generator, count: int, config: MixerConfig) -> Array:
-    return random.standard_normal((count, config.in_chans, config.image_size, config.image_size), dtype=np.float32)
+def _normal(random: np.random.Generator, count: int, image: Sequence[int]) -> Array:
+    return random.standard_normal((count, *image), dtype=np.float32)

@@ -12,11 +12,10 @@ from convert.arrays import Array, StateDict
 
 if TYPE_CHECKING:
     from paddle import Tensor
+    from paddle.nn import Layer
 
-    from convert.mixer.paddle_mixer import MlpMixer
 
-
-def logits(model: MlpMixer, images: Array) -> Array:
+def logits(model: Layer, images: Array) -> Array:
     """Return the logits (batch, num_classes), float32."""
     import paddle
 
@@ -39,7 +38,7 @@ def loss(scores: Array, labels: Array) -> Array:
     return np.array(_criterion(paddle.to_tensor(scores), labels).numpy())
 
 
-def train(model: MlpMixer, batches: Iterable[Batch], learning_rate: float) -> tuple[StateDict, StateDict]:
+def train(model: Layer, batches: Iterable[Batch], learning_rate: float) -> tuple[StateDict, StateDict]:
     """Take one SGD step a batch; return each step's loss and learning rate, and the first step's gradients.
 
     The model stays in evaluation mode. A parameter without a gradient is left out.

@@ -11,19 +11,16 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from align.core.inputs import Kind, seeded_images, seeded_labels
-from align.core.weights import in_float32, structure_findings
-from align.probes import paddle_probe, torch_probe
+from align.core.case import Case
+from align.core.inputs import seeded_labels
+from align.core.weights import expected_values, structure_findings
 from align.reprod import paddle_side, torch_side
-from align.reprod.data import METRIC_RANKS, Batch, Patterns, labels_by_rank, metric_images, projections
+from align.reprod.data import METRIC_RANKS, Patterns, labels_by_rank, metric_images, projections
 from align.reprod.log import FILES, TRAINED, Stage, failure, guide_bounds, log_text
-from align.run import BuildCandidate, Progress, Subject
 from convert.arrays import Array, StateDict
 from convert.disk.atomic import refuse_overwrite, write_atomically
 from convert.errors import BadInput, IOProblem, OutputRefused
 from convert.files.pickles.array_pickle import write_object_npy
-from convert.mixer.mapping import convert_state_dict
-from convert.mixer.variants import MixerConfig
 
 Fill = tuple[str, Callable[[BinaryIO], None]]
 """A file's name and what writes its content."""
@@ -37,12 +34,10 @@ TRAIN_LEARNING_RATE = 1e-2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """Images a batch, seed and kind of the images, SGD steps of two stages, the bound on mean differences."""
+class Stages:
+    """Seed of labels and data, SGD steps of two stages, the bound on mean differences."""
 
-    batch: int = 2
     input_seed: int = 0
-    inputs: Kind = "normal"
     backward_steps: int = 3
     train_steps: int = 4
     threshold: float = 1e-6
@@ -70,37 +65,33 @@ class _Models:
     candidate: Any
 
 
-def reproduce(
-    subject: Subject,
-    settings: Settings | None = None,
-    *,
-    build_candidate: BuildCandidate | None = None,
-    progress: Progress = lambda _: None,
-) -> Pack:
+def reproduce(case: Case, settings: Stages | None = None, *, progress: Callable[[str], None] = lambda _: None) -> Pack:
     """Return what torch and Paddle recorded in the five stages, both in float32.
 
     Args:
-        subject: The weights of both sides; the reference is timm's model.
-        settings: Sizes, seed and bound.
-        build_candidate: Builds the Paddle model; `paddle_probe.build` by default.
+        case: The models and the batch; the reference is torch's.
+        settings: Seed, steps and bound.
         progress: Is told what is about to run.
 
     Raises:
         BadInput: The candidate's keys, shapes or dtypes are not the model's, so that nothing can run.
     """
-    settings = settings or Settings()
-    images = seeded_images(subject.config, settings.batch, settings.input_seed, settings.inputs)
-    labels = seeded_labels(subject.config, settings.batch, settings.input_seed)
-    build = _builder(subject, build_candidate or paddle_probe.build)
+    settings = settings or Stages()
+    labels = seeded_labels(case.classes, len(case.inputs), settings.input_seed)
+    findings = structure_findings(expected_values(case.expected), case.candidate.state_dict, case.place)
+    if findings:
+        raise BadInput(
+            f"{case.name}: {findings[0].sentence}. No stage can run; convert the candidate again with mixer-convert."
+        )
     progress("forward, metric and loss")
-    models = build()
-    forward = _forward(models, images, settings)
-    stages = [forward, _metric(models, subject, settings), _loss(forward, labels, settings)]
+    models = _models(case)
+    forward = _forward(models, case.inputs, settings)
+    stages = [forward, _metric(models, case, settings), _loss(forward, labels, settings)]
     progress("backward")
-    stages.append(_backward(models, subject.config, (images, labels), settings))
+    stages.append(_backward(models, case, labels, settings))
     progress("training")
-    stages.append(_train(build(), subject, settings))
-    return Pack(name=subject.name, images=images, labels=labels, stages=tuple(stages))
+    stages.append(_train(_models(case), case, settings))
+    return Pack(name=case.name, images=case.inputs, labels=labels, stages=tuple(stages))
 
 
 def refuse_to_replace(folder: Path, *, force: bool) -> None:
@@ -165,22 +156,11 @@ def _logs(pack: Pack, time: str) -> Iterator[Fill]:
         yield FILES[stage.name][2], partial(fill, log_text(stage, time))
 
 
-def _builder(subject: Subject, build_candidate: BuildCandidate) -> Callable[[], _Models]:
-    """Return what builds both models anew, as they were before any training."""
-    expected = convert_state_dict(subject.source, subject.config).state_dict
-    candidate = expected if subject.candidate is None else subject.candidate
-    findings = structure_findings(expected, candidate)
-    if findings:
-        raise BadInput(
-            f"{subject.name}: {findings[0].sentence}. No stage can run; convert the candidate again with mixer-convert."
-        )
-    return lambda: _Models(
-        reference=torch_probe.build(subject.config, subject.variant, in_float32(subject.source)),
-        candidate=build_candidate(subject.config, in_float32(candidate)),
-    )
+def _models(case: Case) -> _Models:
+    return _Models(reference=case.reference.build(), candidate=case.candidate.build())
 
 
-def _forward(models: _Models, images: Array, settings: Settings) -> Stage:
+def _forward(models: _Models, images: Array, settings: Stages) -> Stage:
     return Stage(
         name="forward",
         reference={"logits": torch_side.logits(models.reference, images)},
@@ -190,14 +170,14 @@ def _forward(models: _Models, images: Array, settings: Settings) -> Stage:
     )
 
 
-def _metric(models: _Models, subject: Subject, settings: Settings) -> Stage:
-    images = metric_images(subject.config, settings.input_seed)
+def _metric(models: _Models, case: Case, settings: Stages) -> Stage:
+    images = metric_images(case.inputs.shape[1:], settings.input_seed)
     reference, candidate = (
         torch_side.logits(models.reference, images),
         paddle_side.logits(models.candidate, images),
     )
     labels = labels_by_rank(reference)
-    k = min(5, subject.config.num_classes)
+    k = min(5, case.classes)
     return Stage(
         name="metric",
         reference={f"acc_top{n}": torch_side.accuracy(reference, labels, n) for n in (1, k)},
@@ -207,7 +187,7 @@ def _metric(models: _Models, subject: Subject, settings: Settings) -> Stage:
     )
 
 
-def _loss(forward: Stage, labels: Array, settings: Settings) -> Stage:
+def _loss(forward: Stage, labels: Array, settings: Stages) -> Stage:
     return Stage(
         name="loss",
         reference={"loss": torch_side.loss(forward.reference["logits"], labels)},
@@ -217,11 +197,11 @@ def _loss(forward: Stage, labels: Array, settings: Settings) -> Stage:
     )
 
 
-def _backward(models: _Models, config: MixerConfig, batch: Batch, settings: Settings) -> Stage:
-    batches = [batch] * settings.backward_steps
+def _backward(models: _Models, case: Case, labels: Array, settings: Stages) -> Stage:
+    batches = [(case.inputs, labels)] * settings.backward_steps
     reference, gradients = torch_side.train(models.reference, batches, LEARNING_RATE)
     candidate, candidate_gradients = paddle_side.train(models.candidate, batches, LEARNING_RATE)
-    reference_gradients = convert_state_dict(gradients, config).state_dict
+    reference_gradients = case.rules.apply(gradients)
     return Stage(
         name="backward",
         reference=_with_gradients(reference, reference_gradients, settings),
@@ -234,15 +214,15 @@ def _backward(models: _Models, config: MixerConfig, batch: Batch, settings: Sett
     )
 
 
-def _with_gradients(record: StateDict, gradients: StateDict, settings: Settings) -> StateDict:
+def _with_gradients(record: StateDict, gradients: StateDict, settings: Stages) -> StateDict:
     """Return the record with the gradients after the first loss, so that the first key at fault is the cause."""
     projected = {f"grad_0.{key}": value for key, value in projections(gradients, settings.input_seed).items()}
     first = {key: value for key, value in record.items() if key.endswith("_0")}
     return {**first, **projected, **record}
 
 
-def _train(models: _Models, subject: Subject, settings: Settings) -> Stage:
-    data = Patterns(subject.config, settings.batch, settings.input_seed)
+def _train(models: _Models, case: Case, settings: Stages) -> Stage:
+    data = Patterns(case.inputs.shape, case.classes, settings.input_seed)
     batches = list(data.batches(settings.train_steps))
     torch_side.train(models.reference, batches, TRAIN_LEARNING_RATE)
     paddle_side.train(models.candidate, batches, TRAIN_LEARNING_RATE)
@@ -257,7 +237,7 @@ def _train(models: _Models, subject: Subject, settings: Settings) -> Stage:
         candidate=_trained(paddle_side, candidate, labels),
         bounds=TRAINED,
         note=(
-            f"{settings.train_steps} SGD steps of {settings.batch} images, learning rate {TRAIN_LEARNING_RATE}, then "
+            f"{settings.train_steps} SGD steps of {len(case.inputs)} images, learning rate {TRAIN_LEARNING_RATE}, then "
             f"{len(METRIC_RANKS)} new images: seeded patterns with noise, no real data; the benchmark is torch's "
             "figure after the same steps, not a published one"
         ),

@@ -23,6 +23,7 @@ REFUSED = "refused"
 DIGITS = 16
 """As many as float64 has: no smaller fault can be planted."""
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caught:
     """What became of one fault in one config.
@@ -144,9 +145,7 @@ def align_with(planted: Planted, specimen: Specimen) -> AlignmentResult:
         return align(specimen.case(Settings(), 0, planted))
 
 
-def _right_ports(
-    name: str, specimen: Specimen, seeds: int, progress: Callable[[str], None]
-) -> Iterator[RightPort]:
+def _right_ports(name: str, specimen: Specimen, seeds: int, progress: Callable[[str], None]) -> Iterator[RightPort]:
     for seed in range(seeds):
         for kind in DRAW:
             progress(f"{name}: a right port, seed {seed}, {kind} inputs")

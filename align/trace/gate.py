@@ -22,9 +22,8 @@ from align.probes.environment import environment
 from align.trace.result import LogitsDiff, PointRecord, TraceResult, TraceRow, compare_sketch
 from align.trace.trace_file import GoldenTrace, TensorRecord, logits_kept
 from align.trace.weights import expected_hashes
-from convert.arrays import Array, StateDict
+from convert.arrays import Array, StateDict, fingerprint, tensor_sha256s
 from convert.errors import IntegrityProblem, MixerConvertError, UsageProblem
-from convert.fingerprint import fingerprint, tensor_sha256s
 
 RECORDED_SOURCE = ("kind", "seed", "file", "sha256", "repo_id", "revision")
 RECORDED_VERSIONS = ("mixer-convert", "numpy", "torch", "timm", "flax")

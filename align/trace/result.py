@@ -14,7 +14,6 @@ from align.core.sketch import Sketch, distance, summary_distance
 from convert.arrays import Shape
 
 
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PointRecord:
     """What a trace keeps of one comparison point.
@@ -64,7 +63,7 @@ class SketchDiff:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceRow:
-    """One comparison point in both precisions, as `align.core.judgement.Row` says; Paddle ran on its own activations."""
+    """One point in both precisions, a `align.core.judgement.Row`; Paddle ran on its own activations."""
 
     name: str
     shape: Shape
@@ -81,7 +80,9 @@ class TraceRow:
 
     def figure(self, precision: Precision) -> str:
         """Return its distance in words."""
-        return f"worst {self._in(precision).said} at {self.name}".removeprefix("worst " if precision == "float64" else "")
+        return f"worst {self._in(precision).said} at {self.name}".removeprefix(
+            "worst " if precision == "float64" else ""
+        )
 
     def placed(self, precision: Precision) -> str | None:
         """Return what is over."""

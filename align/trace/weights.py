@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from align.core.weights import Expected
 from align.trace.trace_file import TensorRecord
-from convert.arrays import Array
-from convert.fingerprint import tensor_sha256
+from convert.arrays import Array, tensor_sha256
 
 
 def expected_hashes(recorded: Sequence[TensorRecord]) -> dict[str, Expected]:

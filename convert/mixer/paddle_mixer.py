@@ -64,7 +64,7 @@ class SpatialGatingUnit(nn.Layer):
         """Return (batch, tokens, gated_features) of x (batch, tokens, 2 · gated_features)."""
         value, gate = paddle.chunk(x, 2, axis=-1)
         gate = self.proj(self.norm(gate).transpose([0, 2, 1])).transpose([0, 2, 1])
-        return value * gate
+        return cast("Tensor", value * gate)
 
 
 class GatedMlp(nn.Layer):
@@ -112,7 +112,7 @@ class MixerBlock(nn.Layer):
     def forward(self, x: Tensor) -> Tensor:
         """Return a tensor of x's shape, (batch, tokens, hidden_dim)."""
         x = x + self.mlp_tokens(self.norm1(x).transpose([0, 2, 1])).transpose([0, 2, 1])
-        return x + self.mlp_channels(self.norm2(x))
+        return cast("Tensor", x + self.mlp_channels(self.norm2(x)))
 
 
 class ResBlock(nn.Layer):
@@ -134,7 +134,7 @@ class ResBlock(nn.Layer):
     def forward(self, x: Tensor) -> Tensor:
         """Return a tensor of x's shape, (batch, tokens, hidden_dim)."""
         x = x + self.ls1 * self.linear_tokens(self.norm1(x).transpose([0, 2, 1])).transpose([0, 2, 1])
-        return x + self.ls2 * self.mlp_channels(self.norm2(x))
+        return cast("Tensor", x + self.ls2 * self.mlp_channels(self.norm2(x)))
 
 
 class SpatialGatingBlock(nn.Layer):
@@ -150,7 +150,7 @@ class SpatialGatingBlock(nn.Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return a tensor of x's shape, (batch, tokens, hidden_dim)."""
-        return x + self.mlp_channels(self.norm(x))
+        return cast("Tensor", x + self.mlp_channels(self.norm(x)))
 
 
 BLOCKS: dict[MixerKind, Callable[[MixerConfig], nn.Layer]] = {

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from align.faults.fault import Fault, Planted, Weights
-from align.mixer.faults.places import at_block, first_norm, middle, tokens_linear, mixer_fault
+from align.mixer.faults.places import at_block, first_norm, middle, mixer_fault, tokens_linear
 from align.mixer.points import layer_of_parameter
 from convert.arrays import Array
 from convert.mixer.variants import MixerConfig

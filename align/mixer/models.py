@@ -1,19 +1,23 @@
-"""The reference: timm's own model of a config, and what no shape tells of one that is there already."""
+"""The models of a config: timm's own, our Paddle one and Google's in Flax; and what no shape tells of timm's."""
 
 from __future__ import annotations
 
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from align.core.weights import in_float32
+from align.probes import flax_probe, paddle_probe
 from align.probes.knobs import importing_frameworks
 from convert.arrays import StateDict
+from convert.mixer.mapping import convert_state_dict
 from convert.mixer.variants import TIMM_LAYER_NORM_EPS, Gelu, MixerConfig, Variant
 
 if TYPE_CHECKING:
+    from paddle.nn import Layer
     from torch import nn
 
 
-def build(config: MixerConfig, variant: Variant | None, state_dict: StateDict) -> nn.Module:
+def build_timm(config: MixerConfig, variant: Variant | None, state_dict: StateDict) -> nn.Module:
     """Return timm's model with these weights, in evaluation mode.
 
     A known variant is built by timm's own name, so that what is compared is what timm's users get.
@@ -34,6 +38,37 @@ def build(config: MixerConfig, variant: Variant | None, state_dict: StateDict) -
             model = MlpMixer(**_arguments(config))
     model.load_state_dict({key: torch.from_numpy(array.copy()) for key, array in state_dict.items()}, assign=True)
     return model.eval()
+
+
+def build_paddle(config: MixerConfig, state_dict: StateDict) -> Layer:
+    """Return our Paddle model with these weights, in evaluation mode.
+
+    Args:
+        config: Sizes, epsilon and GELU.
+        state_dict: Paddle's layout, every parameter present and of its shape, float32.
+    """
+    paddle_probe.imported()
+    from convert.mixer import paddle_mixer
+
+    return paddle_mixer.build(config, state_dict)
+
+
+def build_flax(config: MixerConfig, source: StateDict) -> flax_probe.FlaxModel:
+    """Return the Flax model with these weights, in float32.
+
+    Args:
+        config: Sizes, epsilon and GELU, which is "tanh" in Google's model.
+        source: timm's layout, every parameter present and of its shape; Flax itself ignores surplus ones.
+
+    Source: Google's model leaves both at Flax's defaults, flax.linen.gelu's tanh form and flax.linen.LayerNorm's 1e-6
+    (google-research/vision_transformer, vit_jax/models_mixer.py; flax 0.12.8).
+    """
+    with importing_frameworks():
+        from flax.traverse_util import unflatten_dict
+
+        from align.mixer.flax_mixer import FlaxMixer
+    flat = convert_state_dict(in_float32(source), config, dst="google").state_dict
+    return flax_probe.FlaxModel(module=FlaxMixer(config), params=unflatten_dict(flat, sep="/"))
 
 
 def gelu_of(model: nn.Module) -> Gelu:

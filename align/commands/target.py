@@ -1,0 +1,91 @@
+"""A model that the user names: `package.module:callable` or `path/to/file.py:callable`, called with keyword arguments.
+
+It runs the user's own code, because they named it; files of weights never do.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from align.probes.knobs import importing_frameworks
+from convert.errors import BadInput, UsageProblem
+from convert.files import strict_json
+
+
+def model_of(target: str, args: str | None, option: str) -> Any:
+    """Return what a target returns.
+
+    Args:
+        target: As it was given.
+        args: JSON, an object; None: no arguments.
+        option: What it was given by.
+
+    Raises:
+        UsageProblem: There is no such thing, or it cannot be called.
+        BadInput: It raises.
+    """
+    place, _, name = target.rpartition(":")
+    if not place or not name:
+        raise UsageProblem(f"{option} {target}: it has to be package.module:callable or path/to/file.py:callable.")
+    keywords = _keywords(args, option)
+    with importing_frameworks():
+        found: Any = _module(place, option, target)
+        for part in name.split("."):
+            found = getattr(found, part, None)
+        if not callable(found):
+            what = "there is no such name in it" if found is None else f"{name} cannot be called"
+            raise UsageProblem(f"{option} {target}: {what}. Name what returns the model.")
+        try:
+            return found(**keywords)
+        except Exception as error:
+            raise BadInput(f"{option} {target}: it raises {_said(error)}. Correct it, or its arguments.") from error
+
+
+def _module(place: str, option: str, target: str) -> ModuleType:
+    try:
+        return _from_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
+    except FileNotFoundError as error:
+        raise UsageProblem(f"{option} {target}: there is no such file.") from error
+    except ModuleNotFoundError as error:
+        raise UsageProblem(f"{option} {target}: {error}. Is it installed, or in the current folder?") from error
+    except Exception as error:
+        raise BadInput(f"{option} {target}: importing it raises {_said(error)}. Correct it.") from error
+
+
+def _from_file(path: Path) -> ModuleType:
+    """Return a file as a module, which may import what lies beside it, as a script may."""
+    if not path.is_file():
+        raise FileNotFoundError(path)
+    name = f"_target_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path.resolve())
+    if spec is None or spec.loader is None:
+        raise FileNotFoundError(path)
+    module = importlib.util.module_from_spec(spec)
+    beside = str(path.resolve().parent)
+    sys.modules[name] = module
+    sys.path.insert(0, beside)
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(beside)
+    return module
+
+
+def _keywords(args: str | None, option: str) -> Mapping[str, Any]:
+    try:
+        keywords = strict_json.parse(args) if args else {}
+    except ValueError as error:
+        raise UsageProblem(f"{option.replace('-model', '-args')} {args}: it is no JSON ({error}).") from error
+    if not isinstance(keywords, dict):
+        raise UsageProblem(f"{option.replace('-model', '-args')} {args}: it has to be an object of arguments by name.")
+    return keywords
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[-300:]}".rstrip(".")
