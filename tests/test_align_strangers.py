@@ -494,6 +494,7 @@ class TestTarget:
         for arguments in ({name: size} for name, each in sizes.items() for size in each):
             run = aligned_by_command(TIMM_NAMES, **arguments)
             assert run.exit_code in (1, 2, 3), (arguments, run.output)
+            assert "No such option" not in run.output
             assert "Traceback" not in run.output
 
 
