@@ -56,7 +56,7 @@ def align(
         UsageProblem: Gradients of a reference that has none here.
     """
     settings = settings or Settings()
-    case.reference.probe.check()
+    case.reference.probe.check_framework()
     seen = _observe(case, settings, progress)
     left_out = {**case.left_out, **seen.left_out}
     judged = judge(evidence_of(seen.structure, seen.weights, seen.layers, case.sides, left_out))

@@ -20,9 +20,10 @@ def installed() -> tuple[Family, ...]:
     Raises:
         UsageProblem: There are none.
     """
-    from importlib.metadata import entry_points
+    from importlib.metadata import distributions
 
-    found = {point.name: point for point in entry_points(group=GROUP)}
+    # not entry_points(), which of two copies of a distribution reads one: an .egg-info that a build left in the folder
+    found = {point.name: point for one in distributions() for point in one.entry_points if point.group == GROUP}
     if not found:
         raise UsageProblem("mixer-convert is not installed, so no models are known to it. Run: pip install -e .")
     return tuple(found[name].load() for name in sorted(found))

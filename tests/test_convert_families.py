@@ -205,7 +205,7 @@ def test_load_paddle_builds_its_model(toy: Path) -> None:
 def test_without_an_installation_there_is_a_sentence(
     mixer_convert: Run, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(importlib.metadata, "entry_points", lambda **_: ())
+    monkeypatch.setattr(importlib.metadata, "distributions", lambda: ())
     families.installed.cache_clear()
     result = mixer_convert("--checkpoint", checkpoint, "--out", tmp_path / "x.pdparams")
     families.installed.cache_clear()

@@ -12,8 +12,9 @@ from convert.arrays import Shape
 class Tapped:
     """Where a model shows a value.
 
-    module: its path; "" is the model itself. where: what the module puts out, or its first input. call: which call of
-    it in one forward, from 0. item: which one of a tuple or dict; None where the value is the tensor itself.
+    module: its path; "" is the model itself. where: what the module puts out, or one of its inputs. call: which call of
+    it in one forward, from 0. item: which one of a tuple or dict that is put out, None where that is the tensor itself;
+    which of the inputs, None for the first.
     """
 
     module: str

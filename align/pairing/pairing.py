@@ -39,10 +39,16 @@ class Pairing:
         return target.format(**match.groupdict()) + path[match.end() :]
 
     def rules(self, rules: RuleSet) -> RuleSet:
-        """Return the rules with the candidate's names for their targets."""
-        return RuleSet(
-            tuple(KeyRule(source=r.source, target=self.name(r.target), transform=r.transform) for r in rules)
-        )
+        """Return the rules with the candidate's names for their targets.
+
+        Raises:
+            BadInput: Two would have the same.
+        """
+        renamed = [KeyRule(source=r.source, target=self.name(r.target), transform=r.transform) for r in rules]
+        targets = [rule.target for rule in renamed]
+        if twice := next((target for target in targets if targets.count(target) > 1), None):
+            raise BadInput(f"{self.place}: two parameters would be {twice}. Correct [modules].")
+        return RuleSet(tuple(renamed))
 
     def tapped(self, point: str) -> Tapped | None:
         """Return where the candidate shows a point, where the pairing says so itself."""
@@ -64,23 +70,26 @@ class Pairing:
             if _matcher(pattern).fullmatch(name)
         }
 
-    def check(self, known: Collection[str], points: Collection[str], parameters: Collection[str]) -> None:
+    def check(self, known: Collection[str], points: Collection[str], candidate: Collection[str]) -> None:
         """Check that every entry is about something.
 
         Args:
             known: Modules and parameters of the reference.
             points: The comparison points.
-            parameters: Of the candidate.
+            candidate: Modules and parameters of the candidate.
 
         Raises:
             BadInput: One is not.
         """
-        fired = {found[0].re.pattern for path in known if (found := self._rule(path)) is not None}
-        self._refuse("modules", [p for p in self.modules if _prefix(p).pattern not in fired], "the reference")
+        fired = [found for path in known if (found := self._rule(path)) is not None]
+        patterns = {match.re.pattern for match, _ in fired}
+        self._refuse("modules", [p for p in self.modules if _prefix(p).pattern not in patterns], "the reference")
+        targets = {target.format(**match.groupdict()) for match, target in fired}
+        self._refuse("modules", sorted(targets - set(candidate)), "the candidate")
         for table, entries, names, owner in (
             ("points", self.points, points, "the comparison"),
             ("left-out", self.left_out, points, "the comparison"),
-            ("not-covered", self.not_covered, parameters, "the candidate"),
+            ("not-covered", self.not_covered, candidate, "the candidate"),
         ):
             idle = [pattern for pattern in entries if not any(map(_matcher(pattern).fullmatch, names))]
             self._refuse(table, idle, owner)

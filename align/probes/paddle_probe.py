@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from align.core.point import Tapped
@@ -37,17 +38,25 @@ def imported() -> ModuleType:
     return paddle
 
 
-def check(model: object = None) -> None:
-    """Check that a model, where there is one, is a layer of Paddle's.
+def check_framework() -> None:
+    """Check nothing: there is one Paddle."""
+
+
+def check(model: object, name: str = "the candidate") -> None:
+    """Check that a model is a layer of Paddle's.
+
+    Args:
+        model: Anything.
+        name: What to call it.
 
     Raises:
         BadInput: It is not.
     """
     from paddle.nn import Layer
 
-    if model is not None and not isinstance(model, Layer):
+    if not isinstance(model, Layer):
         kind = f"{type(model).__module__}.{type(model).__name__}"
-        raise BadInput(f"{kind}: the candidate is no paddle.nn.Layer. Pass a model of Paddle's.")
+        raise BadInput(f"{name}: it is no paddle.nn.Layer, but {kind}. Pass a model of Paddle's.")
 
 
 def parameters(model: Layer) -> StateDict:
@@ -78,7 +87,7 @@ def load(model: Layer, state_dict: StateDict) -> None:
 def cast(model: Layer, precision: Precision) -> None:
     """Cast the model in place: parameters and buffers that are no whole numbers, which `Layer.to` casts too."""
     whole = [
-        (layer, key, buffer)
+        (layer, key, buffer.clone())
         for layer in model.sublayers(include_self=True)
         for key, buffer in layer._buffers.items()
         if buffer is not None and not buffer.is_floating_point()
@@ -96,7 +105,7 @@ def tapped(model: Layer, points: Mapping[str, Tapped]) -> Iterator[Forward]:
     taps, handles = Taps(points, _array, paddle.to_tensor), []
     for path, layer in model.named_sublayers(include_self=True):
         if taps.wants(path, "input"):
-            handles.append(layer.register_forward_pre_hook(lambda _, inputs, path=path: taps.inputs(path, inputs)))
+            handles.append(layer.register_forward_pre_hook(partial(_before, taps, path), with_kwargs=True))
         if taps.wants(path, "output"):
             handles.append(layer.register_forward_post_hook(lambda _, __, output, path=path: taps.output(path, output)))
 
@@ -152,6 +161,10 @@ def one_thread() -> Iterator[int]:
         yield THREADS
     finally:
         paddle.base.core.set_num_threads(THREADS)
+
+
+def _before(taps: Taps, path: str, _: Layer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return taps.inputs(path, args, kwargs)
 
 
 def _array(value: Any) -> Array | None:

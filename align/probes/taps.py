@@ -7,6 +7,7 @@ import copy
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from align.core.lockstep import ForwardFailed, Tap
@@ -43,16 +44,20 @@ class Taps:
     def shown_to(self, tap: Tap) -> Iterator[None]:
         """Show what this thread's forward passes to the tap."""
         self._running.tap, self._running.calls = tap, Counter[tuple[str, str]]()
+        self._running.error = None
         try:
             yield
+        except ForwardFailed as failed:
+            raise self._running.error or failed from None
         finally:
             self._running.tap = None
 
-    def inputs(self, module: str, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Return a module's inputs, after they were shown; the first is what counts."""
-        if not inputs:
-            return inputs
-        return (self._through(module, "input", inputs[0]), *inputs[1:])
+    def inputs(
+        self, module: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return a module's inputs, by position and by name, after they were shown in this order."""
+        shown = self._through(module, "input", (*args, *kwargs.values()))
+        return shown[: len(args)], dict(zip(kwargs, shown[len(args) :], strict=True))
 
     def output(self, module: str, output: Any) -> Any:
         """Return a module's output, after it was shown."""
@@ -66,14 +71,19 @@ class Taps:
         self._running.calls[module, where] += 1
         for name, tapped in self._points.get((module, where), ()):
             if tapped.call == call:
-                value = self._shown(name, tapped, value, tap)
+                item = 0 if where == "input" and tapped.item is None else tapped.item
+                value = self._shown(name, replace(tapped, item=item), value, tap)
         return value
 
     def _shown(self, name: str, tapped: Tapped, value: Any, tap: Tap) -> Any:
         array = self._to_array(item_of(value, tapped))
         if array is None:
             raise ForwardFailed(f"{tapped} is {type(item_of(value, tapped)).__name__}, not a tensor")
-        replacement = tap(name, array)
+        try:
+            replacement = tap(name, array)
+        except Exception as error:  # of the tap, not of the model
+            self._running.error = error
+            raise
         return value if replacement is None else _with_item(value, tapped.item, self._to_tensor(replacement))
 
 

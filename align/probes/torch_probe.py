@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -59,10 +60,10 @@ def tapped(model: Module, points: Mapping[str, Tapped]) -> Iterator[Forward]:
     """Give the forward that shows these points, for as long as the context lasts."""
     import torch
 
-    taps, handles = Taps(points, _array, torch.from_numpy), []
+    taps, handles = Taps(points, _array, lambda array: torch.from_numpy(array.copy())), []
     for path, module in model.named_modules():
         if taps.wants(path, "input"):
-            handles.append(module.register_forward_pre_hook(lambda _, inputs, path=path: taps.inputs(path, inputs)))
+            handles.append(module.register_forward_pre_hook(partial(_before, taps, path), with_kwargs=True))
         if taps.wants(path, "output"):
             handles.append(module.register_forward_hook(lambda _, __, output, path=path: taps.output(path, output)))
 
@@ -116,13 +117,13 @@ def one_thread() -> Iterator[int]:
         torch.set_num_threads(threads)
 
 
-def check(model: object = None) -> None:
-    """Check that `import torch` gives PyTorch, and that the model, where there is one, is a module of it.
+def check_framework() -> None:
+    """Check that `import torch` gives PyTorch.
 
     `paddle.compat.enable_torch_proxy` makes `import torch` return Paddle, which would then be compared with itself.
 
     Raises:
-        BadInput: It does not, or it is not.
+        BadInput: It does not.
     """
     with importing_frameworks():
         import torch
@@ -133,9 +134,24 @@ def check(model: object = None) -> None:
             f"torch: `import torch` gives {torch.__file__}, which is not PyTorch, so Paddle would be compared with "
             "itself. Call paddle.compat.disable_torch_proxy() first."
         )
-    if model is not None and not isinstance(model, torch.nn.Module):
+
+
+def check(model: object) -> None:
+    """Check that a model is a module of PyTorch's.
+
+    Raises:
+        BadInput: It is not.
+    """
+    check_framework()
+    import torch
+
+    if not isinstance(model, torch.nn.Module):
         kind = f"{type(model).__module__}.{type(model).__name__}"
         raise BadInput(f"{kind}: the reference is no module of PyTorch. Pass timm's model.")
+
+
+def _before(taps: Taps, path: str, _: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return taps.inputs(path, args, kwargs)
 
 
 def _array(value: Any) -> Array | None:
