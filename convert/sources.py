@@ -116,7 +116,7 @@ def from_hub(family: Family, variant: NamedVariant) -> Source:
 def from_seed(family: Family, variant: NamedVariant, seed: int) -> Source:
     """Return seeded random weights of a variant's sizes."""
     return Source(
-        state_dict=family.draw(variant, seed),
+        state_dict=family.draw(variant.config, seed),
         name=f"random weights (seed {seed})",
         family=family,
         provenance=Provenance(kind="random", seed=seed),
