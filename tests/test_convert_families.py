@@ -202,6 +202,13 @@ def test_load_paddle_builds_its_model(toy: Path) -> None:
     assert convert.load_paddle(checkpoint=toy).keys() == {f"net.{name}" for name in shapes_of(SMALL)}
 
 
+def test_one_that_cannot_be_loaded_is_named(mixer_convert: Run, toy: Path, tmp_path: Path) -> None:
+    (tmp_path / "site" / "toy-1.dist-info" / "entry_points.txt").write_text(f"[{families.GROUP}]\ntoy = no_such:TOY\n")
+    result = mixer_convert("inspect", toy)
+    assert result.exit_code == 2
+    assert "no_such:TOY: this family of models cannot be loaded" in result.stderr
+
+
 def test_without_an_installation_there_is_a_sentence(
     mixer_convert: Run, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
