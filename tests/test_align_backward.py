@@ -24,8 +24,8 @@ from convert.arrays import Array, StateDict
 from convert.errors import UsageProblem
 from convert.mixer.init import init_state_dict
 from convert.mixer.mapping import convert_state_dict
-from convert.mixer.rules import KeyRule, Transform
-from convert.mixer.variants import Family, MixerConfig
+from convert.mixer.variants import MixerConfig, MixerKind
+from convert.rules import KeyRule, Transform
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SETTINGS = Settings(backward=True)
@@ -55,7 +55,7 @@ class TestRightPort:
         assert max(check.figure for check in gradients) < 1e-13
 
     @pytest.mark.parametrize("family", ["gmixer", "resmlp", "gmlp"])
-    def test_every_family(self, config: MixerConfig, family: Family) -> None:
+    def test_every_family(self, config: MixerConfig, family: MixerKind) -> None:
         config = dataclasses.replace(config, family=family, tokens_mlp_dim=6 if family == "gmixer" else 0)
         result = align(Subject(source=init_state_dict(config, 0), config=config, name=family), SETTINGS)
         assert result.verdict == "aligned", result.first_divergence

@@ -20,20 +20,19 @@ from align.probes import paddle_probe, torch_probe
 from align.run import Settings, Subject
 from align.trace import gate, trace_file
 from align.trace.trace_file import GoldenTrace
-from convert.arrays import Array, StateDict
-from convert.fingerprint import tensor_sha256
+from convert.arrays import Array, StateDict, tensor_sha256
 from convert.mixer import init
 from convert.mixer.init import init_state_dict
 from convert.mixer.mapping import convert_state_dict
-from convert.mixer.variants import Family, MixerConfig
+from convert.mixer.variants import MixerConfig, MixerKind
 
 pytestmark = pytest.mark.usefixtures("frameworks")
 
 Weights = dict[str, np.ndarray]
-FAMILIES: tuple[Family, ...] = ("mixer", "gmixer", "resmlp", "gmlp")
+FAMILIES: tuple[MixerKind, ...] = ("mixer", "gmixer", "resmlp", "gmlp")
 
 
-def config_of(family: Family, square_config: MixerConfig) -> MixerConfig:
+def config_of(family: MixerKind, square_config: MixerConfig) -> MixerConfig:
     tokens_mlp_dim = square_config.tokens_mlp_dim if family in ("mixer", "gmixer") else 0
     return dataclasses.replace(square_config, family=family, tokens_mlp_dim=tokens_mlp_dim)
 
@@ -90,7 +89,7 @@ class TestRightPort:
         assert not result.failed()
 
     @pytest.mark.parametrize("family", FAMILIES)
-    def test_other_seeds_pass_with_room_to_spare(self, square_config: MixerConfig, family: Family) -> None:
+    def test_other_seeds_pass_with_room_to_spare(self, square_config: MixerConfig, family: MixerKind) -> None:
         """The bounds are neither met by a hair nor so far off that they could never fail."""
         config = config_of(family, square_config)
         for seed in (1, 2):

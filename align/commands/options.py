@@ -6,7 +6,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from align.core.result import Reference
     from align.run import Subject
     from convert.arrays import StateDict
+    from convert.family import Source
     from convert.mixer.variants import MixerConfig, Variant
-    from convert.sources import Source
 
 DEFAULT_VARIANT = "b16_in21k"
 
@@ -94,9 +94,8 @@ def subject_of(
     from dataclasses import asdict
 
     from align.run import Subject
-    from convert.mixer.adapt import Adaptation
-    from convert.port import check_and_map, choose_source
-    from convert.request import request_of
+    from convert.job import check_and_map, choose_source, request_of
+    from convert.request import Adaptation
     from convert.sources import with_sha256
 
     request = request_of(
@@ -114,8 +113,8 @@ def subject_of(
     return Subject(
         source=port.conversion.state_dict,
         config=port.config,
-        name=_named(source, request.variant),
-        variant=request.variant,
+        name=_named(source, cast("Variant | None", request.variant)),
+        variant=cast("Variant | None", request.variant),
         reference=_available(reference, port.config, of_google="google" in (request.src, port.layout)),
         candidate=judged,
         provenance={**asdict(source.provenance), "notes": list(port.notes), **provenance},

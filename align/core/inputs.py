@@ -7,8 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from convert.arrays import Array, Shape
-from convert.fingerprint import tensor_sha256
+from convert.arrays import Array, Shape, tensor_sha256
 from convert.mixer.variants import MixerConfig
 
 Kind = Literal["normal", "image-like", "large"]

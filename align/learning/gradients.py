@@ -12,8 +12,9 @@ from align.core.compare import FLOAT32_ULP, FLOAT64, largest
 from align.core.result import Check
 from align.mixer.points import layer_of_parameter, layers_of
 from convert.arrays import Array
-from convert.mixer.rules import KeyRule, route
+from convert.mixer.rule_tables import route
 from convert.mixer.variants import MixerConfig
+from convert.rules import KeyRule
 
 Read = Callable[[str], Array | None]
 """Gives a model's tensor by parameter name; None where there is none."""
@@ -59,7 +60,7 @@ def pairs(config: MixerConfig) -> tuple[KeyRule, ...]:
 
     A gradient goes by its parameter's row: a Linear's is transposed because the row says so.
     """
-    return route("timm", "paddle", config)
+    return route("timm", "paddle", config).rules
 
 
 def in_backward_order(config: MixerConfig) -> tuple[KeyRule, ...]:

@@ -18,8 +18,8 @@ from align.learning.drift import BOUND, Drift, Sums, drift_check, step_check
 from align.learning.gradients import FLOOR, distance, first_failed, loss_check, pairs
 from align.learning.recipes import RECIPES, Recipe, Schedule, Stepper, schedules
 from convert.arrays import Array, StateDict
-from convert.mixer.rules import KeyRule
 from convert.mixer.variants import MixerConfig
+from convert.rules import KeyRule
 
 Progress = Callable[[str], None]
 BuildOptimizer = Callable[[Any, Recipe, Schedule], Stepper]

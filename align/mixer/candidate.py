@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from convert.evidence.verify import refuse_foreign
+from convert.checks.verify import refuse_foreign
+from convert.family import Source
 from convert.files.sets import Selection
-from convert.mixer.identity import CHOICES, Claim, agreed, check_sizes, unsaid
+from convert.identity import Claim
+from convert.mixer.identity import CHOICES, agreed, check_sizes, unsaid
 from convert.mixer.layouts import recognise
 from convert.mixer.variants import MixerConfig
-from convert.sources import Source, from_file
+from convert.sources import from_file
 
 
 def read_candidate(path: Path, key: str | None, config: MixerConfig) -> Source:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from convert.arrays import Shape
-from convert.mixer.variants import Family, MixerConfig
+from convert.mixer.variants import MixerConfig, MixerKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +93,7 @@ def _gmlp(config: MixerConfig, mixed: Shape, at: str, before: str) -> tuple[Laye
     )
 
 
-BLOCKS: dict[Family, Callable[[MixerConfig, Shape, str, str], tuple[Layer, ...]]] = {
+BLOCKS: dict[MixerKind, Callable[[MixerConfig, Shape, str, str], tuple[Layer, ...]]] = {
     "mixer": _mixer,
     "gmixer": _mixer,
     "resmlp": _resmlp,

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.special import erf, expit
 
 from convert.arrays import Array, StateDict
-from convert.mixer.variants import GATE_NORM_EPS, Family, Gelu, MixerConfig
+from convert.mixer.variants import GATE_NORM_EPS, Gelu, MixerConfig, MixerKind
 
 Part = Generator[tuple[str, Array], object, Array]
 """A part of the forward: yields each named intermediate as it reaches it, and returns the last."""
@@ -85,7 +85,7 @@ def _gmlp_block(config: MixerConfig, weights: _Weights, x: Array, at: str) -> Pa
     return (yield from _show(at, x + y))
 
 
-BLOCKS: dict[Family, Callable[[MixerConfig, _Weights, Array, str], Part]] = {
+BLOCKS: dict[MixerKind, Callable[[MixerConfig, _Weights, Array, str], Part]] = {
     "mixer": _mixer_block,
     "gmixer": _mixer_block,
     "resmlp": _resmlp_block,

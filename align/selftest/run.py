@@ -19,7 +19,7 @@ from convert.arrays import StateDict
 from convert.errors import MixerConvertError
 from convert.mixer.init import init_state_dict
 from convert.mixer.mapping import convert_state_dict
-from convert.mixer.variants import Family, MixerConfig, get_variant
+from convert.mixer.variants import MixerConfig, MixerKind, get_variant
 
 Outcome = Literal["caught", "misplaced", "missed"]
 REFUSED = "refused"
@@ -34,7 +34,7 @@ SMALL = MixerConfig(
 """64 tokens and tokens_mlp_dim 64: square weights, whose layout no shape tells."""
 
 
-def small(family: Family) -> MixerConfig:
+def small(family: MixerKind) -> MixerConfig:
     """Return the small config of a family."""
     return replace(SMALL, family=family, tokens_mlp_dim=64 if family in ("mixer", "gmixer") else 0)
 

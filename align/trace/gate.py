@@ -21,9 +21,8 @@ from align.probes.environment import environment
 from align.trace.result import LogitsDiff, PointRecord, Precision, TraceResult, TraceRow, compare_sketch, judge
 from align.trace.trace_file import GoldenTrace, TensorRecord, logits_kept
 from align.trace.weights import held_findings, structure_findings, weight_findings
-from convert.arrays import Array, StateDict
+from convert.arrays import Array, StateDict, fingerprint, tensor_sha256s
 from convert.errors import IntegrityProblem, MixerConvertError, UsageProblem
-from convert.fingerprint import fingerprint, tensor_sha256s
 from convert.mixer.init import init_state_dict
 from convert.mixer.mapping import convert_state_dict
 

@@ -16,10 +16,10 @@ from align.mixer.points import layers_of
 from align.trace.result import PointRecord
 from align.trace.schema import Malformed, Reader, check_config
 from convert.arrays import Array, Shape
+from convert.engine import WEIGHT_DTYPES
 from convert.errors import IntegrityProblem, Unreadable
 from convert.files import strict_json
-from convert.mixer.mapping import WEIGHT_DTYPES
-from convert.mixer.rules import layout_shapes
+from convert.mixer.rule_tables import layout_shapes
 from convert.mixer.variants import MixerConfig
 
 SCHEMA = LABEL

@@ -8,8 +8,7 @@ from align.core.result import Finding
 from align.core.weights import as_float32
 from align.mixer.points import layer_of_parameter
 from align.trace.trace_file import TensorRecord
-from convert.arrays import Array, StateDict, same_bits
-from convert.fingerprint import tensor_sha256, tensor_sha256s
+from convert.arrays import Array, StateDict, same_bits, tensor_sha256, tensor_sha256s
 
 
 def structure_findings(recorded: Sequence[TensorRecord], candidate: StateDict) -> list[Finding]:

@@ -7,12 +7,12 @@ from typing import Any
 
 from align.faults.fault import Fault, Planted, at_block, first_norm, middle
 from align.mixer.faults.rewire import rewire_block, rewire_model
-from convert.mixer.variants import Family, MixerConfig
+from convert.mixer.variants import MixerConfig, MixerKind
 
-ALL: tuple[Family, ...] = ("mixer", "gmixer", "resmlp", "gmlp")
-TWO_BRANCHES: tuple[Family, ...] = ("mixer", "gmixer", "resmlp")
-LAYER_NORM: tuple[Family, ...] = ("mixer", "gmixer", "gmlp")
-GELU: tuple[Family, ...] = ("mixer", "resmlp", "gmlp")
+ALL: tuple[MixerKind, ...] = ("mixer", "gmixer", "resmlp", "gmlp")
+TWO_BRANCHES: tuple[MixerKind, ...] = ("mixer", "gmixer", "resmlp")
+LAYER_NORM: tuple[MixerKind, ...] = ("mixer", "gmixer", "gmlp")
+GELU: tuple[MixerKind, ...] = ("mixer", "resmlp", "gmlp")
 PYTORCH_EPSILON = 1e-5
 
 
@@ -20,7 +20,7 @@ def _fault(
     name: str,
     layer: Callable[[MixerConfig], str] | str,
     model: Callable[[Any], None],
-    families: tuple[Family, ...] = ALL,
+    families: tuple[MixerKind, ...] = ALL,
 ) -> Fault:
     def plant(config: MixerConfig) -> Planted | None:
         if config.family not in families:
@@ -30,7 +30,7 @@ def _fault(
     return Fault(name=name, kind="structure", plant=plant)
 
 
-def _block_fault(name: str, point: str, families: tuple[Family, ...] = TWO_BRANCHES, **wiring: Any) -> Fault:
+def _block_fault(name: str, point: str, families: tuple[MixerKind, ...] = TWO_BRANCHES, **wiring: Any) -> Fault:
     """Return a fault in the wiring of one block; point is where it shows, below the block's name."""
 
     def model(model: Any) -> None:
