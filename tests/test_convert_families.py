@@ -110,9 +110,9 @@ class ToyFamily:
         rules = LAYOUTS[src].inverse.then(LAYOUTS[dst])
         return engine.convert(state_dict, rules, LAYOUTS[src].shapes(shapes_of(config)), name=name, expected=self.noun)
 
-    def draw(self, variant: Any, seed: int, /) -> StateDict:
+    def draw(self, config: Any, seed: int, /) -> StateDict:
         rng = np.random.default_rng(seed)
-        return {key: rng.standard_normal(shape, np.float32) for key, shape in shapes_of(variant.config).items()}
+        return {key: rng.standard_normal(shape, np.float32) for key, shape in shapes_of(config).items()}
 
     def build(self, config: Any, state_dict: StateDict, /) -> Any:
         return {key: array.copy() for key, array in state_dict.items()}
@@ -130,7 +130,7 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (installed / "entry_points.txt").write_text(f"[{families.GROUP}]\ntoy = {__name__}:TOY\n")
     monkeypatch.syspath_prepend(installed.parent)
     families.installed.cache_clear()
-    yield save_safetensors(tmp_path / "toy.safetensors", TOY.draw(TOY.variants[0], 0))
+    yield save_safetensors(tmp_path / "toy.safetensors", TOY.draw(SMALL, 0))
     families.installed.cache_clear()
 
 
@@ -200,6 +200,13 @@ def test_what_a_family_has_not_is_refused(mixer_convert: Run, toy: Path, tmp_pat
 
 def test_load_paddle_builds_its_model(toy: Path) -> None:
     assert convert.load_paddle(checkpoint=toy).keys() == {f"net.{name}" for name in shapes_of(SMALL)}
+
+
+def test_one_that_cannot_be_loaded_is_named(mixer_convert: Run, toy: Path, tmp_path: Path) -> None:
+    (tmp_path / "site" / "toy-1.dist-info" / "entry_points.txt").write_text(f"[{families.GROUP}]\ntoy = no_such:TOY\n")
+    result = mixer_convert("inspect", toy)
+    assert result.exit_code == 2
+    assert "no_such:TOY: this family of models cannot be loaded" in result.stderr
 
 
 def test_without_an_installation_there_is_a_sentence(
