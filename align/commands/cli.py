@@ -113,7 +113,7 @@ def _print(result: AlignmentResult) -> None:
         print_table(HEADERS, rows(result), title=result.variant)
     if trained := training_rows(result):
         print_table(TRAINING_HEADERS, trained, title="training: the worst of all steps")
-    print("\n".join([*gate_lines(result), verdict_line(result)]), flush=True)  # before a report that fails
+    print("\n".join([*gate_lines(result.gates), verdict_line(result)]), flush=True)  # before a report that fails
 
 
 for command in (check, predictions, record, reprod, selftest):
