@@ -27,7 +27,7 @@ from reports.batches import AHEAD
 from reports.cifar10 import Cifar10
 from reports.curves import write_curves
 from reports.engines import choose_engine, cpus
-from reports.evaluate import Evaluation, Progress, Settings, evaluate
+from reports.evaluate import Evaluation, EvaluationSettings, Progress, evaluate
 from reports.parallel import Group
 from reports.predictions import write_predictions
 from reports.preprocess import Preprocessing
@@ -227,7 +227,7 @@ def _finish(job: Job, state_dict: StateDict, folder: RunFolder, group: Group) ->
     )
     if group.first:
         _write_weights(job, state_dict, sha256s)
-    settings = Settings(
+    settings = EvaluationSettings(
         preprocessing=job.preprocessing,
         figure=_figure(job),
         engine=choose_engine("auto", job.device),
