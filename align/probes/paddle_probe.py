@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from paddle.nn import Layer
 
     from align.core.bounds import Precision
-    from align.core.lockstep import Tap
     from align.core.probe import Forward
 
 THREADS = os.cpu_count() or 1
@@ -97,27 +97,12 @@ def cast(model: Layer, precision: Precision) -> None:
         layer._buffers[key] = buffer
 
 
-@contextlib.contextmanager
-def tapped(model: Layer, points: Mapping[str, Tapped]) -> Iterator[Forward]:
+def tapped(model: Layer, points: Mapping[str, Tapped]) -> AbstractContextManager[Forward]:
     """Give the forward that shows these points, for as long as the context lasts."""
     import paddle
 
-    taps, handles = Taps(points, _array, paddle.to_tensor), []
-    for path, layer in model.named_sublayers(include_self=True):
-        if taps.wants(path, "input"):
-            handles.append(layer.register_forward_pre_hook(partial(_before, taps, path), with_kwargs=True))
-        if taps.wants(path, "output"):
-            handles.append(layer.register_forward_post_hook(lambda _, __, output, path=path: taps.output(path, output)))
-
-    def run(inputs: Array, tap: Tap) -> Any:
-        with taps.shown_to(tap):
-            return forward(model, inputs)
-
-    try:
-        yield run
-    finally:
-        for handle in handles:
-            handle.remove()
+    taps = Taps(points, _array, paddle.to_tensor)
+    return taps.on(model.named_sublayers(include_self=True), "register_forward_post_hook", partial(forward, model))
 
 
 def forward(model: Layer, inputs: Array) -> Any:
@@ -161,10 +146,6 @@ def one_thread() -> Iterator[int]:
         yield THREADS
     finally:
         paddle.base.core.set_num_threads(THREADS)
-
-
-def _before(taps: Taps, path: str, _: Layer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    return taps.inputs(path, args, kwargs)
 
 
 def _array(value: Any) -> Array | None:

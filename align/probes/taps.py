@@ -6,12 +6,14 @@ import contextlib
 import copy
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from align.core.lockstep import ForwardFailed, Tap
 from align.core.point import Tapped
+from align.core.probe import Forward
 from convert.arrays import Array
 
 
@@ -36,9 +38,32 @@ class Taps:
         self._to_array, self._to_tensor = to_array, to_tensor
         self._running = threading.local()
 
-    def wants(self, module: str, where: str) -> bool:
-        """Return whether anything is shown there."""
-        return (module, where) in self._points
+    @contextlib.contextmanager
+    def on(self, modules: Iterable[tuple[str, Any]], after: str, forward: Callable[[Array], Any]) -> Iterator[Forward]:
+        """Give the tapped forward of a model, whose hooks are gone in the end.
+
+        Args:
+            modules: By path.
+            after: The method that registers a hook behind a module's forward.
+            forward: Runs the model.
+        """
+        handles = []
+        for path, module in modules:
+            if (path, "input") in self._points:
+                before = partial(self._before, path)
+                handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
+            if (path, "output") in self._points:
+                handles.append(getattr(module, after)(partial(self._after, path)))
+
+        def run(inputs: Array, tap: Tap) -> Any:
+            with self.shown_to(tap):
+                return forward(inputs)
+
+        try:
+            yield run
+        finally:
+            for handle in handles:
+                handle.remove()
 
     @contextlib.contextmanager
     def shown_to(self, tap: Tap) -> Iterator[None]:
@@ -62,6 +87,12 @@ class Taps:
     def output(self, module: str, output: Any) -> Any:
         """Return a module's output, after it was shown."""
         return self._through(module, "output", output)
+
+    def _before(self, path: str, _: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return self.inputs(path, args, kwargs)
+
+    def _after(self, path: str, _: object, __: object, output: Any) -> Any:
+        return self.output(path, output)
 
     def _through(self, module: str, where: str, value: Any) -> Any:
         tap: Tap | None = getattr(self._running, "tap", None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
     from align.core.bounds import Precision
-    from align.core.lockstep import Tap
     from align.core.probe import Forward
 
 name = "torch"
@@ -55,27 +55,12 @@ def cast(model: Module, precision: Precision) -> None:
             module.eps = float(np.float32(module.eps))  # type: ignore[assignment,arg-type]
 
 
-@contextlib.contextmanager
-def tapped(model: Module, points: Mapping[str, Tapped]) -> Iterator[Forward]:
+def tapped(model: Module, points: Mapping[str, Tapped]) -> AbstractContextManager[Forward]:
     """Give the forward that shows these points, for as long as the context lasts."""
     import torch
 
-    taps, handles = Taps(points, _array, lambda array: torch.from_numpy(array.copy())), []
-    for path, module in model.named_modules():
-        if taps.wants(path, "input"):
-            handles.append(module.register_forward_pre_hook(partial(_before, taps, path), with_kwargs=True))
-        if taps.wants(path, "output"):
-            handles.append(module.register_forward_hook(lambda _, __, output, path=path: taps.output(path, output)))
-
-    def run(inputs: Array, tap: Tap) -> Any:
-        with taps.shown_to(tap):
-            return forward(model, inputs)
-
-    try:
-        yield run
-    finally:
-        for handle in handles:
-            handle.remove()
+    taps = Taps(points, _array, lambda array: torch.from_numpy(array.copy()))
+    return taps.on(model.named_modules(), "register_forward_hook", partial(forward, model))
 
 
 def forward(model: Module, inputs: Array) -> Any:
@@ -148,10 +133,6 @@ def check(model: object) -> None:
     if not isinstance(model, torch.nn.Module):
         kind = f"{type(model).__module__}.{type(model).__name__}"
         raise BadInput(f"{kind}: the reference is no module of PyTorch. Pass timm's model.")
-
-
-def _before(taps: Taps, path: str, _: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    return taps.inputs(path, args, kwargs)
 
 
 def _array(value: Any) -> Array | None:
