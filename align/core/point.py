@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from convert.arrays import Shape
@@ -46,3 +46,8 @@ class Point:
     terms: int | None = None
     normalises: str = ""
     optional: bool = False
+
+    @property
+    def behind_a_gap(self) -> Point:
+        """The point where one before it is not compared: its arithmetic is then that of several layers."""
+        return replace(self, terms=None, normalises="")

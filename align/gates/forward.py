@@ -130,7 +130,8 @@ class Measurement:
         figures: dict[str, Differences] = {}
         while left and (shown := own.next(next(iter(left)))) is not None:
             name, here = shown
-            point = left.pop(name)
+            nothing_skipped = next(iter(left)) == name
+            point = left.pop(name) if nothing_skipped else left.pop(name).behind_a_gap
             if len(figures) % POINTS_PER_TIDY == 0:
                 give_back()
             progress(f"{self._precision}: {name}")

@@ -123,10 +123,12 @@ def paired(points: Iterable[tuple[Point, Iterable[Tapped]]], pairing: Pairing, m
     Raises:
         BadInput: The pairing names a module that the candidate does not have.
     """
-    found, left_out = [], {}
+    found: list[Point] = []
+    left_out: dict[str, str] = {}
+    behind_a_gap = False
     for point, places in points:
         if why := pairing.why_left_out(point.name):
-            left_out[point.name] = why
+            left_out[point.name], behind_a_gap = why, True
             continue
         stated = pairing.tapped(point.name)
         if stated is not None and stated.module not in modules:
@@ -136,9 +138,10 @@ def paired(points: Iterable[tuple[Point, Iterable[Tapped]]], pairing: Pairing, m
         renamed = [replace(place, module=pairing.name(place.module)) for place in places]
         tapped = stated or next((place for place in renamed if place.module in modules), None)
         if tapped is None:
-            left_out[point.name] = f"the candidate has no module {renamed[0].module}"
+            left_out[point.name], behind_a_gap = f"the candidate has no module {renamed[0].module}", True
         else:
-            found.append(replace(point, candidate=tapped))
+            found.append(replace(point.behind_a_gap if behind_a_gap else point, candidate=tapped))
+            behind_a_gap = False
     return Paired(points=tuple(found), left_out=left_out)
 
 
