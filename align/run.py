@@ -119,9 +119,9 @@ def _measure(models: Models, settings: Settings, progress: Progress) -> Observat
     witness = Kept(partial(case.witness, case.reference.state_dict, case.inputs)) if case.witness else None
     headline = _Headline(case.headline)
     in32, repeated = _in_float32(models, settings, witness, headline, progress)
-    sections = (repeated, *_of_output(models, settings, in32, headline.value))
-    uncovered = _uncovered(models, in32.never_shown) if not in32.findings else []
-    models.cast("float64")
+    with models.widened():
+        sections = (repeated, *_of_output(models, settings, in32, headline.value))
+        uncovered = _uncovered(models, in32.never_shown) if not in32.findings else []
     with models.tapped() as tapping:
         measurement = Measurement(case, "float64", settings.atol)
         in64 = measurement.run(tapping, witness.again() if witness else None, progress)
