@@ -109,10 +109,14 @@ def test_another_result_in_another_batch(case: Case, forward_there: Callable[[An
     blames_the_logits(result, says)
 
 
-def test_a_single_image_is_put_among_others(subject: Subject) -> None:
+@pytest.mark.parametrize("computed", [1, 2])
+def test_a_single_image_is_put_among_others(subject: Subject, computed: int) -> None:
+    """The model computes the first images only, and gives all others the last one's result."""
+    import paddle
+
     def first_only(model: Any) -> None:
         forward = model.forward
-        model.forward = lambda images: forward(images[:1]).expand([len(images), 7])
+        model.forward = lambda x: forward(paddle.stack([x[min(i, computed - 1)] for i in range(len(x))]))
 
     settings = Settings(batch=1)
     result = align(with_candidate(case_of(subject, settings), first_only), settings)
