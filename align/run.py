@@ -19,8 +19,10 @@ from align.gates.forward import Measured, Measurement, Models, Progress, wide_re
 from align.learning.gates import gradients_section, not_run, steps_section
 from align.learning.recipes import RECIPES
 from align.learning.training import BuildOptimizer
+from align.probes import torch_probe
 from align.probes.environment import environment
 from convert.arrays import Array
+from convert.errors import UsageProblem
 
 NEVER_CALLED = "its module is never called"
 
@@ -56,6 +58,7 @@ def align(
         UsageProblem: Gradients of a reference that has none here.
     """
     settings = settings or Settings()
+    _refuse_without_gradients(case, settings)
     case.reference.probe.check_framework()
     seen = _observe(case, settings, progress)
     left_out = {**case.left_out, **seen.left_out}
@@ -79,6 +82,14 @@ def align(
     for section in _training_sections(case, settings, build_optimizer, sound, progress):
         result = with_section(result, section)
     return result
+
+
+def _refuse_without_gradients(case: Case, settings: Settings) -> None:
+    if (settings.backward or settings.train_steps) and case.reference.probe is not torch_probe:
+        raise UsageProblem(
+            f"{case.name}: gradients and training are compared with torch only, not with {case.sides.reference}. Pass "
+            "--reference timm, or leave out --backward and --train-steps."
+        )
 
 
 def _training_sections(

@@ -17,7 +17,7 @@ from align.mixer.points import LOGITS, layer_of_parameter, points_of, taps_of
 from align.pairing.pairing import Pairing, paired
 from align.probes import flax_probe, paddle_probe, torch_probe
 from convert.arrays import StateDict
-from convert.errors import BadInput, NoHead, UsageProblem
+from convert.errors import BadInput, NoHead
 from convert.mixer.mapping import convert_state_dict
 from convert.mixer.shapes import HEAD, infer_config
 from convert.mixer.variants import MixerConfig, Variant
@@ -89,11 +89,6 @@ def case_of(subject: Subject, settings: Settings | None = None) -> Case:
         UsageProblem: Gradients of a reference that has none here.
     """
     settings, config = settings or Settings(), subject.config
-    if subject.reference == "flax" and (settings.backward or settings.train_steps):
-        raise UsageProblem(
-            "--reference flax: gradients and training are compared with timm only. Pass --reference timm, or leave out "
-            "--backward and --train-steps."
-        )
     shape = (settings.batch, config.in_chans, config.image_size, config.image_size)
     converted = convert_state_dict(subject.source, config)
     weights = subject.candidate if subject.candidate is not None else converted.state_dict
