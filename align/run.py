@@ -49,7 +49,7 @@ def align(
 
     Args:
         case: What is compared.
-        settings: Bound, and which gates are wanted.
+        settings: Bound, and which gates are wanted; None: those that the case was made with.
         build_optimizer: Gives the Paddle model its optimizer; Paddle's own by default.
         progress: Is told what is about to run.
 
@@ -57,7 +57,8 @@ def align(
         BadInput: `import torch` does not give PyTorch, or the reference is no module of it.
         UsageProblem: Gradients of a reference that has none here.
     """
-    settings = settings or Settings()
+    settings = settings or case.wanted
+    case.check_drawn_by(settings)
     _refuse_without_gradients(case, settings)
     case.reference.probe.check_framework()
     seen = _observe(case, settings, progress)

@@ -86,7 +86,6 @@ def case_of(subject: Subject, settings: Settings | None = None) -> Case:
 
     Raises:
         BadInput: A pairing does not go with the models.
-        UsageProblem: Gradients of a reference that has none here.
     """
     settings, config = settings or Settings(), subject.config
     shape = (settings.batch, config.in_chans, config.image_size, config.image_size)
@@ -108,6 +107,7 @@ def case_of(subject: Subject, settings: Settings | None = None) -> Case:
         inputs=seeded_images(shape, settings.input_seed, settings.inputs),
         witness=partial(witness.forward, config),
         places={name: layer_of_parameter(name) for name in subject.source},
+        wanted=settings,
         settings={"reference": subject.reference, "config": asdict(config), "weights": dict(subject.provenance)},
     )
     return case if subject.model is None else _with_own(case, config, subject.model)
