@@ -257,7 +257,7 @@ PORTS = """
 from pathlib import Path
 import numpy as np
 import convert
-from align.probes import torch_probe
+from align.mixer.models import build_timm
 from convert.mixer.init import init_state_dict
 from convert.mixer.shapes import infer_config
 from convert import files
@@ -267,7 +267,7 @@ CHECKPOINT = {checkpoint!r}
 def models():
     source = files.read(Path(CHECKPOINT))
     config = infer_config({{key: array.shape for key, array in source.items()}}, "x")
-    return torch_probe.build(config, None, source), convert.load_paddle(checkpoint=Path(CHECKPOINT))
+    return build_timm(config, None, source), convert.load_paddle(checkpoint=Path(CHECKPOINT))
 
 def test_right(assert_aligned):
     assert assert_aligned(*models(), batch=1).settings["batch"] == 1
