@@ -90,6 +90,11 @@ def structure_failed() -> AlignmentResult:
     return result(structure=[Finding(layer="head", sentence="head.bias is missing")], weights=None)
 
 
+def uncovered() -> AlignmentResult:
+    """Return a result that all figures speak for, of a model with a parameter that no point covers."""
+    return result(*map(small, NAMES), structure=[Finding(layer="", sentence="scale: no point covers it")])
+
+
 def inconclusive() -> AlignmentResult:
     return with_section(aligned(), section("determinism", "torch did not repeat itself", check("twice", 1e-9, 0.0)))
 
@@ -108,7 +113,7 @@ def trained_badly() -> AlignmentResult:
 
 
 def hostile() -> AlignmentResult:
-    return dataclasses.replace(aligned(HOSTILE), left_out={HOSTILE: HOSTILE})
+    return result(*map(small, NAMES), variant=HOSTILE, left_out={HOSTILE: HOSTILE})
 
 
 def without_witness() -> AlignmentResult:
@@ -167,6 +172,7 @@ ALL = {
         not_a_number,
         rounding,
         structure_failed,
+        uncovered,
         inconclusive,
         trained_badly,
         hostile,

@@ -274,7 +274,7 @@ class TestMarkdown:
     def test_it_holds_the_sentence_and_every_gate(self, name: str) -> None:
         data, text = data_of(name), plain(markdown(data_of(name)))
         assert " ".join(data["sentence"].split()) in text
-        assert all(gate["sentence"] in text for gate in data["gates"])
+        assert all(" ".join(gate["sentence"].split()) in text for gate in data["gates"])
 
     def test_a_divergence_is_named_and_the_worst_layers_come_first(self) -> None:
         text = plain(markdown(data_of("diverged")))
