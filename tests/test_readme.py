@@ -59,7 +59,7 @@ def copy(tmp_path: Path) -> Path:
     config = get_variant("s32").config
     weights = init_state_dict(config, 0)
     save_safetensors(folder / "my_mixer.safetensors", weights)
-    np.save(folder / "images.npy", seeded_images(config, 2, 0))
+    np.save(folder / "images.npy", seeded_images((2, 3, 224, 224), 0))
     tuned = replace(config, image_size=32, patch_size=8, num_blocks=2, hidden_dim=64, channels_mlp_dim=256)
     tuned_weights = init_state_dict(replace(tuned, tokens_mlp_dim=32, num_classes=10), 0)
     save_safetensors(folder / "my_tuned_mixer.safetensors", tuned_weights)
