@@ -1,10 +1,12 @@
 """Print what small faults do to the float32 logits of b16_in21k, and what the gates say: a Markdown table."""
 
+from dataclasses import replace
+
 import numpy as np
 import paddle
 
-from align.probes import paddle_probe
-from align.run import Subject, align
+from align.mixer.case import Subject, case_of
+from align.run import align
 from convert.mixer.init import init_state_dict
 from convert.mixer.variants import get_variant
 
@@ -38,19 +40,19 @@ FAULTS = {
 
 variant = get_variant("b16_in21k")
 source = init_state_dict(variant.config, 0)
-subject = Subject(source=source, config=variant.config, name=variant.name, variant=variant)
+case = case_of(Subject(source=source, config=variant.config, name=variant.name, variant=variant))
 print("| fault | float32 logits, max abs diff | below 1e-5 | verdict | first divergence | float64, introduced there |")
 print("| --- | --- | --- | --- | --- | --- |")
 for name, fault in FAULTS.items():
 
-    def build(config, state_dict, fault=fault):
+    def build(fault=fault):
         """Build the Paddle model and plant the fault."""
-        model = paddle_probe.build(config, state_dict)
+        model = case.candidate.build()
         fault(model)
         return model
 
-    result = align(subject, build_candidate=build)
-    logits = result.layers[-1].float32.inherited
+    result = align(replace(case, candidate=replace(case.candidate, build=build)))
+    logits = result.headline.float32.inherited
     layer = result.first_divergence.layer if result.first_divergence else "logits"
     introduced = next(row for row in result.layers if row.name == layer).float64.introduced.max_abs_diff
     print(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from align.core.bounds import LOGITS_ATOL
@@ -26,11 +27,13 @@ def contradiction(data: dict[str, Any]) -> str | None:
     """
     layers = tuple(_row(layer) for layer in data["layers"])
     sides = _sides(data)
-    if (wrong := next(_misjudged(layers, sides.headline), None)) is not None:
+    if (wrong := next(_misjudged(layers, sides), None)) is not None:
         return wrong
     gates = [Gate(**gate) for gate in data["gates"]]
-    structure = [] if layers or gates[0].passed else [Finding(layer="", sentence=gates[0].sentence)]
-    judged = judge(evidence_of(structure, _weights(gates[1]), layers, sides, data.get("left_out", {})))
+    evidence = evidence_of([], _weights(gates[1]), layers, sides, data.get("left_out", {}))
+    judged = judge(evidence)
+    if judged.gates[0].passed and gates[0].passed is False:
+        judged = judge(replace(evidence, structure=[Finding(layer="", sentence=gates[0].sentence)]))
     found, verdict = judged.gates, judged.verdict
     for again, gate in zip(found, gates[:FORWARD], strict=True):
         stated = (gate.name, gate.passed, gate.sentence if gate.passed else "")
@@ -66,12 +69,14 @@ def _diff(data: dict[str, Any] | None) -> LayerDiff | None:
     return LayerDiff(**{**data, **{name: float(data[name]) for name in numbers}})
 
 
-def _misjudged(layers: tuple[LayerRow, ...], headline: str) -> Iterator[str]:
+def _misjudged(layers: tuple[LayerRow, ...], sides: Sides) -> Iterator[str]:
     for row in layers:
+        if sides.witness is (row.float64.candidate_vs_witness is None or row.float64.reference_vs_witness is None):
+            yield f"{row.name}: whether there was a witness does not follow from the figures"
         for diff in (*row.float64.each().values(), *row.float32.each().values()):
             if diff.passed is not (diff.max_abs_diff <= diff.bound and math.isfinite(diff.max_abs_diff)):
                 yield f"{row.name}: passed does not follow from the difference and its bound"
-        if row.name == headline and row.float32.inherited.bound != LOGITS_ATOL:
+        if row.name == sides.headline and row.float32.inherited.bound != LOGITS_ATOL:
             yield f"{row.name}: the bound is not {LOGITS_ATOL:g}"
 
 

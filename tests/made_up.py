@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 
-from test_align_result import diff, row
+from test_align_result import ALONE, SIDES, diff, row, unwitnessed
 
-from align.core.compare import FLOAT64, Tolerance, float32_introduced
+from align.core.bounds import FLOAT64, Tolerance, float32_introduced
 from align.core.judgement import judge, with_section
+from align.core.layer_rows import evidence_of
 from align.core.result import (
     AlignmentResult,
     Check,
@@ -17,6 +21,7 @@ from align.core.result import (
     GateName,
     LayerRow,
     Section,
+    Sides,
 )
 
 NAMES = ("stem", *(f"blocks.{i}.{part}" for i in range(3) for part in ("norm1", "mlp_tokens.fc1")), "logits")
@@ -24,6 +29,7 @@ FAULTY = "blocks.1.norm1"
 HOSTILE = 'x|y <script>alert(1)</script> "`*a*_b_@team\n::error::%0A & [z](http://e.test)'
 """What a file's name may hold: Markdown, HTML, XML and workflow commands."""
 
+LEFT_OUT = {"blocks.0.act": "computed by a function", "pooled": "its module is never called"}
 SETTINGS = {
     "batch": 2,
     "input_seed": 0,
@@ -84,6 +90,11 @@ def structure_failed() -> AlignmentResult:
     return result(structure=[Finding(layer="head", sentence="head.bias is missing")], weights=None)
 
 
+def uncovered() -> AlignmentResult:
+    """Return a result that all figures speak for, of a model with a parameter that no point covers."""
+    return result(*map(small, NAMES), structure=[Finding(layer="", sentence="scale: no point covers it")])
+
+
 def inconclusive() -> AlignmentResult:
     return with_section(aligned(), section("determinism", "torch did not repeat itself", check("twice", 1e-9, 0.0)))
 
@@ -94,14 +105,21 @@ def trained_badly() -> AlignmentResult:
         gate=Gate(name="backward", passed=True, sentence="2 gradients"),
         checks=(check("stem.proj.weight", 1e-15, 1e-12), check("loss", 2.3, None)),
     )
-    bad = section(
-        "training", "Adam left at step 3", check("adam/constant/3/parameters/float64", math.nan, 1e-10, layer="head")
+    left = dataclasses.replace(
+        check("parameters", math.nan, 1e-10, layer="head"), group=("adam", "constant", "step 3"), kind="float64"
     )
+    bad = section("training", "Adam left at step 3", left)
     return with_section(with_section(aligned(), good), bad)
 
 
 def hostile() -> AlignmentResult:
-    return aligned(HOSTILE)
+    return result(*map(small, NAMES), variant=HOSTILE, left_out={HOSTILE: HOSTILE})
+
+
+def without_witness() -> AlignmentResult:
+    """Return a result of two models that no witness knows, where one layer is over and two could not be compared."""
+    layers = [unwitnessed(layer) for layer in diverged().layers]
+    return result(*layers, sides=ALONE, left_out=LEFT_OUT)
 
 
 def result(
@@ -109,15 +127,18 @@ def result(
     variant: str = "made up",
     structure: list[Finding] | None = None,
     weights: list[Finding] | tuple[()] | None = (),
+    sides: Sides = SIDES,
+    left_out: Mapping[str, str] = MappingProxyType({}),
 ) -> AlignmentResult:
-    judged = judge(structure or [], weights if weights is None else list(weights), layers)
-    gates, verdict, first_divergence = judged
+    judged = judge(evidence_of(structure or [], weights, layers, sides, left_out))
     return AlignmentResult(
         variant=variant,
-        gates=gates,
+        sides=sides,
+        gates=judged.gates,
         layers=layers,
-        verdict=verdict,
-        first_divergence=first_divergence,
+        verdict=judged.verdict,
+        first_divergence=judged.first_divergence,
+        left_out=dict(left_out),
         input_sha256="0123456789abcdef" * 4,
         settings=SETTINGS,
         environment=ENVIRONMENT,
@@ -132,7 +153,7 @@ def small(name: str) -> LayerRow:
 
 def check(name: str, figure: float, bound: float | None, layer: str = "") -> Check:
     passed = bound is None or (math.isfinite(figure) and figure <= bound)
-    return Check(name=name, layer=layer, figure=figure, bound=bound, detail="at [0]", passed=passed)
+    return Check(subject=name, layer=layer, figure=figure, bound=bound, detail="at [0]", passed=passed)
 
 
 def section(name: GateName, sentence: str, *checks: Check) -> Section:
@@ -151,8 +172,10 @@ ALL = {
         not_a_number,
         rounding,
         structure_failed,
+        uncovered,
         inconclusive,
         trained_badly,
         hostile,
+        without_witness,
     )
 }

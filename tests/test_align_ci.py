@@ -7,22 +7,30 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import made_up
 import pytest
 import yaml
 from click.testing import CliRunner, Result
 from conftest import Run, save_safetensors
 from junitparser import JUnitXml
+from strangers import CONFIG, OTHER_NAMES, timm_weights
 
 from align.commands import cli
 from align.commands.publish import Targets, check_targets, publish
 from align.core.result import AlignmentResult
+from align.mixer.case import Subject, case_of
+from align.render import as_data, schema_text, verdict_line
+from align.run import align
 from convert.arrays import StateDict
 from convert.disk.atomic import write_report
 from convert.errors import IOProblem, UsageProblem
+from convert.mixer.mapping import convert_state_dict
+from convert.mixer.variants import MixerConfig
 
 pytest_plugins = ["pytester"]
 ROOT = Path(__file__).resolve().parents[1]
@@ -257,7 +265,7 @@ PORTS = """
 from pathlib import Path
 import numpy as np
 import convert
-from align.probes import torch_probe
+from align.mixer.models import build_timm
 from convert.mixer.init import init_state_dict
 from convert.mixer.shapes import infer_config
 from convert import files
@@ -267,7 +275,7 @@ CHECKPOINT = {checkpoint!r}
 def models():
     source = files.read(Path(CHECKPOINT))
     config = infer_config({{key: array.shape for key, array in source.items()}}, "x")
-    return torch_probe.build(config, None, source), convert.load_paddle(checkpoint=Path(CHECKPOINT))
+    return build_timm(config, None, source), convert.load_paddle(checkpoint=Path(CHECKPOINT))
 
 def test_right(assert_aligned):
     assert assert_aligned(*models(), batch=1).settings["batch"] == 1
@@ -321,15 +329,8 @@ class TestPlugin:
         assert project["entry-points"]["pytest11"] == {"align.pytest_plugin": "align.pytest_plugin"}
 
 
-def test_a_real_run_writes_them_all(mixer_align: Run, tmp_path: Path, source: StateDict) -> None:
+def test_a_real_run_writes_them_all(mixer_align: Run, tmp_path: Path, config: MixerConfig, source: StateDict) -> None:
     """Nothing made up: a port with one weight changed."""
-    import jsonschema
-
-    from align.render import schema_text
-    from convert.mixer.mapping import convert_state_dict
-    from convert.mixer.shapes import infer_config
-
-    config = infer_config({key: array.shape for key, array in source.items()}, "x")
     wrong = dict(convert_state_dict(source, config).state_dict)
     wrong["blocks.2.norm1.weight"] = wrong["blocks.2.norm1.weight"] * 2
     checkpoint = save_safetensors(tmp_path / "a.safetensors", source)
@@ -341,6 +342,37 @@ def test_a_real_run_writes_them_all(mixer_align: Run, tmp_path: Path, source: St
         jsonschema.validate(json.loads((folder / "json").read_text()), json.loads(schema_text()))
     failed = [case for suite in JUnitXml.fromfile(str(folder / "junit")) for case in suite if case.is_failure]
     assert "blocks.2.norm1" in [case.name for case in failed]
+
+
+def test_the_points_that_a_porter_s_model_does_not_show_are_in_every_report(mixer_align: Run, tmp_path: Path) -> None:
+    """Nothing made up: a model of its own, its pairing, and points that it computes by a function."""
+    checkpoint = save_safetensors(tmp_path / "a.safetensors", timm_weights(0))
+    own = ["--candidate-model", f"{OTHER_NAMES.file}:build", "--candidate-args", '{"variant": "functional-norms"}']
+    own += ["--pairing", OTHER_NAMES.pairing(tmp_path, "functional-norms")]
+    folder = tmp_path / "reports"
+    folder.mkdir()
+    run = mixer_align("--checkpoint", checkpoint, *own, *reports(folder))
+    assert run.exit_code == 0, run.output
+    data = json.loads((folder / "json").read_text())
+    jsonschema.validate(data, json.loads(schema_text()))
+    assert data["settings"]["candidate_model"] == own[1]
+    for name in (f"blocks.{i}.norm1" for i in range(CONFIG.num_blocks)):
+        assert data["left_out"][name] == "computed by a function"
+        assert all(name in text for text in (run.stdout, *(path.read_text() for path in folder.iterdir())))
+    skipped = [case.name for suite in JUnitXml.fromfile(str(folder / "junit")) for case in suite if case.is_skipped]
+    assert skipped == [*data["left_out"]]
+
+
+@pytest.mark.usefixtures("frameworks")
+def test_a_case_without_a_witness_says_so_everywhere(config: MixerConfig, source: StateDict, tmp_path: Path) -> None:
+    case = replace(case_of(Subject(source=source, config=config, name="small")), witness=None)
+    result = align(case)
+    assert result.verdict == "aligned"
+    assert {row.float64.reference_vs_witness for row in result.layers} == {None}
+    assert "no witness" in verdict_line(result)
+    jsonschema.validate(as_data(result), json.loads(schema_text()))
+    publish(result, Targets(**{name: tmp_path / name for name in FILES[1:]}))
+    assert all("no witness" in path.read_text().lower() for path in tmp_path.iterdir())
 
 
 def test_made_up_results_are_results() -> None:

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from align.core.compare import FLOAT64, UNBOUNDED, Tolerance, compare, float32_introduced, largest
+from align.core.bounds import FLOAT64, UNBOUNDED, Tolerance, float32_introduced
+from align.core.compare import compare, largest
 from convert.arrays import Array
 
 ABSOLUTE = Tolerance(atol=0.5, rtol=0.0)

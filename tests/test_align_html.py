@@ -80,6 +80,18 @@ class TestPage:
         assert '<td class="figure">nan exceeds 1.0e-10</td><td class="failed">failed</td>' in text
         assert '<td class="figure">2.30e+00</td><td class="not-judged">not judged</td>' in text
 
+    def test_it_says_whether_there_was_a_witness(self) -> None:
+        text = page("without_witness")
+        assert "No witness: float64 is compared between torch and Paddle alone." in text
+        assert '<th scope="col">float32 reference vs float64 reference</th>' in text
+        assert "vs witness" not in text
+        assert "no-witness" not in page("aligned")
+
+    def test_the_points_left_out_are_listed(self) -> None:
+        for name, why in made_up.LEFT_OUT.items():
+            assert f'<tr><th scope="row">{name}</th><td class="text">{why}</td></tr>' in page("without_witness")
+        assert "left out" not in page("aligned")
+
     def test_without_layers_there_is_no_chart(self) -> None:
         assert "No layer was measured" in page("structure_failed")
         assert "<figure>" not in page("structure_failed")

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from align.core import lockstep
-from align.core.lockstep import Kept, Side, Tap, Walk, WrongPoint, walk
-from align.mixer.points import Layer
+from align.core.lockstep import ForwardFailed, Kept, Side, Tap, Walk, WrongPoint, check_form, lanes, walk
+from align.core.point import Point, Tapped
 
-A, B = Layer(name="a", shape=(2,)), Layer(name="b", shape=(2,))
+PATIENCE = 0.2
 
 
 def forward(tap: Tap) -> None:
@@ -43,14 +43,14 @@ def test_points_come_one_at_a_time() -> None:
 
 
 def test_a_replacement_is_what_the_forward_goes_on_with() -> None:
-    own, forced = Side("x", walk(forward), "float64"), Side("x", walk(forward), "float64")
-    own.at(A)
-    forced.at(A)
+    own, forced = Side("x", walk(forward)), Side("x", walk(forward))
+    own.at("a")
+    forced.at("a")
     forced.replace(np.full(2, 5.0))
-    assert own.at(B).tolist() == [2, 2]
-    assert forced.at(B).tolist() == [10, 10]
-    own.end()
-    forced.end()
+    assert own.at("b").tolist() == [2, 2]
+    assert forced.at("b").tolist() == [10, 10]
+    own.end("b")
+    forced.end("b")
 
 
 def test_an_error_of_the_forward_is_raised_in_the_caller() -> None:
@@ -59,11 +59,23 @@ def test_an_error_of_the_forward_is_raised_in_the_caller() -> None:
         raise ZeroDivisionError("here")
 
     before = threads()
-    side = Side("x", walk(failing), "float64")
-    side.at(A)
+    side = Side("x", walk(failing))
+    side.at("a")
     with pytest.raises(ZeroDivisionError, match="here"):
-        side.at(B)
+        side.at("b")
     assert threads() == before
+
+
+def test_a_model_that_fails_is_a_finding_at_the_point_expected() -> None:
+    def failing(tap: Tap) -> None:
+        tap("a", np.ones(2))
+        raise ForwardFailed("its forward fails")
+
+    side = Side("x", walk(failing))
+    side.at("a")
+    with pytest.raises(WrongPoint) as wrong:
+        side.next("b")
+    assert (wrong.value.finding.layer, wrong.value.finding.sentence) == ("b", "x: its forward fails")
 
 
 def deaf(tap: Tap) -> None:
@@ -87,28 +99,69 @@ def test_no_thread_outlives_its_walk(forward: Callable[[Tap], Any]) -> None:
     assert threads() == before
 
 
-def follow(side: Side, expected: tuple[Layer, ...]) -> None:
-    for layer in expected:
-        side.at(layer)
-    side.end()
+@pytest.mark.parametrize("lane", [False, True])
+def test_points_in_another_order_are_found_and_kept(lane: bool) -> None:
+    def three(tap: Tap) -> None:
+        for number, name in enumerate("abc"):
+            tap(name, np.full(1, number))
+
+    with lanes() as each:
+        side = Side("x", walk(three), each.candidate if lane else None)
+        side.go_on()
+        assert [side.at(name).item() for name in "cab"] == [2, 0, 1]
+        side.end("c")
+
+
+def test_what_is_never_shown_is_said() -> None:
+    side = Side("x", walk(forward))
+    side.at("a")
+    with pytest.raises(WrongPoint) as wrong:
+        side.at("c")
+    assert (wrong.value.finding.layer, wrong.value.finding.sentence) == ("c", "x never shows c")
+    assert side.at("b").tolist() == [2, 2]
+
+
+def test_a_forward_ends_behind_its_last_point() -> None:
+    ended = []
+
+    def going_on(tap: Tap) -> None:
+        forward(tap)
+        ended.append(True)
+
+    side = Side("x", walk(going_on))
+    side.at("a")
+    side.end("a")
+    assert ended == [True]
 
 
 @pytest.mark.parametrize(
-    ("expected", "dtype", "says"),
+    ("shape", "dtype", "says"),
     [
-        ((B,), "float64", "x shows a float64 (2,), not b float64 (2,)"),
-        ((Layer(name="a", shape=(1, 2)),), "float64", "x shows a float64 (2,), not a float64 (1, 2)"),
-        ((A,), "float32", "x shows a float64 (2,), not a float32 (2,)"),
-        ((A,), "float64", "x shows b after its last point"),
-        ((A, B, Layer(name="c", shape=(2,))), "float64", "x never shows c"),
+        ((1, 2), "float64", "x shows a float64 (2,), not float64 (1, 2)"),
+        ((2,), "float32", "x shows a float64 (2,), not float32 (2,)"),
     ],
 )
-def test_what_is_not_expected_is_said(expected: tuple[Layer, ...], dtype: str, says: str) -> None:
-    side = Side("x", walk(forward), dtype)
+def test_what_is_of_another_form_is_said(shape: tuple[int, ...], dtype: str, says: str) -> None:
+    tapped = Tapped(module="a")
     with pytest.raises(WrongPoint) as wrong:
-        follow(side, expected)
-    side.close()
-    assert wrong.value.finding.sentence == says
+        check_form("x", Point(name="a", reference=tapped, candidate=tapped), np.ones(2), shape, dtype)
+    assert (wrong.value.finding.layer, wrong.value.finding.sentence) == ("a", says)
+
+
+def test_a_forward_that_waits_for_ever_is_left_behind() -> None:
+    """It shows nothing any more; the thread is let go of, and the point expected is blamed."""
+    waiting = threading.Event()
+
+    def stuck(tap: Tap) -> None:
+        tap("a", np.ones(2))
+        waiting.wait()
+
+    side = Side("x", walk(stuck, patience=PATIENCE))
+    side.at("a")
+    with pytest.raises(WrongPoint) as wrong:
+        side.at("b")
+    assert (wrong.value.finding.layer, wrong.value.finding.sentence) == ("b", "x: it shows nothing for 0.2 s")
+    waiting.set()
 
 
 @pytest.mark.parametrize(("room", "taken", "computed"), [(32, 2, 1), (31, 2, 2), (32, 1, 2)])
@@ -124,7 +177,7 @@ def test_what_is_small_and_was_taken_to_the_end_is_computed_once(
         yield "a", np.ones(2)
         yield "b", np.zeros(2)
 
-    kept = Kept(points, (A, B))
+    kept = Kept(points)
     first = kept.first()
     for _ in range(taken):
         next(first)

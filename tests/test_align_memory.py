@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import weakref
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +17,11 @@ import pytest
 from conftest import SHARED_OUT
 
 from align.core.lockstep import Tap
-from align.mixer.points import layers_of
+from align.core.point import Tapped
+from align.core.probe import Forward
+from align.mixer.case import Subject, case_of
 from align.probes import torch_probe
-from align.run import Subject, align
+from align.run import align
 from convert.arrays import Array, StateDict
 from convert.mixer.shapes import parameter_count
 from convert.mixer.variants import MixerConfig, get_variant
@@ -76,17 +81,22 @@ def test_no_side_s_activations_are_kept(
     One point more is kept for the run on a single thread.
     """
     kept = Kept()
-    forward = torch_probe.forward
+    tapped = torch_probe.tapped
 
-    def noting(model: Any, images: Array, names: list[str], tap: Tap) -> None:
-        def note(name: str, value: Array) -> None:
-            kept.note(value)
-            tap(name, value)
+    @contextlib.contextmanager
+    def noting(model: Any, points: Mapping[str, Tapped]) -> Iterator[Forward]:
+        def noted(run: Forward, images: Array, tap: Tap) -> Any:
+            def note(name: str, value: Array) -> Array | None:
+                kept.note(value)
+                return tap(name, value)
 
-        forward(model, images, names, note)
+            return run(images, note)
 
-    monkeypatch.setattr(torch_probe, "forward", noting)
-    assert align(Subject(source=source, config=config, name="small")).verdict == "aligned"
-    points = len(layers_of(config, 2))
-    assert len(kept.shown) >= 3 * points
+        with tapped(model, points) as run:
+            yield partial(noted, run)
+
+    monkeypatch.setattr(torch_probe, "tapped", noting)
+    case = case_of(Subject(source=source, config=config, name="small"))
+    assert align(case).verdict == "aligned"
+    assert len(kept.shown) >= 3 * len(case.points)
     assert kept.most <= 2 * 2 + 1

@@ -17,17 +17,19 @@ from junitparser import JUnitXml, Skipped, TestSuite
 
 from align.commands.cli import main
 from align.core import result as results
+from align.core.case import Settings
 from align.core.compare import LayerDiff
 from align.probes.environment import environment
-from align.render import as_data, schema_text
+from align.render import as_data, headers, left_out_lines, rows, schema_text
 from align.render.annotations import workflow_commands
 from align.render.data import compared, ratio
 from align.render.junit import junit
 from align.render.markdown import cell, markdown
-from align.run import Settings
 from convert.mixer.variants import MixerConfig
 
 SCHEMA = json.loads(schema_text())
+WITH = ("aligned", "without_witness")
+NO_WITNESS = "no witness: float64 is compared between torch and Paddle alone"
 EVERY = pytest.mark.parametrize("name", made_up.ALL)
 
 
@@ -59,11 +61,19 @@ class TestSchema:
             (("gates", 0, "passed"), "yes"),
             (("layers", 0, "float64", "introduced", "max_abs_diff"), "NaN"),
             (("layers", 0, "float64", "introduced", "bound"), None),
+            (("layers", 0, "float64", "inherited"), None),
+            (("layers", 0, "float64", "candidate_vs_witness"), None),
+            (("layers", 0, "float32", "reference_vs_witness"), None),
+            (("sides", "witness"), "no"),
+            (("left_out",), {"stem": None}),
+            (("settings", "config", "colour"), "red"),
+            (("settings", "candidate_model"), 1),
+            (("settings", "own_buffers"), "stem"),
             (("input_sha256",), "x"),
             (("settings", "config", "gelu"), "relu"),
             (("extra",), 1),
             (("layers", 0, "extra"), 1),
-            (("schema",), "mixer-align/result/2"),
+            (("schema",), "mixer-align/result/1"),
         ],
     )
     def test_it_is_strict(self, path: tuple[str | int, ...], value: Any) -> None:
@@ -73,6 +83,24 @@ class TestSchema:
         for step in way:
             place = place[step]  # type: ignore[index]
         place[last] = value  # type: ignore[index]
+        assert not valid(data)
+
+    def test_what_another_family_or_a_porter_s_own_model_adds_is_taken(self) -> None:
+        data = data_of("aligned")
+        data["settings"]["config"] = {"depth": 12}
+        assert valid(data)
+        for target in ("my_port.py:build", None):
+            data["settings"] |= {"candidate_model": target, "own_buffers": ["stem.mean"]}
+            assert valid(data)
+
+    def test_only_without_a_witness_may_figures_be_null_and_only_in_float64(self) -> None:
+        data = data_of("without_witness")
+        assert data["layers"][0]["float64"]["reference_vs_witness"] is None
+        assert valid(data)
+        data["layers"][0]["float32"]["reference_vs_witness"] = None
+        assert not valid(data)
+        data = data_of("without_witness")
+        data["sides"]["witness"] = True
         assert not valid(data)
 
     @pytest.mark.parametrize("key", SCHEMA["required"])
@@ -90,7 +118,7 @@ class TestSchema:
             ("differences", results.Differences),
             ("difference", LayerDiff),
             ("section", results.Section),
-            ("check", results.Check),
+            ("sides", results.Sides),
             ("config", MixerConfig),
         ],
     )
@@ -98,11 +126,24 @@ class TestSchema:
         fields = [field.name for field in dataclasses.fields(type_)]
         assert list(SCHEMA["$defs"][name]["properties"]) == fields == SCHEMA["$defs"][name]["required"]
 
+    def test_a_check_has_its_name_and_the_parts_of_it(self) -> None:
+        fields = ["name", *(field.name for field in dataclasses.fields(results.Check))]
+        assert list(SCHEMA["$defs"]["check"]["properties"]) == fields == SCHEMA["$defs"]["check"]["required"]
+        check = data_of("trained_badly")["sections"][1]["checks"][0]
+        parts = {"group": ["adam", "constant", "step 3"], "subject": "parameters", "kind": "float64"}
+        assert parts.items() <= check.items()
+        assert check["name"] == "adam/constant/step 3/parameters/float64"
+
     def test_it_has_what_a_run_records(self) -> None:
-        settings = {field.name for field in dataclasses.fields(Settings)}
-        assert set(SCHEMA["$defs"]["settings"]["properties"]) == settings | {
-            *("reference", "config", "weights", "recipes")
+        own = {"candidate_model", "own_buffers"}
+        recorded = {field.name for field in dataclasses.fields(Settings)} | {
+            "reference",
+            "config",
+            "weights",
+            "recipes",
         }
+        settings = SCHEMA["$defs"]["settings"]
+        assert set(settings["required"]) == recorded == set(settings["properties"]) - own
         assert set(SCHEMA["$defs"]["environment"]["properties"]) == set(environment())
         assert SCHEMA["$defs"]["gate_name"]["enum"] == list(typing.get_args(results.GateName))
         assert SCHEMA["properties"]["verdict"]["enum"] == list(typing.get_args(results.Verdict))
@@ -122,6 +163,21 @@ class TestFigures:
     def test_a_nan_is_said(self) -> None:
         assert compared("nan", 1e-12, passed=False) == "nan exceeds 1.0e-12"
         assert compared("nan", "inf", passed=False) == "nan, not finite"
+
+
+class TestText:
+    def test_the_points_left_out_are_told_with_why(self) -> None:
+        told = left_out_lines(made_up.without_witness())
+        assert [line.split(None, 2)[2] for line in told] == [f"{n}: {why}" for n, why in made_up.LEFT_OUT.items()]
+        assert left_out_lines(made_up.aligned()) == []
+
+    def test_a_row_per_layer_and_a_text_per_header(self) -> None:
+        for made, truth in ((made_up.diverged, "witness"), (made_up.without_witness, "torch in float64")):
+            found = made()
+            assert [row[0] for row in rows(found)] == list(made_up.NAMES)
+            assert {len(row) for row in rows(found)} == {len(headers(found))}
+            assert headers(found)[-3:-1] == (f"float32 reference-{truth}", f"float32 Paddle-{truth}")
+            assert [row[0] for row in rows(found) if row[-1] == "over"] == [made_up.FAULTY, "blocks.1.mlp_tokens.fc1"]
 
 
 def parsed(name: str, **options: bool) -> JUnitXml:
@@ -173,8 +229,17 @@ class TestJunit:
     def test_each_check_of_a_section_is_a_case(self) -> None:
         report = parsed("trained_badly")
         assert [case.name for case in suite(report, "backward")] == ["stem.proj.weight", "loss"]
-        name = "adam/constant/3/parameters/float64 at head"
+        name = "adam/constant/step 3/parameters/float64 at head"
         assert failures(suite(report, "training")) == {name: f"{name}: nan exceeds 1.0e-10, at [0]"}
+
+    def test_a_point_left_out_is_skipped_and_says_why(self) -> None:
+        layers = suite(parsed("without_witness"), "layers")
+        assert {case.name: case.result[0].message for case in layers if case.is_skipped} == made_up.LEFT_OUT
+        assert list(failures(layers)) == [made_up.FAULTY, "blocks.1.mlp_tokens.fc1"]
+
+    def test_it_says_whether_there_was_a_witness(self) -> None:
+        told = {name: {p.name: p.value for p in suite(parsed(name), "gates").properties()}["witness"] for name in WITH}
+        assert told == {"aligned": "compared", "without_witness": NO_WITNESS}
 
     def test_an_inconclusive_result_fails(self) -> None:
         assert list(failures(suite(parsed("inconclusive"), "determinism"))) == ["twice"]
@@ -209,7 +274,7 @@ class TestMarkdown:
     def test_it_holds_the_sentence_and_every_gate(self, name: str) -> None:
         data, text = data_of(name), plain(markdown(data_of(name)))
         assert " ".join(data["sentence"].split()) in text
-        assert all(gate["sentence"] in text for gate in data["gates"])
+        assert all(" ".join(gate["sentence"].split()) in text for gate in data["gates"])
 
     def test_a_divergence_is_named_and_the_worst_layers_come_first(self) -> None:
         text = plain(markdown(data_of("diverged")))
@@ -221,6 +286,18 @@ class TestMarkdown:
         assert worst[5].startswith(f"| {made_up.FAULTY} | float64 introduced | 1.00e-03 exceeds 1.0e-12 ❌ | 1e+09 |")
         assert "First divergence" not in plain(markdown(data_of("aligned")))
 
+    def test_it_says_whether_there_was_a_witness(self) -> None:
+        told = [f"**N{NO_WITNESS[1:]}.**" in markdown(data_of(name)) for name in WITH]
+        assert told == [False, True]
+        text = plain(markdown(data_of("without_witness")))
+        assert "float64 reference vs witness" not in text
+        assert "| float32 reference vs float64 reference |" in text
+
+    def test_the_points_left_out_are_listed(self) -> None:
+        listed = plain(markdown(data_of("without_witness"))).partition("### Points left out")[2].splitlines()
+        assert listed[4:6] == [f"| {name} | {why} |" for name, why in made_up.LEFT_OUT.items()]
+        assert "left out" not in markdown(data_of("aligned"))
+
     def test_a_nan_is_the_worst(self) -> None:
         worst = plain(markdown(data_of("not_a_number"))).partition("### Worst layers")[2].splitlines()
         assert worst[4].startswith(f"| {made_up.FAULTY} | float64 introduced | nan exceeds 1.0e-12 ❌ | inf |")
@@ -229,7 +306,7 @@ class TestMarkdown:
         text = plain(markdown(data_of("trained_badly")))
         assert text.count("<details>") == text.count("</details>") == 3
         assert "<summary>All 8 layers</summary>" in text
-        assert "| adam/constant/3/parameters/float64 | head | nan exceeds 1.0e-10 | at [0] | ❌ |" in text
+        assert "| adam/constant/step 3/parameters/float64 | head | nan exceeds 1.0e-10 | at [0] | ❌ |" in text
 
     def test_without_layers_there_is_no_table_of_them(self) -> None:
         assert "<details>" not in markdown(data_of("structure_failed"))

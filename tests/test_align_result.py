@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
-from align.core.compare import FLOAT64, UNBOUNDED, LayerDiff, Tolerance, compare, float32_introduced
-from align.core.judgement import judge, with_section
+from align.core.bounds import FLOAT64, UNBOUNDED, Tolerance, float32_introduced
+from align.core.compare import LayerDiff, compare
+from align.core.judgement import Judgement, judge, with_section
+from align.core.layer_rows import evidence_of
 from align.core.result import (
     AlignmentResult,
     Differences,
@@ -19,8 +22,12 @@ from align.core.result import (
     GateName,
     LayerRow,
     Section,
+    Sides,
 )
 from align.render import verdict_line
+
+SIDES = Sides(reference="torch", candidate="Paddle", headline="logits")
+ALONE = dataclasses.replace(SIDES, witness=False)
 
 
 def diff(value: float, tolerance: Tolerance) -> LayerDiff:
@@ -49,45 +56,100 @@ def row(name: str, **changes: LayerDiff) -> LayerRow:
     return row
 
 
+def unwitnessed(row: LayerRow) -> LayerRow:
+    """Return the layer as it is measured where there is no witness."""
+    nothing = {"reference_vs_witness": None, "candidate_vs_witness": None}
+    return dataclasses.replace(row, float64=dataclasses.replace(row.float64, **nothing))
+
+
+def judged(*layers: LayerRow, weights: Sequence[Finding] = (), sides: Sides = SIDES) -> Judgement:
+    return judge(evidence_of([], weights, layers, sides))
+
+
+def blamed(found: Judgement) -> Divergence:
+    assert found.verdict == "diverged"
+    assert found.first_divergence is not None
+    return found.first_divergence
+
+
 def test_all_well() -> None:
-    gates, verdict, divergence = judge([], [], (row("stem"), row("logits")))
-    assert [gate.passed for gate in gates] == [True] * 4
-    assert (verdict, divergence) == ("aligned", None)
+    found = judged(row("stem"), row("logits"))
+    assert [gate.passed for gate in found.gates] == [True] * 4
+    assert (found.verdict, found.first_divergence) == ("aligned", None)
+
+
+def test_what_was_left_out_is_said_and_does_not_fail() -> None:
+    out = {"norm": "its module is never called", "pooled": "computed by a function"}
+    found = judge(evidence_of([], [], [row("stem"), row("logits")], SIDES, out))
+    assert found.verdict == "aligned"
+    assert "2 points, all finite; 2 left out (norm: its module is never called, …)" in found.gates[0].sentence
+
+
+class TestWithoutAWitness:
+    def test_all_well(self) -> None:
+        found = judged(unwitnessed(row("stem")), unwitnessed(row("logits")), sides=ALONE)
+        assert [gate.passed for gate in found.gates] == [True] * 4
+        assert found.verdict == "aligned"
+
+    @pytest.mark.parametrize("figure", ["inherited", "introduced"])
+    def test_a_difference_is_blamed_without_a_word_of_a_witness(self, figure: str) -> None:
+        bad = unwitnessed(row("stem", **{f"float64_{figure}": diff(1e-11, FLOAT64)}))
+        found = blamed(judged(bad, unwitnessed(row("logits")), sides=ALONE))
+        assert found.layer == "stem"
+        assert "witness" not in found.sentence
+
+    def test_the_reference_in_float64_is_named_where_it_alone_is_not_finite(self) -> None:
+        bad = compare("x", np.array([1.0, math.nan]), np.ones(2), UNBOUNDED, 1.0)
+        layers = (unwitnessed(row("stem", float32_reference_vs_witness=bad)), unwitnessed(row("logits")))
+        assert blamed(judged(*layers, sides=ALONE)).sentence == "stem: torch in float64 is not finite at [1]"
+        assert blamed(judged(row("stem", float32_reference_vs_witness=bad), row("logits"))).sentence == (
+            "stem: the witness is not finite at [1]"
+        )
+
+
+class TestVerdictLine:
+    @pytest.mark.parametrize(("sides", "told"), [(SIDES, False), (ALONE, True)])
+    @pytest.mark.parametrize("verdict", ["aligned", "rounding", "diverged", "inconclusive"])
+    def test_it_says_where_there_is_no_witness(self, sides: Sides, told: bool, verdict: str) -> None:
+        logits = row("logits", float32_inherited=diff(1e-4, Tolerance(atol=1e-5, rtol=0.0)))
+        wrong = row("stem", float64_introduced=diff(1e-3, FLOAT64))
+        layers = {"aligned": [row("logits")], "rounding": [logits], "diverged": [wrong, row("logits")]}
+        found = judged(*map(unwitnessed, layers.get(verdict, [row("logits")])), sides=sides)
+        result = aligned(sides, found)
+        if verdict == "inconclusive":
+            result = with_section(result, section("determinism", passed=False))
+        line = verdict_line(result)
+        assert line.startswith(f"{verdict}: x")
+        assert line.count("no witness") == told
 
 
 def test_nothing_compared_is_no_pass() -> None:
-    gates, verdict, _ = judge([], [], ())
-    assert [gate.passed for gate in gates] == [False, True, None, None]
-    assert verdict == "diverged"
+    found = judged()
+    assert [gate.passed for gate in found.gates] == [False, True, None, None]
+    assert found.verdict == "diverged"
 
 
 def test_rounding_is_the_logits_bound_alone() -> None:
     logits = row("logits", float32_inherited=diff(1e-4, Tolerance(atol=1e-5, rtol=0.0)))
-    gates, verdict, divergence = judge([], [], (row("stem"), logits))
-    assert [gate.passed for gate in gates] == [True, True, True, False]
-    assert (verdict, divergence) == ("rounding", None)
+    found = judged(row("stem"), logits)
+    assert [gate.passed for gate in found.gates] == [True, True, True, False]
+    assert (found.verdict, found.first_divergence) == ("rounding", None)
     also = row("stem", float32_introduced=diff(1e-4, float32_introduced(1)))
-    assert judge([], [], (also, logits))[1] == "diverged"
+    assert judged(also, logits).verdict == "diverged"
 
 
 @pytest.mark.parametrize("figure", ["inherited", "introduced", "reference_vs_witness", "candidate_vs_witness"])
 @pytest.mark.parametrize("value", [1e-11, math.nan, math.inf])
 def test_each_float64_figure_can_fail(figure: str, value: float) -> None:
-    _, verdict, divergence = judge([], [], (row("stem", **{f"float64_{figure}": diff(value, FLOAT64)}), row("logits")))
-    assert verdict == "diverged"
-    assert divergence is not None
-    assert divergence.layer == "stem"
+    found = judged(row("stem", **{f"float64_{figure}": diff(value, FLOAT64)}), row("logits"))
+    assert blamed(found).layer == "stem"
 
 
 @pytest.mark.parametrize("figure", ["inherited", "introduced", "reference_vs_witness", "candidate_vs_witness"])
 def test_each_float32_figure_has_to_be_finite(figure: str) -> None:
-    gates, verdict, divergence = judge(
-        [], [], (row("stem", **{f"float32_{figure}": diff(math.nan, UNBOUNDED)}), row("logits"))
-    )
-    assert gates[0].passed is False
-    assert verdict == "diverged"
-    assert divergence is not None
-    assert "is not finite at [1]" in divergence.sentence
+    found = judged(row("stem", **{f"float32_{figure}": diff(math.nan, UNBOUNDED)}), row("logits"))
+    assert found.gates[0].passed is False
+    assert "is not finite at [1]" in blamed(found).sentence
 
 
 def test_the_introduced_difference_decides_before_anything_else() -> None:
@@ -97,18 +159,15 @@ def test_the_introduced_difference_decides_before_anything_else() -> None:
         row("logits", float32_introduced=diff(1.0, float32_introduced(1))),
     )
     weights = [Finding(layer="stem", sentence="w"), Finding(layer="blocks.0", sentence="this one")]
-    divergence = judge([], weights, layers)[2]
-    assert divergence is not None
+    divergence = blamed(judged(*layers, weights=weights))
     assert divergence.layer == "blocks.0"
     assert "this one" in divergence.sentence
 
 
 def test_changed_weights_fail_even_when_no_activation_shows_it() -> None:
-    gates, verdict, divergence = judge([], [Finding(layer="norm", sentence="w")], (row("logits"),))
-    assert gates[1].passed is False
-    assert verdict == "diverged"
-    assert divergence is not None
-    assert divergence.layer == "norm"
+    found = judged(row("logits"), weights=[Finding(layer="norm", sentence="w")])
+    assert found.gates[1].passed is False
+    assert blamed(found).layer == "norm"
 
 
 class TestFurtherGates:
@@ -118,7 +177,7 @@ class TestFurtherGates:
         assert result.failed(accept_rounding=True)
         assert verdict_line(result) == "inconclusive: x: twice: torch did not repeat itself"
 
-    @pytest.mark.parametrize("name", ["backward", "training"])
+    @pytest.mark.parametrize("name", ["output", "batch", "backward", "training"])
     def test_any_other_failed_gate_diverges(self, name: GateName) -> None:
         result = with_section(aligned(), section(name, passed=False))
         assert result.verdict == "diverged"
@@ -147,13 +206,16 @@ class TestFurtherGates:
         assert with_section(diverged, section("determinism", passed=False)).verdict == verdict
 
 
-def aligned() -> AlignmentResult:
+def aligned(sides: Sides = SIDES, judgement: Judgement | None = None) -> AlignmentResult:
+    found = judgement or judged(row("logits"))
     return AlignmentResult(
         variant="x",
-        gates=(),
-        layers=(),
-        verdict="aligned",
-        first_divergence=None,
+        sides=sides,
+        gates=found.gates,
+        layers=(row("logits", float32_inherited=diff(0, Tolerance(atol=1e-5, rtol=0.0))),),
+        verdict=found.verdict,
+        first_divergence=found.first_divergence,
+        left_out={},
         input_sha256="",
         settings={},
         environment={},

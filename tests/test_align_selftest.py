@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from conftest import Run
 
+from align.core.case import Case, Settings
 from align.core.inputs import DRAW, seeded_images
 from align.faults.fault import Fault, Planted
-from align.mixer import faults
+from align.mixer import faults, specimens
+from align.mixer.specimens import SPECIMENS
 from align.selftest import report, run
-from align.selftest.run import CONFIGS, Finding, RightPort, SelfTest
-from convert.mixer.init import init_state_dict
+from align.selftest.run import Caught, RightPort, SelfTest
 
 pytestmark = pytest.mark.usefixtures("frameworks")
 
@@ -26,15 +27,15 @@ COARSEST = {
     "one layer's output, relative, float32 only": 1e-5,  # 32 ulp are 4e-6
     "LayerNorm epsilon, relative": 1e-5,  # of 1e-6, beside variances of about 1: 5e-12 of the output
 }
-SMALL = [name for name in CONFIGS if name != "s32"]
+SMALL = [name for name in SPECIMENS if name != "s32"]
 
 
-def unseen(config: Any) -> Planted:
+def unseen(_: Any) -> Planted:
     """Change nothing, so that no gate can see it."""
     return Planted(layer="stem")
 
 
-def misplaced(config: Any) -> Planted:
+def misplaced(_: Any) -> Planted:
     """Zero the head's bias and say that it was the stem."""
 
     def weights(state_dict: Any) -> None:
@@ -56,19 +57,18 @@ class TestItCanFail:
     ) -> None:
         fault = Fault(name="made up", kind="weights", plant=plant)
         monkeypatch.setattr(faults, "CATALOGUE", (*faults.CATALOGUE[:2], fault))
-        monkeypatch.setattr(run, "SENSITIVITIES", {})
+        monkeypatch.setattr(specimens, "SENSITIVITIES", {})
         result = mixer_align("selftest", "--on", "small-mixer", "--seeds", 1)
         assert result.exit_code == 1, result.output
         assert result.stdout.splitlines()[-1] == says
 
     def test_a_false_alarm_exits_1(self, mixer_align: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         """Bounds that no right port keeps."""
-        from align.core.compare import Tolerance
-        from align.gates import forward as measure
+        from align.core import bounds
 
         monkeypatch.setattr(faults, "CATALOGUE", ())
-        monkeypatch.setattr(run, "SENSITIVITIES", {})
-        monkeypatch.setattr(measure, "FLOAT64", Tolerance(atol=1e-30, rtol=0.0))
+        monkeypatch.setattr(specimens, "SENSITIVITIES", {})
+        monkeypatch.setattr(bounds, "FLOAT64", bounds.Tolerance(atol=1e-30, rtol=0.0))
         result = mixer_align("selftest", "--on", "small-mixer", "--seeds", 1)
         assert result.exit_code == 1
         assert "a right port, seed 0, normal inputs, was diverged" in result.stdout.splitlines()[-1]
@@ -85,24 +85,29 @@ class TestItCanFail:
         assert alarms == ["diverged", "inconclusive"]
 
 
+@pytest.fixture(scope="module")
+def cases() -> dict[str, Case]:
+    return {name: specimen.case(Settings(), 0) for name, specimen in SPECIMENS.items()}
+
+
 class TestCatalogue:
     def test_it_has_four_kinds_and_no_name_twice(self) -> None:
         names = [fault.name for fault in faults.CATALOGUE]
         assert len(names) == len(set(names)) >= 30
         assert {fault.kind for fault in faults.CATALOGUE} == {"weights", "structure", "numerics", "harness"}
 
-    def test_every_fault_applies_somewhere(self) -> None:
+    def test_every_fault_applies_somewhere(self, cases: dict[str, Case]) -> None:
         for fault in faults.CATALOGUE:
-            assert any(fault.plant(config) for config in CONFIGS.values()), fault.name
+            assert any(fault.plant(case) for case in cases.values()), fault.name
 
-    def test_the_recorded_matrix_is_of_this_catalogue(self) -> None:
+    def test_the_recorded_matrix_is_of_this_catalogue(self, cases: dict[str, Case]) -> None:
         """The README's matrix is made from it, so it must not go stale."""
         data = json.loads(RECORDED.read_text(encoding="utf-8"))
         planted = {
             (fault.name, name)
-            for name, config in CONFIGS.items()
-            for fault in faults.CATALOGUE
-            if fault.plant(config) is not None
+            for name, case in cases.items()
+            for fault in SPECIMENS[name].faults()
+            if fault.plant(case) is not None
         }
         assert {(finding["fault"], finding["config"]) for finding in data["findings"]} == planted
         assert data["passed"] is True
@@ -111,7 +116,7 @@ class TestCatalogue:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_every_fault_is_caught_and_placed(name: str) -> None:
-    outcome = run.selftest([name], seeds=5)
+    outcome = run.selftest({name: SPECIMENS[name]}, seeds=5)
     assert not outcome.survivors
     assert not outcome.false_alarms
     recorded = json.loads(RECORDED.read_text(encoding="utf-8"))["findings"]
@@ -123,8 +128,8 @@ def test_every_fault_is_caught_and_placed(name: str) -> None:
 
 
 class TestReport:
-    def finding(self, **changes: Any) -> Finding:
-        caught = Finding(
+    def finding(self, **changes: Any) -> Caught:
+        caught = Caught(
             fault="a",
             kind="weights",
             config="one",
@@ -152,7 +157,7 @@ class TestReport:
 
     def test_json_goes_to_standard_output_alone(self, mixer_align: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(faults, "CATALOGUE", faults.CATALOGUE[:1])
-        monkeypatch.setattr(run, "SENSITIVITIES", {})
+        monkeypatch.setattr(specimens, "SENSITIVITIES", {})
         result = mixer_align("selftest", "--on", "small-gmlp", "--seeds", 1, "--json", "-")
         assert result.exit_code == 0, result.output
         data = json.loads(result.stdout)
@@ -171,8 +176,10 @@ class TestReport:
 
 
 class TestInputs:
+    shape = (2, 3, 32, 32)
+
     def test_image_like_ones_are_pixels(self) -> None:
-        images = seeded_images(CONFIGS["small-mixer"], 2, 0, "image-like")
+        images = seeded_images(self.shape, 0, "image-like")
         levels = (images.astype(np.float64) + 1) * 127.5
         assert np.abs(levels - np.rint(levels)).max() < 1e-4
         assert images.min() >= -1
@@ -182,17 +189,16 @@ class TestInputs:
         assert neighbours < images.std() / 2
 
     def test_large_ones_are_the_normal_ones_times_1000(self) -> None:
-        config = CONFIGS["small-mixer"]
-        normal, large = (seeded_images(config, 2, 0, kind) for kind in ("normal", "large"))
+        normal, large = (seeded_images(self.shape, 0, kind) for kind in ("normal", "large"))
         assert np.array_equal(large, normal * np.float32(1000))
 
 
 def test_an_all_zero_head_is_inconclusive() -> None:
-    config = CONFIGS["small-mixer"]
-    fault = next(fault for fault in faults.HARNESS if fault.name == "all-zero head")
-    planted = fault.plant(config)
+    specimen = SPECIMENS["small-mixer"]
+    fault = next(fault for fault in specimen.faults() if fault.name == "all-zero head")
+    planted = fault.plant(specimen.case(Settings(), 0))
     assert planted is not None
-    result = run.align_with(planted, config, init_state_dict(config, 0))
+    result = run.align_with(planted, specimen)
     assert result.verdict == "inconclusive"
     assert result.failed(accept_rounding=True)
-    assert "every logit is 0" in result.gate("structure").sentence
+    assert "every value is 0" in result.gate("structure").sentence

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from conftest import Run, shared
 
-from align.probes import paddle_probe
+from align.mixer.models import build_paddle
 from convert import files
 from convert.arrays import Array, StateDict
 from convert.mixer.shapes import infer_config
@@ -54,7 +54,7 @@ def test_the_converted_model_is_right_as_often(trained: Path, converted: Path) -
 def _correct(config: MixerConfig, state_dict: StateDict, images: Array, labels: Array) -> int:
     import paddle
 
-    model = paddle_probe.build(config, state_dict)
+    model = build_paddle(config, state_dict)
     with paddle.no_grad():
         batches = [model(paddle.to_tensor(images[i : i + 500])).numpy() for i in range(0, len(images), 500)]
     return int((np.concatenate(batches).argmax(axis=1) == labels).sum())

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from align.core.inputs import images_sha256, seeded_images
-from align.mixer.points import layer_of_parameter, layers_of
+from align.mixer.points import layer_of_parameter, points_of
 from align.mixer.witness import forward
 from convert.arrays import Array, StateDict
 from convert.mixer.shapes import timm_shapes
@@ -18,7 +18,7 @@ from convert.mixer.variants import MixerConfig
 
 @pytest.fixture(scope="module")
 def images(config: MixerConfig) -> Array:
-    return seeded_images(config, 2, 0)
+    return seeded_images((2, config.in_chans, config.image_size, config.image_size), 0)
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +30,8 @@ def dot(x: Array, weight: Array, bias: float) -> float:
     return math.fsum(float(a) * float(b) for a, b in zip(x.ravel(), weight.ravel(), strict=True)) + float(bias)
 
 
-def test_points_are_those_of_the_layer_list(config: MixerConfig, trace: dict[str, Array]) -> None:
-    assert [(name, value.shape) for name, value in trace.items()] == [(x.name, x.shape) for x in layers_of(config, 2)]
+def test_points_are_those_of_the_list(config: MixerConfig, trace: dict[str, Array]) -> None:
+    assert [(name, value.shape) for name, value in trace.items()] == [(x.name, x.shape) for x in points_of(config, 2)]
     assert {value.dtype for value in trace.values()} == {np.dtype(np.float64)}
 
 
@@ -82,13 +82,13 @@ def test_tanh_gelu_is_the_approximation(config: MixerConfig, source: StateDict, 
     assert trace["blocks.0.mlp_tokens.act"][0, 0, 0] == pytest.approx(expected, rel=1e-13)
 
 
-def test_every_parameter_acts_in_a_layer(config: MixerConfig) -> None:
-    names = {layer.name for layer in layers_of(config, 2)}
+def test_every_parameter_acts_at_a_point(config: MixerConfig) -> None:
+    names = {point.name for point in points_of(config, 2)}
     assert {layer_of_parameter(name) for name in timm_shapes(config)} <= names
 
 
-def test_the_batch_is_seeded(config: MixerConfig) -> None:
-    first, again, other = (seeded_images(config, 2, seed) for seed in (5, 5, 6))
+def test_the_batch_is_seeded() -> None:
+    first, again, other = (seeded_images((2, 3, 4, 4), seed) for seed in (5, 5, 6))
     assert first.dtype == np.float32
     assert images_sha256(first) == images_sha256(again) != images_sha256(other)
 

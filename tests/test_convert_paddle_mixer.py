@@ -2,16 +2,20 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 from conftest import Run
 
 from align.core.inputs import seeded_images
-from align.mixer.points import layers_of
-from convert.arrays import StateDict
+from align.mixer.models import build_paddle
+from align.mixer.points import points_of
+from align.probes import paddle_probe
+from convert.arrays import Array, StateDict
+from convert.mixer.init import init_state_dict
 from convert.mixer.mapping import convert_state_dict
-from convert.mixer.variants import MixerConfig
+from convert.mixer.variants import MixerConfig, MixerKind
 
 pytestmark = pytest.mark.usefixtures("frameworks")
 
@@ -33,18 +37,37 @@ def test_a_converted_file_loads_as_it_is(
     np.testing.assert_array_equal(held["stem.proj.weight"], source["stem.proj.weight"])
 
 
-def test_intermediates_are_named_in_forward_order(config: MixerConfig, source: StateDict) -> None:
+def images_of(config: MixerConfig, batch: int) -> Array:
+    return seeded_images((batch, config.in_chans, config.image_size, config.image_size), 0)
+
+
+def test_hooks_show_every_point_in_forward_order(config: MixerConfig, source: StateDict) -> None:
+    model = build_paddle(config, convert_state_dict(source, config).state_dict)
+    points, shown = points_of(config, 3), dict[str, Array]()
+    with paddle_probe.tapped(model, {point.name: point.candidate for point in points}) as run:
+        returned = run(images_of(config, 3), shown.__setitem__)
+    assert [(name, value.shape) for name, value in shown.items()] == [(point.name, point.shape) for point in points]
+    np.testing.assert_array_equal(shown["logits"], returned)
+    np.testing.assert_array_equal(returned, paddle_probe.forward(model, images_of(config, 3)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", get_args(MixerKind))
+def test_it_exports_as_it_is(config: MixerConfig, family: MixerKind, tmp_path: Path) -> None:
+    """Saved for deployment and loaded again without our code, it gives the same logits for any batch."""
     import paddle
 
-    from align.probes.paddle_probe import build
-
-    model = build(config, convert_state_dict(source, config).state_dict)
-    images = paddle.to_tensor(seeded_images(config, 3, 0))
-    named = model.intermediates(images)
-    assert [(name, tuple(value.shape)) for name, value in named.items()] == [
-        (layer.name, layer.shape) for layer in layers_of(config, 3)
-    ]
-    np.testing.assert_array_equal(named["logits"].numpy(), model(images).numpy())
+    config = dataclasses.replace(config, family=family, tokens_mlp_dim=6 if family in ("mixer", "gmixer") else 0)
+    model = build_paddle(config, convert_state_dict(init_state_dict(config, 0), config).state_dict)
+    size = [None, config.in_chans, config.image_size, config.image_size]
+    exported = paddle.jit.to_static(model, [paddle.static.InputSpec(size, "float32")], full_graph=True)
+    paddle.jit.save(exported, str(tmp_path / "exported"))
+    loaded = paddle.jit.load(str(tmp_path / "exported"))
+    eager = build_paddle(config, convert_state_dict(init_state_dict(config, 0), config).state_dict)
+    for batch in (1, 3):
+        images = images_of(config, batch)
+        expected = paddle_probe.forward(eager, images)
+        np.testing.assert_allclose(loaded(paddle.to_tensor(images)).numpy(), expected, rtol=0, atol=1e-6)
 
 
 def test_epsilon_and_gelu_come_from_the_config(config: MixerConfig) -> None:
@@ -63,7 +86,7 @@ def test_the_model_trains(config: MixerConfig) -> None:
     from convert.mixer.paddle_mixer import MlpMixer
 
     model = MlpMixer(config)
-    images, labels = paddle.to_tensor(seeded_images(config, 4, 0)), paddle.to_tensor([0, 1, 2, 3])
+    images, labels = paddle.to_tensor(images_of(config, 4)), paddle.to_tensor([0, 1, 2, 3])
     loss = paddle.nn.functional.cross_entropy(model(images), labels)
     loss.backward()
     assert all(float(parameter.grad.abs().sum()) > 0 for parameter in model.parameters())

@@ -10,7 +10,7 @@ from conftest import save_safetensors
 
 import align
 import convert
-from align.probes import torch_probe
+from align.mixer.models import build_timm
 from convert.arrays import StateDict
 from convert.errors import MixerConvertError
 from convert.mixer.init import init_state_dict
@@ -55,7 +55,7 @@ def test_align_takes_models_in_memory_and_leaves_them_alone(
 ) -> None:
     import paddle
 
-    timm_model = torch_probe.build(config, None, source)
+    timm_model = build_timm(config, None, source)
     paddle_model = convert.load_paddle(checkpoint=save_safetensors(tmp_path / "x.safetensors", source))
     assert align.align(timm_model, paddle_model).verdict == "aligned"
     assert next(timm_model.parameters()).dtype.is_floating_point
@@ -70,7 +70,7 @@ def test_align_takes_models_in_memory_and_leaves_them_alone(
 def test_align_takes_the_epsilon_from_the_model(tmp_path: Path, config: MixerConfig, source: StateDict) -> None:
     import torch
 
-    timm_model = torch_probe.build(config, None, source)
+    timm_model = build_timm(config, None, source)
     paddle_model = convert.load_paddle(checkpoint=save_safetensors(tmp_path / "x.safetensors", source))
     for module in timm_model.modules():
         if isinstance(module, torch.nn.LayerNorm):
@@ -85,7 +85,7 @@ def test_align_knows_timm_s_own_tanh_gelu(tmp_path: Path, config: MixerConfig, s
     """timm's `gelu_tanh` is a class of its own, not torch.nn.GELU with an argument."""
     from timm.layers import GELUTanh
 
-    timm_model = torch_probe.build(config, None, source)
+    timm_model = build_timm(config, None, source)
     for block in timm_model.blocks:
         block.mlp_tokens.act, block.mlp_channels.act = GELUTanh(), GELUTanh()
     path = save_safetensors(tmp_path / "x.safetensors", source)

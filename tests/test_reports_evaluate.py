@@ -14,6 +14,7 @@ from cifar_files import TEST, batch, images, pickled, python_files, write_archiv
 from click.testing import CliRunner, Result
 from conftest import Run, save_safetensors
 
+from align.mixer.models import build_paddle
 from align.probes import paddle_probe
 from convert import files
 from convert.arrays import StateDict
@@ -327,6 +328,6 @@ def test_one_channel_is_refused_before_anything_is_written(
 def test_the_model_is_paddle_s(weights: Path, square_config: MixerConfig, square_source: StateDict) -> None:
     """The file that is evaluated is the one that converts from timm."""
     expected = convert_state_dict(square_source, square_config).state_dict
-    model = paddle_probe.build(square_config, files.read(weights))
+    model = build_paddle(square_config, files.read(weights))
     for key, tensor in paddle_probe.parameters(model).items():
         np.testing.assert_array_equal(tensor, expected[key])

@@ -11,21 +11,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import made_up
 import numpy as np
 import pytest
 from bundles import COUNT, NAMES, alter, load_json, mend, run, sum_up, with_circumstances
 from cifar_files import python_files, write_archive
 from test_convert_imports import FRAMEWORKS, imported
 
+from align.render import as_data
 from convert.arrays import StateDict
 from convert.errors import BadInput, IntegrityProblem
 from convert.mixer.mapping import convert_state_dict
 from convert.mixer.variants import MixerConfig
 from reports import bundle as bundles
-from reports.audit_report import facts_of, report_of
+from reports.audit_report import SUBJECTS, facts_of, report_of
 from reports.bundle import SUMS
 from reports.predictions import predictions_bytes, read_predictions, write_predictions
 from reports.published import figure_by_id
+from reports.rejudge import contradiction
 from reports.verify import Bundle, difference
 
 
@@ -245,6 +248,46 @@ class TestTampering:
         path.write_text(path.read_text().replace("aligned", "perfect").replace("float64", "float46"))
         sum_up(bundle)
         assert name in refused(bundle)
+
+
+def former(data: dict[str, Any]) -> None:
+    """Make an alignment what it was before it named its sides and told a check's parts, with two gates fewer."""
+    data["schema"] = "mixer-align/result/1"
+    del data["sides"], data["left_out"]
+    for key, name in (("gates", lambda gate: gate["name"]), ("sections", lambda section: section["gate"]["name"])):
+        data[key] = [one for one in data[key] if name(one) not in ("output", "batch")]
+    for check in (check for section in data["sections"] for check in section["checks"]):
+        del check["group"], check["subject"], check["kind"]
+
+
+class TestAlignments:
+    @pytest.mark.parametrize("name", made_up.ALL)
+    def test_each_verdict_follows_from_its_figures(self, name: str) -> None:
+        data = json.loads(json.dumps(as_data(made_up.ALL[name]())))
+        assert contradiction(data) is None
+        other = "aligned" if data["verdict"] != "aligned" else "rounding"
+        assert contradiction(data | {"verdict": other}) is not None
+        if not data["left_out"]:
+            former(data)
+            assert contradiction(data) is None
+            assert contradiction(data | {"verdict": other}) is not None
+
+    def test_what_was_left_out_and_the_witness_belong_to_the_figures(self) -> None:
+        data = json.loads(json.dumps(as_data(made_up.without_witness())))
+        assert "structure does not follow" in (contradiction(data | {"left_out": {}}) or "")
+        assert "witness" in (contradiction(data | {"sides": {**data["sides"], "witness": True}}) or "")
+        data = json.loads(json.dumps(as_data(made_up.aligned())))
+        assert "witness" in (contradiction(data | {"sides": {**data["sides"], "witness": False}}) or "")
+
+    def test_a_bundle_of_former_alignments_is_read_and_no_edit_of_it_passes(self, bundle: Path) -> None:
+        for subject in SUBJECTS:
+            alter(bundle, f"alignment-{subject}.json", former)
+        others = {file.stem: json.loads(file.read_bytes()) for file in bundle.glob("*.json")}
+        facts = facts_of(others["report"], read_predictions(bundle / "predictions.npz"), others)
+        alter(bundle, "report.json", lambda report: report.update(report_of(facts)))
+        assert Bundle(bundle)
+        alter(bundle, "alignment-source.json", lambda d: d["layers"][3]["float64"]["introduced"].update(passed=False))
+        assert "passed does not follow" in refused(bundle)
 
 
 class TestRerun:

@@ -106,14 +106,15 @@ def _align(*, atol: float, train_steps: int | None, **options: Any) -> Alignment
 
 
 def _print(result: AlignmentResult) -> None:
-    from align.render import HEADERS, TRAINING_HEADERS, gate_lines, rows, training_rows, verdict_line
+    from align.render import TRAINING_HEADERS, gate_lines, headers, left_out_lines, rows, training_rows, verdict_line
     from convert.commands.tables import print_table
 
     if result.layers:
-        print_table(HEADERS, rows(result), title=result.variant)
+        print_table(headers(result), rows(result), title=result.variant)
     if trained := training_rows(result):
         print_table(TRAINING_HEADERS, trained, title="training: the worst of all steps")
-    print("\n".join([*gate_lines(result.gates), verdict_line(result)]), flush=True)  # before a report that fails
+    lines = [*gate_lines(result.gates), *left_out_lines(result), verdict_line(result)]
+    print("\n".join(lines), flush=True)  # before a report that fails
 
 
 for command in (check, predictions, record, reprod, selftest):

@@ -78,7 +78,9 @@ class LayerEvidence:
 
     @property
     def _names(self) -> dict[str, str]:
-        return {"reference": self.sides.reference, "candidate": self.sides.candidate}
+        reference = self.sides.reference
+        truth = "the witness" if self.sides.witness else f"{reference} in float64"
+        return {"reference": reference, "candidate": self.sides.candidate, "witness": truth}
 
     def _worst64(self) -> LayerDiff:
         return max(self.row.float64.each().values(), key=_severity)

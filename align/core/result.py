@@ -16,8 +16,8 @@ GateName = Literal[
 FIGURES = {
     "introduced": ("{reference}", "{candidate}"),
     "inherited": ("{reference}", "{candidate}"),
-    "reference_vs_witness": ("the witness", "{reference}"),
-    "candidate_vs_witness": ("the witness", "{candidate}"),
+    "reference_vs_witness": ("{witness}", "{reference}"),
+    "candidate_vs_witness": ("{witness}", "{candidate}"),
 }
 """Who stands on the reference's side and on the candidate's side of each figure."""
 

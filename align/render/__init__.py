@@ -7,15 +7,24 @@ Each form has a module: `text` for the terminal, `data` for JSON, `markdown`, `j
 from __future__ import annotations
 
 from align.render.data import SCHEMA, as_data, finite, schema_text
-from align.render.text import HEADERS, TRAINING_HEADERS, gate_lines, rows, training_rows, verdict_line
+from align.render.text import (
+    TRAINING_HEADERS,
+    gate_lines,
+    headers,
+    left_out_lines,
+    rows,
+    training_rows,
+    verdict_line,
+)
 
 __all__ = [
-    "HEADERS",
     "SCHEMA",
     "TRAINING_HEADERS",
     "as_data",
     "finite",
     "gate_lines",
+    "headers",
+    "left_out_lines",
     "rows",
     "schema_text",
     "training_rows",

@@ -9,7 +9,7 @@ from importlib import resources
 from typing import Any
 
 from align.core.result import FIGURES, AlignmentResult
-from align.render.text import verdict_line
+from align.render.text import NO_WITNESS, verdict_line
 
 SCHEMA = "mixer-align/result/2"
 PRECISIONS = ("float64", "float32")
@@ -65,6 +65,26 @@ def diffs(layer: Data) -> Iterator[tuple[str, str, Data]]:
                 yield precision, figure, layer[precision][figure]
 
 
+def figure_name(data: Data, precision: str, figure: str) -> str:
+    """Return what to call a figure; without a witness the truth is the reference in float64."""
+    named = figure.replace("_", " ")
+    truth = "witness" if has_witness(data) else "float64 reference"
+    return f"{precision} {named.replace('witness', truth)}"
+
+
+def has_witness(data: Data) -> bool:
+    """Return whether there was a witness: always, in the results of before they said so."""
+    return bool(data.get("sides", {}).get("witness", True))
+
+
+def without_witness(data: Data) -> str:
+    """Return what a report says where there was no witness, or an empty text."""
+    if has_witness(data):
+        return ""
+    sides = data["sides"]
+    return f"{NO_WITNESS}: float64 is compared between {sides['reference']} and {sides['candidate']} alone"
+
+
 def worst_ratio(layer: Data) -> float:
     """Return the layer's worst figure in units of its bound."""
     return max(ratio(diff["max_abs_diff"], diff["bound"]) for _, _, diff in diffs(layer))
@@ -82,7 +102,8 @@ def failure_of(data: Data, layer: Data) -> str:
     for precision, figure, diff in diffs(layer):
         if not diff["passed"]:
             said = compared(diff["max_abs_diff"], diff["bound"], passed=False)
-            return f"{layer['name']}: {figure.replace('_', ' ')} {precision} difference {said}"
+            named = figure_name(data, "", figure).strip()
+            return f"{layer['name']}: {named} {precision} difference {said}"
     return ""
 
 

@@ -12,7 +12,16 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from align.render import chart as geometry
-from align.render.data import OUTCOMES, Data, compared, diffs, failing_layer, failure_of
+from align.render.data import (
+    OUTCOMES,
+    Data,
+    compared,
+    diffs,
+    failing_layer,
+    failure_of,
+    figure_name,
+    without_witness,
+)
 
 VERDICTS = {
     "aligned": "The port is the same function.",
@@ -39,10 +48,11 @@ def html(data: Data) -> bytes:
         where=failing_layer(data),
         chart=geometry.chart(data),
         size=geometry,
-        figures=[f"{precision} {figure.replace('_', ' ')}" for precision, figure, _ in _diffs_of_first(data)],
+        figures=[figure_name(data, precision, figure) for precision, figure, _ in _diffs_of_first(data)],
         layers=[_layer(data, layer) for layer in data["layers"]],
         sections=[(section["gate"], [_check(check) for check in section["checks"]]) for section in data["sections"]],
         outcomes=OUTCOMES,
+        witness=without_witness(data),
         facts=list(_facts(data)),
         style=Markup(style),  # noqa: S704  # our own file, without markup
         style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),

@@ -1,4 +1,7 @@
-"""One result as JUnit XML, the test report that CI systems read: a case per gate, layer and check."""
+"""One result as JUnit XML, the test report that CI systems read: a case per gate, layer and check.
+
+A point that was left out is a skipped one.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from collections.abc import Iterator
 
 from junitparser import Failure, JUnitXml, Skipped, TestCase, TestSuite
 
-from align.render.data import Data, compared, failing_layer, failure_of
+from align.render.data import Data, compared, failing_layer, failure_of, without_witness
 
 NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What XML 1.0 cannot hold, not even escaped. Source: https://www.w3.org/TR/xml/#charsets."""
@@ -26,6 +29,7 @@ def junit(data: Data, *, accept_rounding: bool = False) -> bytes:
     gates = [_case(data, "gates", gate["name"], *_of_gate(gate), accepted) for gate in data["gates"]]
     report.add_testsuite(_suite(data, "gates", gates))
     layers = [_case(data, "layers", name, False, sentence, accepted) for name, sentence in _layers(data)]
+    layers += [_case(data, "layers", name, True, why, False) for name, why in data["left_out"].items()]
     if layers:
         report.add_testsuite(_suite(data, "layers", layers))
     for section in data["sections"]:
@@ -45,6 +49,7 @@ def _suite(data: Data, name: str, cases: list[TestCase]) -> TestSuite:
     properties = {
         "variant": data["variant"],
         "verdict": data["verdict"],
+        "witness": without_witness(data) or "compared",
         "input_sha256": data["input_sha256"],
         **settings,
         **data["environment"].get("versions", {}),

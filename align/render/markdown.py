@@ -5,7 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from align.render.data import OUTCOMES, Data, compared, diffs, failing_layer, ratio, worst_ratio
+from align.render.data import (
+    OUTCOMES,
+    Data,
+    compared,
+    diffs,
+    failing_layer,
+    figure_name,
+    ratio,
+    without_witness,
+    worst_ratio,
+)
 from convert.commands.tables import Rows
 from convert.commands.tables import markdown as table
 
@@ -22,7 +32,9 @@ def markdown(data: Data) -> str:
         f"## {SIGNS[data['verdict']]} mixer-align: {cell(data['verdict'])}",
         cell(data["sentence"]),
         *_first_divergence(data),
+        *_no_witness(data),
         _table(("gate", "", "finding"), [_gate(gate) for gate in data["gates"]]),
+        *_left_out(data),
         *_worst(data),
         *(part for section in data["sections"] for part in _section(section)),
         *_all_layers(data),
@@ -41,6 +53,18 @@ def _first_divergence(data: Data) -> list[str]:
     return [f"**First divergence: {cell(where)}**"] if where else []
 
 
+def _no_witness(data: Data) -> list[str]:
+    said = without_witness(data)
+    return [f"**{cell(said[0].upper() + said[1:])}.**"] if said else []
+
+
+def _left_out(data: Data) -> list[str]:
+    """Return the points that could not be compared."""
+    if not data["left_out"]:
+        return []
+    return ["### Points left out", _table(("point", "why"), data["left_out"].items())]
+
+
 def _gate(gate: Data) -> tuple[str, ...]:
     return gate["name"], f"{MARKS[gate['passed']]} {OUTCOMES[gate['passed']]}", gate["sentence"]
 
@@ -52,16 +76,16 @@ def _worst(data: Data) -> list[str]:
         return []
     return [
         "### Worst layers, by ratio to the bound",
-        _table(("layer", "figure", "", "ratio"), map(_worst_row, layers)),
+        _table(("layer", "figure", "", "ratio"), (_worst_row(data, layer) for layer in layers)),
     ]
 
 
-def _worst_row(layer: Data) -> tuple[str, ...]:
+def _worst_row(data: Data, layer: Data) -> tuple[str, ...]:
     precision, figure, diff = max(diffs(layer), key=lambda each: ratio(each[2]["max_abs_diff"], each[2]["bound"]))
     said = compared(diff["max_abs_diff"], diff["bound"], passed=diff["passed"])
     return (
         layer["name"],
-        f"{precision} {figure.replace('_', ' ')}",
+        figure_name(data, precision, figure),
         f"{said} {MARKS[diff['passed']]}",
         f"{ratio(diff['max_abs_diff'], diff['bound']):.2g}",
     )
@@ -88,7 +112,7 @@ def _all_layers(data: Data) -> list[str]:
         return []
     headers = (
         "layer",
-        *(f"{precision} {figure.replace('_', ' ')}" for precision, figure, _ in diffs(data["layers"][0])),
+        *(figure_name(data, precision, figure) for precision, figure, _ in diffs(data["layers"][0])),
     )
     lines = [
         (layer["name"], *(f"{float(d['max_abs_diff']):.1e}{'' if d['passed'] else ' ❌'}" for _, _, d in diffs(layer)))

@@ -20,6 +20,9 @@ HEADERS = (
     "",
 )
 
+NO_WITNESS = "no witness"
+"""What every report says where float64 was compared between the two frameworks alone."""
+
 TRAINING_HEADERS = (
     "optimizer",
     "learning rate",
@@ -30,6 +33,12 @@ TRAINING_HEADERS = (
     "float32 parameters from float64",
     "",
 )
+
+
+def headers(result: AlignmentResult) -> tuple[str, ...]:
+    """Return the headers of the layers' rows; without a witness float32 is measured from the reference in float64."""
+    truth = "witness" if result.sides.witness else f"{result.sides.reference} in float64"
+    return tuple(header.replace("witness", truth) for header in HEADERS)
 
 
 def rows(result: AlignmentResult) -> list[tuple[str, ...]]:
@@ -53,19 +62,24 @@ def gate_lines(gates: Sequence[Gate]) -> list[str]:
     return [f"{gate.name:<10} {words[gate.passed]:<8} {gate.sentence}" for gate in gates]
 
 
+def left_out_lines(result: AlignmentResult) -> list[str]:
+    """Return a line per point that could not be compared, with why."""
+    return [f"{'left out':<10} {name}: {why}" for name, why in result.left_out.items()]
+
+
 def verdict_line(result: AlignmentResult) -> str:
     """Return the one line that a CI log is read for; it starts with the verdict."""
+    named = f"{result.verdict}: {result.variant}{'' if result.sides.witness else f' ({NO_WITNESS})'}"
     if result.first_divergence is not None:
-        return f"{result.verdict}: {result.variant}: {result.first_divergence.sentence}"
+        return f"{named}: {result.first_divergence.sentence}"
     if result.verdict in ("diverged", "inconclusive"):
-        sentence = next(gate.sentence for gate in result.gates if gate.passed is False)
-        return f"{result.verdict}: {result.variant}: {sentence}"
+        return f"{named}: {next(gate.sentence for gate in result.gates if gate.passed is False)}"
     headline = result.headline
     if headline is None:
-        return f"{result.verdict}: {result.variant}: {'; '.join(gate.sentence for gate in result.gates)}"
+        return f"{named}: {'; '.join(gate.sentence for gate in result.gates)}"
     wide, narrow = headline.float64.inherited, headline.float32.inherited
     figures = f"{headline.name} differ by {wide.max_abs_diff:.1e} in float64"
-    figures += "" if result.sides.witness else " (no witness)"
+    figures += "" if result.sides.witness else f" ({NO_WITNESS})"
     if result.verdict == "rounding":
         return (
             f"rounding: {result.variant}: {figures}, so the port is the same function, but by "
