@@ -62,11 +62,6 @@ def gate_lines(gates: Sequence[Gate]) -> list[str]:
     return [f"{gate.name:<10} {words[gate.passed]:<8} {gate.sentence}" for gate in gates]
 
 
-def left_out_lines(result: AlignmentResult) -> list[str]:
-    """Return a line per point that could not be compared, with why."""
-    return [f"{'left out':<10} {name}: {why}" for name, why in result.left_out.items()]
-
-
 def verdict_line(result: AlignmentResult) -> str:
     """Return the one line that a CI log is read for; it starts with the verdict."""
     named = f"{result.verdict}: {result.variant}{'' if result.sides.witness else f' ({NO_WITNESS})'}"
