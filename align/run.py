@@ -118,8 +118,9 @@ def _observe(case: Case, settings: Settings, progress: Progress) -> Observation:
     progress("building the Paddle model")
     candidate = case.candidate.build()
     case.candidate.probe.check(candidate)
-    held = case.candidate.probe.parameters(candidate)
-    weights = weight_findings(expected, case.candidate.state_dict, held, case.place)
+    weights = weight_findings(
+        expected, case.candidate.state_dict, case.candidate.probe.parameters(candidate), case.place
+    )
     with lanes() as each:
         models = Models(case=case, reference=reference, candidate=candidate, lanes=each)
         return replace(_measure(models, settings, progress), weights=weights)
