@@ -56,7 +56,7 @@ def align(
         UsageProblem: Gradients of a reference that has none here.
     """
     settings = settings or Settings()
-    case.reference.probe.check()
+    case.reference.probe.check_framework()
     seen = _observe(case, settings, progress)
     left_out = {**case.left_out, **seen.left_out}
     judged = judge(evidence_of(seen.structure, seen.weights, seen.layers, case.sides, left_out))
@@ -119,9 +119,9 @@ def _measure(models: Models, settings: Settings, progress: Progress) -> Observat
     witness = Kept(partial(case.witness, case.reference.state_dict, case.inputs)) if case.witness else None
     headline = _Headline(case.headline)
     in32, repeated = _in_float32(models, settings, witness, headline, progress)
-    sections = (repeated, *_of_output(models, settings, in32, headline.value))
-    uncovered = _uncovered(models, in32.never_shown) if not in32.findings else []
-    models.cast("float64")
+    with models.widened():
+        sections = (repeated, *_of_output(models, settings, in32, headline.value))
+        uncovered = _uncovered(models, in32.never_shown) if not in32.findings else []
     with models.tapped() as tapping:
         measurement = Measurement(case, "float64", settings.atol)
         in64 = measurement.run(tapping, witness.again() if witness else None, progress)

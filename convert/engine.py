@@ -16,6 +16,7 @@ from convert.errors import IntegrityProblem, KeyMismatch, MixedDtypes, NonFinite
 from convert.rules import FAULTY, RuleSet, Transform
 
 WEIGHT_DTYPES = ("float32", "float16", "bfloat16")
+ADVICE = "Are --src and --variant right? Without --variant the config is read from the shapes."
 TENSORS = 3
 """How many large ones are in memory at a time: one is laid out while others are written and read back."""
 SMALL_BYTES = 64 << 10
@@ -54,9 +55,13 @@ def convert(source: StateDict, rules: RuleSet, shapes: Mapping[str, Shape], *, n
     """
     if {rule.source for rule in rules} != shapes.keys():
         raise ValueError(FAULTY)
-    _check_keys(source, shapes, name, expected)
-    _check_shapes(source, shapes, name, expected)
-    _check_dtypes(source, name)
+    if shapes.keys() != source.keys():
+        raise KeyMismatch(name, shapes.keys() - source.keys(), source.keys() - shapes.keys(), expected)
+    if wrong := [(key, source[key].shape, shape) for key, shape in shapes.items() if source[key].shape != shape]:
+        raise ShapeMismatch(name, wrong, expected, ADVICE)
+    for key, array in source.items():
+        if array.dtype.name not in WEIGHT_DTYPES:
+            raise WrongDtype(name, key, array.dtype.name, WEIGHT_DTYPES)
     return Conversion(state_dict=rules.apply(source), renames=rules)
 
 
@@ -173,29 +178,6 @@ class _Memory:
         with self._lock:
             self._free.append(memory)
         self._left.release()
-
-
-def _check_keys(source: StateDict, shapes: Mapping[str, Shape], name: str, expected: str) -> None:
-    missing, unexpected = shapes.keys() - source.keys(), source.keys() - shapes.keys()
-    if missing or unexpected:
-        raise KeyMismatch(name, missing, unexpected, expected)
-
-
-def _check_shapes(source: StateDict, shapes: Mapping[str, Shape], name: str, expected: str) -> None:
-    wrong = [(key, source[key].shape, shape) for key, shape in shapes.items() if source[key].shape != shape]
-    if wrong:
-        raise ShapeMismatch(
-            name,
-            wrong,
-            expected,
-            "Are --src and --variant right? Without --variant the config is read from the shapes.",
-        )
-
-
-def _check_dtypes(source: StateDict, name: str) -> None:
-    for key, array in source.items():
-        if array.dtype.name not in WEIGHT_DTYPES:
-            raise WrongDtype(name, key, array.dtype.name, WEIGHT_DTYPES)
 
 
 def _nothing() -> None:

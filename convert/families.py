@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from functools import cache
+from typing import cast
 
 from convert.errors import UnknownVariant, UsageProblem
 from convert.family import Family
@@ -18,14 +19,23 @@ def installed() -> tuple[Family, ...]:
     """Return the families, sorted by the names of their entry points.
 
     Raises:
-        UsageProblem: There are none.
+        UsageProblem: There are none, or one cannot be loaded.
     """
-    from importlib.metadata import entry_points
+    from importlib.metadata import EntryPoint, distributions
 
-    found = {point.name: point for point in entry_points(group=GROUP)}
+    def load(point: EntryPoint) -> Family:
+        try:
+            return cast("Family", point.load())
+        except (ImportError, AttributeError) as error:
+            raise UsageProblem(
+                f"{point.value}: this family of models cannot be loaded ({error}). Mend or remove it."
+            ) from error
+
+    # not entry_points(), which of two copies of a distribution reads one: an .egg-info that a build left in the folder
+    found = {point.name: point for one in distributions() for point in one.entry_points if point.group == GROUP}
     if not found:
         raise UsageProblem("mixer-convert is not installed, so no models are known to it. Run: pip install -e .")
-    return tuple(found[name].load() for name in sorted(found))
+    return tuple(load(found[name]) for name in sorted(found))
 
 
 def with_variant(name: str) -> tuple[Family, NamedVariant]:

@@ -6,14 +6,14 @@ A package adds a family by an entry point in the group `mixer_convert.families`,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from convert.arrays import Shape, StateDict
 from convert.disk.unchanged import Snapshot, check_unchanged
 from convert.engine import Conversion
-from convert.identity import Claim, Identity, NamedVariant, Vocabulary, first_said
+from convert.identity import Claim, NamedVariant, Vocabulary, first_said
 from convert.naming import Naming
 from convert.request import Request
 
@@ -75,8 +75,8 @@ class Family(Protocol):
             BadInput: A key, shape or dtype that weights of this config do not have.
         """
 
-    def draw(self, variant: Any, seed: int, /) -> StateDict:
-        """Return seeded random weights of a variant's sizes, named as `sources["timm"]` has them."""
+    def draw(self, config: Any, seed: int, /) -> StateDict:
+        """Return seeded random weights of a config, in timm's layout."""
 
     def build(self, config: Any, state_dict: StateDict, /) -> Any:
         """Return the `paddle.nn.Layer` of a config with these weights, in Paddle's layout."""
@@ -128,23 +128,25 @@ class Source:
         """The shape of every weight, by name."""
         return {key: array.shape for key, array in self.state_dict.items()}
 
-    def identity(self, config: Any, layout: str, variant: NamedVariant | None, weights_key: str | None) -> Identity:
-        """Return what is to be written down of an output that is made of it.
+    def identity(self, config: Any, layout: str, variant: NamedVariant | None, key: str | None) -> dict[str, Any]:
+        """Return what is to be written down of an output that is made of it, as plain data.
 
         Args:
             config: The output's.
             layout: The output's.
             variant: As stated; None: what the source says of itself is kept.
-            weights_key: The set that was taken now; None: what the source says of itself is kept.
+            key: Of the set that was taken now; None: what the source says of itself is kept.
         """
         named = first_said(self.claims, "variant")
-        return Identity(
-            config=config,
-            layout=layout,
-            variant=variant or (self.family.get_variant(named) if named else None),
-            random=self.provenance.kind == "random" or any(one.random for one in self.claims),
-            weights_key=weights_key or first_said(self.claims, "weights_key"),
-        )
+        known = variant or (self.family.get_variant(named) if named else None)
+        return {
+            "config": asdict(config),
+            "layout": layout,
+            "variant": known and known.name,
+            "random": self.provenance.kind == "random" or any(one.random for one in self.claims),
+            "preprocessing": known and known.preprocessing,
+            "weights_key": key or first_said(self.claims, "weights_key"),
+        }
 
     def check_unchanged(self) -> None:
         """Check that what was read is what lies there still, so that the hashes are those of the bytes converted.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from convert.errors import BadInput, UsageProblem, printable
@@ -65,32 +65,6 @@ class Claim:
     variant: str | None = None
     weights_key: str | None = None
     random: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
-    """What is to be written down of an output: its config and layout, the variant it is of, the set that was taken."""
-
-    config: Any
-    layout: str
-    variant: NamedVariant | None
-    random: bool
-    weights_key: str | None
-
-    def as_data(self) -> dict[str, Any]:
-        """Return it as plain data."""
-        return {
-            "config": asdict(self.config),
-            "layout": self.layout,
-            "variant": self.variant and self.variant.name,
-            "random": self.random,
-            "preprocessing": self.variant and self.variant.preprocessing,
-            "weights_key": self.weights_key,
-        }
-
-    def as_metadata(self) -> dict[str, str]:
-        """Return it as the metadata of a .safetensors."""
-        return {METADATA: json.dumps({"schema": SCHEMA, **self.as_data()}, sort_keys=True)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +134,11 @@ class Vocabulary:
         """Return the fields that no shape tells and no claim either."""
         said = {choice for one in claims for choice in one.config}
         return [choice for choice in self.options if choice not in said]
+
+
+def as_metadata(data: Mapping[str, Any]) -> dict[str, str]:
+    """Return what is written down of an output as the metadata of a .safetensors."""
+    return {METADATA: json.dumps({"schema": SCHEMA, **data}, sort_keys=True)}
 
 
 def first_said(claims: Iterable[Claim], what: str) -> Any:

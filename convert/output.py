@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from convert import files
-from convert.arrays import Array, StateDict, canonical_bytes, location_of, tensor_digest, tensor_sha256
+from convert.arrays import Array, StateDict, canonical_bytes, location_of, tensor_digest, tensor_sha256, total_bytes
+from convert.disk.atomic import Fill, write_atomically
 from convert.disk.hashing import EarlyHash, give_way
 from convert.disk.proofread import Proofread
 from convert.engine import laid_out, source_sha256s
 from convert.errors import IntegrityProblem
-from convert.evidence.manifest import Written, build_manifest, describe_output, write_with_manifest
+from convert.evidence.manifest import Written, build_manifest, describe_output
+from convert.evidence.recorded import manifest_path
 from convert.family import Port
-from convert.identity import Identity
+from convert.identity import as_metadata
 from convert.sources import with_sha256
 
 
@@ -26,7 +29,7 @@ class Destination:
     """Where a file and its manifest are to appear, what they say of it, and whether to replace what is there."""
 
     output: Path
-    identity: Identity
+    said: Mapping[str, Any]
     command_line: list[str]
     force: bool
 
@@ -51,6 +54,31 @@ def write_weights(destination: Destination, port: Port, *, early: EarlyHash | No
         return write_with_manifest(output, writing.fill, writing.check, writing.described, force=force)
 
 
+def write_with_manifest(
+    output: Path, fill: Fill, check: Callable[[Path], None], describe: Callable[[], dict[str, Any]], *, force: bool
+) -> dict[str, Any]:
+    """Write a file and, last, its manifest, both or neither, and return the manifest.
+
+    Args:
+        output: Where the file is to appear.
+        fill: Writes its content to a binary stream.
+        check: Reads the complete file, still under another name, and raises if it is not as it should be.
+        describe: Gives the manifest; called once the file is complete and checked, before it takes its place.
+        force: Whether to replace what is there.
+
+    Raises:
+        OutputRefused, IntegrityProblem, IOProblem: As `write_atomically` says.
+    """
+    manifest: dict[str, Any] = {}
+
+    def content() -> bytes:
+        manifest.update(describe())
+        return json.dumps(manifest, indent=1).encode() + b"\n"
+
+    write_atomically(output, fill, check, force=force, beside=(manifest_path(output), content))
+    return manifest
+
+
 class _Writing:
     """The weights on their way. What only reads the source gives way to what the output waits for."""
 
@@ -71,7 +99,7 @@ class _Writing:
         with Proofread(stream, self._output) as proofread:
             contents = self._contents(proofread, digests)
             stream = cast("BinaryIO", proofread)
-            metadata = self._destination.identity.as_metadata()
+            metadata = as_metadata(self._destination.said)
             files.write(self._output, stream, self._conversion.state_dict, contents, metadata)
             self._sha256 = proofread.finish()
         self._written.source_sha256s = self._tensors_hashed.result()
@@ -82,7 +110,8 @@ class _Writing:
         written, state_dict = self._written, self._conversion.state_dict
         if not _finds_all(path, state_dict, written):
             raise IntegrityProblem(f"{self._output}: what was read back is not what was written. Check the disk.")
-        written.described = describe_output(self._output, path, self._sha256, written.target_sha256s, state_dict)
+        total = total_bytes(state_dict.values())
+        written.described = describe_output(self._output, path, self._sha256, written.target_sha256s, total)
         written.source = self._files_hashed.result()
         written.source.check_unchanged()
 
@@ -93,7 +122,7 @@ class _Writing:
             self._written,
             self._conversion,
             layout=port.layout,
-            said=destination.identity,
+            said=destination.said,
             notes=port.notes,
             command_line=destination.command_line,
         )

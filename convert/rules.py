@@ -49,15 +49,8 @@ class Transform(Enum):
         raise ValueError(f"{self.value} then {following.value} is no single transform")
 
 
-_AXES = {
-    Transform.TRANSPOSE: (1, 0),
-    Transform.HWIO_TO_OIHW: (3, 2, 0, 1),
-    Transform.OIHW_TO_HWIO: (2, 3, 1, 0),
-}
-_PAIRS = (
-    (Transform.HWIO_TO_OIHW, Transform.OIHW_TO_HWIO),
-    (Transform.UNSQUEEZE, Transform.SQUEEZE),
-)
+_AXES = {Transform.TRANSPOSE: (1, 0), Transform.HWIO_TO_OIHW: (3, 2, 0, 1), Transform.OIHW_TO_HWIO: (2, 3, 1, 0)}
+_PAIRS = ((Transform.HWIO_TO_OIHW, Transform.OIHW_TO_HWIO), (Transform.UNSQUEEZE, Transform.SQUEEZE))
 _INVERSES = {one: other for pair in _PAIRS for one, other in (pair, pair[::-1])}
 
 

@@ -42,22 +42,18 @@ def from_file(
     """
     file = files.locate(path)
     with unchanged(file, *files.shards_of(file)) as snapshots:
-        content, chosen, nearest = _open(file, selection)
-        family = family or nearest
+        content, chosen, family = _open(file, selection, family)
         said = said_of(file, content.metadata, lambda: _sha256(file, early, snapshots), family.vocabulary)
     if said.problem and strict:
         raise said.problem
     state_dict, prefix = _without_prefix(chosen.tensors, family)
     weights, counters = _without_counters(state_dict)
-    notes = [*_left_out(chosen), *([f"a manifest is left aside: {said.problem}".rstrip(".")] if said.problem else [])]
-    provenance = Provenance(
-        kind="file", file=file.name, sha256=said.sha256, weights_key=chosen.key, stripped_prefix=prefix
-    )
+    origin = Provenance(kind="file", file=file.name, sha256=said.sha256, weights_key=chosen.key, stripped_prefix=prefix)
     return Source(
         state_dict=weights,
         name=file.name,
         family=family,
-        provenance=provenance,
+        provenance=origin,
         path=file,
         snapshots=snapshots,
         dropped=counters,
@@ -65,13 +61,13 @@ def from_file(
         claims=said.claims,
         tool=content.tool,
         foreign=content.foreign,
-        notes=(*notes, f"of the folder, {file.name} was taken") if file != path else tuple(notes),
+        notes=(*_left_out(chosen), *said.aside, *([] if file == path else [f"of the folder, {file.name} was taken"])),
     )
 
 
 def tensors_of(path: Path, selection: Selection | None = None) -> StateDict:
     """Return all tensors of a set, counters included, without what stands before every name."""
-    _, chosen, family = _open(path, selection)
+    _, chosen, family = _open(path, selection, None)
     return _without_prefix(chosen.tensors, family)[0]
 
 
@@ -116,7 +112,7 @@ def from_hub(family: Family, variant: NamedVariant) -> Source:
 def from_seed(family: Family, variant: NamedVariant, seed: int) -> Source:
     """Return seeded random weights of a variant's sizes."""
     return Source(
-        state_dict=family.draw(variant, seed),
+        state_dict=family.draw(variant.config, seed),
         name=f"random weights (seed {seed})",
         family=family,
         provenance=Provenance(kind="random", seed=seed),
@@ -146,12 +142,12 @@ def with_sha256(source: Source, early: EarlyHash | None = None) -> Source:
     return replace(source, provenance=replace(source.provenance, sha256=sha256, shards=shards))
 
 
-def _open(file: Path, selection: Selection | None) -> tuple[Content, WeightSet, Family]:
-    """Return what a file holds, the set of weights that is meant, and whose names it has."""
+def _open(file: Path, selection: Selection | None, family: Family | None) -> tuple[Content, WeightSet, Family]:
+    """Return what a file holds, the set of weights that is meant, and its family: that stated, or that of its names."""
     content = files.load(file)
     chosen = choose(file, content.tree, selection or Selection(), families.naming())
     check_names(file, [*chosen.tensors, *chosen.others])
-    family = families.nearest(chosen.tensors)
+    family = family or families.nearest(chosen.tensors)
     known, prefix = family.naming.holds_weights(chosen.tensors), family.naming.common_prefix(chosen.tensors)
     refuse_others(
         file,

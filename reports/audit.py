@@ -26,7 +26,7 @@ from reports.audit_markdown import audit_markdown
 from reports.audit_report import Facts, most_uncertain, report_of
 from reports.bundle import NAME, Files
 from reports.cifar10 import Cifar10
-from reports.evaluate import Progress, Settings, evaluate
+from reports.evaluate import EvaluationSettings, Progress, evaluate
 from reports.predictions import predictions_bytes
 from reports.statement import statement_of
 from reports.thumbnails import thumbnails
@@ -46,7 +46,7 @@ class Audited:
     source: Weights
     weights: Weights
     data: Cifar10
-    settings: Settings
+    settings: EvaluationSettings
     gates: GateSettings
     timm: bool = True
     accept_rounding: bool = False
@@ -100,7 +100,7 @@ def audit(
     return report, _files(report, facts, environment, audited.attached)
 
 
-def _refuse_other_precision(settings: Settings) -> None:
+def _refuse_other_precision(settings: EvaluationSettings) -> None:
     if settings.precision != "float32":
         raise UsageProblem(f"An audit is in float32, not in {settings.precision}. Use evaluate.")
 

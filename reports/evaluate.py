@@ -28,7 +28,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class EvaluationSettings:
     """How to evaluate. figure is the published row to judge by; accept_preprocessing allows another than the row's."""
 
     preprocessing: Preprocessing
@@ -51,7 +51,7 @@ class Evaluation:
     weights: Weights
     against: Weights | None
     data: Cifar10
-    settings: Settings
+    settings: EvaluationSettings
     engine: dict[str, Any]
 
     def as_data(self) -> dict[str, Any]:
@@ -80,7 +80,7 @@ class Evaluation:
 def evaluate(
     weights: Weights,
     data: Cifar10,
-    settings: Settings,
+    settings: EvaluationSettings,
     *,
     against: Weights | None = None,
     group: Group | None = None,
@@ -118,7 +118,7 @@ def evaluate(
     )
 
 
-def _finding(accuracy: Accuracy, weights: Weights, data: Cifar10, settings: Settings) -> AuditFinding:
+def _finding(accuracy: Accuracy, weights: Weights, data: Cifar10, settings: EvaluationSettings) -> AuditFinding:
     return judge(
         accuracy,
         settings.figure,
@@ -131,7 +131,12 @@ def _finding(accuracy: Accuracy, weights: Weights, data: Cifar10, settings: Sett
 
 
 def _run(
-    weights: Weights, data: Cifar10, settings: Settings, reference: Engine | None, group: Group, progress: Progress
+    weights: Weights,
+    data: Cifar10,
+    settings: EvaluationSettings,
+    reference: Engine | None,
+    group: Group,
+    progress: Progress,
 ) -> tuple[Predictions, dict[str, Any]]:
     """Return the predictions of all images, and how they came about."""
     engine = _engine(weights, settings)
@@ -163,7 +168,7 @@ def _run(
     return gathered(parts, len(data.labels), reference is not None, group), described
 
 
-def _engine(weights: Weights, settings: Settings) -> Engine:
+def _engine(weights: Weights, settings: EvaluationSettings) -> Engine:
     if settings.engine == "inference":
         return inference(weights.config, weights.state_dict, settings.precision)
     return eager(weights.config, weights.state_dict, settings.device)

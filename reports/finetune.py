@@ -15,18 +15,19 @@ import numpy as np
 
 from align.probes.environment import environment
 from convert import files
-from convert.arrays import Array, StateDict, fingerprint, tensor_sha256s
+from convert.arrays import Array, StateDict, fingerprint, tensor_sha256s, total_bytes
 from convert.disk.hashing import file_sha256
 from convert.errors import IntegrityProblem, UsageProblem
-from convert.evidence.manifest import describe_output, write_with_manifest
+from convert.evidence.manifest import describe_output
 from convert.files.sets import TOP
+from convert.output import write_with_manifest
 from reports.ahead import made_ahead
 from reports.augment import rows_of_step, training_batch
 from reports.batches import AHEAD
 from reports.cifar10 import Cifar10
 from reports.curves import write_curves
 from reports.engines import choose_engine, cpus
-from reports.evaluate import Evaluation, Progress, Settings, evaluate
+from reports.evaluate import Evaluation, EvaluationSettings, Progress, evaluate
 from reports.parallel import Group
 from reports.predictions import write_predictions
 from reports.preprocess import Preprocessing
@@ -226,7 +227,7 @@ def _finish(job: Job, state_dict: StateDict, folder: RunFolder, group: Group) ->
     )
     if group.first:
         _write_weights(job, state_dict, sha256s)
-    settings = Settings(
+    settings = EvaluationSettings(
         preprocessing=job.preprocessing,
         figure=_figure(job),
         engine=choose_engine("auto", job.device),
@@ -255,7 +256,9 @@ def _write_weights(job: Job, state_dict: StateDict, sha256s: dict[str, str]) -> 
     def check(written: Path) -> None:
         if tensor_sha256s(files.read(written)) != sha256s:
             raise IntegrityProblem(f"{path}: what was read back is not what was written. Check the disk.")
-        described.update(describe_output(path, written, file_sha256(written), sha256s, state_dict))
+        described.update(
+            describe_output(path, written, file_sha256(written), sha256s, total_bytes(state_dict.values()))
+        )
 
     write_with_manifest(
         path,

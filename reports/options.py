@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from convert.request import Request
     from reports.bfloat16 import Precision
     from reports.cifar10 import Cifar10
-    from reports.evaluate import Progress, Settings
+    from reports.evaluate import EvaluationSettings, Progress
     from reports.preprocess import Preprocessing
     from reports.published import PublishedFigure
     from reports.weights import Weights
@@ -156,16 +156,16 @@ def settings_of(
     device: str,
     batch_size: int,
     precision: Precision = "float32",
-) -> Settings:
+) -> EvaluationSettings:
     """Return how these weights are to be evaluated."""
     from reports.bfloat16 import check_precision
     from reports.engines import choose_engine
-    from reports.evaluate import Settings
+    from reports.evaluate import EvaluationSettings
 
     engine_name = choose_engine(engine, device)
     check_precision(precision, engine_name)
     row = choose_figure(figure, weights.upstream)
-    return Settings(
+    return EvaluationSettings(
         preprocessing=choose_preprocessing(preprocess, weights, row, no_resize=no_resize),
         figure=row,
         engine=engine_name,

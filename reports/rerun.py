@@ -13,7 +13,7 @@ from convert.errors import IntegrityProblem, UsageProblem
 from convert.files.sets import Selection
 from convert.request import Request
 from reports.cifar10 import first, read_cifar10
-from reports.evaluate import Progress, Settings, evaluate
+from reports.evaluate import EvaluationSettings, Progress, evaluate
 from reports.thumbnails import pixels
 from reports.verify import Bundle
 from reports.weights import Weights, read_weights
@@ -47,7 +47,7 @@ def rerun(
     for image in report["uncertain"]:
         if not np.array_equal(pixels(image["png"]), images.images[image["index"]]):
             raise IntegrityProblem(f"{bundle.path}: report.json: image {image['index']} is not the archive's.")
-    settings = Settings(
+    settings = EvaluationSettings(
         preprocessing=bundle.facts.preprocessing,
         engine=report["engine"]["name"],
         device=bundle.environment["device"],

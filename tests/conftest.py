@@ -317,3 +317,20 @@ LONGEST = ("test_every_block_runs", "test_l16_aligns", "test_every_architecture_
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Start with the slow tests, and of these with the longest, so that parallel workers end at about the same time."""
     items.sort(key=lambda item: ("slow" not in item.keywords, not item.name.startswith(LONGEST)))
+
+
+@pytest.fixture
+def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A checkpoint of a family that is installed as any package is: by what lies beside it on the path."""
+    from toy_family import SMALL, TOY
+
+    from convert import families
+
+    installed = tmp_path / "site" / "toy-1.dist-info"
+    installed.mkdir(parents=True)
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: toy\nVersion: 1\n")
+    (installed / "entry_points.txt").write_text(f"[{families.GROUP}]\ntoy = toy_family:TOY\n")
+    monkeypatch.syspath_prepend(installed.parent)
+    families.installed.cache_clear()
+    yield save_safetensors(tmp_path / "toy.safetensors", TOY.draw(SMALL, 0))
+    families.installed.cache_clear()

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Run
+from convert.mixer.rules import KeyRule, Transform
 
 import align as package
 from align.core.inputs import seeded_images, seeded_labels
@@ -24,7 +25,6 @@ from convert.arrays import Array, StateDict
 from convert.errors import UsageProblem
 from convert.mixer.init import init_state_dict
 from convert.mixer.mapping import convert_state_dict
-from convert.mixer.rules import KeyRule, Transform
 from convert.mixer.variants import Family, MixerConfig
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -20,8 +20,7 @@ from align.probes import paddle_probe, torch_probe
 from align.run import Settings, Subject
 from align.trace import gate, trace_file
 from align.trace.trace_file import GoldenTrace
-from convert.arrays import Array, StateDict
-from convert.arrays import tensor_sha256
+from convert.arrays import Array, StateDict, tensor_sha256
 from convert.mixer import init
 from convert.mixer.init import init_state_dict
 from convert.mixer.mapping import convert_state_dict

@@ -399,7 +399,7 @@ class TestPairingFile:
         assert named in said
 
     def test_one_that_is_not_there(self, aligned_by_command: Callable[..., Result], tmp_path: Path) -> None:
-        said = sentence(aligned_by_command(OTHER_NAMES, pairing=tmp_path / "nowhere.toml"), 2, 3)
+        said = sentence(aligned_by_command(OTHER_NAMES, pairing=tmp_path / "nowhere.toml"), 4)
         assert "nowhere.toml" in said
 
     def test_one_that_is_no_text(self, aligned_by_command: Callable[..., Result], tmp_path: Path) -> None:

@@ -30,6 +30,34 @@ KEPT = (
     *("action.yml", ".pre-commit-hooks.yaml"),
 )
 
+MY_MODELS = """
+from paddle import nn
+
+from convert.mixer.paddle_mixer import MixerBlock, MlpMixer
+from convert.mixer.variants import get_variant
+
+
+class Mine(MlpMixer):
+    def __init__(self, config, depth):
+        nn.Layer.__init__(self)
+        self.patch_embed = nn.Layer()
+        self.patch_embed.patch_embed = nn.Conv2D(3, config.hidden_dim, config.patch_size, stride=config.patch_size)
+        self.mixer_layers = nn.LayerList([MixerBlock(config) for _ in range(depth)])
+        self.norm = nn.LayerNorm(config.hidden_dim, epsilon=1e-6)
+        self.head = nn.Linear(config.hidden_dim, config.num_classes)
+
+    def stem(self, images):
+        return self.patch_embed.patch_embed(images).flatten(2).transpose([0, 2, 1])
+
+    @property
+    def blocks(self):
+        return self.mixer_layers
+
+
+def mixer(depth):
+    return Mine(get_variant("s32").config, depth)
+"""
+
 
 def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
@@ -60,6 +88,8 @@ def copy(tmp_path: Path) -> Path:
     weights = init_state_dict(config, 0)
     save_safetensors(folder / "my_mixer.safetensors", weights)
     np.save(folder / "images.npy", seeded_images((2, 3, 224, 224), 0))
+    (folder / "my_models.py").write_text(MY_MODELS)
+    (folder / "pairing.toml").write_text(blocks("toml")[0])
     tuned = replace(config, image_size=32, patch_size=8, num_blocks=2, hidden_dim=64, channels_mlp_dim=256)
     tuned_weights = init_state_dict(replace(tuned, tokens_mlp_dim=32, num_classes=10), 0)
     save_safetensors(folder / "my_tuned_mixer.safetensors", tuned_weights)

@@ -113,7 +113,7 @@ def _print(result: AlignmentResult) -> None:
         print_table(headers(result), rows(result), title=result.variant)
     if trained := training_rows(result):
         print_table(TRAINING_HEADERS, trained, title="training: the worst of all steps")
-    lines = [*gate_lines(result), *left_out_lines(result), verdict_line(result)]
+    lines = [*gate_lines(result.gates), *left_out_lines(result), verdict_line(result)]
     print("\n".join(lines), flush=True)  # before a report that fails
 
 

@@ -129,7 +129,7 @@ def _with_own_model(given: dict[str, Any]) -> dict[str, Any]:
 
         paddle_probe.imported()
         given["layer"] = model_of(target, args, "--candidate-model")
-        paddle_probe.check(given["layer"])
+        paddle_probe.check(given["layer"], f"--candidate-model {target}")
     return given
 
 

@@ -43,7 +43,7 @@ def model_of(target: str, args: str | None, option: str) -> Any:
             raise UsageProblem(f"{option} {target}: {what}. Name what returns the model.")
         try:
             return found(**keywords)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise BadInput(f"{option} {target}: it raises {_said(error)}. Correct it, or its arguments.") from error
 
 
@@ -54,7 +54,7 @@ def _module(place: str, option: str, target: str) -> ModuleType:
         raise UsageProblem(f"{option} {target}: there is no such file.") from error
     except ModuleNotFoundError as error:
         raise UsageProblem(f"{option} {target}: {error}. Is it installed, or in the current folder?") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise BadInput(f"{option} {target}: importing it raises {_said(error)}. Correct it.") from error
 
 
@@ -87,5 +87,5 @@ def _keywords(args: str | None, option: str) -> Mapping[str, Any]:
     return keywords
 
 
-def _said(error: Exception) -> str:
+def _said(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[-300:]}".rstrip(".")

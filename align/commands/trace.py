@@ -125,4 +125,4 @@ def _print(result: TraceResult, *, to_stderr: bool) -> None:
     with contextlib.redirect_stdout(sys.stderr) if to_stderr else contextlib.nullcontext():
         if result.points:
             print_table(HEADERS, rows(result), title=result.name)
-        print("\n".join([*gate_lines(result), verdict_line(result)]))
+        print("\n".join([*gate_lines(result.gates), verdict_line(result)]))

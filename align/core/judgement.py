@@ -10,6 +10,9 @@ from typing import Protocol
 from align.core.bounds import Precision
 from align.core.result import AlignmentResult, Divergence, Finding, Gate, Section, Verdict
 
+LISTED = 6
+"""Points that a sentence names at most, of those left out for one reason."""
+
 
 class Row(Protocol):
     """What was measured at one point, by whatever figures."""
@@ -140,9 +143,10 @@ def _points(evidence: Evidence) -> str:
     """Return what is said of the structure where nothing is wrong with it."""
     left_out = evidence.left_out or {}
     said = f"{len(evidence.rows)} points, all finite"
-    if left_out:
-        first, why = next(iter(left_out.items()))
-        said += f"; {len(left_out)} left out ({first}: {why}{', …' if len(left_out) > 1 else ''})"
+    for why in dict.fromkeys(left_out.values()):
+        points = [name for name, reason in left_out.items() if reason == why]
+        more = f" and {len(points) - LISTED} more" if len(points) > LISTED else ""
+        said += f"; left out, {why}: {', '.join(points[:LISTED])}{more}"
     return said
 
 

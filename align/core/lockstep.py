@@ -68,14 +68,18 @@ def walk(forward: Callable[[Tap], object], patience: float = PATIENCE) -> Genera
     answers: SimpleQueue[Answer] = SimpleQueue()
     thread = Thread(target=_run, args=(forward, shown, answers), daemon=True)
     thread.start()
+    hangs = False
     try:
         while (point := _within(shown, patience)) is not None:
             if isinstance(point, BaseException):
                 raise point
             answers.put((yield point))
+    except TimeoutError:
+        hangs = True
+        raise
     finally:
         answers.put("stop")
-        thread.join(patience)
+        thread.join(0 if hangs else patience)
 
 
 def _within(shown: SimpleQueue[Shown | BaseException | None], patience: float) -> Shown | BaseException | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from convert.arrays import Shape
@@ -12,8 +12,9 @@ from convert.arrays import Shape
 class Tapped:
     """Where a model shows a value.
 
-    module: its path; "" is the model itself. where: what the module puts out, or its first input. call: which call of
-    it in one forward, from 0. item: which one of a tuple or dict; None where the value is the tensor itself.
+    module: its path; "" is the model itself. where: what the module puts out, or one of its inputs. call: which call of
+    it in one forward, from 0. item: which one of a tuple or dict that is put out, None where that is the tensor itself;
+    which of the inputs, None for the first.
     """
 
     module: str
@@ -45,3 +46,8 @@ class Point:
     terms: int | None = None
     normalises: str = ""
     optional: bool = False
+
+    @property
+    def behind_a_gap(self) -> Point:
+        """The point where one before it is not compared: its arithmetic is then that of several layers."""
+        return replace(self, terms=None, normalises="")

@@ -22,8 +22,15 @@ class Probe(Protocol):
     def name(self) -> str:
         """The framework, as a sentence calls it."""
 
-    def check(self, model: Any = None) -> None:
-        """Check that the framework is the one it is called, and the model, where there is one, a model of its own.
+    def check_framework(self) -> None:
+        """Check that the framework is the one that it is called.
+
+        Raises:
+            BadInput: It is not.
+        """
+
+    def check(self, model: Any) -> None:
+        """Check that a model is one of the framework's.
 
         Raises:
             BadInput: It is not.

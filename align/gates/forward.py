@@ -38,12 +38,15 @@ class Models:
     candidate: Any
     lanes: Lanes
 
-    def cast(self, precision: Precision) -> None:
-        """Cast both models in place; float32 to float64 changes no value."""
+    @contextlib.contextmanager
+    def widened(self) -> Iterator[None]:
+        """Cast the reference to float64 while something else is done, and the candidate then; no value changes."""
         give_back()  # before the greatest need of memory: one model in both precisions beside the other one
-        self.case.reference.probe.cast(self.reference, precision)
+        wide = self.lanes.reference.submit(self.case.reference.probe.cast, self.reference, "float64")
+        yield
+        wide.result()
         give_back()
-        self.case.candidate.probe.cast(self.candidate, precision)
+        self.case.candidate.probe.cast(self.candidate, "float64")
 
     @contextlib.contextmanager
     def tapped(self) -> Iterator[Tapping]:
@@ -130,7 +133,8 @@ class Measurement:
         figures: dict[str, Differences] = {}
         while left and (shown := own.next(next(iter(left)))) is not None:
             name, here = shown
-            point = left.pop(name)
+            nothing_skipped = next(iter(left)) == name
+            point = left.pop(name) if nothing_skipped else left.pop(name).behind_a_gap
             if len(figures) % POINTS_PER_TIDY == 0:
                 give_back()
             progress(f"{self._precision}: {name}")

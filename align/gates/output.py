@@ -110,8 +110,11 @@ def _companies(case: Case, seed: int, kind: Kind) -> list[tuple[str, Array, dict
     last = len(inputs) - 1
     places = {count + i: last - i for i in range(len(inputs))}
     larger = ("among others", np.concatenate([others, inputs[::-1]]), places)
+    if len(inputs) == 1:
+        return [larger]
     alone = ("alone", inputs[last:], {0: last})
-    return [larger] if len(inputs) == 1 else [alone, larger]
+    reversed_ = ("in another order", inputs[::-1].copy(), {i: last - i for i in range(len(inputs))})
+    return [alone, reversed_, larger]
 
 
 def _checked(models: Models, inputs: Array, shape: Shape) -> tuple[Array | None, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from align.learning.recipes import Recipe, Schedule, Stepper
+from align.learning.recipes import OptimizerRecipe, Schedule, Stepper
 from convert.arrays import Array, StateDict
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def reset(model: Layer, state_dict: StateDict) -> None:
     forget(model)
 
 
-def optimizer(model: Layer, recipe: Recipe, schedule: Schedule) -> Stepper:
+def optimizer(model: Layer, recipe: OptimizerRecipe, schedule: Schedule) -> Stepper:
     """Return Paddle's own optimizer over every parameter, with Paddle's own schedule."""
     from paddle import optimizer as optimizers
 
@@ -89,7 +89,7 @@ def stepper(chosen: Any) -> Stepper:
     return step
 
 
-def _learning_rate(recipe: Recipe, schedule: Schedule) -> Any:
+def _learning_rate(recipe: OptimizerRecipe, schedule: Schedule) -> Any:
     if schedule.name == "constant":
         return recipe.lr
     from paddle.optimizer.lr import CosineAnnealingDecay, LinearWarmup

@@ -15,7 +15,7 @@ Stepper = Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
+class OptimizerRecipe:
     """One optimizer with its constants, as both sides get them; `rounded` says what was rounded, and from what."""
 
     name: OptimizerName
@@ -48,16 +48,16 @@ def as_paddle_rounds(value: float) -> float:
 
 MU, WEIGHT_DECAY = 0.9, 0.05
 
-RECIPES: tuple[Recipe, ...] = (
-    Recipe(name="sgd", lr=1e-2),
-    Recipe(
+RECIPES: tuple[OptimizerRecipe, ...] = (
+    OptimizerRecipe(name="sgd", lr=1e-2),
+    OptimizerRecipe(
         name="momentum",
         lr=1e-2,
         momentum=as_paddle_rounds(MU),
         rounded=f"momentum has {as_paddle_rounds(MU):.8f} for {MU}",
     ),
-    Recipe(name="adam", lr=1e-3),
-    Recipe(
+    OptimizerRecipe(name="adam", lr=1e-3),
+    OptimizerRecipe(
         name="adamw",
         lr=1e-3,
         weight_decay=as_paddle_rounds(WEIGHT_DECAY),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from align.learning.recipes import Recipe, Schedule, Stepper
+from align.learning.recipes import OptimizerRecipe, Schedule, Stepper
 from convert.arrays import Array, StateDict
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def reset(model: nn.Module, state_dict: StateDict) -> None:
     forget(model)
 
 
-def optimizer(model: nn.Module, recipe: Recipe, schedule: Schedule) -> Stepper:
+def optimizer(model: nn.Module, recipe: OptimizerRecipe, schedule: Schedule) -> Stepper:
     """Return torch's own optimizer over every parameter, with torch's own schedule."""
     import torch
 

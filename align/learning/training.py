@@ -19,11 +19,11 @@ from align.core.weights import in_float32
 from align.learning import paddle_steps, torch_steps
 from align.learning.drift import BOUND, At, Drift, Sums
 from align.learning.gradients import FLOOR, distance, first_failed, loss_check
-from align.learning.recipes import RECIPES, Recipe, Schedule, Stepper, schedules
+from align.learning.recipes import RECIPES, OptimizerRecipe, Schedule, Stepper, schedules
 from convert.arrays import Array, StateDict
 
 Progress = Callable[[str], None]
-BuildOptimizer = Callable[[Any, Recipe, Schedule], Stepper]
+BuildOptimizer = Callable[[Any, OptimizerRecipe, Schedule], Stepper]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -84,7 +84,7 @@ def training(
     steps: int,
     seed: int,
     progress: Progress,
-    recipes: Sequence[Recipe] = RECIPES,
+    recipes: Sequence[OptimizerRecipe] = RECIPES,
 ) -> Section:
     """Return the gate of the optimizers: every recipe with every schedule, each from the same weights.
 

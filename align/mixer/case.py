@@ -166,16 +166,12 @@ def _with_own(case: Case, config: MixerConfig, model: OwnModel) -> Case:
     """Return the case with a porter's own model for the candidate."""
     layer, pairing = model.layer, model.pairing
     rules, held = pairing.rules(case.rules), paddle_probe.parameters(layer)
-    names = [rule.target for rule in rules]
-    _check_names(model, names, held)
     modules = paddle_probe.modules(layer)
+    known = {name for parameter in case.reference.state_dict for name in (parameter, parameter.rpartition(".")[0])}
+    known |= {point.reference.module for point in case.points}
+    pairing.check(known, [point.name for point in case.points], [*held, *modules])
+    _check_names(model, [rule.target for rule in rules], held)
     found = paired(((point, taps_of(config, point.name)) for point in case.points), pairing, modules)
-    modules_there = {point.reference.module for point in case.points}
-    pairing.check(
-        [*case.reference.state_dict, *modules_there, *(name.rpartition(".")[0] for name in case.reference.state_dict)],
-        [point.name for point in case.points],
-        [*held],
-    )
     accepted = pairing.accepted(held)
     ours = type(layer).__module__ == "convert.mixer.paddle_mixer"
     reference = replace(case.reference, state_dict=in_float32(case.reference.state_dict))

@@ -10,13 +10,14 @@ from typing import Any, cast
 
 from align.alignment import Say
 from align.mixer.case import OwnModel, Reference, Subject
-from convert.arrays import StateDict
+from convert import files
 from convert.checks.verify import refuse_foreign
 from convert.errors import UsageProblem
-from convert.family import Source
+from convert.family import Provenance, Source
 from convert.files.sets import TOP, Selection
 from convert.identity import Claim, first_said
 from convert.job import check_and_map, choose_source, request_of
+from convert.mixer.family import MIXER
 from convert.mixer.identity import CHOICES, agreed, check_sizes, unsaid
 from convert.mixer.layouts import recognise
 from convert.mixer.mapping import convert_state_dict
@@ -129,7 +130,8 @@ def _with_candidate(subject: Subject, candidate: Path | None, key: str | None, s
         if key is not None:
             raise UsageProblem("--candidate-key goes with --candidate. Add it, or leave it out.")
         return replace(subject, provenance={**subject.provenance, **said})
-    judged = read_candidate(candidate, key, subject.config)
+    model, config = subject.model, subject.config
+    judged = read_candidate(candidate, key, config) if model is None else _of_model(candidate, key, config, model)
     say(judged.name, judged.notes)
     said = {
         "candidate": candidate.name,
@@ -137,19 +139,23 @@ def _with_candidate(subject: Subject, candidate: Path | None, key: str | None, s
         "candidate_notes": list(judged.notes),
     }
     subject = replace(subject, provenance={**subject.provenance, **said})
-    if subject.model is None:
+    if model is None:
         return replace(subject, candidate=judged.tensors)
-    return replace(subject, model=replace(subject.model, weights=_for_model(judged, subject.model)))
+    return replace(subject, model=replace(model, weights=judged.tensors))
 
 
-def _for_model(judged: Source, model: OwnModel) -> StateDict:
+def _of_model(path: Path, key: str | None, config: MixerConfig, model: OwnModel) -> Source:
     """Return a file's tensors by the names of a porter's own model: as they are, or by the pairing of timm's names."""
-    held = model.layer.state_dict()
-    if any(name not in held for name in judged.state_dict):
-        renamed = {model.pairing.name(name): array for name, array in judged.tensors.items()}
-        if sum(name in held for name in renamed) > sum(name in held for name in judged.state_dict):
-            return renamed
-    return judged.state_dict
+    held, file = model.layer.state_dict(), files.locate(path)
+    content = files.load(file)
+    if key is None and isinstance(content.tree, dict) and 2 * len(content.tree.keys() & held) > len(held):
+        provenance = Provenance(kind="file", file=file.name)
+        source = Source(state_dict=files.read(file), name=file.name, family=MIXER, provenance=provenance, path=file)
+        source = replace(source, tensors=source.state_dict, tool=content.tool, foreign=content.foreign)
+        refuse_foreign(source)
+        return source
+    moved = read_candidate(path, key, config)
+    return replace(moved, tensors={model.pairing.name(name): array for name, array in moved.tensors.items()})
 
 
 def _named(source: Source, variant: Variant | None) -> str:

@@ -47,6 +47,7 @@ def read_pairing(path: Path) -> Pairing:
     for name, table in tables.items():
         if not isinstance(table, dict):
             raise _malformed(path, f"{name} is no table")
+    _check_once(path, tables)
     return Pairing(
         place=str(path),
         modules=_texts(path, "modules", tables["modules"]),
@@ -54,6 +55,15 @@ def read_pairing(path: Path) -> Pairing:
         left_out=_texts(path, "left-out", tables["left-out"]),
         not_covered=_texts(path, "not-covered", tables["not-covered"]),
     )
+
+
+def _check_once(path: Path, tables: Mapping[str, Mapping[str, Any]]) -> None:
+    """Check that no point is both placed and left out, and that no two modules are one."""
+    if both := tables["points"].keys() & tables["left-out"].keys():
+        raise _malformed(path, f"{min(both)} is in [points] and in [left-out]")
+    targets = list(tables["modules"].values())
+    if twice := next((target for target in targets if targets.count(target) > 1), None):
+        raise _malformed(path, f"[modules] {twice}: it stands for two modules")
 
 
 def _content(path: Path) -> dict[str, Any]:
@@ -80,10 +90,10 @@ def _texts(path: Path, table: str, entries: Mapping[str, Any]) -> dict[str, str]
 def _tapped(path: Path, key: str, value: Any) -> Tapped:
     """Return where a point is shown: a module's name is its output; a table says more."""
     fields = {"output": value} if isinstance(value, str) else value
+    if isinstance(fields, dict) and (unknown := fields.keys() - {"input", "output", "call", "item"}):
+        raise _malformed(path, f"[points] {key}: there is no {min(unknown)!r}; there are input, output, call, item")
     if not isinstance(fields, dict) or len({"input", "output"} & fields.keys()) != 1:
         raise _malformed(path, f"[points] {key}: it has to name one module, or an input or output of one")
-    if unknown := fields.keys() - {"input", "output", "call", "item"}:
-        raise _malformed(path, f"[points] {key}: there is no {min(unknown)!r}; there are input, output, call, item")
     where = "input" if "input" in fields else "output"
     module, call, item = fields[where], fields.get("call", 0), fields.get("item")
     if not isinstance(module, str) or type(call) is not int or call < 0 or type(item) not in (int, str, type(None)):

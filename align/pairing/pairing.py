@@ -39,10 +39,16 @@ class Pairing:
         return target.format(**match.groupdict()) + path[match.end() :]
 
     def rules(self, rules: RuleSet) -> RuleSet:
-        """Return the rules with the candidate's names for their targets."""
-        return RuleSet(
-            tuple(KeyRule(source=r.source, target=self.name(r.target), transform=r.transform) for r in rules)
-        )
+        """Return the rules with the candidate's names for their targets.
+
+        Raises:
+            BadInput: Two would have the same.
+        """
+        renamed = [KeyRule(source=r.source, target=self.name(r.target), transform=r.transform) for r in rules]
+        targets = [rule.target for rule in renamed]
+        if twice := next((target for target in targets if targets.count(target) > 1), None):
+            raise BadInput(f"{self.place}: two parameters would be {twice}. Correct [modules].")
+        return RuleSet(tuple(renamed))
 
     def tapped(self, point: str) -> Tapped | None:
         """Return where the candidate shows a point, where the pairing says so itself."""
@@ -64,23 +70,26 @@ class Pairing:
             if _matcher(pattern).fullmatch(name)
         }
 
-    def check(self, known: Collection[str], points: Collection[str], parameters: Collection[str]) -> None:
+    def check(self, known: Collection[str], points: Collection[str], candidate: Collection[str]) -> None:
         """Check that every entry is about something.
 
         Args:
             known: Modules and parameters of the reference.
             points: The comparison points.
-            parameters: Of the candidate.
+            candidate: Modules and parameters of the candidate.
 
         Raises:
             BadInput: One is not.
         """
-        fired = {found[0].re.pattern for path in known if (found := self._rule(path)) is not None}
-        self._refuse("modules", [p for p in self.modules if _prefix(p).pattern not in fired], "the reference")
+        fired = [found for path in known if (found := self._rule(path)) is not None]
+        patterns = {match.re.pattern for match, _ in fired}
+        self._refuse("modules", [p for p in self.modules if _prefix(p).pattern not in patterns], "the reference")
+        targets = {target.format(**match.groupdict()) for match, target in fired}
+        self._refuse("modules", sorted(targets - set(candidate)), "the candidate")
         for table, entries, names, owner in (
             ("points", self.points, points, "the comparison"),
             ("left-out", self.left_out, points, "the comparison"),
-            ("not-covered", self.not_covered, parameters, "the candidate"),
+            ("not-covered", self.not_covered, candidate, "the candidate"),
         ):
             idle = [pattern for pattern in entries if not any(map(_matcher(pattern).fullmatch, names))]
             self._refuse(table, idle, owner)
@@ -114,10 +123,12 @@ def paired(points: Iterable[tuple[Point, Iterable[Tapped]]], pairing: Pairing, m
     Raises:
         BadInput: The pairing names a module that the candidate does not have.
     """
-    found, left_out = [], {}
+    found: list[Point] = []
+    left_out: dict[str, str] = {}
+    behind_a_gap = False
     for point, places in points:
         if why := pairing.why_left_out(point.name):
-            left_out[point.name] = why
+            left_out[point.name], behind_a_gap = why, True
             continue
         stated = pairing.tapped(point.name)
         if stated is not None and stated.module not in modules:
@@ -127,9 +138,10 @@ def paired(points: Iterable[tuple[Point, Iterable[Tapped]]], pairing: Pairing, m
         renamed = [replace(place, module=pairing.name(place.module)) for place in places]
         tapped = stated or next((place for place in renamed if place.module in modules), None)
         if tapped is None:
-            left_out[point.name] = f"the candidate has no module {renamed[0].module}"
+            left_out[point.name], behind_a_gap = f"the candidate has no module {renamed[0].module}", True
         else:
-            found.append(replace(point, candidate=tapped))
+            found.append(replace(point.behind_a_gap if behind_a_gap else point, candidate=tapped))
+            behind_a_gap = False
     return Paired(points=tuple(found), left_out=left_out)
 
 

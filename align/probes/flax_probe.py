@@ -29,8 +29,12 @@ class FlaxModel:
     params: dict[str, Any]
 
 
-def check(_model: object = None) -> None:
-    """Check nothing: there is one Flax, and its models are made here."""
+def check_framework() -> None:
+    """Check nothing: there is one Flax."""
+
+
+def check(_model: object) -> None:
+    """Check nothing: its models are made here."""
 
 
 def parameters(model: FlaxModel) -> StateDict:
@@ -75,7 +79,8 @@ def tapped(model: FlaxModel, points: Mapping[str, Tapped]) -> Iterator[Forward]:
         if context.method_name != "__call__":
             return call(*args, **kwargs)
         path = ".".join(context.module.path)
-        return taps.output(path, call(*taps.inputs(path, args), **kwargs))
+        given, named = taps.inputs(path, args, kwargs)
+        return taps.output(path, call(*given, **named))
 
     def run(inputs: Array, tap: Tap) -> Any:
         with taps.shown_to(tap), linen.intercept_methods(intercept):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from align.core.point import Tapped
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     from paddle.nn import Layer
 
     from align.core.bounds import Precision
-    from align.core.lockstep import Tap
     from align.core.probe import Forward
 
 THREADS = os.cpu_count() or 1
@@ -37,17 +38,25 @@ def imported() -> ModuleType:
     return paddle
 
 
-def check(model: object = None) -> None:
-    """Check that a model, where there is one, is a layer of Paddle's.
+def check_framework() -> None:
+    """Check nothing: there is one Paddle."""
+
+
+def check(model: object, name: str = "the candidate") -> None:
+    """Check that a model is a layer of Paddle's.
+
+    Args:
+        model: Anything.
+        name: What to call it.
 
     Raises:
         BadInput: It is not.
     """
     from paddle.nn import Layer
 
-    if model is not None and not isinstance(model, Layer):
+    if not isinstance(model, Layer):
         kind = f"{type(model).__module__}.{type(model).__name__}"
-        raise BadInput(f"{kind}: the candidate is no paddle.nn.Layer. Pass a model of Paddle's.")
+        raise BadInput(f"{name}: it is no paddle.nn.Layer, but {kind}. Pass a model of Paddle's.")
 
 
 def parameters(model: Layer) -> StateDict:
@@ -78,7 +87,7 @@ def load(model: Layer, state_dict: StateDict) -> None:
 def cast(model: Layer, precision: Precision) -> None:
     """Cast the model in place: parameters and buffers that are no whole numbers, which `Layer.to` casts too."""
     whole = [
-        (layer, key, buffer)
+        (layer, key, buffer.clone())
         for layer in model.sublayers(include_self=True)
         for key, buffer in layer._buffers.items()
         if buffer is not None and not buffer.is_floating_point()
@@ -88,27 +97,12 @@ def cast(model: Layer, precision: Precision) -> None:
         layer._buffers[key] = buffer
 
 
-@contextlib.contextmanager
-def tapped(model: Layer, points: Mapping[str, Tapped]) -> Iterator[Forward]:
+def tapped(model: Layer, points: Mapping[str, Tapped]) -> AbstractContextManager[Forward]:
     """Give the forward that shows these points, for as long as the context lasts."""
     import paddle
 
-    taps, handles = Taps(points, _array, paddle.to_tensor), []
-    for path, layer in model.named_sublayers(include_self=True):
-        if taps.wants(path, "input"):
-            handles.append(layer.register_forward_pre_hook(lambda _, inputs, path=path: taps.inputs(path, inputs)))
-        if taps.wants(path, "output"):
-            handles.append(layer.register_forward_post_hook(lambda _, __, output, path=path: taps.output(path, output)))
-
-    def run(inputs: Array, tap: Tap) -> Any:
-        with taps.shown_to(tap):
-            return forward(model, inputs)
-
-    try:
-        yield run
-    finally:
-        for handle in handles:
-            handle.remove()
+    taps = Taps(points, _array, paddle.to_tensor)
+    return taps.on(model.named_sublayers(include_self=True), "register_forward_post_hook", partial(forward, model))
 
 
 def forward(model: Layer, inputs: Array) -> Any:

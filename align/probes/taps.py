@@ -6,11 +6,14 @@ import contextlib
 import copy
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from align.core.lockstep import ForwardFailed, Tap
 from align.core.point import Tapped
+from align.core.probe import Forward
 from convert.arrays import Array
 
 
@@ -35,28 +38,61 @@ class Taps:
         self._to_array, self._to_tensor = to_array, to_tensor
         self._running = threading.local()
 
-    def wants(self, module: str, where: str) -> bool:
-        """Return whether anything is shown there."""
-        return (module, where) in self._points
+    @contextlib.contextmanager
+    def on(self, modules: Iterable[tuple[str, Any]], after: str, forward: Callable[[Array], Any]) -> Iterator[Forward]:
+        """Give the tapped forward of a model, whose hooks are gone in the end.
+
+        Args:
+            modules: By path.
+            after: The method that registers a hook behind a module's forward.
+            forward: Runs the model.
+        """
+        handles = []
+        for path, module in modules:
+            if (path, "input") in self._points:
+                before = partial(self._before, path)
+                handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
+            if (path, "output") in self._points:
+                handles.append(getattr(module, after)(partial(self._after, path)))
+
+        def run(inputs: Array, tap: Tap) -> Any:
+            with self.shown_to(tap):
+                return forward(inputs)
+
+        try:
+            yield run
+        finally:
+            for handle in handles:
+                handle.remove()
 
     @contextlib.contextmanager
     def shown_to(self, tap: Tap) -> Iterator[None]:
         """Show what this thread's forward passes to the tap."""
         self._running.tap, self._running.calls = tap, Counter[tuple[str, str]]()
+        self._running.error = None
         try:
             yield
+        except ForwardFailed as failed:
+            raise self._running.error or failed from None
         finally:
             self._running.tap = None
 
-    def inputs(self, module: str, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Return a module's inputs, after they were shown; the first is what counts."""
-        if not inputs:
-            return inputs
-        return (self._through(module, "input", inputs[0]), *inputs[1:])
+    def inputs(
+        self, module: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return a module's inputs, by position and by name, after they were shown in this order."""
+        shown = self._through(module, "input", (*args, *kwargs.values()))
+        return shown[: len(args)], dict(zip(kwargs, shown[len(args) :], strict=True))
 
     def output(self, module: str, output: Any) -> Any:
         """Return a module's output, after it was shown."""
         return self._through(module, "output", output)
+
+    def _before(self, path: str, _: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return self.inputs(path, args, kwargs)
+
+    def _after(self, path: str, _: object, __: object, output: Any) -> Any:
+        return self.output(path, output)
 
     def _through(self, module: str, where: str, value: Any) -> Any:
         tap: Tap | None = getattr(self._running, "tap", None)
@@ -66,14 +102,19 @@ class Taps:
         self._running.calls[module, where] += 1
         for name, tapped in self._points.get((module, where), ()):
             if tapped.call == call:
-                value = self._shown(name, tapped, value, tap)
+                item = 0 if where == "input" and tapped.item is None else tapped.item
+                value = self._shown(name, replace(tapped, item=item), value, tap)
         return value
 
     def _shown(self, name: str, tapped: Tapped, value: Any, tap: Tap) -> Any:
         array = self._to_array(item_of(value, tapped))
         if array is None:
             raise ForwardFailed(f"{tapped} is {type(item_of(value, tapped)).__name__}, not a tensor")
-        replacement = tap(name, array)
+        try:
+            replacement = tap(name, array)
+        except Exception as error:  # of the tap, not of the model
+            self._running.error = error
+            raise
         return value if replacement is None else _with_item(value, tapped.item, self._to_tensor(replacement))
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
     from align.core.bounds import Precision
-    from align.core.lockstep import Tap
     from align.core.probe import Forward
 
 name = "torch"
@@ -54,27 +55,12 @@ def cast(model: Module, precision: Precision) -> None:
             module.eps = float(np.float32(module.eps))  # type: ignore[assignment,arg-type]
 
 
-@contextlib.contextmanager
-def tapped(model: Module, points: Mapping[str, Tapped]) -> Iterator[Forward]:
+def tapped(model: Module, points: Mapping[str, Tapped]) -> AbstractContextManager[Forward]:
     """Give the forward that shows these points, for as long as the context lasts."""
     import torch
 
-    taps, handles = Taps(points, _array, torch.from_numpy), []
-    for path, module in model.named_modules():
-        if taps.wants(path, "input"):
-            handles.append(module.register_forward_pre_hook(lambda _, inputs, path=path: taps.inputs(path, inputs)))
-        if taps.wants(path, "output"):
-            handles.append(module.register_forward_hook(lambda _, __, output, path=path: taps.output(path, output)))
-
-    def run(inputs: Array, tap: Tap) -> Any:
-        with taps.shown_to(tap):
-            return forward(model, inputs)
-
-    try:
-        yield run
-    finally:
-        for handle in handles:
-            handle.remove()
+    taps = Taps(points, _array, lambda array: torch.from_numpy(array.copy()))
+    return taps.on(model.named_modules(), "register_forward_hook", partial(forward, model))
 
 
 def forward(model: Module, inputs: Array) -> Any:
@@ -116,13 +102,13 @@ def one_thread() -> Iterator[int]:
         torch.set_num_threads(threads)
 
 
-def check(model: object = None) -> None:
-    """Check that `import torch` gives PyTorch, and that the model, where there is one, is a module of it.
+def check_framework() -> None:
+    """Check that `import torch` gives PyTorch.
 
     `paddle.compat.enable_torch_proxy` makes `import torch` return Paddle, which would then be compared with itself.
 
     Raises:
-        BadInput: It does not, or it is not.
+        BadInput: It does not.
     """
     with importing_frameworks():
         import torch
@@ -133,7 +119,18 @@ def check(model: object = None) -> None:
             f"torch: `import torch` gives {torch.__file__}, which is not PyTorch, so Paddle would be compared with "
             "itself. Call paddle.compat.disable_torch_proxy() first."
         )
-    if model is not None and not isinstance(model, torch.nn.Module):
+
+
+def check(model: object) -> None:
+    """Check that a model is a module of PyTorch's.
+
+    Raises:
+        BadInput: It is not.
+    """
+    check_framework()
+    import torch
+
+    if not isinstance(model, torch.nn.Module):
         kind = f"{type(model).__module__}.{type(model).__name__}"
         raise BadInput(f"{kind}: the reference is no module of PyTorch. Pass timm's model.")
 

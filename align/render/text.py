@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
-from align.core.result import AlignmentResult, Check, LayerRow
-
-if TYPE_CHECKING:
-    from align.trace.result import TraceResult
+from align.core.result import AlignmentResult, Check, Gate, LayerRow
 
 HEADERS = (
     "layer",
@@ -59,10 +56,10 @@ def training_rows(result: AlignmentResult) -> list[tuple[str, ...]]:
     return [_training_row(optimizer, schedule, run) for (optimizer, schedule), run in runs.items()]
 
 
-def gate_lines(result: AlignmentResult | TraceResult) -> list[str]:
+def gate_lines(gates: Sequence[Gate]) -> list[str]:
     """Return a line per gate."""
     words = {True: "passed", False: "FAILED", None: "not run"}
-    return [f"{gate.name:<10} {words[gate.passed]:<8} {gate.sentence}" for gate in result.gates]
+    return [f"{gate.name:<10} {words[gate.passed]:<8} {gate.sentence}" for gate in gates]
 
 
 def left_out_lines(result: AlignmentResult) -> list[str]:

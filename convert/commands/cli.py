@@ -108,6 +108,7 @@ def inspect(file: Path, weights_key: str | None, ema: bool | None, json_target: 
 def verify(
     ctx: click.Context,
     /,
+    *,
     a: Path,
     b: Path | None,
     manifest: Path | None,

@@ -36,12 +36,8 @@ def temporary_file(folder: Path, suffix: str, mode: int = 0o666) -> Iterator[tup
     def create(path: Path) -> int:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
 
-    path, handle = _claim(lambda: folder / f".mixer-tmp-{secrets.token_hex(8)}{suffix}", create)
-    try:
-        yield path, handle
-    finally:
-        path.unlink(missing_ok=True)
-        os.close(handle)
+    with _claimed(lambda: folder / f".mixer-tmp-{secrets.token_hex(8)}{suffix}", create) as claimed:
+        yield claimed
 
 
 @contextlib.contextmanager
@@ -53,12 +49,8 @@ def temporary_folder(folder: Path) -> Iterator[Path]:
         path.mkdir()
         return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
-    path, handle = _claim(lambda: folder / f".mixer-tmp-{secrets.token_hex(8)}", create)
-    try:
+    with _claimed(lambda: folder / f".mixer-tmp-{secrets.token_hex(8)}", create) as (path, _):
         yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
-        os.close(handle)
 
 
 @contextlib.contextmanager
@@ -69,12 +61,8 @@ def exclusive(path: Path) -> Iterator[None]:
     def create(lock: Path) -> int:
         return os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
 
-    lock, handle = _claim(lambda: path.with_name(f".mixer-lock-{name}"), create)
-    try:
+    with _claimed(lambda: path.with_name(f".mixer-lock-{name}"), create):
         yield
-    finally:
-        lock.unlink(missing_ok=True)
-        os.close(handle)
 
 
 def sweep(folder: Path) -> None:
@@ -116,6 +104,18 @@ def sync_folder(folder: Path) -> None:
                 raise
         finally:
             os.close(handle)
+
+
+@contextlib.contextmanager
+def _claimed(name: Callable[[], Path], create: Callable[[Path], int]) -> Iterator[tuple[Path, int]]:
+    """Give what `_claim` returns; it is gone at the end."""
+    path, handle = _claim(name, create)
+    try:
+        yield path, handle
+    finally:
+        folder = stat.S_ISDIR(os.fstat(handle).st_mode)
+        shutil.rmtree(path, ignore_errors=True) if folder else path.unlink(missing_ok=True)
+        os.close(handle)
 
 
 def _claim(name: Callable[[], Path], create: Callable[[Path], int]) -> tuple[Path, int]:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from convert.arrays import StateDict, fingerprint, total_bytes
-from convert.disk.atomic import Fill, write_atomically
+from convert.arrays import fingerprint
 from convert.engine import Conversion
-from convert.evidence.recorded import manifest_path
 from convert.family import Source
-from convert.identity import Identity
 from convert.rules import KeyRule
 
 SCHEMA = "mixer-convert/manifest/2"
@@ -39,7 +35,7 @@ class Written:
 
 
 def describe_output(
-    output: Path, written: Path, sha256: str, sha256s: dict[str, str], state_dict: StateDict
+    output: Path, written: Path, sha256: str, sha256s: dict[str, str], tensor_bytes: int
 ) -> dict[str, Any]:
     """Return the manifest's entry for the output file.
 
@@ -48,46 +44,16 @@ def describe_output(
         written: The complete file, wherever it still lies.
         sha256: Its SHA-256.
         sha256s: The canonical SHA-256 of each of its tensors.
-        state_dict: Its tensors.
+        tensor_bytes: What they take in all.
     """
     return {
         "file": output.name,
         "path": str(output),
         "bytes": written.stat().st_size,
-        "tensor_bytes": total_bytes(state_dict.values()),
+        "tensor_bytes": tensor_bytes,
         "sha256": sha256,
         "fingerprint": fingerprint(sha256s),
     }
-
-
-def write_with_manifest(
-    output: Path,
-    fill: Fill,
-    check: Callable[[Path], None],
-    describe: Callable[[], dict[str, Any]],
-    *,
-    force: bool,
-) -> dict[str, Any]:
-    """Write a file and, last, its manifest, both or neither, and return the manifest.
-
-    Args:
-        output: Where the file is to appear.
-        fill: Writes its content to a binary stream.
-        check: Reads the complete file, still under another name, and raises if it is not as it should be.
-        describe: Gives the manifest; called once the file is complete and checked, before it takes its place.
-        force: Whether to replace what is there.
-
-    Raises:
-        OutputRefused, IntegrityProblem, IOProblem: As `write_atomically` says.
-    """
-    manifest: dict[str, Any] = {}
-
-    def content() -> bytes:
-        manifest.update(describe())
-        return json.dumps(manifest, indent=1).encode() + b"\n"
-
-    write_atomically(output, fill, check, force=force, beside=(manifest_path(output), content))
-    return manifest
 
 
 def build_manifest(
@@ -95,7 +61,7 @@ def build_manifest(
     conversion: Conversion,
     *,
     layout: str,
-    said: Identity,
+    said: Mapping[str, Any],
     notes: Sequence[str],
     command_line: list[str],
 ) -> dict[str, Any]:
@@ -109,12 +75,13 @@ def build_manifest(
         notes: Sentences for the user.
         command_line: As it was called.
     """
-    source, variant, known = written.source, said.variant, said.as_data()
+    source = written.source
+    variant = source.family.get_variant(said["variant"]) if said["variant"] else None
     return {
         "schema": SCHEMA,
         "variant": variant and {"name": variant.name, "timm_id": variant.timm_id, "note": variant.note},
-        **{name: known[name] for name in ("config", "preprocessing", "random", "weights_key")},
-        "layouts": {"source": layout, "target": said.layout},
+        **{name: said[name] for name in ("config", "preprocessing", "random", "weights_key")},
+        "layouts": {"source": layout, "target": said["layout"]},
         "notes": list(notes),
         "source": {
             "name": source.name,

@@ -51,6 +51,11 @@ class Said:
     sha256: str | None = None
     problem: IntegrityProblem | None = None
 
+    @property
+    def aside(self) -> list[str]:
+        """That the manifest is left aside, in a sentence, where it is."""
+        return [f"a manifest is left aside: {self.problem}".rstrip(".")] if self.problem else []
+
 
 def said_of(file: Path, metadata: Mapping[str, str], sha256: Callable[[], str], vocabulary: Vocabulary) -> Said:
     """Return what a file's metadata says that it is and, if it is about this very file, its manifest.

@@ -7,13 +7,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from convert.arrays import StateDict
-from convert.engine import Conversion
 from convert.family import Family
 from convert.identity import NamedVariant
 from convert.mixer import identity, layouts, listing, porting
 from convert.mixer.init import init_state_dict
 from convert.mixer.mapping import convert_state_dict
-from convert.mixer.rule_tables import Layout
 from convert.mixer.variants import VARIANTS, MixerConfig, Variant, get_variant, variants_of
 
 if TYPE_CHECKING:
@@ -36,6 +34,7 @@ class MixerFamily:
     get_variant = staticmethod(get_variant)
     as_row, as_data = staticmethod(listing.as_row), staticmethod(listing.as_data)
     recognise, port = staticmethod(layouts.recognise), staticmethod(porting.port)
+    convert, draw = staticmethod(convert_state_dict), staticmethod(init_state_dict)
 
     def alike(self, one: MixerConfig, other: MixerConfig, /) -> bool:
         """Return whether they are of one kind and have as many classes."""
@@ -44,14 +43,6 @@ class MixerFamily:
     def fitting(self, config: MixerConfig, /) -> Sequence[Variant]:
         """Return the variants of a config's sizes."""
         return variants_of(replace(config, gelu="erf"))
-
-    def convert(self, state_dict: StateDict, config: MixerConfig, *, src: Layout, dst: Layout, name: str) -> Conversion:
-        """Return weights in another layout, as views."""
-        return convert_state_dict(state_dict, config, src=src, dst=dst, name=name)
-
-    def draw(self, variant: Variant, seed: int, /) -> StateDict:
-        """Return seeded random weights in timm's layout."""
-        return init_state_dict(variant.config, seed)
 
     def build(self, config: MixerConfig, state_dict: StateDict, /) -> MlpMixer:
         """Return the Paddle model with these weights, in evaluation mode."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, cast
 
 from convert.arrays import Shape, StateDict
@@ -43,25 +43,16 @@ MARKS = tuple(
 NAMING = Naming(FROM_TIMM, MARKS)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Account:
-    """The layout's family that names come nearest to, its names that none of them takes, and those beyond its names.
-
-    The names are those of the tables, {i} standing for any block.
-    """
-
-    family: MixerKind
-    missing: tuple[str, ...]
-    unexpected: tuple[str, ...]
-
-
 def nearest_layout(keys: Collection[str], layouts: Iterable[Layout]) -> Layout:
     """Return the layout whose names take the most of the keys; the first of them in a tie."""
     return cast("Layout", NAMING.nearest(keys, layouts))
 
 
-def account(keys: Collection[str], layout: Layout) -> Account:
-    """Return how the keys differ from the names of the family of a layout that they come nearest to."""
+def account(keys: Collection[str], layout: Layout) -> tuple[MixerKind, list[str], list[str]]:
+    """Return which family of a layout keys come nearest to, its names that none of them takes, and those beyond them.
+
+    The names are those of the tables, {i} standing for any block.
+    """
 
     def missing(family: MixerKind) -> list[str]:
         names = [rule.target for rule in FROM_TIMM[layout] if rule.source in TIMM_SHAPES[family]]
@@ -71,7 +62,7 @@ def account(keys: Collection[str], layout: Layout) -> Account:
     family = max(families, key=lambda family: len(TIMM_SHAPES[family]) - 2 * len(missing(family)))
     known = [_pattern(rule.target) for rule in FROM_TIMM[layout] if rule.source in TIMM_SHAPES[family]]
     unexpected = [key for key in keys if not any(name.fullmatch(key) for name in known)]
-    return Account(family=family, missing=tuple(missing(family)), unexpected=tuple(unexpected))
+    return family, missing(family), unexpected
 
 
 def config_of(shapes: Mapping[str, Shape], layout: Layout, source: str) -> MixerConfig:
@@ -93,13 +84,10 @@ def hint_at(shapes: Mapping[str, Shape], source: str, tried: tuple[Layout, Mixer
     """Return in a sentence which known layout a checkpoint's names are nearest to; nothing if that was tried."""
     layout = nearest_layout(shapes, [tried[0], *FROM_TIMM])
     src = next(src for src, layouts in SOURCES.items() if layout in layouts)
-    try:
-        family = config_of(shapes, layout, source).family
-    except BadInput:
+    config = _implied(shapes, layout, source)
+    if config is None or (layout, config.family) == tried:
         return ""
-    if (layout, family) == tried:
-        return ""
-    return f"They are nearest to {family} in {layout} layout (--src {src})."
+    return f"They are nearest to {config.family} in {layout} layout (--src {src})."
 
 
 def recognise(state_dict: StateDict, source: str) -> tuple[MixerConfig, tuple[Layout, ...]] | None:
@@ -108,31 +96,36 @@ def recognise(state_dict: StateDict, source: str) -> tuple[MixerConfig, tuple[La
     A checkpoint fits both timm's and Paddle's layout only when every Linear weight is square.
     """
     found = {key: array.shape for key, array in state_dict.items()}
-    try:
-        config = config_of(found, nearest_layout(found, FROM_TIMM), source)
-    except BadInput:
-        return None
-    return config, tuple(layout for layout in FROM_TIMM if fits(layout, found, source))
+    config = _implied(found, nearest_layout(found, FROM_TIMM), source)
+    return (config, tuple(layout for layout in FROM_TIMM if fits(layout, found, source))) if config else None
 
 
 def fits(layout: Layout, shapes: Mapping[str, Shape], source: str) -> bool:
     """Return whether names and shapes are those of a layout, every one; a head may be missing or not be whole."""
-    try:
-        config = config_of(shapes, layout, source)
-    except BadInput:
+    config = _implied(shapes, layout, source)
+    if config is None or not covers(layout, config.family):
         return False
-    head = {rule.target for rule in FROM_TIMM[layout] if rule.source in HEAD} if not config.num_classes else set()
-    body = {key: shape for key, shape in shapes.items() if key not in head}
-    return covers(layout, config.family) and layout_shapes(config, layout) == body
+    head = head_of(layout, config)
+    return layout_shapes(config, layout) == {key: shape for key, shape in shapes.items() if key not in head}
 
 
 def matching(layout: Layout, shapes: Mapping[str, Shape], source: str) -> int:
     """Return how many tensors have the shape that the layout has for their name."""
-    try:
-        expected = layout_shapes(config_of(shapes, layout, source), layout)
-    except BadInput:
-        return 0
+    config = _implied(shapes, layout, source)
+    expected = layout_shapes(config, layout) if config else {}
     return sum(expected.get(key) == shape for key, shape in shapes.items())
+
+
+def head_of(layout: Layout, config: MixerConfig) -> set[str]:
+    """Return the names in a layout of the head that a config has none of; none where it has one."""
+    return {rule.target for rule in FROM_TIMM[layout] if rule.source in HEAD} if not config.num_classes else set()
+
+
+def _implied(shapes: Mapping[str, Shape], layout: Layout, source: str) -> MixerConfig | None:
+    try:
+        return config_of(shapes, layout, source)
+    except BadInput:
+        return None
 
 
 @functools.cache

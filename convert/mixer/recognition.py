@@ -18,13 +18,13 @@ from convert.mixer.layouts import (
     account,
     config_of,
     fits,
+    head_of,
     hint_at,
     matching,
     nearest_layout,
 )
 from convert.mixer.mapping import convert_state_dict
 from convert.mixer.rule_tables import FROM_TIMM, Layout, covers
-from convert.mixer.shapes import HEAD
 from convert.mixer.variants import MixerConfig, MixerKind
 from convert.request import Request
 
@@ -58,7 +58,7 @@ def in_timm_layout(
     Raises:
         BadInput: A key, shape or dtype that a checkpoint of this config does not have; or no head, where none is drawn.
     """
-    head = {rule.target for rule in FROM_TIMM[layout] if rule.source in HEAD} if not config.num_classes else set()
+    head = head_of(layout, config)
     state_dict = {key: array for key, array in source.state_dict.items() if key not in head}
     expected = request.variant.name if request.variant else f"{config.family} in {layout} layout"
     try:
@@ -119,12 +119,12 @@ def _config(source: Source, request: Request, layout: Layout) -> MixerConfig:
     except BadInput as error:
         if config is not None:
             return config
-        found = account(shapes, layout)
-        if not found.missing and not found.unexpected:
+        kind, missing, unexpected = account(shapes, layout)
+        if not missing and not unexpected:
             raise
-        expected = f"{found.family} in {layout} layout"
-        mismatch = KeyMismatch(source.name, found.missing, found.unexpected, expected)
-        raise _mismatch(source, (layout, found.family), expected, mismatch) from error
+        expected = f"{kind} in {layout} layout"
+        mismatch = KeyMismatch(source.name, missing, unexpected, expected)
+        raise _mismatch(source, (layout, kind), expected, mismatch) from error
     if config is None:
         return inferred
     if source.provenance.kind == "random" and request.src == "google":  # a model like theirs, whose weights are drawn

@@ -18,10 +18,7 @@ _STEM: dict[str, Dims] = {
     "stem.proj.weight": ("hidden_dim", "in_chans", "patch_size", "patch_size"),
     "stem.proj.bias": ("hidden_dim",),
 }
-_HEAD: dict[str, Dims] = {
-    "head.weight": ("num_classes", "hidden_dim"),
-    "head.bias": ("num_classes",),
-}
+_HEAD: dict[str, Dims] = {"head.weight": ("num_classes", "hidden_dim"), "head.bias": ("num_classes",)}
 HEAD = tuple(_HEAD)
 _CHANNELS_MLP: dict[str, Dims] = {
     "blocks.{i}.mlp_channels.fc1.weight": ("channels_mlp_dim", "hidden_dim"),

@@ -61,11 +61,7 @@ def _inert(name: str, is_right: Callable[..., bool], kind: type[Token] = Token) 
 
 SETS: StandIns = {(module, "set"): _inert("a set", _set, Unhashable) for module in BUILTINS}
 COMPLEX: StandIns = {(module, "complex"): _inert("a complex", _complex) for module in BUILTINS}
-OF_PADDLE: StandIns = {
-    **SETS,
-    **COMPLEX,
-    **{(module, "frozenset"): _inert("a frozenset", _set) for module in BUILTINS},
-}
+OF_PADDLE: StandIns = {**SETS, **COMPLEX, **{(module, "frozenset"): _inert("a frozenset", _set) for module in BUILTINS}}
 """What has no opcode of its own in protocols 2 and 3."""
 OF_TORCH: StandIns = {
     **SETS,

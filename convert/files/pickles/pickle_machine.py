@@ -98,6 +98,8 @@ class Machine:
             self.stack.append(arg)
         elif name in CONSTANTS:
             self.stack.append(CONSTANTS[name])
+        elif name in ACTIONS:
+            ACTIONS[name](self, arg)
         elif (action := getattr(self, f"_op_{name.lower()}", None)) is not None:
             action(arg)
         else:
@@ -144,38 +146,6 @@ class Machine:
         if arg > len(self.reader) - self.reader.tell():
             raise Damaged("a frame that is longer than what remains")
 
-    def _op_stop(self, arg: None) -> None: ...
-
-    def _op_mark(self, arg: None) -> None:
-        self.marks.append(len(self.stack))
-
-    def _op_empty_dict(self, arg: None) -> None:
-        self._push_empty({})
-
-    def _op_empty_list(self, arg: None) -> None:
-        self._push_empty([])
-
-    def _op_empty_tuple(self, arg: None) -> None:
-        self._push_empty(())
-
-    def _op_tuple(self, arg: None) -> None:
-        self._push_tuple(self._pop_to_mark())
-
-    def _op_tuple1(self, arg: None) -> None:
-        self._push_tuple(self._pop(1))
-
-    def _op_tuple2(self, arg: None) -> None:
-        self._push_tuple(self._pop(2))
-
-    def _op_tuple3(self, arg: None) -> None:
-        self._push_tuple(self._pop(3))
-
-    def _op_setitem(self, arg: None) -> None:
-        self._update(self._pop(2))
-
-    def _op_setitems(self, arg: None) -> None:
-        self._update(self._pop_to_mark())
-
     def _update(self, items: list[Any]) -> None:
         target = self._top()
         if not isinstance(target, dict):
@@ -194,12 +164,6 @@ class Machine:
             raise Refused("it has a key that is not text")
         return name
 
-    def _op_append(self, arg: None) -> None:
-        self._extend(self._pop(1))
-
-    def _op_appends(self, arg: None) -> None:
-        self._extend(self._pop_to_mark())
-
     def _extend(self, items: list[Any]) -> None:
         target = self._top()
         if not isinstance(target, list):
@@ -207,25 +171,9 @@ class Machine:
         target.extend(items)
         self._hold(target, items)
 
-    def _op_memoize(self, arg: None) -> None:
-        self.memo[len(self.memo)] = self._top()
-
-    def _op_binput(self, arg: int) -> None:
-        self.memo[arg] = self._top()
-
-    _op_long_binput = _op_binput
-
-    def _op_binget(self, arg: int) -> None:
-        self.stack.append(self.memo[arg])
-
-    _op_long_binget = _op_binget
-
     def _op_global(self, arg: str) -> None:
         module, _, name = arg.partition(" ")
         self._push_global(module, name)
-
-    def _op_stack_global(self, arg: None) -> None:
-        self._push_global(*self._pop(2))
 
     def _push_global(self, module: object, name: object) -> None:
         if not (isinstance(module, str) and isinstance(name, str)):
@@ -277,3 +225,30 @@ class Machine:
         self.room -= len(made) if isinstance(made, bytes) else made.nbytes if isinstance(made, np.ndarray) else 0
         if self.room < 0:
             raise Refused("it spells more data than a file of its size can hold")
+
+    def _remember(self, index: int) -> None:
+        self.memo[index] = self._top()
+
+
+ACTIONS: dict[str, Callable[[Machine, Any], None]] = {
+    "STOP": lambda _, __: None,
+    "MARK": lambda machine, _: machine.marks.append(len(machine.stack)),
+    "EMPTY_DICT": lambda machine, _: machine._push_empty({}),
+    "EMPTY_LIST": lambda machine, _: machine._push_empty([]),
+    "EMPTY_TUPLE": lambda machine, _: machine._push_empty(()),
+    "TUPLE": lambda machine, _: machine._push_tuple(machine._pop_to_mark()),
+    "TUPLE1": lambda machine, _: machine._push_tuple(machine._pop(1)),
+    "TUPLE2": lambda machine, _: machine._push_tuple(machine._pop(2)),
+    "TUPLE3": lambda machine, _: machine._push_tuple(machine._pop(3)),
+    "SETITEM": lambda machine, _: machine._update(machine._pop(2)),
+    "SETITEMS": lambda machine, _: machine._update(machine._pop_to_mark()),
+    "APPEND": lambda machine, _: machine._extend(machine._pop(1)),
+    "APPENDS": lambda machine, _: machine._extend(machine._pop_to_mark()),
+    "MEMOIZE": lambda machine, _: machine._remember(len(machine.memo)),
+    "BINPUT": lambda machine, index: machine._remember(index),
+    "LONG_BINPUT": lambda machine, index: machine._remember(index),
+    "BINGET": lambda machine, index: machine.stack.append(machine.memo[index]),
+    "LONG_BINGET": lambda machine, index: machine.stack.append(machine.memo[index]),
+    "STACK_GLOBAL": lambda machine, _: machine._push_global(*machine._pop(2)),
+}
+"""What an opcode does, by its name; those that take more than a line are the machine's methods."""
