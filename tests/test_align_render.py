@@ -67,6 +67,7 @@ class TestSchema:
             (("sides", "witness"), "no"),
             (("left_out",), {"stem": None}),
             (("settings", "config", "colour"), "red"),
+            (("settings", "reference"), None),
             (("settings", "candidate_model"), 1),
             (("settings", "own_buffers"), "stem"),
             (("input_sha256",), "x"),
@@ -87,7 +88,7 @@ class TestSchema:
 
     def test_what_another_family_or_a_porter_s_own_model_adds_is_taken(self) -> None:
         data = data_of("aligned")
-        data["settings"]["config"] = {"depth": 12}
+        data["settings"] |= {"config": {"depth": 12}, "reference": "torchvision"}
         assert valid(data)
         for target in ("my_port.py:build", None):
             data["settings"] |= {"candidate_model": target, "own_buffers": ["stem.mean"]}
@@ -168,7 +169,10 @@ class TestFigures:
 class TestText:
     def test_the_points_left_out_are_told_with_why(self) -> None:
         told = left_out_lines(made_up.without_witness())
-        assert [line.split(None, 2)[2] for line in told] == [f"{n}: {why}" for n, why in made_up.LEFT_OUT.items()]
+        assert [line.split(None, 2)[2] for line in told] == [f"{why}: {n}" for n, why in made_up.LEFT_OUT.items()]
+        many = {f"blocks.{i}.act": "x" for i in range(30)}
+        (line,) = left_out_lines(dataclasses.replace(made_up.aligned(), left_out=many))
+        assert all(name in line for name in many)
         assert left_out_lines(made_up.aligned()) == []
 
     def test_a_row_per_layer_and_a_text_per_header(self) -> None:

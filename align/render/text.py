@@ -63,8 +63,11 @@ def gate_lines(gates: Sequence[Gate]) -> list[str]:
 
 
 def left_out_lines(result: AlignmentResult) -> list[str]:
-    """Return a line per point that could not be compared, with why."""
-    return [f"{'left out':<10} {name}: {why}" for name, why in result.left_out.items()]
+    """Return a line per reason, with all the points that could not be compared for it."""
+    points: dict[str, list[str]] = {}
+    for name, why in result.left_out.items():
+        points.setdefault(why, []).append(name)
+    return [f"{'left out':<10} {why}: {', '.join(names)}" for why, names in points.items()]
 
 
 def verdict_line(result: AlignmentResult) -> str:
