@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from typing import Any
 
 from align.core.case import Case, Settings
 from align.core.inputs import images_sha256
@@ -13,7 +14,7 @@ from align.core.layer_rows import evidence_of
 from align.core.lockstep import ForwardFailed, Kept, Walk, lanes
 from align.core.point import Point
 from align.core.result import AlignmentResult, Finding, LayerRow, Section
-from align.core.weights import expected_values, structure_findings, weight_findings
+from align.core.weights import Expected, expected_values, structure_findings, weight_findings
 from align.gates import determinism, output
 from align.gates.forward import Measured, Measurement, Models, Progress, wide_reference
 from align.learning.gates import gradients_section, not_run, steps_section
@@ -118,12 +119,16 @@ def _observe(case: Case, settings: Settings, progress: Progress) -> Observation:
     progress("building the Paddle model")
     candidate = case.candidate.build()
     case.candidate.probe.check(candidate)
-    weights = weight_findings(
-        expected, case.candidate.state_dict, case.candidate.probe.parameters(candidate), case.place
-    )
+    weights = _weights(case, expected, candidate)
     with lanes() as each:
         models = Models(case=case, reference=reference, candidate=candidate, lanes=each)
         return replace(_measure(models, settings, progress), weights=weights)
+
+
+def _weights(case: Case, expected: Mapping[str, Expected], candidate: Any) -> list[Finding]:
+    """Return which weights are not as expected; the copies of those that the model holds are let go of at the end."""
+    held = case.candidate.probe.parameters(candidate)
+    return weight_findings(expected, case.candidate.state_dict, held, case.place)
 
 
 def _measure(models: Models, settings: Settings, progress: Progress) -> Observation:

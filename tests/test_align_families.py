@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 from conftest import Run
@@ -18,6 +19,7 @@ from align.core.case import Case, Model, Settings
 from align.core.inputs import seeded_images
 from align.core.point import Point, Tapped
 from align.probes import paddle_probe, torch_probe
+from align.render import schema_text
 from convert.arrays import StateDict
 from convert.job import choose_source, request_of
 
@@ -84,6 +86,7 @@ def test_by_the_command(mixer_align: Run, toy: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "(no witness)" in result.stdout.splitlines()[-1]
     data = json.loads((tmp_path / "x.json").read_text())
+    jsonschema.validate(data, json.loads(schema_text()))
     assert [layer["name"] for layer in data["layers"]] == ["fc1", "output"]
     assert data["layers"][0]["float64"]["reference_vs_witness"] is None
 

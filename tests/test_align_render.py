@@ -67,6 +67,7 @@ class TestSchema:
             (("sides", "witness"), "no"),
             (("left_out",), {"stem": None}),
             (("settings", "config", "colour"), "red"),
+            (("settings", "reference"), None),
             (("settings", "candidate_model"), 1),
             (("settings", "own_buffers"), "stem"),
             (("input_sha256",), "x"),
@@ -87,7 +88,7 @@ class TestSchema:
 
     def test_what_another_family_or_a_porter_s_own_model_adds_is_taken(self) -> None:
         data = data_of("aligned")
-        data["settings"]["config"] = {"depth": 12}
+        data["settings"] |= {"config": {"depth": 12}, "reference": "torchvision"}
         assert valid(data)
         for target in ("my_port.py:build", None):
             data["settings"] |= {"candidate_model": target, "own_buffers": ["stem.mean"]}
