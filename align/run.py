@@ -20,8 +20,10 @@ from align.gates.forward import Measured, Measurement, Models, Progress, wide_re
 from align.learning.gates import gradients_section, not_run, steps_section
 from align.learning.recipes import RECIPES
 from align.learning.training import BuildOptimizer
+from align.probes import torch_probe
 from align.probes.environment import environment
 from convert.arrays import Array
+from convert.errors import UsageProblem
 
 NEVER_CALLED = "its module is never called"
 
@@ -48,7 +50,7 @@ def align(
 
     Args:
         case: What is compared.
-        settings: Bound, and which gates are wanted.
+        settings: Bound, and which gates are wanted; None: those that the case was made with.
         build_optimizer: Gives the Paddle model its optimizer; Paddle's own by default.
         progress: Is told what is about to run.
 
@@ -56,7 +58,9 @@ def align(
         BadInput: `import torch` does not give PyTorch, or the reference is no module of it.
         UsageProblem: Gradients of a reference that has none here.
     """
-    settings = settings or Settings()
+    settings = settings or case.wanted
+    case.check_drawn_by(settings)
+    _refuse_without_gradients(case, settings)
     case.reference.probe.check_framework()
     seen = _observe(case, settings, progress)
     left_out = {**case.left_out, **seen.left_out}
@@ -80,6 +84,14 @@ def align(
     for section in _training_sections(case, settings, build_optimizer, sound, progress):
         result = with_section(result, section)
     return result
+
+
+def _refuse_without_gradients(case: Case, settings: Settings) -> None:
+    if (settings.backward or settings.train_steps) and case.reference.probe is not torch_probe:
+        raise UsageProblem(
+            f"{case.name}: gradients and training are compared with torch only, not with {case.sides.reference}. Pass "
+            "--reference timm, or leave out --backward and --train-steps."
+        )
 
 
 def _training_sections(

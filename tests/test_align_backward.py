@@ -5,59 +5,63 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from altered import Change, with_candidate, with_reference
 from conftest import Run
-from convert.mixer.rules import KeyRule, Transform
 
 import align as package
-from align.core.inputs import seeded_images, seeded_labels
+from align.core.case import Case, Settings
+from align.core.inputs import seeded_labels
 from align.core.result import AlignmentResult
 from align.learning.finite_differences import DIRECTION_BOUND, Loss, direction_check, entry_checks, seeded_direction
-from align.learning.gradients import float32_gradient_check, gradient_check, in_backward_order, loss_check, pairs
-from align.probes import paddle_probe, torch_probe
-from align.run import Settings, Subject, align
+from align.learning.gradients import (
+    Parameter,
+    float32_gradient_check,
+    gradient_check,
+    in_backward_order,
+    loss_check,
+    parameters_of,
+)
+from align.mixer.case import Subject, case_of
+from align.mixer.models import build_paddle, build_timm
+from align.run import align
 from convert.arrays import Array, StateDict
 from convert.errors import UsageProblem
 from convert.mixer.init import init_state_dict
 from convert.mixer.mapping import convert_state_dict
-from convert.mixer.variants import Family, MixerConfig
+from convert.mixer.variants import MixerConfig, MixerKind
+from convert.rules import KeyRule, Transform
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SETTINGS = Settings(backward=True)
 
 
 @pytest.fixture(scope="module")
-def subject(config: MixerConfig, source: StateDict) -> Subject:
-    return Subject(source=source, config=config, name="small")
+def case(config: MixerConfig, source: StateDict) -> Case:
+    return case_of(Subject(source=source, config=config, name="small"))
 
 
-def with_model(subject: Subject, fault: Callable[[Any], object]) -> AlignmentResult:
-    def build(config: MixerConfig, state_dict: StateDict) -> Any:
-        model = paddle_probe.build(config, state_dict)
-        fault(model)
-        return model
-
-    return align(subject, SETTINGS, build_candidate=build)
+def with_model(case: Case, fault: Change) -> AlignmentResult:
+    return align(with_candidate(case, fault), SETTINGS)
 
 
 class TestRightPort:
     def test_square_weights(self, square_config: MixerConfig, square_source: StateDict) -> None:
-        result = align(Subject(source=square_source, config=square_config, name="square"), SETTINGS)
+        result = align(case_of(Subject(source=square_source, config=square_config, name="square")), SETTINGS)
         assert result.verdict == "aligned", result.first_divergence
         assert result.gate("backward").passed is True
         gradients = [check for check in result.sections[-1].checks if check.name.endswith("weight/float64")]
         assert len(gradients) == 1 + 6 * 4 + 1 + 1
         assert max(check.figure for check in gradients) < 1e-13
 
-    @pytest.mark.parametrize("family", ["gmixer", "resmlp", "gmlp"])
-    def test_every_family(self, config: MixerConfig, family: Family) -> None:
-        config = dataclasses.replace(config, family=family, tokens_mlp_dim=6 if family == "gmixer" else 0)
-        result = align(Subject(source=init_state_dict(config, 0), config=config, name=family), SETTINGS)
+    @pytest.mark.parametrize("kind", ["gmixer", "resmlp", "gmlp"])
+    def test_every_kind(self, config: MixerConfig, kind: MixerKind) -> None:
+        config = dataclasses.replace(config, family=kind, tokens_mlp_dim=6 if kind == "gmixer" else 0)
+        result = align(case_of(Subject(source=init_state_dict(config, 0), config=config, name=kind)), SETTINGS)
         assert result.verdict == "aligned", result.first_divergence
 
     @pytest.mark.slow
@@ -72,8 +76,8 @@ class TestRightPort:
         assert all(layer["float64"]["introduced"]["max_abs_diff"] < 1e-12 for layer in data["layers"])
 
     def test_models_in_memory(self, config: MixerConfig, source: StateDict) -> None:
-        timm_model = torch_probe.build(config, None, source)
-        paddle_model = paddle_probe.build(config, convert_state_dict(source, config).state_dict)
+        timm_model = build_timm(config, None, source)
+        paddle_model = build_paddle(config, convert_state_dict(source, config).state_dict)
         assert package.align(timm_model, paddle_model, backward=True).gate("backward").passed is True
         assert timm_model.head.weight.grad is None
         paddle_model.blocks[2].norm2.bias.stop_gradient = True
@@ -130,11 +134,9 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("fault", "layer", "says"), FAULTS)
-def test_what_the_forward_cannot_see_is_named(
-    subject: Subject, fault: Callable[[Any], object], layer: str, says: str
-) -> None:
+def test_what_the_forward_cannot_see_is_named(case: Case, fault: Change, layer: str, says: str) -> None:
     """The first in backward order: the one nearest to the fault."""
-    result = with_model(subject, fault)
+    result = with_model(case, fault)
     assert result.gate("float64").passed is True
     assert result.gate("backward").passed is False
     assert result.verdict == "diverged"
@@ -143,25 +145,15 @@ def test_what_the_forward_cannot_see_is_named(
     assert says in result.first_divergence.sentence
 
 
-def test_a_fault_of_both_sides_is_found_by_the_finite_differences(
-    subject: Subject, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    build = torch_probe.build
-
-    def faulty(*arguments: Any) -> Any:
-        model = build(*arguments)
-        straight_through(model)
-        return model
-
-    monkeypatch.setattr(torch_probe, "build", faulty)
-    result = with_model(subject, straight_through)
+def test_a_fault_of_both_sides_is_found_by_the_finite_differences(case: Case) -> None:
+    result = with_model(with_reference(case, straight_through), straight_through)
     assert result.gate("float64").passed is True
     assert result.first_divergence is not None
     assert result.first_divergence.layer == "blocks.3.mlp_channels.fc1"
     assert "the witness's difference quotient" in result.first_divergence.sentence
 
 
-def test_low_precision_in_float32_alone_is_caught(subject: Subject) -> None:
+def test_low_precision_in_float32_alone_is_caught(case: Case) -> None:
     import paddle
 
     def half(model: Any) -> None:
@@ -179,7 +171,7 @@ def test_low_precision_in_float32_alone_is_caught(subject: Subject) -> None:
 
         model.norm.forward = lambda x: Half.apply(norm(x))
 
-    result = with_model(subject, half)
+    result = with_model(case, half)
     assert result.gate("float32").passed is True
     assert result.gate("backward").passed is False
     assert result.first_divergence is not None
@@ -188,31 +180,25 @@ def test_low_precision_in_float32_alone_is_caught(subject: Subject) -> None:
 
 
 class TestNotRun:
-    def test_after_a_diverged_forward(self, subject: Subject) -> None:
-        def other_bias(model: Any) -> None:
-            model.norm.bias.set_value(model.norm.bias + 1)
-
-        settings = Settings(backward=True, train_steps=2)
-
-        def build(config: MixerConfig, state_dict: StateDict) -> Any:
-            model = paddle_probe.build(config, state_dict)
-            other_bias(model)
-            return model
-
-        result = align(subject, settings, build_candidate=build)
+    def test_after_a_diverged_forward(self, case: Case) -> None:
+        faulty = with_candidate(case, lambda model: model.norm.bias.set_value(model.norm.bias + 1))
+        result = align(faulty, Settings(backward=True, train_steps=2))
         assert result.gate("backward").passed is None
         assert result.gate("training").passed is None
         assert "not run" in result.gate("training").sentence
         assert result.first_divergence is not None
         assert result.first_divergence.layer == "norm"
 
-    def test_flax_is_refused(self, subject: Subject) -> None:
-        with pytest.raises(UsageProblem, match="--reference timm"):
-            align(dataclasses.replace(subject, reference="flax"), SETTINGS)
+    @pytest.mark.parametrize("settings", [SETTINGS, Settings(train_steps=1)])
+    def test_flax_is_refused(self, config: MixerConfig, source: StateDict, settings: Settings) -> None:
+        subject = Subject(source=source, config=config, name="small", reference="flax")
+        for case_settings in (settings, None):
+            with pytest.raises(UsageProblem, match="--reference timm"):
+                align(case_of(subject, case_settings), settings)
 
 
 class TestChecks:
-    ROW = KeyRule(source="head.bias", target="head.bias", transform=Transform.IDENTITY)
+    ROW = Parameter(rule=KeyRule(source="head.bias", target="head.bias", transform=Transform.IDENTITY), layer="logits")
 
     def test_missing_empty_misshapen_and_nan_fail(self) -> None:
         good = np.ones(3)
@@ -239,40 +225,44 @@ class TestChecks:
         assert not float32_gradient_check(self.ROW, truth, np.array([np.nan, 0]), near, 0.0).passed
 
     def test_losses(self) -> None:
-        assert loss_check("loss", 2.0, 2.0, 1e-12).passed
-        assert not loss_check("loss", 2.0, 2.1, 1e-12).passed
-        assert not loss_check("loss", float("nan"), float("nan"), 1e-12).passed
+        for reference, candidate, passed in ((2.0, 2.0, True), (2.0, 2.1, False), (np.nan, np.nan, False)):
+            assert loss_check(reference, candidate, 1e-12, kind="float64", layer="logits").passed is passed
 
     def test_backward_order_is_head_to_stem(self, config: MixerConfig) -> None:
         resmlp = dataclasses.replace(config, family="resmlp", tokens_mlp_dim=0)
-        names = [row.source for row in in_backward_order(resmlp)]
+        case = case_of(Subject(source=init_state_dict(resmlp, 0), config=resmlp, name="resmlp"))
+        names = [row.rule.source for row in in_backward_order(case)]
         assert names[:2] == ["head.weight", "head.bias"]
         assert names[-2:] == ["stem.proj.weight", "stem.proj.bias"]
         assert names.index("blocks.1.ls2") < names.index("blocks.1.mlp_channels.fc2.weight")
-        assert sorted(names) == sorted(row.source for row in pairs(resmlp))
+        assert (
+            sorted(names)
+            == sorted(row.rule.source for row in parameters_of(case))
+            == sorted(init_state_dict(resmlp, 0))
+        )
 
 
 @pytest.fixture(scope="module")
-def loss(config: MixerConfig) -> Loss:
-    return Loss(config=config, images=seeded_images(config, 2, 0), labels=seeded_labels(config, 2, 0))
+def loss(case: Case) -> Loss:
+    return Loss(case=case, labels=seeded_labels(case.classes, 2, 0))
 
 
 @pytest.fixture(scope="module")
-def gradients(config: MixerConfig, source: StateDict, loss: Loss) -> dict[str, Array]:
+def gradients(case: Case, loss: Loss) -> dict[str, Array]:
     from align.learning import torch_steps
 
-    model = torch_probe.build(config, None, source)
-    torch_probe.cast(model, "float64")
-    torch_steps.backward(model, loss.images.astype(np.float64), loss.labels)
+    model = case.reference.build()
+    case.reference.probe.cast(model, "float64")
+    torch_steps.backward(model, case.inputs.astype(np.float64), loss.labels)
     read = torch_steps.gradients(model)
-    return {name: np.array(read(name)) for name in source}
+    return {name: np.array(read(name)) for name in case.reference.state_dict}
 
 
 class Rounded(Loss):
     """The loss that another kernel might find: wrong by so many units in the last place, the worst way round."""
 
     def __init__(self, loss: Loss, units: float) -> None:
-        super().__init__(config=loss.config, images=loss.images, labels=loss.labels)
+        super().__init__(case=loss.case, labels=loss.labels)
         object.__setattr__(self, "errors", itertools.cycle([units, -units, -units, units]))
 
     def with_size(self, state_dict: StateDict) -> tuple[float, float]:
@@ -282,47 +272,43 @@ class Rounded(Loss):
 
 class TestFiniteDifferences:
     def test_one_wrong_entry_of_one_parameter_shows_along_a_direction(
-        self, source: StateDict, loss: Loss, gradients: dict[str, Array]
+        self, loss: Loss, gradients: dict[str, Array]
     ) -> None:
         names = list(gradients)
-        assert direction_check(loss, source, gradients, names, 0, 1e-5).passed
+        assert direction_check(loss, gradients, names, 0, 1e-5).passed
         wrong = dict(gradients) | {"norm.weight": gradients["norm.weight"].copy()}
         wrong["norm.weight"][3] *= 1.01
-        assert not direction_check(loss, source, wrong, names, 0, 1e-5).passed
+        assert not direction_check(loss, wrong, names, 0, 1e-5).passed
 
-    def test_every_single_parameter_passes_and_halved_fails(
-        self, source: StateDict, loss: Loss, gradients: dict[str, Array]
-    ) -> None:
+    def test_every_single_parameter_passes_and_halved_fails(self, loss: Loss, gradients: dict[str, Array]) -> None:
         for name, gradient in gradients.items():
-            assert direction_check(loss, source, gradients, [name], 0, 1e-5).passed, name
+            assert direction_check(loss, gradients, [name], 0, 1e-5).passed, name
             zero = name.endswith("mlp_tokens.fc2.bias")  # no gradient but rounding: the LayerNorms take it away
             assert (np.abs(gradient).max() < 1e-15) == zero, name
-            assert direction_check(loss, source, {**gradients, name: gradient / 2}, [name], 0, 1e-5).passed == zero
+            assert direction_check(loss, {**gradients, name: gradient / 2}, [name], 0, 1e-5).passed == zero
 
-    def test_the_losses_rounding_is_allowed_for_and_no_more(
-        self, source: StateDict, loss: Loss, gradients: dict[str, Array]
-    ) -> None:
+    def test_the_losses_rounding_is_allowed_for_and_no_more(self, loss: Loss, gradients: dict[str, Array]) -> None:
         """Of a gradient that is zero, rounding is all that the quotient has, whatever the processor's kernels."""
         name, floor = "blocks.1.mlp_tokens.fc2.bias", 1e-5
 
         def passed(units: float, gradient: Array) -> bool:
-            return direction_check(Rounded(loss, units), source, {name: gradient}, [name], 0, floor).passed
+            return direction_check(Rounded(loss, units), {name: gradient}, [name], 0, floor).passed
 
         assert passed(15, gradients[name])
         assert not passed(18, gradients[name])
-        assert not passed(15, gradients[name] + floor / 1000 * np.sign(seeded_direction(source, 0)(name)))
+        assert not passed(15, gradients[name] + floor / 1000 * np.sign(seeded_direction(loss.weights, 0)(name)))
         assert not passed(15, gradients[name] * np.nan)
 
     def test_of_all_parameters_together_rounding_is_a_small_part_of_the_bound(
-        self, source: StateDict, loss: Loss, gradients: dict[str, Array]
+        self, loss: Loss, gradients: dict[str, Array]
     ) -> None:
-        bound = direction_check(loss, source, gradients, list(gradients), 0, 1e-5).bound
+        bound = direction_check(loss, gradients, list(gradients), 0, 1e-5).bound
         assert bound is not None
         assert DIRECTION_BOUND < bound < 1.05 * DIRECTION_BOUND
 
-    def test_entries(self, source: StateDict, loss: Loss, gradients: dict[str, Array]) -> None:
-        checks = list(entry_checks(loss, source, gradients, 0, 1e-5))
+    def test_entries(self, loss: Loss, gradients: dict[str, Array]) -> None:
+        checks = list(entry_checks(loss, gradients, 0, 1e-5))
         assert len({check.layer for check in checks}) > 1
         assert all(check.passed for check in checks)
         shifted = {name: gradient + np.abs(gradient).max() + 1e-3 for name, gradient in gradients.items()}
-        assert not any(check.passed for check in entry_checks(loss, source, shifted, 0, 1e-5))
+        assert not any(check.passed for check in entry_checks(loss, shifted, 0, 1e-5))

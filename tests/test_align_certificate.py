@@ -12,11 +12,15 @@ from conftest import Run, save_safetensors, shared
 from hypothesis import given
 from hypothesis import strategies as st
 
+from align.mixer.pictures import reader
 from align.predictions.certificate import certificate_of, predictions_of
 from align.predictions.images import batches
 from convert.arrays import Array, StateDict
 from convert.mixer.mapping import convert_state_dict
 from convert.mixer.variants import MixerConfig, get_variant
+
+SHAPE = (3, 224, 224)
+"""Of the variants' images."""
 
 
 def certify(reference: list[list[float]], candidate: list[list[float]]) -> object:
@@ -240,7 +244,7 @@ class TestPictures:
         method = Image.Resampling.BICUBIC if variant.interpolation == "bicubic" else Image.Resampling.BILINEAR
         resized = np.asarray(Image.open(picture).resize((320, 256), method))[16:240, 48:272]
         expected = (resized / 255 - np.array(variant.mean)) / np.array(variant.std)
-        [[image]] = batches([picture], variant.config, variant, 4)
+        [[image]] = batches([picture], SHAPE, reader(variant), 4)
         assert image.pixels.dtype == np.float32
         assert image.pixels == pytest.approx(expected.transpose(2, 0, 1), abs=1e-5)
 
@@ -249,9 +253,8 @@ class TestPictures:
         from PIL import Image
 
         Image.new(mode, (300, 300)).save(tmp_path / "x.png")
-        variant = get_variant("s32")
-        [[image]] = batches([tmp_path / "x.png"], variant.config, variant, 1)
-        assert image.pixels.shape == (3, 224, 224)
+        [[image]] = batches([tmp_path / "x.png"], SHAPE, reader(get_variant("s32")), 1)
+        assert image.pixels.shape == SHAPE
 
     def test_damaged_and_missing_pictures(self, mixer_align: Run, picture: Path, tmp_path: Path) -> None:
         arguments = ("predictions", "--variant", "s32")

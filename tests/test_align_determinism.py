@@ -4,68 +4,54 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from altered import Change, altering, with_candidate, with_reference
 from conftest import Run, save_safetensors
 
-from align.probes import paddle_probe, torch_probe
-from align.run import Subject, align
+from align.core.case import Case
+from align.mixer import models
+from align.mixer.case import Subject, case_of
+from align.run import align
 from convert.arrays import StateDict
 from convert.errors import BadInput
-from convert.mixer.mapping import convert_state_dict
 from convert.mixer.variants import MixerConfig
 
 pytestmark = pytest.mark.usefixtures("frameworks")
 
 
-@pytest.fixture
-def subject(config: MixerConfig, source: StateDict) -> Subject:
-    return Subject(source=source, config=config, name="small")
+@pytest.fixture(scope="module")
+def case(config: MixerConfig, source: StateDict) -> Case:
+    return case_of(Subject(source=source, config=config, name="small"))
 
 
-def noisy_torch(size: float) -> Any:
-    """Return a builder of a reference that adds fresh noise of this size, in float32 alone, to block 2's first norm."""
+def noisy_torch(size: float) -> Change:
+    """Return what adds fresh noise of this size, in float32 alone, to block 2's first norm."""
     import torch
 
-    def build(subject: Subject) -> Any:
-        model = torch_probe.build(subject.config, None, subject.source)
+    def noise(_module: Any, _inputs: Any, output: Any) -> Any:
+        return output + size * torch.randn_like(output) if output.dtype == torch.float32 else output
 
-        def noise(_module: Any, _inputs: Any, output: Any) -> Any:
-            return output + size * torch.randn_like(output) if output.dtype == torch.float32 else output
-
-        model.blocks[2].norm1.register_forward_hook(noise)
-        return model
-
-    return build
+    return lambda model: model.blocks[2].norm1.register_forward_hook(noise)
 
 
-def noisy_paddle(size: float) -> Any:
+def noisy_paddle(size: float) -> Change:
     import paddle
 
-    build_right = paddle_probe.build
+    def noise(_layer: Any, _inputs: Any, y: Any) -> Any:
+        return y + size * paddle.randn(y.shape, y.dtype) if y.dtype == paddle.float32 else y
 
-    def build(config: MixerConfig, state_dict: StateDict) -> Any:
-        model = build_right(config, state_dict)
-        norm = model.blocks[2].norm1.forward
-
-        def forward(x: Any) -> Any:
-            y = norm(x)
-            return y + size * paddle.randn(y.shape, y.dtype) if y.dtype == paddle.float32 else y
-
-        model.blocks[2].norm1.forward = forward
-        return model
-
-    return build
+    return lambda model: model.blocks[2].norm1.register_forward_post_hook(noise)
 
 
-def test_both_sides_repeat_themselves(subject: Subject) -> None:
-    result = align(subject)
+def test_both_sides_repeat_themselves(case: Case) -> None:
+    result = align(case)
     assert result.gate("determinism").passed is True
-    (section,) = result.sections
-    again = [check for check in section.checks if check.bound is not None]
-    assert [(check.name.split(",")[0], check.figure, check.bound) for check in again] == [
+    again = [check for check in result.sections[0].checks if check.bound is not None]
+    assert [(check.subject.split(",")[0], check.figure, check.bound) for check in again] == [
         ("torch", 0, 0),
         ("Paddle", 0, 0),
     ]
@@ -73,9 +59,9 @@ def test_both_sides_repeat_themselves(subject: Subject) -> None:
 
 @pytest.mark.parametrize("size", [1e-7, 1e-2])
 @pytest.mark.parametrize("side", ["torch", "Paddle"])
-def test_fresh_noise_makes_the_result_inconclusive_and_names_the_side(subject: Subject, side: str, size: float) -> None:
-    faults = {"build_reference": noisy_torch(size)} if side == "torch" else {"build_candidate": noisy_paddle(size)}
-    result = align(subject, **faults)
+def test_fresh_noise_makes_the_result_inconclusive_and_names_the_side(case: Case, side: str, size: float) -> None:
+    noisy = with_reference(case, noisy_torch(size)) if side == "torch" else with_candidate(case, noisy_paddle(size))
+    result = align(noisy)
     assert result.verdict == "inconclusive"
     assert result.failed(accept_rounding=True)
     assert result.first_divergence is not None
@@ -86,24 +72,24 @@ def test_fresh_noise_makes_the_result_inconclusive_and_names_the_side(subject: S
 def test_an_inconclusive_result_exits_1(
     mixer_align: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, source: StateDict
 ) -> None:
-    monkeypatch.setattr(paddle_probe, "build", noisy_paddle(1e-7))
+    monkeypatch.setattr(models, "build_paddle", altering(models.build_paddle, noisy_paddle(1e-7)))
     result = mixer_align("--checkpoint", save_safetensors(tmp_path / "x.safetensors", source))
     assert result.exit_code == 1, result.output
     assert result.stdout.splitlines()[-1].startswith("inconclusive: x.safetensors: Paddle does not repeat itself: ")
 
 
-def test_the_arithmetic_is_recorded(subject: Subject) -> None:
-    arithmetic = align(subject).environment["arithmetic"]
+def test_the_arithmetic_is_recorded(case: Case) -> None:
+    arithmetic = align(case).environment["arithmetic"]
     assert arithmetic["torch"]["threads"] >= 1
     assert arithmetic["torch"]["tf32"] is False
     assert {"threads", "FLAGS_use_mkldnn"} <= arithmetic["paddle"].keys()
 
 
-def test_the_threads_are_given_back(subject: Subject) -> None:
+def test_the_threads_are_given_back(case: Case) -> None:
     import torch
 
     before = torch.get_num_threads()
-    align(subject)
+    align(case)
     assert torch.get_num_threads() == before
 
 
@@ -137,11 +123,6 @@ def test_a_torch_that_is_paddle_is_refused(checkpoint: Path) -> None:
     assert "which is not PyTorch" in function
 
 
-def test_a_paddle_model_is_no_reference(subject: Subject) -> None:
+def test_a_paddle_model_is_no_reference(case: Case) -> None:
     with pytest.raises(BadInput, match="the reference is no module of PyTorch"):
-        align(
-            subject,
-            build_reference=lambda _: paddle_probe.build(
-                subject.config, convert_state_dict(subject.source, subject.config).state_dict
-            ),
-        )
+        align(replace(case, reference=replace(case.reference, build=case.candidate.build)))

@@ -72,6 +72,7 @@ class ToyAlignment:
             classes=2,
             sample="fc1",
             inputs=seeded_images((settings.batch, 3), settings.input_seed),
+            wanted=settings,
             settings={"reference": "torch", "config": {"hidden": 5}, "weights": {}},
         )
 

@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from collections import deque
 from collections.abc import Callable
-from functools import partial
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from conftest import Run
 
+from align.core.bounds import Precision
+from align.core.case import Case, Settings
 from align.core.inputs import seeded_images
+from align.core.probe import Probe
 from align.mixer import witness
-from align.mixer.points import layers_of
+from align.mixer.case import Subject, case_of
+from align.mixer.models import build_flax, build_paddle, build_timm
 from align.probes import flax_probe, paddle_probe, torch_probe
-from align.run import Subject, align
+from align.run import align
 from convert.arrays import Array, StateDict
 from convert.mixer.init import init_state_dict
 from convert.mixer.mapping import convert_state_dict
-from convert.mixer.variants import MixerConfig, get_variant
+from convert.mixer.variants import Gelu, MixerConfig, get_variant
 
 pytest.importorskip("flax", reason="needs the flax extra")
 
 Trace = dict[str, Array]
-Forward = Callable[[Callable[[str, Array], None]], None]
 
 
 def google_named(config: MixerConfig, timm: StateDict) -> dict[str, Array]:
@@ -55,17 +57,17 @@ def google_named(config: MixerConfig, timm: StateDict) -> dict[str, Array]:
     return google
 
 
-def names_of(config: MixerConfig) -> list[str]:
-    return [layer.name for layer in layers_of(config, 1)]
+def flax_case(config: MixerConfig, source: StateDict) -> Case:
+    return case_of(Subject(source=source, config=config, name="x", reference="flax"), Settings(batch=3))
 
 
-def flax_trace(config: MixerConfig, weights: StateDict, images: Array, dtype: str) -> Trace:
-    model = flax_probe.build(config, weights)
-    flax_probe.cast(model, dtype)
-    return traced(partial(flax_probe.forward, model, images.astype(dtype), names_of(config)))
+def traced(case: Case, precision: Precision) -> Trace:
+    model = case.reference.build()
+    flax_probe.cast(model, precision)
+    return shown(case, model, case.inputs.astype(precision))
 
 
-def traced(forward: Forward) -> Trace:
+def shown(case: Case, model: Any, images: Array) -> Trace:
     """Return what a forward shows, and fail if it shows a name twice."""
     trace: Trace = {}
 
@@ -73,15 +75,9 @@ def traced(forward: Forward) -> Trace:
         assert name not in trace
         trace[name] = value
 
-    forward(tap)
+    with flax_probe.tapped(model, {point.name: point.reference for point in case.points}) as run:
+        run(images, tap)
     return trace
-
-
-def last(forward: Forward) -> Array:
-    """Return the logits that a forward shows last, without keeping what comes before."""
-    shown = deque[Array](maxlen=1)
-    forward(lambda _, value: shown.append(value))
-    return shown[0]
 
 
 def difference(left: Array, right: Array) -> float:
@@ -90,12 +86,7 @@ def difference(left: Array, right: Array) -> float:
 
 @pytest.fixture(scope="module")
 def tanh_config(config: MixerConfig) -> MixerConfig:
-    return dataclasses.replace(config, gelu="tanh")
-
-
-@pytest.fixture(scope="module")
-def images(config: MixerConfig) -> Array:
-    return seeded_images(config, 3, 0)
+    return replace(config, gelu="tanh")
 
 
 @pytest.fixture(scope="module")
@@ -104,8 +95,8 @@ def weights(config: MixerConfig, source: StateDict) -> StateDict:
 
 
 @pytest.fixture(scope="module")
-def truth(tanh_config: MixerConfig, source: StateDict, images: Array) -> Trace:
-    return dict(witness.forward(tanh_config, source, images))
+def case(tanh_config: MixerConfig, source: StateDict) -> Case:
+    return flax_case(tanh_config, source)
 
 
 def test_flax_s_defaults_are_the_tanh_gelu_and_timm_s_epsilon(config: MixerConfig) -> None:
@@ -117,14 +108,13 @@ def test_flax_s_defaults_are_the_tanh_gelu_and_timm_s_epsilon(config: MixerConfi
     assert nn.LayerNorm().epsilon == config.layer_norm_eps
 
 
-def test_the_module_s_parameters_are_google_s(tanh_config: MixerConfig, weights: StateDict, images: Array) -> None:
+def test_the_module_s_parameters_are_google_s(case: Case, weights: StateDict) -> None:
     """Flax ignores parameters that a module does not have, so the names are compared both ways."""
     import jax
     from flax.traverse_util import flatten_dict
 
-    model = flax_probe.build(tanh_config, weights)
-    channels_last = images.transpose(0, 2, 3, 1)
-    initial = jax.eval_shape(lambda key: model.module.init(key, channels_last, lambda *_: None), jax.random.key(0))
+    model = case.reference.build()
+    initial = jax.eval_shape(model.module.init, jax.random.key(0), case.inputs.transpose(0, 2, 3, 1))
     shapes = {name: leaf.shape for name, leaf in flatten_dict(initial["params"], sep="/").items()}
     assert shapes == {name: array.shape for name, array in weights.items()}
     held = flax_probe.parameters(model)
@@ -132,52 +122,46 @@ def test_the_module_s_parameters_are_google_s(tanh_config: MixerConfig, weights:
     assert all(np.array_equal(held[name], array) for name, array in weights.items())
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_points_are_those_of_the_layer_list(
-    tanh_config: MixerConfig, weights: StateDict, images: Array, dtype: str
-) -> None:
-    trace = flax_trace(tanh_config, weights, images, dtype)
-    expected = [(layer.name, layer.shape, dtype) for layer in layers_of(tanh_config, len(images))]
-    assert [(name, value.shape, value.dtype) for name, value in trace.items()] == expected
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_points_are_those_of_the_case_in_its_order(case: Case, precision: Precision) -> None:
+    found = [(name, value.shape, value.dtype) for name, value in traced(case, precision).items()]
+    assert found == [(point.name, point.shape, precision) for point in case.points]
 
 
 @pytest.mark.parametrize("gelu", ["tanh", "erf"])
-def test_float64_is_the_witness_s_at_every_point(
-    config: MixerConfig, source: StateDict, weights: StateDict, images: Array, gelu: str
-) -> None:
-    chosen = dataclasses.replace(config, gelu=gelu)
-    truth = dict(witness.forward(chosen, source, images))
-    trace = flax_trace(chosen, weights, images, "float64")
+def test_float64_is_the_witness_s_at_every_point(config: MixerConfig, source: StateDict, gelu: Gelu) -> None:
+    chosen = replace(config, gelu=gelu)
+    case = flax_case(chosen, source)
+    truth, trace = dict(witness.forward(chosen, source, case.inputs)), traced(case, "float64")
     assert trace.keys() == truth.keys()
     for name, value in truth.items():
         assert difference(trace[name], value) <= 1e-12 * max(1.0, float(np.abs(value).max())), name
 
 
-def test_float32_logits(tanh_config: MixerConfig, weights: StateDict, images: Array, truth: Trace) -> None:
-    assert difference(flax_trace(tanh_config, weights, images, "float32")["logits"], truth["logits"]) < 1e-5
+def test_float32_logits(case: Case, source: StateDict) -> None:
+    truth = dict(witness.forward(case.config, source, case.inputs))
+    assert difference(traced(case, "float32")["logits"], truth["logits"]) < 1e-5
 
 
-def test_the_erf_form_is_another_function(
-    config: MixerConfig, tanh_config: MixerConfig, weights: StateDict, images: Array
-) -> None:
-    tanh, erf = (flax_trace(form, weights, images, "float64") for form in (tanh_config, config))
+def test_the_erf_form_is_another_function(config: MixerConfig, case: Case, source: StateDict) -> None:
+    tanh, erf = (traced(form, "float64") for form in (case, flax_case(config, source)))
     acts = [name for name in tanh if name.endswith(".act")]
     assert len(acts) == 2 * config.num_blocks
     assert all(difference(tanh[name], erf[name]) > 1e-6 for name in acts)
 
 
-def test_float32_stays_float32_after_a_float64_run(tanh_config: MixerConfig, weights: StateDict, images: Array) -> None:
+def test_float32_stays_float32_after_a_float64_run(case: Case) -> None:
     """64-bit JAX is on for the run alone, and float64 images do not make a float32 model anything else."""
     import jax
 
     setting = jax.config.jax_enable_x64
-    model = flax_probe.build(tanh_config, weights)
-    first = traced(partial(flax_probe.forward, model, images, names_of(tanh_config)))
+    model = case.reference.build()
+    first = shown(case, model, case.inputs)
     flax_probe.cast(model, "float64")
-    traced(partial(flax_probe.forward, model, images.astype(np.float64), names_of(tanh_config)))
+    shown(case, model, case.inputs.astype(np.float64))
     assert jax.config.jax_enable_x64 == setting
     flax_probe.cast(model, "float32")
-    again = traced(partial(flax_probe.forward, model, images.astype(np.float64), names_of(tanh_config)))
+    again = shown(case, model, case.inputs.astype(np.float64))
     assert all(np.array_equal(first[name], again[name]) for name in first)
 
 
@@ -185,25 +169,25 @@ def test_float32_stays_float32_after_a_float64_run(tanh_config: MixerConfig, wei
 def test_flax_timm_and_paddle_are_one_function_on_b16(
     frameworks: None, record_property: Callable[[str, object], None]
 ) -> None:
-    config = dataclasses.replace(get_variant("b16_in1k").config, gelu="tanh")
+    config = replace(get_variant("b16_in1k").config, gelu="tanh")
     source = init_state_dict(config, 0)
-    images = seeded_images(config, 1, 0)
-    converted = convert_state_dict(source, config).state_dict
-    flax = flax_probe.build(config, google_named(config, source))
-    timm, paddle = torch_probe.build(config, None, source), paddle_probe.build(config, converted)
-    for dtype, bound in (("float32", 1e-5), ("float64", 1e-12)):
-        flax_probe.cast(flax, dtype)
-        torch_probe.cast(timm, dtype)
-        paddle_probe.cast(paddle, dtype)
-        logits = {
-            "Flax": last(partial(flax_probe.forward, flax, images.astype(dtype), names_of(config))),
-            "timm": last(partial(torch_probe.forward, timm, images.astype(dtype), ["logits"])),
-            "Paddle": last(partial(paddle_probe.forward, paddle, images.astype(dtype))),
-        }
+    images = seeded_images((1, 3, 224, 224), 0)
+    sides: dict[str, tuple[Probe, Any]] = {
+        "Flax": (flax_probe, build_flax(config, source)),
+        "timm": (torch_probe, build_timm(config, None, source)),
+        "Paddle": (paddle_probe, build_paddle(config, convert_state_dict(source, config).state_dict)),
+    }
+    bounds: dict[Precision, float] = {"float32": 1e-5, "float64": 1e-12}
+    for precision, bound in bounds.items():
+        logits = {}
+        for name, (probe, model) in sides.items():
+            probe.cast(model, precision)
+            logits[name] = probe.forward(model, images.astype(precision))
+            assert logits[name].dtype == precision
         for one, other in combinations(logits, 2):
             measured = difference(logits[one], logits[other])
-            record_property(f"{one} and {other}, {dtype} logits, max_abs_diff", measured)
-            print(f"{one} and {other}, {dtype} logits: max_abs_diff {measured:.3g}")
+            record_property(f"{one} and {other}, {precision} logits, max_abs_diff", measured)
+            print(f"{one} and {other}, {precision} logits: max_abs_diff {measured:.3g}")
             assert measured < bound
 
 
@@ -218,6 +202,7 @@ def test_the_gate_compares_paddle_with_google_s_function(mixer_align: Run, tmp_p
     assert data["settings"]["reference"] == "flax"
     assert data["settings"]["config"]["gelu"] == "tanh"
     figures = [diff["max_abs_diff"] for layer in data["layers"] for diff in layer["float64"].values()]
+    assert len(figures) == 4 * (1 + 10 * 12 + 3)
     assert max(figures) < 1e-12
 
 
@@ -230,11 +215,10 @@ def test_google_s_file_aligns_with_both_references(
         assert result.exit_code == 0, result.output
 
 
-def test_the_flax_reference_finds_erf_in_paddle(config: MixerConfig, source: StateDict) -> None:
-    tanh = dataclasses.replace(config, gelu="tanh")
-    subject = Subject(source=source, config=tanh, name="x", reference="flax")
-    assert align(subject).verdict == "aligned"
-    result = align(subject, build_candidate=lambda _, weights: paddle_probe.build(config, weights))
+def test_the_flax_reference_finds_erf_in_paddle(config: MixerConfig, case: Case) -> None:
+    assert align(case).verdict == "aligned"
+    erf = replace(case.candidate, build=lambda: build_paddle(config, case.expected))
+    result = align(replace(case, candidate=erf))
     assert result.first_divergence is not None
     assert result.first_divergence.layer == "blocks.0.mlp_tokens.act"
     assert "Paddle left the NumPy witness" in result.first_divergence.sentence

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from altered import Change, altering, with_candidate, with_reference
 from conftest import Run, save_safetensors
 
+from align.core.case import Case, Settings
 from align.core.result import AlignmentResult
-from align.probes import paddle_probe, torch_probe
-from align.run import Settings, Subject, align
+from align.mixer import models
+from align.mixer.case import Subject, case_of
+from align.run import align
 from convert import files
-from convert.arrays import StateDict
+from convert.arrays import Array, StateDict
 from convert.mixer.init import init_state_dict
 from convert.mixer.mapping import convert_state_dict
-from convert.mixer.variants import MixerConfig, get_variant
+from convert.mixer.variants import MixerConfig, MixerKind, get_variant
 
 pytestmark = pytest.mark.usefixtures("frameworks")
 
-Weights = dict[str, np.ndarray]
+Weights = dict[str, Array]
+GATES = ["structure", "weights", "float64", "float32", "determinism", "output", "batch"]
 
 
 @pytest.fixture(scope="module")
@@ -33,47 +37,62 @@ def subject(square_config: MixerConfig, square_source: StateDict) -> Subject:
 
 
 @pytest.fixture(scope="module")
-def converted(subject: Subject) -> StateDict:
-    return convert_state_dict(subject.source, subject.config).state_dict
+def case(subject: Subject) -> Case:
+    return case_of(subject)
 
 
-def with_candidate(subject: Subject, candidate: StateDict) -> AlignmentResult:
-    return align(dataclasses.replace(subject, candidate=candidate))
+@pytest.fixture(scope="module")
+def right(case: Case) -> AlignmentResult:
+    return align(case)
 
 
-def with_model(subject: Subject, fault: Callable[[Any], object]) -> AlignmentResult:
-    def build(config: MixerConfig, state_dict: StateDict) -> Any:
-        model = paddle_probe.build(config, state_dict)
-        fault(model)
-        return model
+@pytest.fixture(scope="module")
+def converted(case: Case) -> StateDict:
+    return case.expected
 
-    return align(subject, build_candidate=build)
+
+def with_weights(subject: Subject, candidate: StateDict) -> AlignmentResult:
+    return align(case_of(replace(subject, candidate=candidate)))
+
+
+def with_source(subject: Subject, name: str, array: Array) -> AlignmentResult:
+    """Align a right port of weights of which one is another."""
+    return align(case_of(replace(subject, source={**subject.source, name: array})))
+
+
+def with_model(case: Case, fault: Change) -> AlignmentResult:
+    return align(with_candidate(case, fault))
+
+
+def blamed(result: AlignmentResult) -> str:
+    assert result.verdict == "diverged"
+    assert result.first_divergence is not None
+    return result.first_divergence.layer
 
 
 class TestRightPort:
-    def test_all_gates_pass(self, subject: Subject) -> None:
-        result = align(subject)
-        assert result.verdict == "aligned"
-        assert [gate.passed for gate in result.gates] == [True] * 5
-        assert result.first_divergence is None
-        assert len(result.layers) == 1 + 10 * 4 + 3
-        assert max(diff.max_abs_diff for row in result.layers for diff in row.float64.each()) < 1e-12
+    def test_all_gates_pass(self, right: AlignmentResult) -> None:
+        assert right.verdict == "aligned"
+        assert [(gate.name, gate.passed) for gate in right.gates] == [(name, True) for name in GATES]
+        assert right.first_divergence is None
+        assert len(right.layers) == 1 + 10 * 4 + 3
+        assert max(diff.max_abs_diff for row in right.layers for diff in row.float64.each().values()) < 1e-12
 
-    def test_both_figures_differ_where_they_should(self, subject: Subject) -> None:
+    def test_both_figures_differ_where_they_should(self, right: AlignmentResult) -> None:
         """Errors accumulate on a side's own activations only: from equal terms, the residual sum is exact."""
-        last_block = next(row for row in align(subject).layers if row.name == "blocks.3")
+        last_block = next(row for row in right.layers if row.name == "blocks.3")
         assert last_block.float32.introduced.max_abs_diff == 0
         assert last_block.float32.inherited.max_abs_diff > 0
 
-    def test_the_batch_is_the_same_for_all_sides_and_recorded(self, subject: Subject) -> None:
-        first, other = align(subject), align(subject, Settings(input_seed=1))
-        assert first.input_sha256 == align(subject).input_sha256 != other.input_sha256
+    def test_the_batch_is_the_same_for_all_sides_and_recorded(self, subject: Subject, right: AlignmentResult) -> None:
+        settings = Settings(input_seed=1)
+        other = align(case_of(subject, settings), settings)
+        assert right.input_sha256 == align(case_of(subject)).input_sha256 != other.input_sha256
 
     @pytest.mark.parametrize("offset", [30.0, 1000.0])
     def test_a_mean_that_cancels_is_no_fault(self, subject: Subject, offset: float) -> None:
         """A LayerNorm keeps the rounding of what it subtracts; that is no difference between the ports."""
-        source = dict(subject.source) | {"stem.proj.bias": subject.source["stem.proj.bias"] + np.float32(offset)}
-        result = align(dataclasses.replace(subject, source=source))
+        result = with_source(subject, "stem.proj.bias", subject.source["stem.proj.bias"] + np.float32(offset))
         assert result.verdict in ("aligned", "rounding"), result.first_divergence
         assert all(row.float32.introduced.passed for row in result.layers)
 
@@ -82,11 +101,10 @@ class TestRightPort:
 
         for dtype in (np.float16, ml_dtypes.bfloat16):
             source = {key: array.astype(dtype) for key, array in subject.source.items()}
-            assert align(dataclasses.replace(subject, source=source)).verdict == "aligned"
+            assert align(case_of(replace(subject, source=source))).verdict == "aligned"
 
     def test_tanh_gelu_aligns_too(self, subject: Subject) -> None:
-        config = dataclasses.replace(subject.config, gelu="tanh")
-        assert align(dataclasses.replace(subject, config=config)).verdict == "aligned"
+        assert align(case_of(replace(subject, config=replace(subject.config, gelu="tanh")))).verdict == "aligned"
 
     @pytest.mark.slow
     def test_s32_never_fails(self) -> None:
@@ -95,7 +113,8 @@ class TestRightPort:
         for seed in range(100, 105):
             source = init_state_dict(variant.config, seed)
             subject = Subject(source=source, config=variant.config, name="s32", variant=variant)
-            result = align(subject, Settings(input_seed=seed))
+            settings = Settings(input_seed=seed)
+            result = align(case_of(subject, settings), settings)
             assert result.verdict == "aligned", (seed, result.gates)
             assert all(row.float64.introduced.max_abs_diff < 1e-12 for row in result.layers)
 
@@ -196,11 +215,9 @@ def tanh_in_block_2(model: Any) -> None:
 def no_residual(model: Any) -> None:
     block = model.blocks[1]
 
-    def forward(x: Any, tap: Any, at: str) -> Any:
-        y = block.mlp_tokens(tap(f"{at}.norm1", block.norm1(x)).transpose([0, 2, 1]), tap, f"{at}.mlp_tokens")
-        x = tap(f"{at}.token_mixing", y.transpose([0, 2, 1]))
-        y = block.mlp_channels(tap(f"{at}.norm2", block.norm2(x)), tap, f"{at}.mlp_channels")
-        return tap(at, x + y)
+    def forward(x: Any) -> Any:
+        x = block.mlp_tokens(block.norm1(x).transpose([0, 2, 1])).transpose([0, 2, 1])
+        return x + block.mlp_channels(block.norm2(x))
 
     block.forward = forward
 
@@ -225,17 +242,10 @@ def test_a_faulty_model_exits_1_and_names_the_layer(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     subject: Subject,
-    fault: Callable[[Any], object],
+    fault: Change,
     layer: str,
 ) -> None:
-    build = paddle_probe.build
-
-    def faulty(config: MixerConfig, state_dict: StateDict) -> Any:
-        model = build(config, state_dict)
-        fault(model)
-        return model
-
-    monkeypatch.setattr(paddle_probe, "build", faulty)
+    monkeypatch.setattr(models, "build_paddle", altering(models.build_paddle, fault))
     checkpoint = save_safetensors(tmp_path / "timm.safetensors", subject.source)
     result = mixer_align("--checkpoint", checkpoint)
     assert result.exit_code == 1, result.output
@@ -266,80 +276,60 @@ def test_a_196_by_196_weight_left_untransposed_is_named(
 
 
 @pytest.mark.parametrize(
-    ("family", "layer"), [("gmixer", "blocks.0.mlp_tokens.act"), ("gmlp", "blocks.0.mlp_channels.gate.norm")]
+    ("kind", "layer"), [("gmixer", "blocks.0.mlp_tokens.act"), ("gmlp", "blocks.0.mlp_channels.gate.norm")]
 )
 def test_the_wrong_half_as_gate_is_named(
-    config: MixerConfig, monkeypatch: pytest.MonkeyPatch, family: Any, layer: str
+    config: MixerConfig, monkeypatch: pytest.MonkeyPatch, kind: MixerKind, layer: str
 ) -> None:
     import paddle
 
-    config = dataclasses.replace(config, family=family, tokens_mlp_dim=6 if family == "gmixer" else 0)
-    subject = Subject(source=init_state_dict(config, 0), config=config, name=family)
-    assert align(subject).verdict == "aligned"
+    case = case_of_kind(config, kind)
+    assert align(case).verdict == "aligned"
     chunk = paddle.chunk
     monkeypatch.setattr(paddle, "chunk", lambda *a, **k: chunk(*a, **k)[::-1])
-    result = align(subject)
-    assert result.first_divergence is not None
-    assert result.first_divergence.layer == layer
+    assert blamed(align(case)) == layer
 
 
 def test_layer_scale_forgotten_is_named(config: MixerConfig) -> None:
-    config = dataclasses.replace(config, family="resmlp", tokens_mlp_dim=0)
-    subject = Subject(source=init_state_dict(config, 0), config=config, name="resmlp")
-    assert align(subject).verdict == "aligned"
+    case = case_of_kind(config, "resmlp")
+    assert align(case).verdict == "aligned"
 
     def forget(model: Any) -> None:
         import paddle
 
         model.blocks[2].ls1.set_value(paddle.ones_like(model.blocks[2].ls1))
 
-    result = with_model(subject, forget)
-    assert result.first_divergence is not None
-    assert result.first_divergence.layer == "blocks.2.token_mixing"
+    assert blamed(with_model(case, forget)) == "blocks.2.token_mixing"
 
 
-def test_the_headline_bound_alone_would_pass_a_wrong_epsilon(subject: Subject) -> None:
+def case_of_kind(config: MixerConfig, kind: MixerKind) -> Case:
+    config = replace(config, family=kind, tokens_mlp_dim=6 if kind == "gmixer" else 0)
+    return case_of(Subject(source=init_state_dict(config, 0), config=config, name=kind))
+
+
+def test_the_headline_bound_alone_would_pass_a_wrong_epsilon(case: Case) -> None:
     """Why 1e-5 on the logits is not enough."""
-    result = with_model(subject, epsilon)
+    result = with_model(case, epsilon)
     assert result.layers[-1].float32.inherited.max_abs_diff < 1e-5
     assert result.verdict == "diverged"
 
 
 class TestWhoLeft:
-    def test_a_wrong_torch_side_is_named(self, subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
-        import torch
-
-        build = torch_probe.build
-
-        def faulty(*arguments: Any) -> Any:
-            model = build(*arguments)
-            model.blocks[1].mlp_tokens.act = torch.nn.GELU(approximate="tanh")
-            return model
-
-        monkeypatch.setattr(torch_probe, "build", faulty)
-        result = align(subject)
-        assert result.first_divergence is not None
-        assert result.first_divergence.layer == "blocks.1.mlp_tokens.act"
+    def test_a_wrong_torch_side_is_named(self, case: Case) -> None:
+        result = align(with_reference(case, tanh_in_torch(1, "mlp_tokens")))
+        assert blamed(result) == "blocks.1.mlp_tokens.act"
         assert "torch left the NumPy witness" in result.first_divergence.sentence
 
-    def test_a_fault_on_both_sides_is_found_by_the_witness(
-        self, subject: Subject, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        import torch
-
-        build = torch_probe.build
-
-        def faulty(*arguments: Any) -> Any:
-            model = build(*arguments)
-            model.blocks[2].mlp_channels.act = torch.nn.GELU(approximate="tanh")
-            return model
-
-        monkeypatch.setattr(torch_probe, "build", faulty)
-        result = with_model(subject, tanh_in_block_2)
-        assert result.verdict == "diverged"
-        assert result.first_divergence is not None
-        assert result.first_divergence.layer == "blocks.2.mlp_channels.act"
+    def test_a_fault_on_both_sides_is_found_by_the_witness(self, case: Case) -> None:
+        result = with_model(with_reference(case, tanh_in_torch(2, "mlp_channels")), tanh_in_block_2)
+        assert blamed(result) == "blocks.2.mlp_channels.act"
         assert "both left the NumPy witness" in result.first_divergence.sentence
+
+
+def tanh_in_torch(block: int, mlp: str) -> Change:
+    import torch
+
+    return lambda model: setattr(getattr(model.blocks[block], mlp), "act", torch.nn.GELU(approximate="tanh"))
 
 
 class TestStructure:
@@ -368,39 +358,47 @@ class TestStructure:
         self, subject: Subject, broken: Weights, breakage: Callable[[Weights], None], layer: str, says: str
     ) -> None:
         breakage(broken)
-        result = with_candidate(subject, broken)
-        assert result.verdict == "diverged"
-        assert [gate.passed for gate in result.gates] == [False, None, None, None, None]
-        assert result.first_divergence is not None
-        assert result.first_divergence.layer == layer
+        result = with_weights(subject, broken)
+        assert [gate.passed for gate in result.gates] == [False, *[None] * 6]
+        assert blamed(result) == layer
         assert says in result.first_divergence.sentence
 
-    def test_a_point_that_is_never_shown_fails(self, subject: Subject) -> None:
+    def test_a_point_that_is_never_shown_fails(self, case: Case) -> None:
         def silent(model: Any) -> None:
-            forward = model.blocks[1].mlp_tokens.forward
-            model.blocks[1].mlp_tokens.forward = lambda x, *_: forward(x)
+            mlp = model.blocks[1].mlp_tokens
+            mlp.forward = lambda x: mlp.fc2(mlp.act(mlp.fc1.forward(x)))
 
-        result = with_model(subject, silent)
-        assert result.gate("structure").passed is False
-        assert result.gate("determinism").passed is None
-        assert result.first_divergence is not None
-        assert result.first_divergence.layer == "blocks.1.mlp_tokens.fc1"
+        result = with_model(case, silent)
+        assert [gate.passed for gate in result.gates] == [False, True, *[None] * 5]
+        assert blamed(result) == "blocks.1.mlp_tokens.fc1"
+        assert "Paddle never shows blocks.1.mlp_tokens.fc1" in result.first_divergence.sentence
 
-    def test_a_point_of_another_shape_fails(self, subject: Subject) -> None:
+    def test_a_point_of_another_shape_fails(self, case: Case) -> None:
         def pooled_first(model: Any) -> None:
             norm = model.norm.forward
             model.norm.forward = lambda x: norm(x.mean(axis=1, keepdim=True))
 
-        result = with_model(subject, pooled_first)
+        result = with_model(case, pooled_first)
         assert result.gate("structure").passed is False
-        assert result.first_divergence is not None
-        assert result.first_divergence.layer == "norm"
+        assert blamed(result) == "norm"
 
-    def test_a_model_that_ignores_the_weights_fails(self, subject: Subject) -> None:
-        def reset(model: Any) -> None:
-            model.norm.bias.set_value(np.zeros(24, np.float32))
+    @pytest.mark.parametrize(("alter", "side"), [(with_reference, "torch"), (with_candidate, "Paddle")])
+    def test_a_forward_that_fails_is_a_finding(
+        self, case: Case, alter: Callable[[Case, Change], Case], side: str
+    ) -> None:
+        def fails(model: Any) -> None:
+            def forward(_: Any) -> Any:
+                raise RuntimeError("out of\nluck")
 
-        result = with_model(subject, reset)
+            model.blocks[2].norm2.forward = forward
+
+        result = align(alter(case, fails))
+        assert [gate.passed for gate in result.gates] == [False, True, *[None] * 5]
+        assert blamed(result) == "blocks.2.norm2"
+        assert f"{side}: its forward fails with RuntimeError: out of luck" in result.first_divergence.sentence
+
+    def test_a_model_that_ignores_the_weights_fails(self, case: Case) -> None:
+        result = with_model(case, lambda model: model.norm.bias.set_value(np.zeros(24, np.float32)))
         assert result.gate("weights").passed is False
         assert "does not hold the value that was loaded" in result.gate("weights").sentence
 
@@ -408,8 +406,7 @@ class TestStructure:
 class TestVerdicts:
     def test_large_logits_are_rounding_and_not_a_fault(self, subject: Subject) -> None:
         """At logits of about a thousand float32 cannot hold 1e-5; the float64 gate shows that nothing is wrong."""
-        source = dict(subject.source) | {"head.weight": subject.source["head.weight"] * np.float32(10_000)}
-        result = align(dataclasses.replace(subject, source=source))
+        result = with_source(subject, "head.weight", subject.source["head.weight"] * np.float32(10_000))
         assert result.verdict == "rounding"
         assert result.gate("float32").passed is False
         assert result.gate("float64").passed is True
@@ -426,9 +423,9 @@ class TestVerdicts:
     def test_accept_rounding_accepts_nothing_else(self, subject: Subject, converted: StateDict) -> None:
         faulty = dict(converted)
         lowest_bit("norm.weight")(faulty)
-        assert with_candidate(subject, faulty).failed(accept_rounding=True)
+        assert with_weights(subject, faulty).failed(accept_rounding=True)
 
-    def test_low_precision_in_float32_alone_is_caught(self, subject: Subject) -> None:
+    def test_low_precision_in_float32_alone_is_caught(self, case: Case) -> None:
         """A side that computes in half precision only when asked for float32, as TF32 does."""
 
         import paddle
@@ -442,11 +439,9 @@ class TestVerdicts:
 
             act.forward = rounded
 
-        result = with_model(subject, half)
+        result = with_model(case, half)
         assert result.gate("float64").passed is True
-        assert result.verdict == "diverged"
-        assert result.first_divergence is not None
-        assert result.first_divergence.layer == "blocks.2.mlp_tokens.act"
+        assert blamed(result) == "blocks.2.mlp_tokens.act"
         assert "introduced float32 difference" in result.first_divergence.sentence
 
 
@@ -456,8 +451,9 @@ class TestCommand:
         result = mixer_align("--checkpoint", checkpoint, "--json", "-")
         assert result.exit_code == 0, result.output
         data = json.loads(result.stdout)
-        assert data["schema"] == "mixer-align/result/1"
+        assert data["schema"] == "mixer-align/result/2"
         assert data["verdict"] == "aligned"
+        assert [gate["name"] for gate in data["gates"]] == GATES
         assert data["settings"]["weights"]["file"] == "x.safetensors"
         assert data["environment"]["versions"]["timm"]
         assert [layer["name"] for layer in data["layers"]][-3:] == ["norm", "pooled", "logits"]

@@ -20,7 +20,7 @@ from align.core import result as results
 from align.core.case import Settings
 from align.core.compare import LayerDiff
 from align.probes.environment import environment
-from align.render import as_data, headers, left_out_lines, rows, schema_text
+from align.render import as_data, headers, rows, schema_text
 from align.render.annotations import workflow_commands
 from align.render.data import compared, ratio
 from align.render.junit import junit
@@ -167,14 +167,6 @@ class TestFigures:
 
 
 class TestText:
-    def test_the_points_left_out_are_told_with_why(self) -> None:
-        told = left_out_lines(made_up.without_witness())
-        assert [line.split(None, 2)[2] for line in told] == [f"{why}: {n}" for n, why in made_up.LEFT_OUT.items()]
-        many = {f"blocks.{i}.act": "x" for i in range(30)}
-        (line,) = left_out_lines(dataclasses.replace(made_up.aligned(), left_out=many))
-        assert all(name in line for name in many)
-        assert left_out_lines(made_up.aligned()) == []
-
     def test_a_row_per_layer_and_a_text_per_header(self) -> None:
         for made, truth in ((made_up.diverged, "witness"), (made_up.without_witness, "torch in float64")):
             found = made()

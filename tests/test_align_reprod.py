@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from altered import with_candidate
 from conftest import Run, save_safetensors
 
+from align.core.case import Case
+from align.mixer.case import Subject, case_of
 from align.reprod.log import FILES, Bounds, Stage, diffs_of, failure, guide_bounds, log_text
-from align.reprod.stages import Pack, Settings, reproduce, write_pack
-from align.run import Subject
+from align.reprod.stages import Pack, Stages, reproduce, write_pack
 from convert.arrays import Array, StateDict
 from convert.mixer.mapping import convert_state_dict
 from convert.mixer.variants import MixerConfig
@@ -42,13 +43,13 @@ def read(path: Path) -> dict[str, Array]:
 
 
 @pytest.fixture(scope="module")
-def subject(config: MixerConfig, source: StateDict, frameworks: None) -> Subject:
-    return Subject(source=source, config=config, name="small")
+def case(config: MixerConfig, source: StateDict, frameworks: None) -> Case:
+    return case_of(Subject(source=source, config=config, name="small"))
 
 
 @pytest.fixture(scope="module")
-def pack(subject: Subject) -> Pack:
-    return reproduce(subject)
+def pack(case: Case) -> Pack:
+    return reproduce(case)
 
 
 def test_a_right_port_passes_every_stage(pack: Pack) -> None:
@@ -81,8 +82,8 @@ def test_the_records_load_as_numpy_saves_a_dict(pack: Pack, tmp_path: Path) -> N
     assert np.load(tmp_path / "new" / "pack" / "fake_label.npy").tolist() == pack.labels.tolist()
 
 
-def test_the_same_input_gives_the_same_bytes(subject: Subject, pack: Pack, tmp_path: Path) -> None:
-    first, again = write_pack(pack, tmp_path / "a", TIME), write_pack(reproduce(subject), tmp_path / "b", TIME)
+def test_the_same_input_gives_the_same_bytes(case: Case, pack: Pack, tmp_path: Path) -> None:
+    first, again = write_pack(pack, tmp_path / "a", TIME), write_pack(reproduce(case), tmp_path / "b", TIME)
     assert len(first) == 17
     for one, other in zip(first, again, strict=True):
         assert one.read_bytes() == other.read_bytes(), one.name
@@ -146,11 +147,12 @@ def classes_rotated(state_dict: dict[str, Array]) -> None:
     [(head_bias_moved, {"forward", "loss"}), (classes_rotated, {"forward", "metric", "loss", "backward", "train"})],
 )
 def test_a_wrong_candidate_fails_its_stages(
-    subject: Subject, spoil: Callable[[dict[str, Array]], None], failing: set[str]
+    config: MixerConfig, source: StateDict, spoil: Callable[[dict[str, Array]], None], failing: set[str]
 ) -> None:
-    candidate = dict(convert_state_dict(subject.source, subject.config).state_dict)
+    candidate = dict(convert_state_dict(source, config).state_dict)
     spoil(candidate)
-    assert failing <= reproduce(replace(subject, candidate=candidate)).failures.keys()
+    case = case_of(Subject(source=source, config=config, name="small", candidate=candidate))
+    assert failing <= reproduce(case).failures.keys()
 
 
 @pytest.mark.parametrize(
@@ -158,7 +160,7 @@ def test_a_wrong_candidate_fails_its_stages(
     [("accuracy", {"metric", "train"}), ("loss", {"loss", "train"})],
 )
 def test_another_set_of_labels_fails_that_stage(
-    subject: Subject, monkeypatch: pytest.MonkeyPatch, function: str, failing: set[str]
+    case: Case, monkeypatch: pytest.MonkeyPatch, function: str, failing: set[str]
 ) -> None:
     from align.reprod import paddle_side
 
@@ -166,36 +168,32 @@ def test_another_set_of_labels_fails_that_stage(
     monkeypatch.setattr(
         paddle_side, function, lambda scores, labels, *rest: right(scores, (labels + 1) % scores.shape[1], *rest)
     )
-    failures = reproduce(subject).failures.keys()
+    failures = reproduce(case).failures.keys()
     assert failures & failing
     assert failures <= failing
 
 
-def test_another_learning_rate_fails_the_training_stages(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_learning_rate_fails_the_training_stages(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     from align.reprod import paddle_side
 
     right = paddle_side.train
     monkeypatch.setattr(paddle_side, "train", lambda model, batches, rate: right(model, batches, rate * 1.5))
-    assert reproduce(subject, Settings(train_steps=8)).failures.keys() == {"backward", "train"}
+    assert reproduce(case, Stages(train_steps=8)).failures.keys() == {"backward", "train"}
 
 
 @pytest.mark.parametrize(
     ("name", "factor"),
     [("blocks.2.mlp_tokens.fc1.weight", None), ("stem.proj.bias", 0.99), ("blocks.3.norm2.weight", 0.99)],
 )
-def test_a_wrong_gradient_fails_the_backward_stage(subject: Subject, name: str, factor: float | None) -> None:
-    def build(config: MixerConfig, state_dict: StateDict) -> Any:
-        from align.probes import paddle_probe
-
-        model = paddle_probe.build(config, state_dict)
+def test_a_wrong_gradient_fails_the_backward_stage(case: Case, name: str, factor: float | None) -> None:
+    def spoil(model: Any) -> None:
         parameter = dict(model.named_parameters())[name]
         if factor is None:
             parameter.stop_gradient = True
         else:
             parameter.register_hook(lambda gradient: gradient * factor)
-        return model
 
-    failures = reproduce(subject, build_candidate=build).failures
+    failures = reproduce(with_candidate(case, spoil)).failures
     assert f"grad_0.{name}" in failures["backward"]
     assert "forward" not in failures
 
@@ -221,9 +219,9 @@ def test_the_command_writes_a_pack_and_refuses_to_replace_it(
 
 
 def test_the_command_names_the_stage_and_key_that_failed(
-    mixer_align: Run, checkpoint: Path, subject: Subject, tmp_path: Path
+    mixer_align: Run, checkpoint: Path, case: Case, tmp_path: Path
 ) -> None:
-    candidate = dict(convert_state_dict(subject.source, subject.config).state_dict)
+    candidate = dict(case.expected)
     candidate["head.bias"] = candidate["head.bias"] * np.float32(np.nan)
     spoilt = save_safetensors(tmp_path / "spoilt.safetensors", candidate)
     options = ("--checkpoint", checkpoint, "--candidate", spoilt, "--train-steps", 1)

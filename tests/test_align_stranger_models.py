@@ -22,7 +22,7 @@ from strangers import (
     timm_weights,
 )
 
-from align.mixer.points import layers_of
+from align.mixer.points import points_of
 from convert.arrays import Array, StateDict
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -205,7 +205,7 @@ def places_of(name: str) -> dict[str, Where]:
     """Return where each point is to be seen, in forward order."""
     modules = STRANGERS[name].modules
     special = expanded({**BY_TIMM, **(POINTS if modules else ACT_IN_CHANNELS)})
-    points = [layer.name for layer in layers_of(CONFIG, 2)]
+    points = [layer.name for layer in points_of(CONFIG, 2)]
     return {point: special.get(point, ("output", renamed(point, modules))) for point in points}
 
 
@@ -220,7 +220,7 @@ def timm_points(model: Any) -> dict[str, Array]:
             )
         return modules[place[1]].register_forward_hook(lambda _, __, output: values.update({point: output.numpy()}))
 
-    places = {layer.name: ("output", layer.name) for layer in layers_of(CONFIG, 2)} | expanded(BY_TIMM)
+    places = {layer.name: ("output", layer.name) for layer in points_of(CONFIG, 2)} | expanded(BY_TIMM)
     handles = [keep(point, place) for point, place in places.items()]
     run_timm(model, INPUTS[0])
     for handle in handles:

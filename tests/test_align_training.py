@@ -13,16 +13,17 @@ import numpy as np
 import pytest
 from conftest import Run, save_safetensors
 
+from align.core.case import Case, Settings
 from align.core.result import Check, Section
 from align.learning import paddle_steps
-from align.learning.drift import Drift, Sums, drift_check
+from align.learning.drift import At, Drift, Sums
 from align.learning.gradients import distance
-from align.learning.recipes import MU, RECIPES, WEIGHT_DECAY, Recipe, Schedule, Stepper, as_paddle_rounds
+from align.learning.recipes import MU, RECIPES, WEIGHT_DECAY, OptimizerRecipe, Schedule, Stepper, as_paddle_rounds
 from align.learning.training import BuildOptimizer, learners, training
-from align.probes import paddle_probe, torch_probe
-from align.run import Settings, Subject, align
+from align.mixer.case import Subject, case_of
+from align.mixer.points import layer_of_parameter
+from align.run import align
 from convert.arrays import StateDict
-from convert.mixer.mapping import convert_state_dict
 from convert.mixer.variants import MixerConfig
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -30,23 +31,16 @@ BY_NAME = {recipe.name: recipe for recipe in RECIPES}
 Train = Callable[..., Section]
 
 
+@pytest.fixture(scope="module")
+def case(config: MixerConfig, source: StateDict) -> Case:
+    return case_of(Subject(source=source, config=config, name="small"))
+
+
 @pytest.fixture
-def train(config: MixerConfig, source: StateDict) -> Train:
-    converted = convert_state_dict(source, config).state_dict
-
-    def reference(precision: str) -> Any:
-        model = torch_probe.build(config, None, source)
-        torch_probe.cast(model, precision)
-        return model
-
-    def candidate(precision: Any) -> Any:
-        model = paddle_probe.build(config, converted)
-        paddle_probe.cast(model, precision)
-        return model
-
-    def run(recipe: Recipe, build: BuildOptimizer = paddle_steps.optimizer, steps: int = 2) -> Section:
-        sides = learners(reference, candidate, source, converted, build)
-        return training(config, sides, steps=steps, batch=2, seed=0, progress=lambda _: None, recipes=[recipe])
+def train(case: Case) -> Train:
+    def run(recipe: OptimizerRecipe, build: BuildOptimizer = paddle_steps.optimizer, steps: int = 2) -> Section:
+        sides = learners(case, build)
+        return training(case, sides, steps=steps, seed=0, progress=lambda _: None, recipes=[recipe])
 
     return run
 
@@ -58,7 +52,7 @@ def with_constants(**constants: Any) -> BuildOptimizer:
     )
 
 
-def coupled(model: Any, recipe: Recipe, _: Schedule) -> Stepper:
+def coupled(model: Any, recipe: OptimizerRecipe, _: Schedule) -> Stepper:
     """Adam with L2 regularisation, which is not AdamW."""
     import paddle
 
@@ -66,28 +60,28 @@ def coupled(model: Any, recipe: Recipe, _: Schedule) -> Stepper:
     return paddle_steps.stepper(adam)
 
 
-def decoupled(model: Any, recipe: Recipe, _: Schedule) -> Stepper:
+def decoupled(model: Any, recipe: OptimizerRecipe, _: Schedule) -> Stepper:
     """AdamW, whose default decay is 0.01, for Adam."""
     import paddle
 
     return paddle_steps.stepper(paddle.optimizer.AdamW(recipe.lr, parameters=model.parameters()))
 
 
-def late_schedule(model: Any, recipe: Recipe, schedule: Schedule) -> Stepper:
+def late_schedule(model: Any, recipe: OptimizerRecipe, schedule: Schedule) -> Stepper:
     """A warm-up of one step more."""
     if schedule.name == "cosine":
         schedule = dataclasses.replace(schedule, warmup_steps=schedule.warmup_steps + 1)
     return paddle_steps.optimizer(model, recipe, schedule)
 
 
-def one_left_out(model: Any, recipe: Recipe, _: Schedule) -> Stepper:
+def one_left_out(model: Any, recipe: OptimizerRecipe, _: Schedule) -> Stepper:
     import paddle
 
     kept = [parameter for name, parameter in model.named_parameters() if name != "blocks.2.norm1.weight"]
     return paddle_steps.stepper(paddle.optimizer.SGD(recipe.lr, kept))
 
 
-def no_bias_correction(model: Any, recipe: Recipe, _: Schedule) -> Stepper:
+def no_bias_correction(model: Any, recipe: OptimizerRecipe, _: Schedule) -> Stepper:
     """Adam whose powers of beta are 0 from its second step on, as after infinitely many."""
     import paddle
 
@@ -129,7 +123,7 @@ def test_a_fault_is_named(train: Train, name: Any, build: BuildOptimizer, check:
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
-def test_right_optimizers_agree(train: Train, recipe: Recipe) -> None:
+def test_right_optimizers_agree(train: Train, recipe: OptimizerRecipe) -> None:
     section = train(recipe, steps=4)
     assert section.gate.passed is True, section.gate.sentence
     assert len(section.checks) == 2 * 4 * (2 + 2 + 1 + 2)
@@ -155,17 +149,16 @@ def test_paddle_rounds_these_constants(train: Train, name: Any, constant: dict[s
     assert worst(train(asked, steps=3)) > 100 * worst(train(recipe, steps=3))
 
 
-def test_the_result_says_what_was_rounded(config: MixerConfig, source: StateDict) -> None:
-    result = align(Subject(source=source, config=config, name="small"), Settings(train_steps=1))
+def test_the_result_says_what_was_rounded(case: Case) -> None:
+    result = align(case, Settings(train_steps=1))
     assert result.verdict == "aligned"
     assert "momentum has 0.89999998 for 0.9" in result.gate("training").sentence
     assert "0.0500000007 for 0.05" in result.gate("training").sentence
     assert [recipe["name"] for recipe in result.settings["recipes"]] == ["sgd", "momentum", "adam", "adamw"]
 
 
-def test_a_fault_of_the_optimizer_makes_the_verdict(config: MixerConfig, source: StateDict) -> None:
-    subject = Subject(source=source, config=config, name="small")
-    result = align(subject, Settings(train_steps=1), build_optimizer=with_constants(epsilon=1e-7))
+def test_a_fault_of_the_optimizer_makes_the_verdict(case: Case) -> None:
+    result = align(case, Settings(train_steps=1), build_optimizer=with_constants(epsilon=1e-7))
     assert result.gate("float64").passed is True
     assert result.verdict == "diverged"
     assert result.first_divergence is not None
@@ -186,17 +179,19 @@ def test_20_steps(mixer_align: Run, tmp_path: Path, square_source: StateDict) ->
 
 
 class TestChecks:
+    AT = At(group=("sgd", "constant", "step 1"), subject="parameters")
+
     def test_nan_fails(self) -> None:
-        drift = Drift("x")
+        drift = Drift(self.AT, layer_of_parameter)
         drift.add("norm.weight", distance(np.ones(2), np.array([1, np.nan]), 1.0))
         drift.add("norm.bias", distance(np.ones(2), np.ones(2), 1.0))
         self.failed(drift.check(), "norm")
 
     def test_nothing_compared_fails(self) -> None:
-        self.failed(Drift("x").check(), "")
+        self.failed(Drift(self.AT, layer_of_parameter).check(), "")
 
     def test_an_absent_tensor_fails(self) -> None:
-        drift = Drift("x")
+        drift = Drift(self.AT, layer_of_parameter)
         drift.add("norm.bias", distance(np.ones(2), np.ones(2), 1.0))
         drift.absent("head.bias")
         self.failed(drift.check(), "logits")
@@ -206,11 +201,11 @@ class TestChecks:
         for factor, passed in ((9.0, True), (11.0, False), (np.nan, False)):
             sums = Sums()
             sums.add(truth, truth + 1e-4, truth + factor * 1e-4)
-            assert sums.check("x", judged=True).passed is passed
-            assert sums.check("x", judged=False).passed is np.isfinite(factor).item()
-        assert drift_check("x", 0.0, 79 * 2.0**-23, 1.0, judged=True).passed
-        assert not drift_check("x", 0.0, 81 * 2.0**-23, 1.0, judged=True).passed
-        assert not drift_check("x", float("nan"), 0.0, 1.0, judged=True).passed
+            assert sums.check(self.AT, judged=True).passed is passed
+            assert sums.check(self.AT, judged=False).passed is np.isfinite(factor).item()
+        assert self.AT.drift(0.0, 79 * 2.0**-23, 1.0, judged=True).passed
+        assert not self.AT.drift(0.0, 81 * 2.0**-23, 1.0, judged=True).passed
+        assert not self.AT.drift(float("nan"), 0.0, 1.0, judged=True).passed
 
     def failed(self, check: Check, layer: str) -> None:
         assert not check.passed

@@ -106,14 +106,14 @@ def _align(*, atol: float, train_steps: int | None, **options: Any) -> Alignment
 
 
 def _print(result: AlignmentResult) -> None:
-    from align.render import TRAINING_HEADERS, gate_lines, headers, left_out_lines, rows, training_rows, verdict_line
+    from align.render import TRAINING_HEADERS, gate_lines, headers, rows, training_rows, verdict_line
     from convert.commands.tables import print_table
 
     if result.layers:
         print_table(headers(result), rows(result), title=result.variant)
     if trained := training_rows(result):
         print_table(TRAINING_HEADERS, trained, title="training: the worst of all steps")
-    lines = [*gate_lines(result.gates), *left_out_lines(result), verdict_line(result)]
+    lines = [*gate_lines(result.gates), verdict_line(result)]
     print("\n".join(lines), flush=True)  # before a report that fails
 
 

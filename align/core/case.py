@@ -54,7 +54,8 @@ class Case:
     point early in the forward that every kind of layer comes before. inputs: One batch, float32. witness: Shows every
     point's float64 value, given the reference's weights and a batch; None: there is none. places: The point that each
     of the reference's parameters acts in. left_out: The points that the candidate does not show, and why. not_covered:
-    The candidate's parameters that no point covers, and why that is accepted. settings: What a result says of the case.
+    The candidate's parameters that no point covers, and why that is accepted. wanted: What the inputs were drawn by.
+    settings: What a result says of the case.
     """
 
     name: str
@@ -72,7 +73,18 @@ class Case:
     places: Mapping[str, str] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
     not_covered: Mapping[str, str] = field(default_factory=dict)
+    wanted: Settings = field(default_factory=Settings)
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def check_drawn_by(self, settings: Settings) -> None:
+        """Check that the inputs are those of the settings.
+
+        Raises:
+            ValueError: They are not.
+        """
+        for what in ("batch", "input_seed", "inputs"):
+            if getattr(settings, what) != getattr(self.wanted, what):
+                raise ValueError(f"{self.name}: its inputs were drawn by another {what}")
 
     @cached_property
     def expected(self) -> StateDict:

@@ -77,7 +77,7 @@ def batch_section(models: Models, headline: Array, figures: Differences, seed: i
             for place, image in images.items()
             if found is not None
         ]
-        difference, image = max(differences, default=(math.inf, 0))
+        difference, image = max(differences, default=(math.inf, next(iter(images.values()))))
         if difference > worst:
             worst, detail = difference, f"image {image} {name}{f': {wrong}' if wrong else ''}"
     check = Check(

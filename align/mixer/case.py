@@ -17,7 +17,7 @@ from align.mixer.points import LOGITS, layer_of_parameter, points_of, taps_of
 from align.pairing.pairing import Pairing, paired
 from align.probes import flax_probe, paddle_probe, torch_probe
 from convert.arrays import StateDict
-from convert.errors import BadInput, NoHead, UsageProblem
+from convert.errors import BadInput, NoHead
 from convert.mixer.mapping import convert_state_dict
 from convert.mixer.shapes import HEAD, infer_config
 from convert.mixer.variants import MixerConfig, Variant
@@ -86,14 +86,8 @@ def case_of(subject: Subject, settings: Settings | None = None) -> Case:
 
     Raises:
         BadInput: A pairing does not go with the models.
-        UsageProblem: Gradients of a reference that has none here.
     """
     settings, config = settings or Settings(), subject.config
-    if subject.reference == "flax" and (settings.backward or settings.train_steps):
-        raise UsageProblem(
-            "--reference flax: gradients and training are compared with timm only. Pass --reference timm, or leave out "
-            "--backward and --train-steps."
-        )
     shape = (settings.batch, config.in_chans, config.image_size, config.image_size)
     converted = convert_state_dict(subject.source, config)
     weights = subject.candidate if subject.candidate is not None else converted.state_dict
@@ -113,6 +107,7 @@ def case_of(subject: Subject, settings: Settings | None = None) -> Case:
         inputs=seeded_images(shape, settings.input_seed, settings.inputs),
         witness=partial(witness.forward, config),
         places={name: layer_of_parameter(name) for name in subject.source},
+        wanted=settings,
         settings={"reference": subject.reference, "config": asdict(config), "weights": dict(subject.provenance)},
     )
     return case if subject.model is None else _with_own(case, config, subject.model)

@@ -62,14 +62,6 @@ def gate_lines(gates: Sequence[Gate]) -> list[str]:
     return [f"{gate.name:<10} {words[gate.passed]:<8} {gate.sentence}" for gate in gates]
 
 
-def left_out_lines(result: AlignmentResult) -> list[str]:
-    """Return a line per reason, with all the points that could not be compared for it."""
-    points: dict[str, list[str]] = {}
-    for name, why in result.left_out.items():
-        points.setdefault(why, []).append(name)
-    return [f"{'left out':<10} {why}: {', '.join(names)}" for why, names in points.items()]
-
-
 def verdict_line(result: AlignmentResult) -> str:
     """Return the one line that a CI log is read for; it starts with the verdict."""
     named = f"{result.verdict}: {result.variant}{'' if result.sides.witness else f' ({NO_WITNESS})'}"

@@ -83,6 +83,7 @@ def record(case: Case, settings: Settings, *, progress: Progress = lambda _: Non
         Unrecordable: The reference leaves the NumPy witness in float64, or does not show the points expected.
         UsageProblem: There is no witness.
     """
+    case.check_drawn_by(settings)
     narrow, wide, truth = _reference(case, progress)
     _refuse_to_leave(case, wide, truth)
     provenance = case.settings["weights"] or {"kind": "file"}

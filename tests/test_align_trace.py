@@ -13,41 +13,52 @@ from typing import Any
 
 import numpy as np
 import pytest
+from altered import Change, altering, with_candidate
 from conftest import Run, save_safetensors
 
+from align.core import inputs
+from align.core.case import Case, Settings
 from align.core.sketch import PROJECTIONS, distance, sketch, weights_along
-from align.probes import paddle_probe, torch_probe
-from align.run import Settings, Subject
-from align.trace import gate, trace_file
+from align.mixer import models
+from align.mixer.alignment import ALIGNMENT
+from align.mixer.case import Subject, case_of
+from align.trace import trace_file
+from align.trace.gate import case_of_trace, check, record
+from align.trace.result import TraceResult
 from align.trace.trace_file import GoldenTrace
 from convert.arrays import Array, StateDict, tensor_sha256
 from convert.mixer import init
 from convert.mixer.init import init_state_dict
 from convert.mixer.mapping import convert_state_dict
-from convert.mixer.variants import Family, MixerConfig
+from convert.mixer.variants import MixerConfig, MixerKind
 
 pytestmark = pytest.mark.usefixtures("frameworks")
 
-Weights = dict[str, np.ndarray]
-FAMILIES: tuple[Family, ...] = ("mixer", "gmixer", "resmlp", "gmlp")
+Weights = dict[str, Array]
+KINDS: tuple[MixerKind, ...] = ("mixer", "gmixer", "resmlp", "gmlp")
 
 
-def config_of(family: Family, square_config: MixerConfig) -> MixerConfig:
-    tokens_mlp_dim = square_config.tokens_mlp_dim if family in ("mixer", "gmixer") else 0
-    return dataclasses.replace(square_config, family=family, tokens_mlp_dim=tokens_mlp_dim)
+def config_of(kind: MixerKind, square_config: MixerConfig) -> MixerConfig:
+    tokens_mlp_dim = square_config.tokens_mlp_dim if kind in ("mixer", "gmixer") else 0
+    return dataclasses.replace(square_config, family=kind, tokens_mlp_dim=tokens_mlp_dim)
 
 
-def subject_of(config: MixerConfig, seed: int = 0) -> Subject:
-    provenance = {"kind": "random", "seed": seed}
-    source = init_state_dict(config, seed)
-    return Subject(source=source, config=config, name=f"seed {seed}", provenance=provenance)
+def recorded(config: MixerConfig, source: StateDict | None = None, *, seed: int = 0, batch: int = 2) -> GoldenTrace:
+    """Record a trace of weights, by default the seeded ones."""
+    subject = Subject(
+        source=init_state_dict(config, seed) if source is None else source,
+        config=config,
+        name=f"seed {seed}",
+        provenance={"kind": "random", "seed": seed} if source is None else {},
+    )
+    settings = Settings(batch=batch, input_seed=seed)
+    return record(case_of(subject, settings), settings)
 
 
 @pytest.fixture(scope="module")
 def traces(frameworks: None, square_config: MixerConfig) -> dict[str, GoldenTrace]:
-    """A trace of each family."""
-    configs = {family: config_of(family, square_config) for family in FAMILIES}
-    return {family: gate.record(subject_of(config), Settings()) for family, config in configs.items()}
+    """A trace of each kind."""
+    return {kind: recorded(config_of(kind, square_config)) for kind in KINDS}
 
 
 @pytest.fixture(scope="module")
@@ -71,29 +82,38 @@ def written(path: Path, trace: GoldenTrace) -> Path:
     return path
 
 
-def with_model(trace: GoldenTrace, fault: Callable[[Any], object]) -> Any:
-    def build(config: MixerConfig, state_dict: StateDict) -> Any:
-        model = paddle_probe.build(config, state_dict)
-        fault(model)
-        return model
+def case_for(trace: GoldenTrace, candidate: StateDict | None = None) -> Case:
+    return case_of_trace(trace, ALIGNMENT, candidate)
 
-    return gate.check(trace, build_candidate=build)
+
+def checked(trace: GoldenTrace, candidate: StateDict | None = None) -> TraceResult:
+    return check(trace, case_for(trace, candidate))
+
+
+def with_model(trace: GoldenTrace, fault: Change) -> TraceResult:
+    return check(trace, with_candidate(case_for(trace), fault))
+
+
+def blamed(result: TraceResult) -> str:
+    assert result.verdict == "diverged"
+    assert result.first_divergence is not None
+    return result.first_divergence.layer
 
 
 class TestRightPort:
-    @pytest.mark.parametrize("family", FAMILIES)
-    def test_every_family_passes(self, traces: dict[str, GoldenTrace], family: str) -> None:
-        result = gate.check(traces[family])
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_every_kind_passes(self, traces: dict[str, GoldenTrace], kind: str) -> None:
+        result = checked(traces[kind])
         assert result.verdict == "aligned", result.gates
         assert [gate.passed for gate in result.gates] == [True] * 4
         assert not result.failed()
 
-    @pytest.mark.parametrize("family", FAMILIES)
-    def test_other_seeds_pass_with_room_to_spare(self, square_config: MixerConfig, family: Family) -> None:
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_other_seeds_pass_with_room_to_spare(self, square_config: MixerConfig, kind: MixerKind) -> None:
         """The bounds are neither met by a hair nor so far off that they could never fail."""
-        config = config_of(family, square_config)
+        config = config_of(kind, square_config)
         for seed in (1, 2):
-            result = gate.check(gate.record(subject_of(config, seed), Settings(batch=1, input_seed=seed)))
+            result = checked(recorded(config, seed=seed, batch=1))
             assert result.verdict == "aligned", result.gates
             assert max(row.float64.distance / row.float64.bound for row in result.points) < 0.1
             assert 0.01 < max(row.float32.distance / row.float32.bound for row in result.points) < 0.5
@@ -102,28 +122,31 @@ class TestRightPort:
     def test_a_mean_that_cancels_is_no_fault(self, square_source: StateDict, offset: float, trace: GoldenTrace) -> None:
         """The reference's own rounding sets the bounds, so a hard point is judged by how hard it is."""
         source = dict(square_source) | {"stem.proj.bias": square_source["stem.proj.bias"] + np.float32(offset)}
-        recorded = gate.record(Subject(source=source, config=trace.config, name="offset"), Settings())
-        result = gate.check(recorded, convert_state_dict(source, trace.config).state_dict)
+        result = self.of(trace.config, source)
         assert all(row.float64.passed and row.float32.passed for row in result.points), result.gates
 
     @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
     def test_half_precision_weights_pass(self, square_source: StateDict, trace: GoldenTrace, dtype: str) -> None:
-        import ml_dtypes
-
-        half = np.float16 if dtype == "float16" else ml_dtypes.bfloat16
-        source = {key: array.astype(half) for key, array in square_source.items()}
-        recorded = gate.record(Subject(source=source, config=trace.config, name=dtype), Settings())
-        assert {tensor.dtype for tensor in recorded.weights} == {dtype}
-        result = gate.check(recorded, convert_state_dict(source, trace.config).state_dict)
+        source = {key: array.astype(half(dtype)) for key, array in square_source.items()}
+        assert {tensor.dtype for tensor in recorded(trace.config, source).weights} == {dtype}
+        result = self.of(trace.config, source)
         assert result.verdict == "aligned", result.gates
 
     def test_large_logits_are_rounding_and_not_a_fault(self, square_source: StateDict, trace: GoldenTrace) -> None:
         source = dict(square_source) | {"head.weight": square_source["head.weight"] * np.float32(10_000)}
-        recorded = gate.record(Subject(source=source, config=trace.config, name="large"), Settings())
-        result = gate.check(recorded, convert_state_dict(source, trace.config).state_dict)
+        result = self.of(trace.config, source)
         assert result.verdict == "rounding"
         assert result.failed()
         assert not result.failed(accept_rounding=True)
+
+    def of(self, config: MixerConfig, source: StateDict) -> TraceResult:
+        return checked(recorded(config, source), convert_state_dict(source, config).state_dict)
+
+
+def half(dtype: str) -> Any:
+    import ml_dtypes
+
+    return np.float16 if dtype == "float16" else ml_dtypes.bfloat16
 
 
 def put(state_dict: Weights, key: str, value: Array) -> None:
@@ -152,13 +175,7 @@ def lowest_bit(key: str) -> Callable[[Weights], None]:
 
 
 def rounded_to(dtype: str, key: str) -> Callable[[Weights], None]:
-    def fault(state_dict: Weights) -> None:
-        import ml_dtypes
-
-        half = np.float16 if dtype == "float16" else ml_dtypes.bfloat16
-        put(state_dict, key, state_dict[key].astype(half))
-
-    return fault
+    return lambda state_dict: put(state_dict, key, state_dict[key].astype(half(dtype)))
 
 
 def edited(key: str, edit: Callable[[Array], Array]) -> Callable[[Weights], None]:
@@ -193,18 +210,16 @@ WEIGHT_FAULTS = [
 ]
 
 
-@pytest.mark.parametrize(("family", "fault", "layer"), WEIGHT_FAULTS)
+@pytest.mark.parametrize(("kind", "fault", "layer"), WEIGHT_FAULTS)
 def test_faulty_weights_fail_both_gates_and_the_layer_is_named(
-    traces: dict[str, GoldenTrace], family: str, fault: Callable[[Weights], None], layer: str
+    traces: dict[str, GoldenTrace], kind: str, fault: Callable[[Weights], None], layer: str
 ) -> None:
-    recorded = traces[family]
-    state_dict = dict(convert_state_dict(init_state_dict(recorded.config, 0), recorded.config).state_dict)
+    trace = traces[kind]
+    state_dict = dict(convert_state_dict(init_state_dict(trace.config, 0), trace.config).state_dict)
     fault(state_dict)
-    result = gate.check(recorded, state_dict)
-    assert result.verdict == "diverged"
+    result = checked(trace, state_dict)
     assert [gate.passed for gate in result.gates[:3]] == [True, False, False]
-    assert result.first_divergence is not None
-    assert result.first_divergence.layer == layer
+    assert blamed(result) == layer
     assert "its bits are not the recorded ones" in result.first_divergence.sentence
 
 
@@ -220,10 +235,10 @@ def tanh(model: Any) -> None:
     model.blocks[2].mlp_channels.act = paddle.nn.GELU(approximate=True)
 
 
-def rewired(i: int, forward: Callable[[Any, Any, Any, str], Any]) -> Callable[[Any], None]:
+def rewired(i: int, forward: Callable[[Any, Any], Any]) -> Change:
     def fault(model: Any) -> None:
         block = model.blocks[i]
-        block.forward = lambda x, tap, at: forward(block, x, tap, at)
+        block.forward = lambda x: forward(block, x)
 
     return fault
 
@@ -232,22 +247,20 @@ def across(x: Any) -> Any:
     return x.transpose([0, 2, 1])
 
 
-def no_residual(block: Any, x: Any, tap: Any, at: str) -> Any:
-    y = across(block.mlp_tokens(across(tap(f"{at}.norm1", block.norm1(x))), tap, f"{at}.mlp_tokens"))
-    x = tap(f"{at}.token_mixing", y)
-    return tap(at, x + block.mlp_channels(tap(f"{at}.norm2", block.norm2(x)), tap, f"{at}.mlp_channels"))
+def no_residual(block: Any, x: Any) -> Any:
+    x = across(block.mlp_tokens(across(block.norm1(x))))
+    return x + block.mlp_channels(block.norm2(x))
 
 
-def residual_from_the_norm(block: Any, x: Any, tap: Any, at: str) -> Any:
-    x = tap(f"{at}.norm1", block.norm1(x))
-    x = tap(f"{at}.token_mixing", x + across(block.mlp_tokens(across(x), tap, f"{at}.mlp_tokens")))
-    return tap(at, x + block.mlp_channels(tap(f"{at}.norm2", block.norm2(x)), tap, f"{at}.mlp_channels"))
+def residual_from_the_norm(block: Any, x: Any) -> Any:
+    x = block.norm1(x)
+    x = x + across(block.mlp_tokens(across(x)))
+    return x + block.mlp_channels(block.norm2(x))
 
 
-def norm_after(block: Any, x: Any, tap: Any, at: str) -> Any:
-    y = block.mlp_tokens(across(tap(f"{at}.norm1", x)), tap, f"{at}.mlp_tokens")
-    x = tap(f"{at}.token_mixing", block.norm1(x + across(y)))
-    return tap(at, x + block.mlp_channels(tap(f"{at}.norm2", block.norm2(x)), tap, f"{at}.mlp_channels"))
+def norm_after(block: Any, x: Any) -> Any:
+    x = block.norm1(x + across(block.mlp_tokens(across(x))))
+    return x + block.mlp_channels(block.norm2(x))
 
 
 def pooled_before_norm(model: Any) -> None:
@@ -283,18 +296,16 @@ def wrong_half(model: Any) -> None:
 
     unit = model.blocks[1].mlp_channels.gate
 
-    def forward(x: Any, tap: Any, at: str) -> Any:
+    def forward(x: Any) -> Any:
         gate, value = paddle.chunk(x, 2, axis=-1)
-        gate = across(tap(f"{at}.proj", unit.proj(across(tap(f"{at}.norm", unit.norm(gate))))))
-        return tap(at, value * gate)
+        return value * across(unit.proj(across(unit.norm(gate))))
 
     unit.forward = forward
 
 
-def no_layer_scale(block: Any, x: Any, tap: Any, at: str) -> Any:
-    y = across(tap(f"{at}.linear_tokens", block.linear_tokens(across(tap(f"{at}.norm1", block.norm1(x))))))
-    x = tap(f"{at}.token_mixing", x + y)
-    return tap(at, x + block.ls2 * block.mlp_channels(tap(f"{at}.norm2", block.norm2(x)), tap, f"{at}.mlp_channels"))
+def no_layer_scale(block: Any, x: Any) -> Any:
+    x = x + across(block.linear_tokens(across(block.norm1(x))))
+    return x + block.ls2 * block.mlp_channels(block.norm2(x))
 
 
 MODEL_FAULTS = [
@@ -313,22 +324,29 @@ MODEL_FAULTS = [
 ]
 
 
-@pytest.mark.parametrize(("family", "fault", "layer"), MODEL_FAULTS)
+@pytest.mark.parametrize(("kind", "fault", "layer"), MODEL_FAULTS)
 def test_a_faulty_model_fails_and_the_layer_is_named(
-    traces: dict[str, GoldenTrace], family: str, fault: Callable[[Any], object], layer: str
+    traces: dict[str, GoldenTrace], kind: str, fault: Change, layer: str
 ) -> None:
-    result = with_model(traces[family], fault)
-    assert result.verdict == "diverged"
+    result = with_model(traces[kind], fault)
     assert [gate.passed for gate in result.gates[:3]] == [True, True, False]
-    assert result.first_divergence is not None
-    assert result.first_divergence.layer == layer
+    assert blamed(result) == layer
 
 
 class TestOtherGates:
     def test_a_point_of_another_shape_fails_the_structure(self, trace: GoldenTrace) -> None:
         result = with_model(trace, pooled_first)
         assert [gate.passed for gate in result.gates] == [False, True, None, None]
-        assert result.first_divergence.layer == "norm"
+        assert blamed(result) == "norm"
+
+    def test_a_forward_that_fails_is_a_finding(self, trace: GoldenTrace) -> None:
+        def fails(model: Any) -> None:
+            model.blocks[2].norm2.forward = lambda x: x.reshape([5, 7])
+
+        result = with_model(trace, fails)
+        assert [gate.passed for gate in result.gates] == [False, True, None, None]
+        assert blamed(result) == "blocks.2.norm2"
+        assert "Paddle: its forward fails with ValueError: " in result.first_divergence.sentence
 
     def test_half_precision_in_float32_only_fails_that_gate(self, trace: GoldenTrace) -> None:
         def half(model: Any) -> None:
@@ -342,28 +360,27 @@ class TestOtherGates:
 
         result = with_model(trace, half)
         assert [gate.passed for gate in result.gates] == [True, True, True, False]
-        assert result.verdict == "diverged"
-        assert result.first_divergence.layer == "blocks.2.mlp_tokens.act"
+        assert blamed(result) == "blocks.2.mlp_tokens.act"
 
     def test_a_model_that_ignores_the_weights_fails(self, trace: GoldenTrace) -> None:
         result = with_model(trace, lambda model: model.norm.bias.set_value(np.zeros(24, np.float32)))
         assert "does not hold the value that was loaded" in result.gates[1].sentence
-        assert result.first_divergence.layer == "norm"
+        assert blamed(result) == "norm"
 
     @pytest.mark.parametrize("value", [np.nan, np.inf])
     def test_what_is_not_finite_fails(self, trace: GoldenTrace, weights: StateDict, value: float) -> None:
         broken = dict(weights)
         broken["blocks.3.mlp_channels.fc2.bias"] = np.full(24, value, np.float32)
-        result = gate.check(trace, broken)
+        result = checked(trace, broken)
         assert [gate.passed for gate in result.gates] == [False, False, False, False]
-        assert result.first_divergence.layer == "blocks.3.mlp_channels.fc2"
+        assert blamed(result) == "blocks.3.mlp_channels.fc2"
 
     @pytest.mark.parametrize(
         ("breakage", "says"),
         [
             (lambda s: s.pop("norm.bias"), "norm.bias: is missing from the candidate"),
             (lambda s: s.update(extra=np.zeros(1)), "extra: is in the candidate only"),
-            (lambda s: s.update({"head.weight": s["head.weight"].T}), "the candidate has float32 (10, 24), recorded"),
+            (lambda s: s.update({"head.weight": s["head.weight"].T}), "the candidate has float32 (10, 24), expected"),
             (lambda s: s.update({"norm.bias": s["norm.bias"].astype(np.float16)}), "the candidate has float16 (24,)"),
         ],
     )
@@ -372,7 +389,7 @@ class TestOtherGates:
     ) -> None:
         broken = dict(weights)
         breakage(broken)
-        result = gate.check(trace, broken)
+        result = checked(trace, broken)
         assert [gate.passed for gate in result.gates] == [False, None, None, None]
         assert says in result.gates[0].sentence
 
@@ -380,7 +397,7 @@ class TestOtherGates:
         wrong = dict(weights)
         swapped(wrong, "blocks.2.norm1.", "blocks.2.norm2.")
         put(wrong, "blocks.1.mlp_tokens.fc1.weight", weights["blocks.1.mlp_tokens.fc1.weight"].T)
-        sentences = gate.check(trace, wrong).gates[1].sentence
+        sentences = checked(trace, wrong).gates[1].sentence
         assert "they are those of blocks.1.mlp_tokens.fc1.weight transposed (and 4 more)" in sentences
 
 
@@ -390,14 +407,10 @@ class TestRecord:
     ) -> None:
         import torch
 
-        build = torch_probe.build
-
-        def faulty(*arguments: Any) -> Any:
-            model = build(*arguments)
+        def faulty(model: Any) -> None:
             model.blocks[1].mlp_tokens.act = torch.nn.GELU(approximate="tanh")
-            return model
 
-        monkeypatch.setattr(torch_probe, "build", faulty)
+        monkeypatch.setattr(models, "build_timm", altering(models.build_timm, faulty))
         checkpoint, out = save_safetensors(tmp_path / "x.safetensors", square_source), tmp_path / "trace.json"
         result = mixer_align("record", "--checkpoint", checkpoint, "--out", out)
         assert result.exit_code == 1
@@ -405,23 +418,22 @@ class TestRecord:
         assert not out.exists()
 
     def test_the_bytes_are_the_same_twice(self, trace: GoldenTrace, tmp_path: Path) -> None:
-        again = gate.record(subject_of(trace.config), Settings())
-        first, second = written(tmp_path / "1.json", dataclasses.replace(trace, name=again.name)), tmp_path / "2.json"
-        assert written(second, again).read_bytes() == first.read_bytes()
+        again = recorded(trace.config)
+        assert again == trace
+        first, second = written(tmp_path / "1.json", trace), written(tmp_path / "2.json", again)
+        assert second.read_bytes() == first.read_bytes()
         assert trace_file.read(second) == again
 
     def test_the_points_are_the_references_and_not_paddles(self, trace: GoldenTrace) -> None:
         """Recomputed from timm's own logits, by the definition of a projection."""
-        from align.core.inputs import seeded_images
-
-        model = torch_probe.build(trace.config, None, init_state_dict(trace.config, 0))
-        torch_probe.cast(model, "float64")
-        shown: dict[str, Array] = {}
-        torch_probe.forward(model, seeded_images(trace.config, 2, 0).astype(np.float64), [], shown.__setitem__)
+        case = case_for(trace)
+        model = case.reference.build()
+        case.reference.probe.cast(model, "float64")
+        logits = case.reference.probe.forward(model, case.inputs.astype(np.float64))
         rows, channels = weights_along("rows", 2)[3], weights_along("channels", 10)[3]
-        expected = sum(rows[r] * shown["logits"][r, c] * channels[c] for r in range(2) for c in range(10)) / 20**0.5
+        expected = sum(rows[r] * logits[r, c] * channels[c] for r in range(2) for c in range(10)) / 20**0.5
         assert trace.points[-1].sketch.projections[3] == pytest.approx(expected, abs=1e-15)
-        assert trace.logits == pytest.approx(shown["logits"].reshape(-1), abs=1e-15)
+        assert trace.logits == pytest.approx(logits.reshape(-1), abs=1e-15)
         assert trace.weights[0].sha256 == tensor_sha256(init_state_dict(trace.config, 0)["stem.proj.weight"])
 
     @pytest.mark.slow
@@ -489,7 +501,7 @@ class TestCommand:
         candidate = save_safetensors(tmp_path / "y.safetensors", dict(state_dict))
         result = mixer_align("check", "--trace", path, "--candidate", candidate)
         assert result.exit_code == 1
-        assert "recorded float32 (24, 3, 4, 4)" in result.stdout.splitlines()[-1]
+        assert "expected float32 (24, 3, 4, 4)" in result.stdout.splitlines()[-1]
 
     def test_rounding_exits_1_unless_accepted(self, mixer_align: Run, path: Path) -> None:
         refused = mixer_align("check", "--trace", path, "--atol", "1e-9")
@@ -521,21 +533,28 @@ class TestFile:
         rewrite(path, lambda data: data["points"][5]["projections"].__setitem__(2, 0.5))
         assert mixer_align("check", "--trace", path).exit_code == 1
 
+    def test_a_trace_of_the_former_schema_is_read(self, mixer_align: Run, path: Path, trace: GoldenTrace) -> None:
+        """It does not name a family: there was one."""
+        rewrite(path, lambda data: (data.pop("family"), data.update(schema="mixer-align/trace/1")))
+        assert trace_file.read(path) == trace
+        assert mixer_align("check", "--trace", path).exit_code == 0
+
     @pytest.mark.parametrize(
         "content",
         [
             *(b"", b"{", b"\xff\xfe", b"[" * 100_000, b"[]", b"{}", b"1" * 5000, b" " * (5 << 20)),
             b'{"schema": "mixer-align/trace/2"}',
             b'{"schema": "mixer-align/trace/1"}',
-            b'{"schema": "mixer-align/trace/1", "a": NaN}',
-            b'{"schema": "mixer-align/trace/1", "a": 1e999}',
+            b'{"schema": "mixer-align/trace/3"}',
+            b'{"schema": "mixer-align/trace/2", "a": NaN}',
+            b'{"schema": "mixer-align/trace/2", "a": 1e999}',
         ],
-        ids=range(12),
+        ids=range(13),
     )
     def test_what_is_no_trace_exits_3_or_5(self, mixer_align: Run, path: Path, content: bytes) -> None:
         path.write_bytes(content)
         result = mixer_align("check", "--trace", path)
-        assert result.exit_code == (5 if content.endswith(b'trace/1"}') else 3), result.output
+        assert result.exit_code == (5 if content.endswith((b'trace/1"}', b'trace/2"}')) else 3), result.output
         assert result.stderr.startswith(f"Error: {path}: ")
 
     @pytest.mark.parametrize(
@@ -555,6 +574,8 @@ class TestFile:
             (lambda d: d["config"].update(hidden_dim=60_000, channels_mlp_dim=60_000), "more memory"),
             (lambda d: d["config"].update(patch_size=5), "none that a vision MLP has"),
             (lambda d: d["config"].update(family="vit"), "family is vit"),
+            (lambda d: d.update(family="vit"), "its family vit is not installed here"),
+            (lambda d: d.pop("family"), "has no family"),
             (lambda d: d["config"].update(extra=1), "has the fields"),
             (lambda d: d["inputs"].update(batch=0), "batch is 0"),
             (lambda d: d["inputs"].update(seed=-1), "is -1, not a whole number"),
@@ -575,8 +596,8 @@ class TestFile:
     def test_images_that_are_drawn_otherwise_exit_5(
         self, mixer_align: Run, monkeypatch: pytest.MonkeyPatch, path: Path
     ) -> None:
-        draw = gate.seeded_images
-        monkeypatch.setattr(gate, "seeded_images", lambda *arguments: draw(*arguments) * np.float32(2))
+        draw = inputs.DRAW["normal"]
+        monkeypatch.setitem(inputs.DRAW, "normal", lambda *arguments: draw(*arguments) * np.float32(2))
         result = mixer_align("check", "--trace", path)
         assert result.exit_code == 5
         assert "the images drawn are not those that were recorded" in result.stderr
