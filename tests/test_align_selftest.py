@@ -145,13 +145,13 @@ class TestReport:
         findings = (
             self.finding(),
             self.finding(config="two", outcome="misplaced", blamed=""),
-            self.finding(config="two", fault="b", outcome="missed", logits=2e-7),
+            self.finding(config="two", fault="b", outcome="missed", logits=2e-7, planted=""),
         )
         data = report.as_data(SelfTest(findings=findings, right_ports=(), sensitivities=()))
         assert report.headers(data)[-2:] == ("one", "two")
         assert report.rows(data) == [
             ("weights", "a", "stem", "weights, float64", "—", "caught", "MISPLACED (nothing blamed)"),
-            ("weights", "b", "stem", "weights, float64", "2.0e-07", "—", "MISSED"),
+            ("weights", "b", "—", "weights, float64", "2.0e-07", "—", "MISSED"),
         ]
         assert data["passed"] is False
 

@@ -61,7 +61,7 @@ def _row(findings: Sequence[dict[str, Any]], configs: Sequence[str]) -> Row:
     return (
         first["kind"],
         first["fault"],
-        first["planted"],
+        first["planted"] or "—",
         ", ".join(first["gates"]),
         first["logits"] or "—",
         *(marks.get(config, "—") for config in configs),
@@ -106,7 +106,7 @@ def _verdict(data: dict[str, Any]) -> str:
 
 def _survivor(finding: dict[str, Any]) -> str:
     blamed = f", {finding['blamed'] or 'nothing'} was blamed" if finding["outcome"] == "misplaced" else ""
-    planted = f"{finding['fault']}, planted at {finding['planted']}"
+    planted = f"{finding['fault']}, planted at {finding['planted'] or 'no layer'}"
     return f"{finding['config']}: {planted}, was {finding['outcome']}{blamed}"
 
 
