@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from align.probes.knobs import importing_frameworks
-from convert.errors import BadInput, UsageProblem
+from convert.errors import BadInput, UsageProblem, printable
 from convert.files import strict_json
 
 
@@ -35,9 +35,7 @@ def model_of(target: str, args: str | None, option: str) -> Any:
         raise UsageProblem(f"{option} {target}: it has to be package.module:callable or path/to/file.py:callable.")
     keywords = _keywords(args, option)
     with importing_frameworks():
-        found: Any = _module(place, option, target)
-        for part in name.split("."):
-            found = getattr(found, part, None)
+        found = _attribute(_module(place, option, target), name, option, target)
         if not callable(found):
             what = "there is no such name in it" if found is None else f"{name} cannot be called"
             raise UsageProblem(f"{option} {target}: {what}. Name what returns the model.")
@@ -45,6 +43,16 @@ def model_of(target: str, args: str | None, option: str) -> Any:
             return found(**keywords)
         except (Exception, SystemExit) as error:
             raise BadInput(f"{option} {target}: it raises {_said(error)}. Correct it, or its arguments.") from error
+
+
+def _attribute(found: Any, name: str, option: str, target: str) -> Any:
+    """Return what a dotted name stands for; None where there is none."""
+    try:
+        for part in name.split("."):
+            found = getattr(found, part, None)
+    except Exception as error:
+        raise BadInput(f"{option} {target}: looking it up raises {_said(error)}. Correct it.") from error
+    return found
 
 
 def _module(place: str, option: str, target: str) -> ModuleType:
@@ -88,4 +96,4 @@ def _keywords(args: str | None, option: str) -> Mapping[str, Any]:
 
 
 def _said(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[-300:]}".rstrip(".")
+    return printable(f"{type(error).__name__}: {' '.join(str(error).split())[-300:]}".rstrip(":. "))

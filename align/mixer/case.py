@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -128,6 +127,7 @@ def case_of_models(
         BadInput: One of them is no such model, or `import torch` does not give PyTorch.
     """
     torch_probe.check(timm_model)
+    torch_probe.check_values(timm_model)
     paddle_probe.check(layer)
     source, name = torch_probe.parameters(timm_model), type(timm_model).__name__
     config = infer_config({key: array.shape for key, array in source.items()}, name)
@@ -136,7 +136,7 @@ def case_of_models(
     config = replace(config, gelu=models.gelu_of(timm_model), layer_norm_eps=models.epsilon_of(timm_model))
     model = OwnModel(layer=layer, pairing=pairing or Pairing(), own_weights=True)
     case = case_of(Subject(source=source, config=config, name=name, model=model), settings)
-    return replace(case, reference=replace(case.reference, build=lambda: copy.deepcopy(timm_model).eval()))
+    return replace(case, reference=replace(case.reference, build=lambda: torch_probe.copied(timm_model).eval()))
 
 
 def _reference(subject: Subject) -> Model:
@@ -164,6 +164,8 @@ def _with_own(case: Case, config: MixerConfig, model: OwnModel) -> Case:
     modules = paddle_probe.modules(layer)
     known = {name for parameter in case.reference.state_dict for name in (parameter, parameter.rpartition(".")[0])}
     known |= {point.reference.module for point in case.points}
+    if (why := pairing.why_left_out(case.headline)) is not None:
+        raise BadInput(f"{pairing.place}: [left-out] {case.headline}: {why}: but it is what is compared. Take it out.")
     pairing.check(known, [point.name for point in case.points], [*held, *modules])
     _check_names(model, [rule.target for rule in rules], held)
     found = paired(((point, taps_of(config, point.name)) for point in case.points), pairing, modules)
@@ -211,7 +213,7 @@ def _copies(layer: Layer, weights: StateDict | None) -> Callable[[], Layer]:
     """Return what gives a copy of a layer, as it is but for the weights that it is to hold."""
 
     def build() -> Layer:
-        duplicate: Layer = copy.deepcopy(layer)
+        duplicate = paddle_probe.copied(layer)
         if weights is not None:
             paddle_probe.load(duplicate, weights)
         return duplicate

@@ -153,9 +153,17 @@ def _of_model(path: Path, key: str | None, config: MixerConfig, model: OwnModel)
         source = Source(state_dict=files.read(file), name=file.name, family=MIXER, provenance=provenance, path=file)
         source = replace(source, tensors=source.state_dict, tool=content.tool, foreign=content.foreign)
         refuse_foreign(source)
-        return source
+        if not _is_timms(file):
+            return source
     moved = read_candidate(path, key, config)
     return replace(moved, tensors={model.pairing.name(name): array for name, array in moved.tensors.items()})
+
+
+def _is_timms(path: Path) -> bool:
+    """Return whether a file whose names Paddle's models have too is in timm's layout, where Linear lie otherwise."""
+    source = from_file(path, Selection(option="--candidate-key", by_name=False))
+    found = recognise(source.state_dict, source.name)
+    return found is not None and _layout(source, found[1]) == "timm"
 
 
 def _named(source: Source, variant: Variant | None) -> str:

@@ -9,9 +9,11 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from align.core.point import Tapped
 from align.probes.knobs import compute_quickly, importing_frameworks
-from align.probes.taps import Taps, as_arrays, failures_told
+from align.probes.taps import Taps, as_arrays, deep_copy, failures_told, leaves
 from convert.arrays import Array, StateDict
 from convert.errors import BadInput
 
@@ -52,11 +54,29 @@ def check(model: object, name: str = "the candidate") -> None:
     Raises:
         BadInput: It is not.
     """
-    from paddle.nn import Layer
+    import paddle
 
-    if not isinstance(model, Layer):
+    if not isinstance(model, paddle.nn.Layer):
         kind = f"{type(model).__module__}.{type(model).__name__}"
         raise BadInput(f"{name}: it is no paddle.nn.Layer, but {kind}. Pass a model of Paddle's.")
+    if not paddle.in_dynamic_mode():
+        raise BadInput(f"{name}: Paddle is in its static mode. Call paddle.disable_static() first.")
+    for key, parameter in model.named_parameters():
+        if not parameter._is_initialized():
+            raise BadInput(f"{name}: {key} has no value yet, as under LazyGuard. Initialise it, or load weights.")
+        if parameter.is_floating_point() and parameter.dtype != paddle.float32:
+            dtype = str(parameter.dtype).removeprefix("paddle.")
+            raise BadInput(f"{name}: {key} is {dtype}; it is compared in float32. Call its to(dtype='float32') first.")
+
+
+def copied(model: Layer) -> Layer:
+    """Return a copy of the model.
+
+    Raises:
+        BadInput: It cannot be copied.
+    """
+    duplicate: Layer = deep_copy(model)
+    return duplicate
 
 
 def parameters(model: Layer) -> StateDict:
@@ -121,19 +141,41 @@ def forward(model: Layer, inputs: Array) -> Any:
 def unused(model: Layer, inputs: Array, names: frozenset[str]) -> list[str]:
     """Return which of these parameters have no part in what the model returns: their gradient is nothing, or zero."""
     import paddle
-    from paddle.utils.layers_utils import flatten
 
     named = {key: parameter for key, parameter in model.named_parameters() if key in names}
     frozen = [parameter for parameter in named.values() if parameter.stop_gradient]
     for parameter in frozen:
         parameter.stop_gradient = False
-    with failures_told():
-        output = model(paddle.to_tensor(inputs))
-        total = sum((tensor.square().sum() for tensor in flatten(output)), start=paddle.zeros([]))
-        gradients = paddle.grad(total, [*named.values()], allow_unused=True)
-    for parameter in frozen:
-        parameter.stop_gradient = True
+    try:
+        with paddle.enable_grad(), failures_told():
+            output = model(paddle.to_tensor(inputs))
+            floats = [one for one in leaves(output) if isinstance(one, paddle.Tensor) and one.is_floating_point()]
+            total = sum((tensor.square().sum() for tensor in floats), start=paddle.zeros([]))
+            if not named or total.stop_gradient:
+                return _without_effect(model, inputs, named)
+            gradients = paddle.grad(total, [*named.values()], allow_unused=True)
+    finally:
+        for parameter in frozen:
+            parameter.stop_gradient = True
     return [key for key, grad in zip(named, gradients, strict=True) if grad is None or not grad.abs().max() > 0]
+
+
+def _without_effect(model: Layer, inputs: Array, named: Mapping[str, Tensor]) -> list[str]:
+    """Return which parameters change no bit that the model returns, for one through which no gradient goes."""
+    import paddle
+
+    def returned() -> list[bytes]:
+        return [one.tobytes() for one in leaves(forward(model, inputs)) if isinstance(one, np.ndarray)]
+
+    before, idle = returned(), []
+    with paddle.no_grad():
+        for key, parameter in named.items():
+            kept = parameter.clone()
+            parameter.set_value(parameter * 1.5 + 0.25)
+            if returned() == before:
+                idle.append(key)
+            parameter.set_value(kept)
+    return idle
 
 
 @contextlib.contextmanager

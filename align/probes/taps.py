@@ -15,6 +15,7 @@ from align.core.lockstep import ForwardFailed, Tap
 from align.core.point import Tapped
 from align.core.probe import Forward
 from convert.arrays import Array
+from convert.errors import BadInput, printable
 
 
 class Taps:
@@ -157,6 +158,15 @@ def as_arrays(value: Any, to_array: Callable[[Any], Array | None]) -> Any:
     return value
 
 
+def leaves(value: Any) -> Iterator[Any]:
+    """Yield what lies in tuples, lists and dicts, however deep."""
+    if isinstance(value, dict | tuple | list):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from leaves(one)
+    else:
+        yield value
+
+
 @contextlib.contextmanager
 def failures_told() -> Iterator[None]:
     """Turn what a model's forward raises into ForwardFailed.
@@ -171,3 +181,19 @@ def failures_told() -> Iterator[None]:
     except Exception as error:
         said = " ".join(str(error).split())
         raise ForwardFailed(f"its forward fails with {type(error).__name__}: {said[-300:]}") from error
+
+
+def deep_copy(model: Any) -> Any:
+    """Return a copy of a user's model, which is never changed.
+
+    Raises:
+        BadInput: It cannot be copied.
+    """
+    try:
+        return copy.deepcopy(model)
+    except Exception as error:
+        said = printable(f"{type(error).__name__}: {' '.join(str(error).split())[-200:]}")
+        raise BadInput(
+            f"{type(model).__name__}: it cannot be copied, which keeps it unchanged ({said}). Take what cannot be "
+            "copied out of its attributes."
+        ) from error

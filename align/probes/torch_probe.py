@@ -12,7 +12,7 @@ import numpy as np
 
 from align.core.point import Tapped
 from align.probes.knobs import importing_frameworks
-from align.probes.taps import Taps, as_arrays, failures_told
+from align.probes.taps import Taps, as_arrays, deep_copy, failures_told, leaves
 from convert.arrays import Array, StateDict
 from convert.errors import BadInput
 
@@ -40,6 +40,33 @@ def buffers(model: Module) -> frozenset[str]:
 def modules(model: Module) -> frozenset[str]:
     """Return the path of every module; "" is the model itself."""
     return frozenset(path for path, _ in model.named_modules())
+
+
+def copied(model: Module) -> Module:
+    """Return a copy of the model.
+
+    Raises:
+        BadInput: It cannot be copied.
+    """
+    duplicate: Module = deep_copy(model)
+    return duplicate
+
+
+def check_values(model: Module) -> None:
+    """Check that a user's model is not wrapped, and holds float32 values on the CPU.
+
+    Raises:
+        BadInput: It is, or does not.
+    """
+    kind, children = type(model).__name__, [name for name, _ in model.named_children()]
+    if children in (["module"], ["_orig_mod"]):
+        raise BadInput(f"{kind}: it wraps the model. Pass that: its .{children[0]}.")
+    for key, parameter in model.named_parameters():
+        dtype = str(parameter.dtype).removeprefix("torch.")
+        if parameter.device.type != "cpu":
+            raise BadInput(f"{kind}: {key} is on {parameter.device}; it is compared on the CPU. Move it there first.")
+        if parameter.is_floating_point() and dtype != "float32":
+            raise BadInput(f"{kind}: {key} is {dtype}; it is compared in float32. Call its float() first.")
 
 
 def cast(model: Module, precision: Precision) -> None:
@@ -79,12 +106,10 @@ def forward(model: Module, inputs: Array) -> Any:
 def unused(model: Module, inputs: Array, names: frozenset[str]) -> list[str]:
     """Return which of these parameters have no part in what the model returns: their gradient is nothing, or zero."""
     import torch
-    from torch.utils._pytree import tree_leaves
 
     named = {key: parameter for key, parameter in model.named_parameters() if key in names}
     with failures_told():
-        leaves = tree_leaves(model(torch.from_numpy(inputs.copy())))
-        total = sum(leaf.square().sum() for leaf in leaves)
+        total = sum(leaf.square().sum() for leaf in leaves(model(torch.from_numpy(inputs.copy()))))
         gradients = torch.autograd.grad(total, [*named.values()], allow_unused=True)
     return [key for key, grad in zip(named, gradients, strict=True) if grad is None or not grad.abs().max() > 0]
 

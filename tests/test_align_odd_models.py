@@ -1,0 +1,132 @@
+"""Models that are right but odd are compared, and what cannot be is refused in a sentence."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Run, save_safetensors
+from strangers import OTHER_NAMES, TIMM_NAMES, other_names_pairing, timm_model, timm_weights
+
+import align
+from convert.arrays import StateDict
+from convert.errors import BadInput
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def weights() -> StateDict:
+    return timm_weights(0)
+
+
+@pytest.fixture(scope="module")
+def reference(weights: StateDict, one_thread: None) -> Any:
+    return timm_model(weights)
+
+
+def without_gradients(layer: Any) -> Any:
+    """Let a layer compute as under `no_grad`, as inference code does."""
+    import paddle
+
+    kind = type(layer)
+    layer.__class__ = type("Inference", (kind,), {"forward": paddle.no_grad()(kind.forward)})
+    return layer
+
+
+def frozen(layer: Any) -> Any:
+    for parameter in layer.parameters():
+        parameter.stop_gradient = True
+    return layer
+
+
+@pytest.mark.parametrize("change", [without_gradients, frozen])
+def test_a_model_through_which_no_gradient_goes_is_aligned(reference: Any, weights: StateDict, change: Any) -> None:
+    """Its functional layers are covered all the same: another value of theirs is seen at the output."""
+    result = align.align(reference, change(TIMM_NAMES.build(weights, variant="functional-fc2")))
+    assert result.verdict == "aligned", result.gates
+
+
+@pytest.mark.parametrize("change", [without_gradients, frozen])
+def test_a_parameter_without_a_part_is_found_there_too(
+    reference: Any, weights: StateDict, tmp_path: Path, change: Any
+) -> None:
+    """The norm's point is left out and the norm skipped where its scale is 1: nothing else could show it."""
+    trivial = {**weights, "blocks.1.norm2.weight": np.ones_like(weights["blocks.1.norm2.weight"])}
+    layer = change(TIMM_NAMES.build(trivial, mistake="norm-skipped"))
+    result = align.align(timm_model(trivial), layer)
+    assert result.verdict == "diverged"
+
+
+def in_half(layer: Any) -> Any:
+    layer.to(dtype="float16")
+    return layer
+
+
+def with_a_lock(layer: Any) -> Any:
+    layer.lock = threading.Lock()
+    return layer
+
+
+@pytest.mark.parametrize(("change", "says"), [(in_half, "is float16"), (with_a_lock, "cannot be copied")])
+def test_what_cannot_be_compared_is_refused(reference: Any, weights: StateDict, change: Any, says: str) -> None:
+    with pytest.raises(BadInput, match=says):
+        align.align(reference, change(TIMM_NAMES.build(weights)))
+
+
+def test_a_model_without_values_is_refused(reference: Any) -> None:
+    import paddle
+
+    with paddle.LazyGuard():
+        layer = paddle.nn.Linear(3, 3)
+    with pytest.raises(BadInput, match="has no value yet"):
+        align.align(reference, layer)
+
+
+def test_static_mode_is_refused(reference: Any, weights: StateDict) -> None:
+    import paddle
+
+    layer = TIMM_NAMES.build(weights)
+    paddle.enable_static()
+    try:
+        with pytest.raises(BadInput, match="static mode"):
+            align.align(reference, layer)
+    finally:
+        paddle.disable_static()
+
+
+def test_a_wrapped_or_half_reference_is_refused(weights: StateDict) -> None:
+    import torch
+
+    layer = TIMM_NAMES.build(weights)
+    with pytest.raises(BadInput, match=r"\.module"):
+        align.align(torch.nn.DataParallel(timm_model(weights)), layer)
+    with pytest.raises(BadInput, match="is bfloat16"):
+        align.align(timm_model(weights).bfloat16(), layer)
+
+
+def test_the_headline_cannot_be_left_out(reference: Any, weights: StateDict, tmp_path: Path) -> None:
+    pairing = tmp_path / "pairing.toml"
+    pairing.write_text(other_names_pairing().replace("[left-out]", '[left-out]\n"logits" = "why not"'))
+    if "logits" not in pairing.read_text():
+        pairing.write_text(f'{other_names_pairing()}\n[left-out]\n"logits" = "why not"\n')
+    with pytest.raises(BadInput, match="it is what is compared"):
+        align.align(reference, OTHER_NAMES.build(weights), pairing)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pdparams"])
+def test_a_candidate_in_timm_s_layout(mixer_align: Run, weights: StateDict, tmp_path: Path, suffix: str) -> None:
+    """A file of timm's is converted; Paddle's own with torch's Linear weights is the wrong port that it looks like."""
+    import paddle
+
+    checkpoint, candidate = save_safetensors(tmp_path / "timm.safetensors", weights), tmp_path / f"candidate{suffix}"
+    if suffix == ".safetensors":
+        save_safetensors(candidate, weights)
+    else:
+        paddle.save({key: paddle.to_tensor(np.array(array)) for key, array in weights.items()}, str(candidate))
+    target = f"{TIMM_NAMES.file}:build"
+    result = mixer_align("--checkpoint", checkpoint, "--candidate", candidate, "--candidate-model", target)
+    assert result.exit_code == (0 if suffix == ".safetensors" else 1), result.output
