@@ -61,6 +61,23 @@ def test_a_parameter_without_a_part_is_found_there_too(
     assert result.verdict == "diverged"
 
 
+@pytest.mark.parametrize("batch", [1, 2, 3])
+def test_a_forward_that_exits_ends_nothing(reference: Any, weights: StateDict, batch: int) -> None:
+    """`SystemExit(0)` would end the command with the code of an aligned port."""
+    layer = TIMM_NAMES.build(weights)
+    kind = type(layer)
+
+    def forward(self: Any, images: Any) -> Any:
+        if len(images) == batch:
+            raise SystemExit(0)
+        return kind.forward(self, images)
+
+    layer.__class__ = type("Exits", (kind,), {"forward": forward})
+    result = align.align(reference, layer)
+    assert result.verdict == "diverged"
+    assert any("SystemExit" in gate.sentence for gate in result.gates)
+
+
 def in_half(layer: Any) -> Any:
     layer.to(dtype="float16")
     return layer

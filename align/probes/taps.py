@@ -178,7 +178,7 @@ def failures_told() -> Iterator[None]:
         yield
     except ForwardFailed:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a forward that exits must not end the command, with 0 at that
         said = " ".join(str(error).split())
         raise ForwardFailed(f"its forward fails with {type(error).__name__}: {said[-300:]}") from error
 
