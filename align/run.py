@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
+from align.core.bounds import Precision, Roundings
 from align.core.case import Case, Settings
 from align.core.inputs import images_sha256
 from align.core.judgement import judge, with_section
@@ -122,7 +123,7 @@ def _observe(case: Case, settings: Settings, progress: Progress) -> Observation:
     weights = _weights(case, expected, candidate)
     with lanes() as each:
         models = Models(case=case, reference=reference, candidate=candidate, lanes=each)
-        return replace(_measure(models, settings, progress), weights=weights)
+        return replace(_Measuring(models, settings, progress).run(), weights=weights)
 
 
 def _weights(case: Case, expected: Mapping[str, Expected], candidate: Any) -> list[Finding]:
@@ -131,52 +132,59 @@ def _weights(case: Case, expected: Mapping[str, Expected], candidate: Any) -> li
     return weight_findings(expected, case.candidate.state_dict, held, case.place)
 
 
-def _measure(models: Models, settings: Settings, progress: Progress) -> Observation:
-    """Return the points at fault, or else the figures of all: float32 first, then the same models in float64."""
-    case = models.case
-    witness = Kept(partial(case.witness, case.reference.state_dict, case.inputs)) if case.witness else None
-    headline = _Headline(case.headline)
-    in32, repeated = _in_float32(models, settings, witness, headline, progress)
-    with models.widened():
-        sections = (repeated, *_of_output(models, settings, in32, headline.value))
-        uncovered = _uncovered(models, in32.never_shown) if not in32.findings else []
-    with models.tapped() as tapping:
-        measurement = Measurement(case, "float64", settings.atol)
-        in64 = measurement.run(tapping, witness.again() if witness else None, progress)
-    findings = _unique([*in32.findings, *in64.findings])
-    if findings:
-        return Observation(structure=findings, sections=sections)
-    names = [name for name in in32.figures if name in in64.figures]
-    layers = tuple(LayerRow(name=name, float64=in64.figures[name], float32=in32.figures[name]) for name in names)
-    left_out = dict.fromkeys(in32.never_shown, NEVER_CALLED)
-    return Observation(structure=uncovered, layers=layers, left_out=left_out, sections=sections)
+class _Measuring:
+    """One batch through two built models: float32 first, then the same models in float64, each gate when it can be."""
 
+    def __init__(self, models: Models, settings: Settings, progress: Progress) -> None:
+        self._models, self._settings, self._progress = models, settings, progress
+        self._roundings = Roundings()
+        self._headline: Array | None = None
 
-def _in_float32(
-    models: Models, settings: Settings, witness: Kept | None, headline: _Headline, progress: Progress
-) -> tuple[Measured, Section]:
-    """Return the float32 figures, and the gate of the second run beside it, which is not run where that broke off."""
-    case = models.case
-    truth: Walk = witness.first() if witness else wide_reference(case)
-    with models.tapped() as tapping, determinism.Repetition(case, tapping) as repetition:
+    def run(self) -> Observation:
+        """Return the points at fault, or else the figures of all."""
+        case, models = self._models.case, self._models
+        compute = case.witness and partial(
+            case.witness, case.reference.state_dict, case.inputs, self._roundings.note_size
+        )
+        witness = Kept(compute) if compute else None
+        in32, repeated = self._in_float32(witness.first() if witness else wide_reference(case))
+        with models.widened():
+            sections = (repeated, *self._of_output(in32))
+            uncovered = _uncovered(models, in32.never_shown) if not in32.findings else []
+        with models.tapped() as tapping:
+            in64 = self._measurement("float64").run(tapping, witness.again() if witness else None, self._progress)
+        findings = _unique([*in32.findings, *in64.findings])
+        if findings:
+            return Observation(structure=findings, sections=sections)
+        names = [name for name in in32.figures if name in in64.figures]
+        layers = tuple(LayerRow(name=name, float64=in64.figures[name], float32=in32.figures[name]) for name in names)
+        left_out = dict.fromkeys(in32.never_shown, NEVER_CALLED)
+        return Observation(structure=uncovered, layers=layers, left_out=left_out, sections=sections)
 
-        def observe(point: Point, reference: Array, candidate: Array) -> None:
-            repetition.observe(point, reference, candidate)
-            headline.observe(point, candidate)
+    def _measurement(self, precision: Precision) -> Measurement:
+        return Measurement(self._models.case, precision, self._settings.atol, self._roundings)
 
-        measured = Measurement(case, "float32", settings.atol).run(tapping, truth, progress, observe)
-        return measured, determinism.NOT_RUN if measured.findings else repetition.section()
+    def _in_float32(self, truth: Walk) -> tuple[Measured, Section]:
+        """Return the figures, and the gate of the second run beside it, which is not run where that broke off."""
+        with (
+            self._models.tapped() as tapping,
+            determinism.Repetition(self._models.case, tapping) as repetition,
+        ):
 
+            def observe(point: Point, reference: Array, candidate: Array) -> None:
+                repetition.observe(point, reference, candidate)
+                if point.name == self._models.case.headline:
+                    self._headline = candidate
 
-def _of_output(
-    models: Models, settings: Settings, measured: Measured, headline: Array | None
-) -> tuple[Section, Section]:
-    if measured.findings or headline is None:
-        return output.not_run()
-    figures = measured.figures[models.case.headline]
-    return output.output_section(models, headline), output.batch_section(
-        models, headline, figures, settings.input_seed, settings.inputs
-    )
+            measured = self._measurement("float32").run(tapping, truth, self._progress, observe)
+            return measured, determinism.NOT_RUN if measured.findings else repetition.section()
+
+    def _of_output(self, measured: Measured) -> tuple[Section, Section]:
+        if measured.findings or self._headline is None:
+            return output.not_run()
+        rounding = self._roundings.found[self._models.case.headline]
+        batch = output.batch_section(self._models, self._headline, rounding, self._settings)
+        return output.output_section(self._models, self._headline), batch
 
 
 def _uncovered(models: Models, never_shown: Sequence[str]) -> list[Finding]:
@@ -192,19 +200,6 @@ def _uncovered(models: Models, never_shown: Sequence[str]) -> list[Finding]:
         return [Finding(layer=case.headline, sentence=f"{case.sides.candidate}: {failed}")]
     said = f"has no part in what {case.sides.candidate} returns, so no point covers it"
     return [Finding(layer=case.place(key), sentence=f"{key}: it {said}") for key in unused]
-
-
-class _Headline:
-    """Keeps what the candidate shows at the headline."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self.value: Array | None = None
-
-    def observe(self, point: Point, candidate: Array) -> None:
-        """Keep the value, where it is the headline's."""
-        if point.name == self._name:
-            self.value = candidate
 
 
 def _unique(findings: Sequence[Finding]) -> list[Finding]:

@@ -7,9 +7,9 @@ import math
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from test_align_result import ALONE, SIDES, diff, row, unwitnessed
+from test_align_result import ALONE, IN_FLOAT32, SIDES, diff, row, unwitnessed
 
-from align.core.bounds import FLOAT64, Tolerance, float32_introduced
+from align.core.bounds import FLOAT64, Tolerance
 from align.core.judgement import judge, with_section
 from align.core.layer_rows import evidence_of
 from align.core.result import (
@@ -147,7 +147,7 @@ def result(
 
 def small(name: str) -> LayerRow:
     """Return a layer with differences as a right port has them."""
-    wide, narrow = diff(2e-15, FLOAT64), diff(3e-7, float32_introduced(1))
+    wide, narrow = diff(2e-15, FLOAT64), diff(3e-7, IN_FLOAT32)
     return row(name, float64_inherited=wide, float64_introduced=wide, float32_introduced=narrow)
 
 

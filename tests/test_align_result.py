@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from align.core.bounds import FLOAT64, UNBOUNDED, Tolerance, float32_introduced
+from align.core.bounds import FLOAT64, UNBOUNDED, Tolerance
 from align.core.compare import LayerDiff, compare
 from align.core.judgement import Judgement, judge, with_section
 from align.core.layer_rows import evidence_of
@@ -27,6 +27,7 @@ from align.core.result import (
 from align.render import verdict_line
 
 SIDES = Sides(reference="torch", candidate="Paddle", headline="logits")
+IN_FLOAT32 = Tolerance(atol=4e-6, rtol=0.0)
 ALONE = dataclasses.replace(SIDES, witness=False)
 
 
@@ -44,7 +45,7 @@ def row(name: str, **changes: LayerDiff) -> LayerRow:
         float64=Differences(inherited=wide, introduced=wide, reference_vs_witness=wide, candidate_vs_witness=wide),
         float32=Differences(
             inherited=inherited,
-            introduced=diff(0, float32_introduced(1)),
+            introduced=diff(0, IN_FLOAT32),
             reference_vs_witness=narrow,
             candidate_vs_witness=narrow,
         ),
@@ -135,7 +136,7 @@ def test_rounding_is_the_logits_bound_alone() -> None:
     found = judged(row("stem"), logits)
     assert [gate.passed for gate in found.gates] == [True, True, True, False]
     assert (found.verdict, found.first_divergence) == ("rounding", None)
-    also = row("stem", float32_introduced=diff(1e-4, float32_introduced(1)))
+    also = row("stem", float32_introduced=diff(1e-4, IN_FLOAT32))
     assert judged(also, logits).verdict == "diverged"
 
 
@@ -157,7 +158,7 @@ def test_the_introduced_difference_decides_before_anything_else() -> None:
     layers = (
         row("stem", float64_inherited=diff(1.0, FLOAT64)),
         row("blocks.0", float64_introduced=diff(1e-9, FLOAT64)),
-        row("logits", float32_introduced=diff(1.0, float32_introduced(1))),
+        row("logits", float32_introduced=diff(1.0, IN_FLOAT32)),
     )
     weights = [Finding(layer="stem", sentence="w"), Finding(layer="blocks.0", sentence="this one")]
     divergence = blamed(judged(*layers, weights=weights))

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 from align.core.bounds import LOGITS_ATOL
 from align.core.inputs import Kind
-from align.core.lockstep import Walk
+from align.core.lockstep import Note, Walk
 from align.core.point import Point
 from align.core.probe import Probe
 from align.core.result import Sides
@@ -45,6 +45,13 @@ class Model:
     probe: Probe
 
 
+class Witness(Protocol):
+    """A third implementation, without a framework."""
+
+    def __call__(self, state_dict: StateDict, inputs: Array, note: Note | None = None, /) -> Walk:
+        """Return what gives every point's float64 value for the reference's weights; note is told each one's size."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Case:
     """All that an alignment needs to know of what it compares.
@@ -52,7 +59,7 @@ class Case:
     family: By name; config: as the family has it. rules: From the reference's keys to the candidate's. points: In
     forward order. headline: The point that the models are for; classes: how many values it has for an image. sample: A
     point early in the forward that every kind of layer comes before. inputs: One batch, float32. witness: Shows every
-    point's float64 value, given the reference's weights and a batch; None: there is none. places: The point that each
+    point's float64 value; None: there is none. places: The point that each
     of the reference's parameters acts in. left_out: The points that the candidate does not show, and why. not_covered:
     The candidate's parameters that no point covers, and why that is accepted. wanted: What the inputs were drawn by.
     settings: What a result says of the case.
@@ -69,7 +76,7 @@ class Case:
     classes: int
     sample: str
     inputs: Array
-    witness: Callable[[StateDict, Array], Walk] | None = None
+    witness: Witness | None = None
     places: Mapping[str, str] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
     not_covered: Mapping[str, str] = field(default_factory=dict)

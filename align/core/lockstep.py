@@ -24,6 +24,9 @@ Walk = Generator[Shown, Array | None, object]
 Tap = Callable[[str, Array], Array | None]
 """Is shown each point; the forward goes on with what it returns, or unchanged for None."""
 
+Note = Callable[[str, float], None]
+"""Is told a point, and the size of the numbers that are rounded there."""
+
 Answer = Array | None | Literal["stop"]
 
 

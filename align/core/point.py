@@ -34,20 +34,18 @@ class Point:
     """One comparison point.
 
     reference, candidate: where either side shows it. shape: of its value, where that is known beforehand; else it is
-    the reference's. terms: how many terms each of its elements sums up; None where its arithmetic is not known.
-    normalises: the point whose last channels it centres, for a LayerNorm. optional: the candidate may compute it by
-    other means than a call of this module, and then does not show it.
+    the reference's. follows: the point before it is compared too, so that what is introduced is of one operation.
+    optional: the candidate may compute it by other means than a call of this module, and then does not show it.
     """
 
     name: str
     reference: Tapped
     candidate: Tapped
     shape: Shape | None = None
-    terms: int | None = None
-    normalises: str = ""
+    follows: bool = True
     optional: bool = False
 
     @property
     def behind_a_gap(self) -> Point:
-        """The point where one before it is not compared: its arithmetic is then that of several layers."""
-        return replace(self, terms=None, normalises="")
+        """The point where one before it is not compared: what is introduced is then of several layers."""
+        return replace(self, follows=False)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from align.core.bounds import LEAST_EPSILON, UNBOUNDED, Precision, Tolerance, bounds_of, cancellation_of
+from align.core.bounds import UNBOUNDED, Precision, Roundings, Tolerance
 from align.core.case import Case
 from align.core.compare import compare, largest
 from align.core.lockstep import Lanes, Shown, Side, Walk, WrongPoint, check_form, walk
@@ -96,11 +96,9 @@ def wide_reference(case: Case) -> Generator[Shown, Array | None]:
 class Measurement:
     """One precision's run: truth, reference, candidate on its own activations, candidate on the reference's."""
 
-    def __init__(self, case: Case, precision: Precision, atol: float) -> None:
-        self._case, self._precision, self._atol = case, precision, atol
+    def __init__(self, case: Case, precision: Precision, atol: float, roundings: Roundings) -> None:
+        self._case, self._precision, self._atol, self._roundings = case, precision, atol, roundings
         self._large = total_bytes(case.reference.state_dict.values()) >= TIDY_FROM
-        self._norm_after = {point.normalises: point for point in case.points if point.normalises}
-        self._cancellation: dict[str, float] = {}
 
     def run(
         self, tapping: Tapping, truth: Walk | None, progress: Progress, observe: Observe = lambda *_: None
@@ -169,36 +167,20 @@ class Measurement:
             check_form("the witness", point, truth, shape, "float64")
 
     def _differences(self, point: Point, truth: Array | None, values: tuple[Array, Array, Array]) -> Differences:
-        reference, own, forced = values
-        rounding = 0.0
-        if truth is not None and point.terms is None:
-            rounding = largest(np.subtract(reference, truth, dtype=np.float64))
-        bounds = bounds_of(
-            point,
-            self._precision,
-            headline=Tolerance(atol=self._atol, rtol=0.0) if point.name == self._case.headline else UNBOUNDED,
-            cancellation=self._cancellation.get(point.name, 1.0),
-            rounding=rounding,
-        )
+        """Return the figures of a point. In float32 only the headline and what each layer introduces are judged."""
+        (reference, own, forced), name, wide = values, point.name, self._precision == "float64"
+        whole = self._roundings.whole(name) if wide else UNBOUNDED
+        from_truth = [
+            None if truth is None else compare(name, truth, value, whole, largest(truth)) for value in (reference, own)
+        ]
+        if not wide and from_truth[0] is not None:
+            self._roundings.note_found(name, from_truth[0].max_abs_diff, reference.size)
+        headline = Tolerance(atol=self._atol, rtol=0.0) if name == self._case.headline else UNBOUNDED
+        introduced = self._roundings.introduced(name, self._precision, follows=point.follows)
         scale = largest(reference)
-        inherited = compare(point.name, reference, own, bounds.inherited, scale)
-        introduced = compare(point.name, reference, forced, bounds.introduced, scale)
-        if truth is None:
-            return Differences(
-                inherited=inherited, introduced=introduced, reference_vs_witness=None, candidate_vs_witness=None
-            )
-        self._note_cancellation(point, truth)
-        true_scale = largest(truth)
         return Differences(
-            inherited=inherited,
-            introduced=introduced,
-            reference_vs_witness=compare(point.name, truth, reference, bounds.witness, true_scale),
-            candidate_vs_witness=compare(point.name, truth, own, bounds.witness, true_scale),
+            inherited=compare(name, reference, own, whole if wide else headline, scale),
+            introduced=compare(name, reference, forced, introduced, scale),
+            reference_vs_witness=from_truth[0],
+            candidate_vs_witness=from_truth[1],
         )
-
-    def _note_cancellation(self, point: Point, truth: Array) -> None:
-        """Note what cancels in the LayerNorm behind this point, while its true value is at hand."""
-        norm = self._norm_after.get(point.name)
-        if norm is not None and norm.shape is not None and self._precision == "float32":
-            rows = truth[..., -norm.shape[-1] :]
-            self._cancellation[norm.name] = cancellation_of(rows, LEAST_EPSILON)

@@ -10,12 +10,12 @@ import math
 import numpy as np
 
 from align.core.bounds import explained_by
-from align.core.case import Case
+from align.core.case import Case, Settings
 from align.core.compare import largest
-from align.core.inputs import Kind, seeded_images
+from align.core.inputs import seeded_images
 from align.core.judgement import nan_last
 from align.core.lockstep import ForwardFailed
-from align.core.result import Check, Differences, Divergence, Gate, GateName, Section
+from align.core.result import Check, Divergence, Gate, GateName, Section
 from align.gates.forward import Models
 from align.probes.taps import item_of
 from convert.arrays import Array, Shape, describe_difference, same_bits
@@ -57,20 +57,19 @@ def output_section(models: Models, headline: Array) -> Section:
     return _section("output", check, good, f"{said} is not {case.headline} as compared: {wrong}")
 
 
-def batch_section(models: Models, headline: Array, figures: Differences, seed: int, kind: Kind) -> Section:
+def batch_section(models: Models, headline: Array, rounding: float, settings: Settings) -> Section:
     """Return the gate of the batch: each image gives the same result alone, in other company and in another order.
 
     Args:
         models: In float32.
         headline: What the candidate showed at the headline on the case's inputs.
-        figures: The float32 figures there: how far the reference is rounded says how far these may lie apart.
-        seed: Of the case's inputs.
-        kind: Of the case's inputs.
+        rounding: Of the reference there, in float32, which says how far these may lie apart.
+        settings: What the case's inputs were drawn by.
     """
-    case, truth = models.case, figures.reference_vs_witness
-    bound = explained_by(math.nan if truth is None else truth.max_abs_diff, "float32").bound(largest(headline))
+    case = models.case
+    bound = explained_by(rounding, "float32").bound(largest(headline))
     worst, detail = 0.0, ""
-    for name, inputs, images in _companies(case, seed, kind):
+    for name, inputs, images in _companies(case, settings):
         found, wrong = _checked(models, inputs, (len(inputs), *headline.shape[1:]))
         differences = [
             (nan_last(float(np.abs(np.subtract(headline[image], found[place], dtype=np.float64)).max())), image)
@@ -102,11 +101,11 @@ def _section(name: GateName, check: Check, good: str, bad: str) -> Section:
     return Section(gate=gate, checks=(check,), divergence=divergence)
 
 
-def _companies(case: Case, seed: int, kind: Kind) -> list[tuple[str, Array, dict[int, int]]]:
+def _companies(case: Case, settings: Settings) -> list[tuple[str, Array, dict[int, int]]]:
     """Return other batches: what to say of each, its images, and which of the case's images is at which place."""
     inputs = case.inputs
     count = max(1, LEAST_LARGER - len(inputs))
-    others = seeded_images((count, *inputs.shape[1:]), [seed, COMPANY], kind)
+    others = seeded_images((count, *inputs.shape[1:]), [settings.input_seed, COMPANY], settings.inputs)
     last = len(inputs) - 1
     places = {count + i: last - i for i in range(len(inputs))}
     larger = ("among others", np.concatenate([others, inputs[::-1]]), places)

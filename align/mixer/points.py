@@ -22,11 +22,11 @@ def points_of(config: MixerConfig, batch: int) -> tuple[Point, ...]:
     mixed = (batch, config.tokens, config.hidden_dim)
     block = BLOCKS[config.family]
     return (
-        _point(name="stem", shape=mixed, terms=config.in_chans * config.patch_size**2),
-        *(layer for i in range(config.num_blocks) for layer in block(config, mixed, f"blocks.{i}", _before(i))),
-        _point(name="norm", shape=mixed, normalises=_centred(config, _before(config.num_blocks))),
-        _point(name="pooled", shape=(batch, config.hidden_dim), terms=config.tokens),
-        _point(name=LOGITS, shape=(batch, config.num_classes), terms=config.hidden_dim),
+        _point(name="stem", shape=mixed),
+        *(layer for i in range(config.num_blocks) for layer in block(config, mixed, f"blocks.{i}")),
+        _point(name="norm", shape=mixed),
+        _point(name="pooled", shape=(batch, config.hidden_dim)),
+        _point(name=LOGITS, shape=(batch, config.num_classes)),
     )
 
 
@@ -55,41 +55,31 @@ def layer_of_parameter(name: str) -> str:
     return {"stem.proj": "stem", "head": "logits"}.get(module, module)
 
 
-def _point(name: str, shape: Shape, terms: int = 1, normalises: str = "") -> Point:
+def _point(name: str, shape: Shape) -> Point:
     """Return a point of timm's own model and of ours, which are tapped alike."""
     parent, _, last = name.rpartition(".")
     tapped = Tapped(module="" if name == LOGITS else name)
     if last in BETWEEN:
         tapped = Tapped(module=f"{parent}.{BEHIND[last]}" if parent else BEHIND[last], where="input")
-    return Point(name=name, reference=tapped, candidate=tapped, shape=shape, terms=terms, normalises=normalises)
+    return Point(name=name, reference=tapped, candidate=tapped, shape=shape)
 
 
-def _before(i: int) -> str:
-    """Return the point that block i takes its input from."""
-    return f"blocks.{i - 1}" if i else "stem"
-
-
-def _centred(config: MixerConfig, point: str) -> str:
-    """Return the point, where the family's norm centres its input; ResMLP's does not."""
-    return "" if config.family == "resmlp" else point
-
-
-def _mixer(config: MixerConfig, mixed: Shape, at: str, before: str) -> tuple[Point, ...]:
+def _mixer(config: MixerConfig, mixed: Shape, at: str) -> tuple[Point, ...]:
     mlp = _glu_mlp if config.family == "gmixer" else _mlp
     return (
-        _point(name=f"{at}.norm1", shape=mixed, normalises=before),
+        _point(name=f"{at}.norm1", shape=mixed),
         *mlp(f"{at}.mlp_tokens", _across(config, mixed), config.tokens_mlp_dim),
         _point(name=f"{at}.token_mixing", shape=mixed),
-        _point(name=f"{at}.norm2", shape=mixed, normalises=f"{at}.token_mixing"),
+        _point(name=f"{at}.norm2", shape=mixed),
         *mlp(f"{at}.mlp_channels", mixed, config.channels_mlp_dim),
         _point(name=at, shape=mixed),
     )
 
 
-def _resmlp(config: MixerConfig, mixed: Shape, at: str, _before: str) -> tuple[Point, ...]:
+def _resmlp(config: MixerConfig, mixed: Shape, at: str) -> tuple[Point, ...]:
     return (
         _point(name=f"{at}.norm1", shape=mixed),
-        _point(name=f"{at}.linear_tokens", shape=_across(config, mixed), terms=config.tokens),
+        _point(name=f"{at}.linear_tokens", shape=_across(config, mixed)),
         _point(name=f"{at}.token_mixing", shape=mixed),
         _point(name=f"{at}.norm2", shape=mixed),
         *_mlp(f"{at}.mlp_channels", mixed, config.channels_mlp_dim),
@@ -97,23 +87,23 @@ def _resmlp(config: MixerConfig, mixed: Shape, at: str, _before: str) -> tuple[P
     )
 
 
-def _gmlp(config: MixerConfig, mixed: Shape, at: str, before: str) -> tuple[Point, ...]:
+def _gmlp(config: MixerConfig, mixed: Shape, at: str) -> tuple[Point, ...]:
     fc1, act, fc2 = _mlp(f"{at}.mlp_channels", mixed, config.channels_mlp_dim)
     gated = (*mixed[:-1], config.channels_gated_dim)
     gate = f"{at}.mlp_channels.gate"
     return (
-        _point(name=f"{at}.norm", shape=mixed, normalises=before),
+        _point(name=f"{at}.norm", shape=mixed),
         fc1,
         act,
-        _point(name=f"{gate}.norm", shape=gated, normalises=act.name),
-        _point(name=f"{gate}.proj", shape=(mixed[0], config.channels_gated_dim, config.tokens), terms=config.tokens),
+        _point(name=f"{gate}.norm", shape=gated),
+        _point(name=f"{gate}.proj", shape=(mixed[0], config.channels_gated_dim, config.tokens)),
         _point(name=gate, shape=gated),
-        replace(fc2, terms=config.channels_gated_dim),
+        fc2,
         _point(name=at, shape=mixed),
     )
 
 
-BLOCKS: dict[MixerKind, Callable[[MixerConfig, Shape, str, str], tuple[Point, ...]]] = {
+BLOCKS: dict[MixerKind, Callable[[MixerConfig, Shape, str], tuple[Point, ...]]] = {
     "mixer": _mixer,
     "gmixer": _mixer,
     "resmlp": _resmlp,
@@ -129,13 +119,13 @@ def _across(config: MixerConfig, mixed: Shape) -> Shape:
 def _mlp(at: str, outer: Shape, hidden: int) -> tuple[Point, Point, Point]:
     inner = (*outer[:-1], hidden)
     return (
-        _point(name=f"{at}.fc1", shape=inner, terms=outer[-1]),
+        _point(name=f"{at}.fc1", shape=inner),
         _point(name=f"{at}.act", shape=inner),
-        _point(name=f"{at}.fc2", shape=outer, terms=hidden),
+        _point(name=f"{at}.fc2", shape=outer),
     )
 
 
 def _glu_mlp(at: str, outer: Shape, hidden: int) -> tuple[Point, ...]:
     fc1, act, fc2 = _mlp(at, outer, hidden)
     half = (*outer[:-1], hidden // 2)
-    return fc1, replace(act, shape=half), _point(name=f"{at}.gated", shape=half), replace(fc2, terms=hidden // 2)
+    return fc1, replace(act, shape=half), _point(name=f"{at}.gated", shape=half), fc2

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from align.alignment import Alignment
-from align.core.bounds import FLOAT64, LOGITS_ATOL, Precision
+from align.core.bounds import LOGITS_ATOL, Precision, wide_bound
 from align.core.case import Case, Settings
 from align.core.inputs import images_sha256
 from align.core.judgement import Evidence, judge
@@ -85,7 +85,7 @@ def record(case: Case, settings: Settings, *, progress: Progress = lambda _: Non
     """
     case.check_drawn_by(settings)
     narrow, wide, truth = _reference(case, progress)
-    _refuse_to_leave(case, wide, truth)
+    _refuse_to_leave(case, narrow, wide, truth)
     provenance = case.settings["weights"] or {"kind": "file"}
     versions = environment()["versions"]
     return GoldenTrace(
@@ -128,10 +128,10 @@ def _reference(case: Case, progress: Progress) -> tuple[Sketches, Sketches, Sket
     return narrow, wide, truth
 
 
-def _refuse_to_leave(case: Case, wide: Sketches, truth: Sketches) -> None:
+def _refuse_to_leave(case: Case, narrow: Sketches, wide: Sketches, truth: Sketches) -> None:
     for name, recorded in wide.by_name.items():
         found = max(distance(recorded, truth.by_name[name]), summary_distance(recorded, truth.by_name[name]))
-        bound = FLOAT64.bound(recorded.largest)
+        bound = wide_bound(distance(recorded, narrow.by_name[name])).bound(recorded.largest)
         if not found <= bound:
             raise Unrecordable(
                 f"{case.name}: {name}: {case.sides.reference} is {found:.1e} away from the NumPy witness, bound "

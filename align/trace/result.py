@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from align.core.bounds import FLOAT64, Precision, explained_by
+from align.core.bounds import Precision, explained_by, wide_bound
 from align.core.judgement import Headline, nan_last
 from align.core.result import Divergence, Gate, Verdict
 from align.core.sketch import Sketch, distance, summary_distance
@@ -35,7 +35,7 @@ class PointRecord:
     @property
     def summary_bound(self) -> float:
         """The greatest difference of minimum, maximum and rms that passes in float64: the full gate's bound."""
-        return FLOAT64.bound(self.sketch.largest)
+        return wide_bound(self.float32_noise).bound(self.sketch.largest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

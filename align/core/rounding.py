@@ -1,0 +1,82 @@
+"""How large the numbers are that an operation rounds: its size, in units of whose last place it errs. Pure.
+
+A computed result lies within a few times size · u of the true one, where u is the unit roundoff. The sizes are those of
+running error analysis: the magnitude of every intermediate result, however much of it cancels afterwards. A sum of n
+terms rounds n partial sums, whose errors add up like the root of the sum of their squares: sqrt(n / 2) times the terms'
+root sum of squares where these have random signs, sqrt(n / 3) times the result where they have one. Taken here:
+sqrt(n / 2) times both and, for a mean, sqrt(n) times its terms' root mean square: Paddle adds them one after another
+(paddlepaddle 3.3.1). Terms so much alike that each rounds its sum in the same direction make that n / 2.
+
+Sources: N. J. Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed., SIAM 2002, section 3.3 (running error
+analysis); Higham and Mary, "A New Approach to Probabilistic Rounding Error Analysis", SIAM J. Sci. Comput. 41(5), 2019,
+https://doi.org/10.1137/18M1226312 (sqrt(n) for n); the same, "Sharper Probabilistic Backward Error Analysis for Basic
+Linear Algebra Kernels with Random Data", SIAM J. Sci. Comput. 42(5), 2020, https://doi.org/10.1137/20M1314355 (terms of
+both signs).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from align.core.bounds import ROUNDOFF
+from align.core.compare import largest
+from convert.arrays import Array
+
+ALIKE = 64
+"""Terms round alike where they differ by less than so many units of roundoff of their sum."""
+
+ROWS = 16
+"""Of a sum over many rows, those are looked at that are greatest in norm, and as many that are in one element."""
+
+
+def size_of_sum(count: int, terms: float, result: float) -> float:
+    """Return the size of a sum of so many terms, of this root sum of squares, with this result."""
+    return math.sqrt(count / 2) * (terms + result)
+
+
+def size_of_product(x: Array, weight: Array, product: Array) -> float:
+    """Return the size of a matrix product.
+
+    Args:
+        x: (…, in).
+        weight: (out, in).
+        product: x @ weight.T, (…, out).
+    """
+    rows = x.reshape(-1, x.shape[-1])
+    if len(rows) > 2 * ROWS:
+        norms, extremes = np.einsum("ri,ri->r", rows, rows), np.abs(rows).max(axis=1)
+        rows = rows[np.concatenate([np.argpartition(by, -ROWS)[-ROWS:] for by in (norms, extremes)])]
+    squares = np.square(rows) @ np.square(weight).T
+    return size_of_sum(x.shape[-1], math.sqrt(squares.max()), largest(product))
+
+
+def size_of_mean(x: Array, mean: Array, axis: int) -> float:
+    """Return the size of a mean along an axis."""
+    count = x.shape[axis]
+    square = np.square(x).mean(axis=axis)
+    spread = np.sqrt(np.maximum(square - np.square(mean), 0))
+    return float((_drift(count, mean, spread) * np.sqrt(square)).max())
+
+
+def size_of_layer_norm(mean: Array, centred: Array, deviation: Array, result: Array, weight: Array) -> float:
+    """Return the size of a LayerNorm: what its rows were before the mean was taken away, and the sum of their squares.
+
+    Args:
+        mean: (…, 1), of each row.
+        centred: (…, channels), the rows without it.
+        deviation: (…, 1), of each row: what it is divided by.
+        result: (…, channels).
+        weight: (channels,).
+    """
+    count = centred.shape[-1]
+    spread = np.sqrt(np.einsum("...i,...i->...", centred, centred) / count)[..., None]
+    before = np.abs(centred).max(axis=-1, keepdims=True) + _drift(count, mean, spread) * np.hypot(mean, spread)
+    return float((before / deviation).max()) * largest(weight) + math.sqrt(count / 2) * largest(result)
+
+
+def _drift(count: int, mean: Array, spread: Array) -> Array:
+    """Return how many roundoffs of its terms a mean errs: more where these are alike in float32."""
+    alike = spread <= ALIKE * count * ROUNDOFF["float32"] * np.abs(mean)
+    return np.where(alike, count / 2, math.sqrt(count))
