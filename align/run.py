@@ -15,7 +15,7 @@ from align.core.lockstep import ForwardFailed, Kept, Walk, lanes
 from align.core.point import Point
 from align.core.result import AlignmentResult, Finding, LayerRow, Section
 from align.core.weights import Expected, expected_values, structure_findings, weight_findings
-from align.gates import determinism, output
+from align.gates import determinism, output, state
 from align.gates.forward import Measured, Measurement, Models, Progress, wide_reference
 from align.learning.gates import gradients_section, not_run, steps_section
 from align.learning.recipes import RECIPES
@@ -36,7 +36,7 @@ class Observation:
     weights: Sequence[Finding] | None = None
     layers: tuple[LayerRow, ...] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
-    sections: tuple[Section, ...] = (determinism.NOT_RUN, *output.not_run())
+    sections: tuple[Section, ...] = (determinism.NOT_RUN, *output.not_run(), state.NOT_RUN)
 
 
 def align(
@@ -119,10 +119,11 @@ def _observe(case: Case, settings: Settings, progress: Progress) -> Observation:
     progress("building the Paddle model")
     candidate = case.candidate.build()
     case.candidate.probe.check(candidate)
+    watch = state.Watch(case, candidate)
     weights = _weights(case, expected, candidate)
     with lanes() as each:
         models = Models(case=case, reference=reference, candidate=candidate, lanes=each)
-        return replace(_measure(models, settings, progress), weights=weights)
+        return replace(_measure(models, settings, watch, progress), weights=weights)
 
 
 def _weights(case: Case, expected: Mapping[str, Expected], candidate: Any) -> list[Finding]:
@@ -131,21 +132,23 @@ def _weights(case: Case, expected: Mapping[str, Expected], candidate: Any) -> li
     return weight_findings(expected, case.candidate.state_dict, held, case.place)
 
 
-def _measure(models: Models, settings: Settings, progress: Progress) -> Observation:
+def _measure(models: Models, settings: Settings, watch: state.Watch, progress: Progress) -> Observation:
     """Return the points at fault, or else the figures of all: float32 first, then the same models in float64."""
     case = models.case
     witness = Kept(partial(case.witness, case.reference.state_dict, case.inputs)) if case.witness else None
     headline = _Headline(case.headline)
     in32, repeated = _in_float32(models, settings, witness, headline, progress)
     with models.widened():
-        sections = (repeated, *_of_output(models, settings, in32, headline.value))
+        sections: tuple[Section, ...] = (repeated, *_of_output(models, settings, in32, headline.value))
         uncovered = _uncovered(models, in32.never_shown) if not in32.findings else []
     with models.tapped() as tapping:
         measurement = Measurement(case, "float64", settings.atol)
         in64 = measurement.run(tapping, witness.again() if witness else None, progress)
     findings = _unique([*in32.findings, *in64.findings])
     if findings:
-        return Observation(structure=findings, sections=sections)
+        return Observation(structure=findings, sections=(*sections, state.NOT_RUN))
+    progress("what changes with use")
+    sections = (*sections, watch.section("float64"))
     names = [name for name in in32.figures if name in in64.figures]
     layers = tuple(LayerRow(name=name, float64=in64.figures[name], float32=in32.figures[name]) for name in names)
     left_out = dict.fromkeys(in32.never_shown, NEVER_CALLED)

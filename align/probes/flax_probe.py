@@ -49,6 +49,21 @@ def buffers(_model: FlaxModel) -> frozenset[str]:
     return frozenset()
 
 
+def layers(_model: FlaxModel) -> Iterator[tuple[str, Any]]:
+    """Yield no layer: its modules hold nothing, and are made anew for each call."""
+    return iter(())
+
+
+def tensors(model: FlaxModel) -> Iterator[tuple[str, Array]]:
+    """Yield every parameter by name."""
+    return iter(parameters(model).items())
+
+
+def attributes(_model: FlaxModel) -> dict[str, str]:
+    """Return what the layers keep beside parameters: nothing."""
+    return {}
+
+
 def modules(model: FlaxModel) -> frozenset[str]:
     """Return the path of every module that holds parameters, and of those around it; "" is the model itself."""
     return paths_of(parameters(model))

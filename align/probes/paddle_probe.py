@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from align.core.point import Tapped
+from align.probes.attributes import attributes_of
+from align.probes.held import PADDLE, layers_of, tensors_of
 from align.probes.knobs import compute_quickly, importing_frameworks
 from align.probes.taps import Taps, as_arrays, deep_copy, failures_told, leaves
 from convert.arrays import Array, StateDict
@@ -81,12 +83,28 @@ def copied(model: Layer) -> Layer:
 
 def parameters(model: Layer) -> StateDict:
     """Return a copy of what the model holds by name: parameters, and buffers that are saved with them."""
-    return {key: tensor.numpy() for key, tensor in model.state_dict().items()}
+    return {key: tensor.numpy() for key, tensor in tensors_of(model, PADDLE, saved_only=True)}
 
 
 def buffers(model: Layer) -> frozenset[str]:
     """Return which of these names are buffers."""
     return frozenset(key for key, _ in model.named_buffers())
+
+
+def layers(model: Layer) -> Iterator[tuple[str, Layer]]:
+    """Yield every layer by its path, "" for the model itself."""
+    return layers_of(model, PADDLE)
+
+
+def tensors(model: Layer) -> Iterator[tuple[str, Array]]:
+    """Yield a copy of every parameter and buffer by name, one after the other; also of those that are not saved."""
+    return ((key, tensor.numpy()) for key, tensor in tensors_of(model, PADDLE, saved_only=False))
+
+
+def attributes(model: Layer) -> dict[str, str]:
+    """Return what the layers keep beside parameters and buffers, as text that another value changes."""
+    known = frozenset(id(tensor) for _, tensor in tensors_of(model, PADDLE, saved_only=False))
+    return attributes_of(layers(model), _array, known)
 
 
 def modules(model: Layer) -> frozenset[str]:
@@ -98,7 +116,7 @@ def load(model: Layer, state_dict: StateDict) -> None:
     """Give the model these values, each in the dtype that it has there; names that it does not have are passed over."""
     import paddle
 
-    own = model.state_dict()
+    own = dict(tensors_of(model, PADDLE, saved_only=True))
     for key, array in state_dict.items():
         if key in own and list(own[key].shape) == list(array.shape):
             own[key].set_value(paddle.to_tensor(array).astype(own[key].dtype))

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from align.core.point import Tapped
+from align.probes.attributes import attributes_of
+from align.probes.held import TORCH, layers_of, tensors_of
 from align.probes.knobs import importing_frameworks
 from align.probes.taps import Taps, as_arrays, deep_copy, failures_told, leaves
 from convert.arrays import Array, StateDict
@@ -29,12 +31,28 @@ ROUNDED = ("LayerNorm", "_BatchNorm", "_InstanceNorm")
 
 def parameters(model: Module) -> StateDict:
     """Return a copy of what the model holds by name: parameters, and buffers that are saved with them."""
-    return {key: np.array(tensor.numpy()) for key, tensor in model.state_dict().items()}
+    return {key: np.array(tensor.detach().numpy()) for key, tensor in tensors_of(model, TORCH, saved_only=True)}
 
 
 def buffers(model: Module) -> frozenset[str]:
     """Return which of these names are buffers."""
     return frozenset(key for key, _ in model.named_buffers())
+
+
+def layers(model: Module) -> Iterator[tuple[str, Module]]:
+    """Yield every layer by its path, "" for the model itself."""
+    return layers_of(model, TORCH)
+
+
+def tensors(model: Module) -> Iterator[tuple[str, Array]]:
+    """Yield a copy of every parameter and buffer by name, one after the other; also of those that are not saved."""
+    return ((key, np.array(tensor.detach().numpy())) for key, tensor in tensors_of(model, TORCH, saved_only=False))
+
+
+def attributes(model: Module) -> dict[str, str]:
+    """Return what the layers keep beside parameters and buffers, as text that another value changes."""
+    known = frozenset(id(tensor) for _, tensor in tensors_of(model, TORCH, saved_only=False))
+    return attributes_of(layers(model), _array, known)
 
 
 def modules(model: Module) -> frozenset[str]:
