@@ -20,7 +20,7 @@ from align.gates.forward import Measured, Measurement, Models, Progress, wide_re
 from align.learning.gates import gradients_section, not_run, steps_section
 from align.learning.recipes import RECIPES
 from align.learning.training import BuildOptimizer
-from align.probes import torch_probe
+from align.probes import torch_probe, turn
 from align.probes.environment import environment
 from convert.arrays import Array
 from convert.errors import UsageProblem
@@ -62,7 +62,8 @@ def align(
     case.check_drawn_by(settings)
     _refuse_without_gradients(case, settings)
     case.reference.probe.check_framework()
-    seen = _observe(case, settings, progress)
+    with turn.taken():
+        seen = _observe(case, settings, progress)
     left_out = {**case.left_out, **seen.left_out}
     judged = judge(evidence_of(seen.structure, seen.weights, seen.layers, case.sides, left_out))
     recipes = [asdict(recipe) for recipe in RECIPES] if settings.train_steps else []
@@ -114,16 +115,16 @@ def _observe(case: Case, settings: Settings, progress: Progress) -> Observation:
     if structure:
         return Observation(structure=structure)
     progress("building the reference")
-    reference = case.reference.build()
-    case.reference.probe.check(reference)
-    progress("building the Paddle model")
-    candidate = case.candidate.build()
-    case.candidate.probe.check(candidate)
-    watch = state.Watch(case, candidate)
-    weights = _weights(case, expected, candidate)
-    with lanes() as each:
-        models = Models(case=case, reference=reference, candidate=candidate, lanes=each)
-        return replace(_measure(models, settings, watch, progress), weights=weights)
+    with case.reference.used() as reference:
+        case.reference.probe.check(reference)
+        progress("building the Paddle model")
+        with case.candidate.used() as candidate:
+            case.candidate.probe.check(candidate)
+            watch = state.Watch(case, candidate)
+            weights = _weights(case, expected, candidate)
+            with lanes() as each:
+                models = Models(case=case, reference=reference, candidate=candidate, lanes=each)
+                return replace(_measure(models, settings, watch, progress), weights=weights)
 
 
 def _weights(case: Case, expected: Mapping[str, Expected], candidate: Any) -> list[Finding]:

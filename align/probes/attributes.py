@@ -88,7 +88,7 @@ class _Description:
             return f"{array.dtype} {array.shape} {hashlib.sha256(array.tobytes()).hexdigest()}"
         if isinstance(value, dict | list | tuple | set | frozenset | deque):
             return f"{kind} of {len(value)}: {self._items(value, depth)}"
-        return f"{kind} at {id(value)}: {self._items(_own(value), depth)}"
+        return f"{kind} at {id(value)}: {self._items(own(value), depth)}"
 
     def _items(self, values: Any, depth: int) -> str:
         if not depth:
@@ -98,8 +98,8 @@ class _Description:
         return str(sorted(said) if isinstance(values, set | frozenset) else said)
 
 
-def _own(value: Any) -> dict[str, Any]:
-    """Return what an object keeps; of a layer, which is looked at by itself, nothing."""
+def own(value: Any) -> dict[str, Any]:
+    """Return what an object of a user's keeps, not a copy of it; of a layer, which is looked at by itself, nothing."""
     held = getattr(value, "__dict__", {})
     return held if type(held) is dict and "_parameters" not in held and not _of_a_library(type(value)) else {}
 

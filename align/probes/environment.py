@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from align.probes import paddle_probe
 from align.probes.knobs import KNOBS
+from align.probes.turn import threads
 from convert.evidence.manifest import versions
 
 PADDLE_FLAGS = ("FLAGS_use_mkldnn", "FLAGS_use_onednn", "FLAGS_allow_tf32_cublas", "FLAGS_cudnn_deterministic")
@@ -54,7 +54,7 @@ def _paddle_state() -> dict[str, Any]:
     for flag in PADDLE_FLAGS:
         with contextlib.suppress(ValueError):
             flags |= paddle.get_flags(flag)
-    return {"threads": paddle_probe.THREADS, **flags}
+    return {"threads": threads(), **flags}
 
 
 def _processor() -> str:

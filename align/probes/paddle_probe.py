@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from align.core.point import Tapped
+from align.probes import lending
 from align.probes.attributes import attributes_of
 from align.probes.held import PADDLE, layers_of, tensors_of
 from align.probes.knobs import compute_quickly, importing_frameworks
 from align.probes.taps import Taps, as_arrays, deep_copy, failures_told, leaves
+from align.probes.turn import threads
 from convert.arrays import Array, StateDict
 from convert.errors import BadInput
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from align.core.bounds import Precision
     from align.core.probe import Forward
 
-THREADS = os.cpu_count() or 1
 name = "Paddle"
 
 
@@ -38,7 +38,7 @@ def imported() -> ModuleType:
     with importing_frameworks():
         import paddle
     paddle.device.set_device("cpu")
-    paddle.base.core.set_num_threads(THREADS)  # eager matrix products run on one thread otherwise
+    paddle.base.core.set_num_threads(threads())  # eager matrix products run on one thread otherwise
     return paddle
 
 
@@ -79,6 +79,13 @@ def copied(model: Layer) -> Layer:
     """
     duplicate: Layer = deep_copy(model)
     return duplicate
+
+
+def lent(model: Layer) -> AbstractContextManager[Layer]:
+    """Lend a user's model, whose values are copies for so long; in the end it is as it was."""
+    import paddle
+
+    return lending.lent(model, PADDLE, lambda value: isinstance(value, paddle.Tensor), _rebound)
 
 
 def parameters(model: Layer) -> StateDict:
@@ -203,9 +210,27 @@ def one_thread() -> Iterator[int]:
 
     paddle.base.core.set_num_threads(1)
     try:
-        yield THREADS
+        yield threads()
     finally:
-        paddle.base.core.set_num_threads(THREADS)
+        paddle.base.core.set_num_threads(threads())
+
+
+def _rebound(tensor: Tensor) -> Callable[[], object]:
+    """Let a tensor and its gradient have copies of their values; return what gives them their own memory back."""
+    import paddle
+
+    found = [one for one in (tensor, tensor.grad) if one is not None and one._is_initialized()]
+    own = [paddle.empty([0], one.dtype) for one in found]
+    for one, memory in zip(found, own, strict=True):
+        memory.get_tensor()._share_data_with(one.get_tensor())
+        duplicate = memory.clone()  # with a name: get_tensor() does not keep it alive
+        one.get_tensor()._share_data_with(duplicate.get_tensor())
+
+    def restore() -> None:
+        for one, memory in zip(found, own, strict=True):
+            one.get_tensor()._share_data_with(memory.get_tensor())
+
+    return restore
 
 
 def _array(value: Any) -> Array | None:

@@ -194,6 +194,6 @@ def deep_copy(model: Any) -> Any:
     except Exception as error:
         said = printable(f"{type(error).__name__}: {' '.join(str(error).split())[-200:]}")
         raise BadInput(
-            f"{type(model).__name__}: it cannot be copied, which keeps it unchanged ({said}). Take what cannot be "
-            "copied out of its attributes."
+            f"{type(model).__name__}: it cannot be copied, and it is a copy that is trained ({said}). Take what cannot "
+            "be copied out of its attributes, or leave out --backward and --train-steps."
         ) from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from align.core.point import Tapped
+from align.probes import lending
 from align.probes.attributes import attributes_of
 from align.probes.held import TORCH, layers_of, tensors_of
 from align.probes.knobs import importing_frameworks
 from align.probes.taps import Taps, as_arrays, deep_copy, failures_told, leaves
+from align.probes.turn import is_forked, threads
 from convert.arrays import Array, StateDict
 from convert.errors import BadInput
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from torch.nn import Module
 
     from align.core.bounds import Precision
@@ -68,6 +71,17 @@ def copied(model: Module) -> Module:
     """
     duplicate: Module = deep_copy(model)
     return duplicate
+
+
+@contextlib.contextmanager
+def lent(model: Module) -> Iterator[Module]:
+    """Lend a user's model in evaluation mode, whose values are copies for so long; in the end it is as it was."""
+    import torch
+
+    with lending.lent(model, TORCH, lambda value: isinstance(value, torch.Tensor), _rebound):
+        for _, module in layers(model):
+            module.training = False
+        yield model
 
 
 def check_values(model: Module) -> None:
@@ -162,6 +176,8 @@ def check_framework() -> None:
             f"torch: `import torch` gives {torch.__file__}, which is not PyTorch, so Paddle would be compared with "
             "itself. Call paddle.compat.disable_torch_proxy() first."
         )
+    if is_forked():
+        torch.set_num_threads(threads())  # for good: the next operation on more would never end
 
 
 def check(model: object) -> None:
@@ -176,6 +192,21 @@ def check(model: object) -> None:
     if not isinstance(model, torch.nn.Module):
         kind = f"{type(model).__module__}.{type(model).__name__}"
         raise BadInput(f"{kind}: the reference is no module of PyTorch. Pass timm's model.")
+
+
+def _rebound(tensor: Tensor) -> Callable[[], object]:
+    """Let a tensor have a copy of its values and no gradient; return what gives it its own back."""
+    own, gradient = tensor.data, tensor.grad if tensor.is_leaf else None
+    tensor.data = own.clone()
+    if gradient is not None:
+        tensor.grad = None
+
+    def restore() -> None:
+        tensor.data = own
+        if gradient is not None:
+            tensor.grad = gradient
+
+    return restore
 
 
 def _array(value: Any) -> Array | None:
