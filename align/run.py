@@ -21,7 +21,7 @@ from align.learning.gates import gradients_section, not_run, steps_section
 from align.learning.recipes import RECIPES
 from align.learning.training import BuildOptimizer
 from align.probes import torch_probe, turn
-from align.probes.environment import environment
+from align.probes.environment import environment, ordinary
 from convert.arrays import Array
 from convert.errors import UsageProblem
 
@@ -62,8 +62,17 @@ def align(
     case.check_drawn_by(settings)
     _refuse_without_gradients(case, settings)
     case.reference.probe.check_framework()
-    with turn.taken():
-        seen = _observe(case, settings, progress)
+    with turn.taken(), ordinary():
+        result = _forward(case, settings, progress)
+        sound = result.verdict in ("aligned", "rounding")
+        for section in _training_sections(case, settings, build_optimizer, sound, progress):
+            result = with_section(result, section)
+    return result
+
+
+def _forward(case: Case, settings: Settings, progress: Progress) -> AlignmentResult:
+    """Return what the gates come to that are always run."""
+    seen = _observe(case, settings, progress)
     left_out = {**case.left_out, **seen.left_out}
     judged = judge(evidence_of(seen.structure, seen.weights, seen.layers, case.sides, left_out))
     recipes = [asdict(recipe) for recipe in RECIPES] if settings.train_steps else []
@@ -80,9 +89,6 @@ def align(
         environment=environment(),
     )
     for section in seen.sections:
-        result = with_section(result, section)
-    sound = result.verdict in ("aligned", "rounding")
-    for section in _training_sections(case, settings, build_optimizer, sound, progress):
         result = with_section(result, section)
     return result
 
