@@ -71,6 +71,13 @@ class Probe(Protocol):
             ForwardFailed: The model raises.
         """
 
+    def returned(self, model: Any, inputs: Array, *, gradients: bool) -> tuple[Any, Array]:
+        """Return what the model returns, with gradients recorded or not; and what its input is by then.
+
+        Raises:
+            ForwardFailed: The model raises.
+        """
+
     def unused(self, model: Any, inputs: Array, names: frozenset[str]) -> list[str]:
         """Return which of these parameters have no part in what the model returns."""
 

@@ -127,6 +127,16 @@ def forward(model: FlaxModel, inputs: Array) -> Any:
         return as_arrays(output, _array)
 
 
+def returned(model: FlaxModel, inputs: Array, *, gradients: bool) -> tuple[Any, Array]:
+    """Return what the model returns, and its input, which JAX lets nobody overwrite.
+
+    Raises:
+        ForwardFailed: The model raises.
+    """
+    del gradients  # of a function JAX takes them when it is asked for, and records nothing
+    return forward(model, inputs), inputs
+
+
 def unused(_model: FlaxModel, _inputs: Array, _names: frozenset[str]) -> list[str]:
     """Return which of these parameters have no part in what the model returns; not known here."""
     return []

@@ -142,12 +142,24 @@ def cast(model: Layer, precision: Precision) -> None:
         layer._buffers[key] = buffer
 
 
-def tapped(model: Layer, points: Mapping[str, Tapped]) -> AbstractContextManager[Forward]:
-    """Give the forward that shows these points, for as long as the context lasts."""
-    import paddle
+@contextlib.contextmanager
+def tapped(model: Layer, points: Mapping[str, Tapped]) -> Iterator[Forward]:
+    """Give the forward that shows these points, for as long as the context lasts.
 
-    taps = Taps(points, _array, paddle.to_tensor)
-    return taps.on(model.named_sublayers(include_self=True), "register_forward_post_hook", partial(forward, model))
+    Nothing runs as a static program for so long: what `paddle.jit.to_static` made of a layer calls no hooks.
+    """
+    import paddle
+    from paddle.jit.dy2static.program_translator import ProgramTranslator
+
+    taps, translator = Taps(points, _array, paddle.to_tensor), ProgramTranslator()
+    was_on = translator.enable_to_static
+    translator.enable(False)
+    try:
+        named = model.named_sublayers(include_self=True)
+        with taps.on(named, "register_forward_post_hook", partial(forward, model)) as run:
+            yield run
+    finally:
+        translator.enable(was_on)
 
 
 def forward(model: Layer, inputs: Array) -> Any:
@@ -156,11 +168,21 @@ def forward(model: Layer, inputs: Array) -> Any:
     Raises:
         ForwardFailed: The model raises.
     """
+    return returned(model, inputs, gradients=False)[0]
+
+
+def returned(model: Layer, inputs: Array, *, gradients: bool) -> tuple[Any, Array]:
+    """Return what the model returns, with gradients recorded or not; and what its input is by then.
+
+    Raises:
+        ForwardFailed: The model raises.
+    """
     import paddle
 
-    with paddle.no_grad(), failures_told():
-        output = model(paddle.to_tensor(inputs))
-    return as_arrays(output, _array)
+    given = paddle.to_tensor(inputs)
+    with paddle.enable_grad() if gradients else paddle.no_grad(), failures_told():
+        output = model(given)
+    return as_arrays(output, _array), given.numpy()
 
 
 def unused(model: Layer, inputs: Array, names: frozenset[str]) -> list[str]:

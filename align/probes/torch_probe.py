@@ -128,11 +128,21 @@ def forward(model: Module, inputs: Array) -> Any:
     Raises:
         ForwardFailed: The model raises.
     """
+    return returned(model, inputs, gradients=False)[0]
+
+
+def returned(model: Module, inputs: Array, *, gradients: bool) -> tuple[Any, Array]:
+    """Return what the model returns, with gradients recorded or not; and what its input is by then.
+
+    Raises:
+        ForwardFailed: The model raises.
+    """
     import torch
 
-    with torch.inference_mode(), failures_told():
-        output = model(torch.from_numpy(inputs.copy()))
-    return as_arrays(output, _array)
+    given = torch.from_numpy(inputs.copy())
+    with torch.enable_grad() if gradients else torch.inference_mode(), failures_told():
+        output = model(given)
+    return as_arrays(output, _array), given.numpy()
 
 
 def unused(model: Module, inputs: Array, names: frozenset[str]) -> list[str]:
