@@ -16,13 +16,13 @@ from align.core.lockstep import ForwardFailed, Kept, Walk, lanes
 from align.core.point import Point
 from align.core.result import AlignmentResult, Finding, LayerRow, Section
 from align.core.weights import Expected, expected_values, structure_findings, weight_findings
-from align.gates import determinism, output
+from align.gates import determinism, output, state
 from align.gates.forward import Measured, Measurement, Models, Progress, wide_reference
 from align.learning.gates import gradients_section, not_run, steps_section
 from align.learning.recipes import RECIPES
 from align.learning.training import BuildOptimizer
-from align.probes import torch_probe
-from align.probes.environment import environment
+from align.probes import torch_probe, turn
+from align.probes.environment import environment, ordinary
 from convert.arrays import Array
 from convert.errors import UsageProblem
 
@@ -37,7 +37,7 @@ class Observation:
     weights: Sequence[Finding] | None = None
     layers: tuple[LayerRow, ...] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
-    sections: tuple[Section, ...] = (determinism.NOT_RUN, *output.not_run())
+    sections: tuple[Section, ...] = (determinism.NOT_RUN, *output.not_run(), state.NOT_RUN)
 
 
 def align(
@@ -63,6 +63,16 @@ def align(
     case.check_drawn_by(settings)
     _refuse_without_gradients(case, settings)
     case.reference.probe.check_framework()
+    with turn.taken(), ordinary():
+        result = _forward(case, settings, progress)
+        sound = result.verdict in ("aligned", "rounding")
+        for section in _training_sections(case, settings, build_optimizer, sound, progress):
+            result = with_section(result, section)
+    return result
+
+
+def _forward(case: Case, settings: Settings, progress: Progress) -> AlignmentResult:
+    """Return what the gates come to that are always run."""
     seen = _observe(case, settings, progress)
     left_out = {**case.left_out, **seen.left_out}
     judged = judge(evidence_of(seen.structure, seen.weights, seen.layers, case.sides, left_out))
@@ -80,9 +90,6 @@ def align(
         environment=environment(),
     )
     for section in seen.sections:
-        result = with_section(result, section)
-    sound = result.verdict in ("aligned", "rounding")
-    for section in _training_sections(case, settings, build_optimizer, sound, progress):
         result = with_section(result, section)
     return result
 
@@ -115,15 +122,15 @@ def _observe(case: Case, settings: Settings, progress: Progress) -> Observation:
     if structure:
         return Observation(structure=structure)
     progress("building the reference")
-    reference = case.reference.build()
-    case.reference.probe.check(reference)
-    progress("building the Paddle model")
-    candidate = case.candidate.build()
-    case.candidate.probe.check(candidate)
-    weights = _weights(case, expected, candidate)
-    with lanes() as each:
-        models = Models(case=case, reference=reference, candidate=candidate, lanes=each)
-        return replace(_Measuring(models, settings, progress).run(), weights=weights)
+    with case.reference.used() as reference:
+        case.reference.probe.check(reference)
+        progress("building the Paddle model")
+        with case.candidate.used() as candidate, lanes() as each:
+            case.candidate.probe.check(candidate)
+            watch = state.Watch(case, candidate)
+            weights = _weights(case, expected, candidate)
+            models = Models(case=case, reference=reference, candidate=candidate, lanes=each)
+            return replace(_Measuring(models, settings, watch, progress).run(), weights=weights)
 
 
 def _weights(case: Case, expected: Mapping[str, Expected], candidate: Any) -> list[Finding]:
@@ -135,8 +142,8 @@ def _weights(case: Case, expected: Mapping[str, Expected], candidate: Any) -> li
 class _Measuring:
     """One batch through two built models: float32 first, then the same models in float64, each gate when it can be."""
 
-    def __init__(self, models: Models, settings: Settings, progress: Progress) -> None:
-        self._models, self._settings, self._progress = models, settings, progress
+    def __init__(self, models: Models, settings: Settings, watch: state.Watch, progress: Progress) -> None:
+        self._models, self._settings, self._watch, self._progress = models, settings, watch, progress
         self._roundings = Roundings()
         self._headline: Array | None = None
 
@@ -149,13 +156,15 @@ class _Measuring:
         witness = Kept(compute) if compute else None
         in32, repeated = self._in_float32(witness.first() if witness else wide_reference(case))
         with models.widened():
-            sections = (repeated, *self._of_output(in32))
+            sections: tuple[Section, ...] = (repeated, *self._of_output(in32))
             uncovered = _uncovered(models, in32.never_shown) if not in32.findings else []
         with models.tapped() as tapping:
             in64 = self._measurement("float64").run(tapping, witness.again() if witness else None, self._progress)
         findings = _unique([*in32.findings, *in64.findings])
         if findings:
-            return Observation(structure=findings, sections=sections)
+            return Observation(structure=findings, sections=(*sections, state.NOT_RUN))
+        self._progress("what changes with use")
+        sections = (*sections, self._watch.section("float64"))
         names = [name for name in in32.figures if name in in64.figures]
         layers = tuple(LayerRow(name=name, float64=in64.figures[name], float32=in32.figures[name]) for name in names)
         left_out = dict.fromkeys(in32.never_shown, NEVER_CALLED)

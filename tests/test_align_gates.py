@@ -28,7 +28,7 @@ from convert.mixer.variants import MixerConfig, MixerKind, get_variant
 pytestmark = pytest.mark.usefixtures("frameworks")
 
 Weights = dict[str, Array]
-GATES = ["structure", "weights", "float64", "float32", "determinism", "output", "batch"]
+GATES = ["structure", "weights", "float64", "float32", "determinism", "output", "batch", "state"]
 
 
 @pytest.fixture(scope="module")
@@ -359,7 +359,7 @@ class TestStructure:
     ) -> None:
         breakage(broken)
         result = with_weights(subject, broken)
-        assert [gate.passed for gate in result.gates] == [False, *[None] * 6]
+        assert [gate.passed for gate in result.gates] == [False, *[None] * 7]
         assert blamed(result) == layer
         assert says in result.first_divergence.sentence
 
@@ -369,7 +369,7 @@ class TestStructure:
             mlp.forward = lambda x: mlp.fc2(mlp.act(mlp.fc1.forward(x)))
 
         result = with_model(case, silent)
-        assert [gate.passed for gate in result.gates] == [False, True, *[None] * 5]
+        assert [gate.passed for gate in result.gates] == [False, True, *[None] * 6]
         assert blamed(result) == "blocks.1.mlp_tokens.fc1"
         assert "Paddle never shows blocks.1.mlp_tokens.fc1" in result.first_divergence.sentence
 
@@ -393,7 +393,7 @@ class TestStructure:
             model.blocks[2].norm2.forward = forward
 
         result = align(alter(case, fails))
-        assert [gate.passed for gate in result.gates] == [False, True, *[None] * 5]
+        assert [gate.passed for gate in result.gates] == [False, True, *[None] * 6]
         assert blamed(result) == "blocks.2.norm2"
         assert f"{side}: its forward fails with RuntimeError: out of luck" in result.first_divergence.sentence
 

@@ -88,10 +88,16 @@ def with_a_lock(layer: Any) -> Any:
     return layer
 
 
-@pytest.mark.parametrize(("change", "says"), [(in_half, "is float16"), (with_a_lock, "cannot be copied")])
-def test_what_cannot_be_compared_is_refused(reference: Any, weights: StateDict, change: Any, says: str) -> None:
-    with pytest.raises(BadInput, match=says):
-        align.align(reference, change(TIMM_NAMES.build(weights)))
+def test_half_precision_is_refused(reference: Any, weights: StateDict) -> None:
+    with pytest.raises(BadInput, match="is float16"):
+        align.align(reference, in_half(TIMM_NAMES.build(weights)))
+
+
+def test_what_cannot_be_copied_is_compared_but_not_trained(reference: Any, weights: StateDict) -> None:
+    layer = with_a_lock(TIMM_NAMES.build(weights))
+    assert align.align(reference, layer).verdict == "aligned"
+    with pytest.raises(BadInput, match="cannot be copied, and it is a copy that is trained"):
+        align.align(reference, layer, backward=True)
 
 
 def test_a_model_without_values_is_refused(reference: Any) -> None:

@@ -96,7 +96,7 @@ class TestInMemory:
         assert result.verdict == "aligned", result.first_divergence or result.gates
         assert result.first_divergence is None
         passed = {gate.name for gate in result.gates if gate.passed}
-        assert passed >= {"structure", "weights", "float64", "float32", "determinism", "output", "batch"}
+        assert passed >= {"structure", "weights", "float64", "float32", "determinism", "output", "batch", "state"}
 
     @pytest.mark.parametrize(("name", "mistake"), MISTAKEN)
     def test_mistakes_are_not_and_are_placed(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
@@ -36,13 +38,18 @@ class Settings:
 class Model:
     """One side, not built yet.
 
-    state_dict: What it is to hold, by its own names. build: Makes it, in float32, as it is used. probe: Knows its
-    framework.
+    state_dict: What it is to hold, by its own names. build: Makes it, in float32, as it is used; of a user's own, a
+    copy. probe: Knows its framework. lend: Lends a user's own, which is unchanged in the end; None: there is none.
     """
 
     state_dict: StateDict
     build: Callable[[], Any]
     probe: Probe
+    lend: Callable[[], AbstractContextManager[Any]] | None = None
+
+    def used(self) -> AbstractContextManager[Any]:
+        """Give the model to be observed: the user's own, or one that is built for it."""
+        return contextlib.nullcontext(self.build()) if self.lend is None else self.lend()
 
 
 class Witness(Protocol):

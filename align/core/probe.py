@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -42,6 +42,15 @@ class Probe(Protocol):
     def buffers(self, model: Any) -> frozenset[str]:
         """Return which of these names are buffers."""
 
+    def layers(self, model: Any) -> Iterator[tuple[str, Any]]:
+        """Yield every layer by its path, "" for the model itself, where the framework's layers hold something."""
+
+    def tensors(self, model: Any) -> Iterator[tuple[str, Array]]:
+        """Yield a copy of every parameter and buffer by name, one by one; also of those that are not saved."""
+
+    def attributes(self, model: Any) -> dict[str, str]:
+        """Return what the layers keep beside parameters and buffers, as text that another value changes."""
+
     def modules(self, model: Any) -> frozenset[str]:
         """Return the path of every module; "" is the model itself."""
 
@@ -57,6 +66,13 @@ class Probe(Protocol):
 
     def forward(self, model: Any, inputs: Array) -> Any:
         """Return what the model returns when nothing is hooked, with NumPy's arrays.
+
+        Raises:
+            ForwardFailed: The model raises.
+        """
+
+    def returned(self, model: Any, inputs: Array, *, gradients: bool) -> tuple[Any, Array]:
+        """Return what the model returns, with gradients recorded or not; and what its input is by then.
 
         Raises:
             ForwardFailed: The model raises.

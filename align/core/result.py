@@ -10,7 +10,7 @@ from align.core.compare import LayerDiff
 
 Verdict = Literal["aligned", "rounding", "diverged", "inconclusive"]
 GateName = Literal[
-    "structure", "weights", "float64", "float32", "output", "batch", "determinism", "backward", "training"
+    "structure", "weights", "float64", "float32", "output", "batch", "determinism", "state", "backward", "training"
 ]
 
 FIGURES = {

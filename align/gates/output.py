@@ -121,10 +121,13 @@ def _checked(models: Models, inputs: Array, shape: Shape) -> tuple[Array | None,
     case = models.case
     tapped = next(point.candidate for point in case.points if point.name == case.headline)
     try:
-        output = case.candidate.probe.forward(models.candidate, inputs)
+        alone = len(inputs) == 1  # then gradients are recorded, as a user's call does; of more it takes much memory
+        output, given = case.candidate.probe.returned(models.candidate, inputs, gradients=alone)
         found = output if tapped.module else item_of(output, tapped)
     except ForwardFailed as failed:
         return None, str(failed)
+    if not same_bits(inputs, given):
+        return None, f"it overwrites its input: {describe_difference(inputs, given)}"
     if not isinstance(found, np.ndarray):
         return None, f"it is {type(found).__name__}, not a tensor"
     if (found.shape, found.dtype.name) != (shape, "float32"):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -115,7 +116,7 @@ def case_of(subject: Subject, settings: Settings | None = None) -> Case:
 def case_of_models(
     timm_model: Any, layer: Layer, pairing: Pairing | None = None, settings: Settings | None = None
 ) -> Case:
-    """Return the case of two models in memory; they are copied, so neither is changed.
+    """Return the case of two models in memory, neither of which is changed in the end.
 
     Args:
         timm_model: A vision MLP of timm's mlp_mixer module, float32.
@@ -136,7 +137,8 @@ def case_of_models(
     config = replace(config, gelu=models.gelu_of(timm_model), layer_norm_eps=models.epsilon_of(timm_model))
     model = OwnModel(layer=layer, pairing=pairing or Pairing(), own_weights=True)
     case = case_of(Subject(source=source, config=config, name=name, model=model), settings)
-    return replace(case, reference=replace(case.reference, build=lambda: torch_probe.copied(timm_model).eval()))
+    build = lambda: torch_probe.copied(timm_model).eval()  # noqa: E731
+    return replace(case, reference=replace(case.reference, build=build, lend=partial(torch_probe.lent, timm_model)))
 
 
 def _reference(subject: Subject) -> Model:
@@ -181,8 +183,9 @@ def _with_own(case: Case, config: MixerConfig, model: OwnModel) -> Case:
         reference=reference,
         candidate=Model(
             state_dict={key: as_float32(array) for key, array in judged.items()},
-            build=_copies(layer, None if model.own_weights else judged),
+            build=partial(_copy, layer, None if model.own_weights else judged),
             probe=paddle_probe,
+            lend=partial(_lent, layer, None if model.own_weights else judged),
         ),
         rules=rules,
         points=tuple(replace(point, optional=not ours and point.name != case.headline) for point in found.points),
@@ -209,14 +212,20 @@ def _check_names(model: OwnModel, expected: list[str], held: StateDict) -> None:
         )
 
 
-def _copies(layer: Layer, weights: StateDict | None) -> Callable[[], Layer]:
-    """Return what gives a copy of a layer, as it is but for the weights that it is to hold."""
-
-    def build() -> Layer:
-        duplicate = paddle_probe.copied(layer)
-        if weights is not None:
-            paddle_probe.load(duplicate, weights)
-        return duplicate
-
+def _copy(layer: Layer, weights: StateDict | None) -> Layer:
+    """Return a copy of a layer, as it is but for the weights that it is to hold."""
     paddle_probe.imported()
-    return build
+    duplicate = paddle_probe.copied(layer)
+    if weights is not None:
+        paddle_probe.load(duplicate, weights)
+    return duplicate
+
+
+@contextlib.contextmanager
+def _lent(layer: Layer, weights: StateDict | None) -> Iterator[Layer]:
+    """Lend a layer, as it is but for the weights that it is to hold."""
+    paddle_probe.imported()
+    with paddle_probe.lent(layer):
+        if weights is not None:
+            paddle_probe.load(layer, weights)
+        yield layer

@@ -6,11 +6,12 @@ import contextlib
 import os
 import platform
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from align.probes import paddle_probe
 from align.probes.knobs import KNOBS
+from align.probes.turn import threads
 from convert.evidence.manifest import versions
 
 PADDLE_FLAGS = ("FLAGS_use_mkldnn", "FLAGS_use_onednn", "FLAGS_allow_tf32_cublas", "FLAGS_cudnn_deterministic")
@@ -29,10 +30,40 @@ def environment() -> dict[str, Any]:
     }
 
 
+@contextlib.contextmanager
+def ordinary() -> Iterator[None]:
+    """Compute as a script does that says nothing: no autocast, gradients on, values at once; as it was in the end."""
+    with contextlib.ExitStack() as modes:
+        for name, enter in (("torch", _ordinary_torch), ("paddle", _ordinary_paddle)):
+            if name in sys.modules:
+                enter(modes)
+        yield
+
+
 def arithmetic() -> dict[str, dict[str, Any]]:
     """Return what the frameworks that are loaded compute with: threads, TF32, oneDNN, determinism; loads none."""
     states = {"torch": _torch_state, "paddle": _paddle_state}
     return {name: state() for name, state in states.items() if name in sys.modules}
+
+
+def _ordinary_torch(modes: contextlib.ExitStack) -> None:
+    import torch
+
+    for mode in (torch.inference_mode(mode=False), torch.enable_grad(), torch.autocast("cpu", enabled=False)):
+        modes.enter_context(mode)
+
+
+def _ordinary_paddle(modes: contextlib.ExitStack) -> None:
+    import paddle
+    from paddle.nn.initializer.lazy_init import lazy_init_helper
+
+    if not paddle.in_dynamic_mode():  # which is refused where a model is looked at
+        return
+    modes.enter_context(paddle.enable_grad())  # its autocast has no effect on the CPU (paddlepaddle 3.3.1)
+    lazy = lazy_init_helper()  # type: ignore[no-untyped-call]
+    if lazy.state:
+        lazy.disable()
+        modes.callback(lazy.enable)
 
 
 def _torch_state() -> dict[str, Any]:
@@ -54,7 +85,7 @@ def _paddle_state() -> dict[str, Any]:
     for flag in PADDLE_FLAGS:
         with contextlib.suppress(ValueError):
             flags |= paddle.get_flags(flag)
-    return {"threads": paddle_probe.THREADS, **flags}
+    return {"threads": threads(), **flags}
 
 
 def _processor() -> str:

@@ -49,6 +49,21 @@ def buffers(_model: FlaxModel) -> frozenset[str]:
     return frozenset()
 
 
+def layers(_model: FlaxModel) -> Iterator[tuple[str, Any]]:
+    """Yield no layer: its modules hold nothing, and are made anew for each call."""
+    return iter(())
+
+
+def tensors(model: FlaxModel) -> Iterator[tuple[str, Array]]:
+    """Yield every parameter by name."""
+    return iter(parameters(model).items())
+
+
+def attributes(_model: FlaxModel) -> dict[str, str]:
+    """Return what the layers keep beside parameters: nothing."""
+    return {}
+
+
 def modules(model: FlaxModel) -> frozenset[str]:
     """Return the path of every module that holds parameters, and of those around it; "" is the model itself."""
     return paths_of(parameters(model))
@@ -110,6 +125,16 @@ def forward(model: FlaxModel, inputs: Array) -> Any:
     with cpu, jax.enable_x64(dtype == np.float64), jax.default_matmul_precision("highest"), failures_told():
         output = model.module.apply({"params": model.params}, channels_last)
         return as_arrays(output, _array)
+
+
+def returned(model: FlaxModel, inputs: Array, *, gradients: bool) -> tuple[Any, Array]:
+    """Return what the model returns, and its input, which JAX lets nobody overwrite.
+
+    Raises:
+        ForwardFailed: The model raises.
+    """
+    del gradients  # of a function JAX takes them when it is asked for, and records nothing
+    return forward(model, inputs), inputs
 
 
 def unused(_model: FlaxModel, _inputs: Array, _names: frozenset[str]) -> list[str]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,8 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from align.core.point import Tapped
+from align.probes import lending
+from align.probes.attributes import attributes_of
+from align.probes.held import PADDLE, layers_of, tensors_of
 from align.probes.knobs import compute_quickly, importing_frameworks
 from align.probes.taps import Taps, as_arrays, deep_copy, failures_told, leaves
+from align.probes.turn import threads
 from convert.arrays import Array, StateDict
 from convert.errors import BadInput
 
@@ -26,7 +29,6 @@ if TYPE_CHECKING:
     from align.core.bounds import Precision
     from align.core.probe import Forward
 
-THREADS = os.cpu_count() or 1
 name = "Paddle"
 
 
@@ -36,7 +38,7 @@ def imported() -> ModuleType:
     with importing_frameworks():
         import paddle
     paddle.device.set_device("cpu")
-    paddle.base.core.set_num_threads(THREADS)  # eager matrix products run on one thread otherwise
+    paddle.base.core.set_num_threads(threads())  # eager matrix products run on one thread otherwise
     return paddle
 
 
@@ -79,14 +81,37 @@ def copied(model: Layer) -> Layer:
     return duplicate
 
 
+def lent(model: Layer) -> AbstractContextManager[Layer]:
+    """Lend a user's model, whose values are copies for so long; in the end it is as it was."""
+    import paddle
+
+    return lending.lent(model, PADDLE, lambda value: isinstance(value, paddle.Tensor), _rebound)
+
+
 def parameters(model: Layer) -> StateDict:
     """Return a copy of what the model holds by name: parameters, and buffers that are saved with them."""
-    return {key: tensor.numpy() for key, tensor in model.state_dict().items()}
+    return {key: tensor.numpy() for key, tensor in tensors_of(model, PADDLE, saved_only=True)}
 
 
 def buffers(model: Layer) -> frozenset[str]:
     """Return which of these names are buffers."""
     return frozenset(key for key, _ in model.named_buffers())
+
+
+def layers(model: Layer) -> Iterator[tuple[str, Layer]]:
+    """Yield every layer by its path, "" for the model itself."""
+    return layers_of(model, PADDLE)
+
+
+def tensors(model: Layer) -> Iterator[tuple[str, Array]]:
+    """Yield a copy of every parameter and buffer by name, one after the other; also of those that are not saved."""
+    return ((key, tensor.numpy()) for key, tensor in tensors_of(model, PADDLE, saved_only=False))
+
+
+def attributes(model: Layer) -> dict[str, str]:
+    """Return what the layers keep beside parameters and buffers, as text that another value changes."""
+    known = frozenset(id(tensor) for _, tensor in tensors_of(model, PADDLE, saved_only=False))
+    return attributes_of(layers(model), _array, known)
 
 
 def modules(model: Layer) -> frozenset[str]:
@@ -98,7 +123,7 @@ def load(model: Layer, state_dict: StateDict) -> None:
     """Give the model these values, each in the dtype that it has there; names that it does not have are passed over."""
     import paddle
 
-    own = model.state_dict()
+    own = dict(tensors_of(model, PADDLE, saved_only=True))
     for key, array in state_dict.items():
         if key in own and list(own[key].shape) == list(array.shape):
             own[key].set_value(paddle.to_tensor(array).astype(own[key].dtype))
@@ -117,12 +142,24 @@ def cast(model: Layer, precision: Precision) -> None:
         layer._buffers[key] = buffer
 
 
-def tapped(model: Layer, points: Mapping[str, Tapped]) -> AbstractContextManager[Forward]:
-    """Give the forward that shows these points, for as long as the context lasts."""
-    import paddle
+@contextlib.contextmanager
+def tapped(model: Layer, points: Mapping[str, Tapped]) -> Iterator[Forward]:
+    """Give the forward that shows these points, for as long as the context lasts.
 
-    taps = Taps(points, _array, paddle.to_tensor)
-    return taps.on(model.named_sublayers(include_self=True), "register_forward_post_hook", partial(forward, model))
+    Nothing runs as a static program for so long: what `paddle.jit.to_static` made of a layer calls no hooks.
+    """
+    import paddle
+    from paddle.jit.dy2static.program_translator import ProgramTranslator
+
+    taps, translator = Taps(points, _array, paddle.to_tensor), ProgramTranslator()
+    was_on = translator.enable_to_static
+    translator.enable(False)
+    try:
+        named = model.named_sublayers(include_self=True)
+        with taps.on(named, "register_forward_post_hook", partial(forward, model)) as run:
+            yield run
+    finally:
+        translator.enable(was_on)
 
 
 def forward(model: Layer, inputs: Array) -> Any:
@@ -131,11 +168,21 @@ def forward(model: Layer, inputs: Array) -> Any:
     Raises:
         ForwardFailed: The model raises.
     """
+    return returned(model, inputs, gradients=False)[0]
+
+
+def returned(model: Layer, inputs: Array, *, gradients: bool) -> tuple[Any, Array]:
+    """Return what the model returns, with gradients recorded or not; and what its input is by then.
+
+    Raises:
+        ForwardFailed: The model raises.
+    """
     import paddle
 
-    with paddle.no_grad(), failures_told():
-        output = model(paddle.to_tensor(inputs))
-    return as_arrays(output, _array)
+    given = paddle.to_tensor(inputs)
+    with paddle.enable_grad() if gradients else paddle.no_grad(), failures_told():
+        output = model(given)
+    return as_arrays(output, _array), given.numpy()
 
 
 def unused(model: Layer, inputs: Array, names: frozenset[str]) -> list[str]:
@@ -185,9 +232,27 @@ def one_thread() -> Iterator[int]:
 
     paddle.base.core.set_num_threads(1)
     try:
-        yield THREADS
+        yield threads()
     finally:
-        paddle.base.core.set_num_threads(THREADS)
+        paddle.base.core.set_num_threads(threads())
+
+
+def _rebound(tensor: Tensor) -> Callable[[], object]:
+    """Let a tensor and its gradient have copies of their values; return what gives them their own memory back."""
+    import paddle
+
+    found = [one for one in (tensor, tensor.grad) if one is not None and one._is_initialized()]
+    own = [paddle.empty([0], one.dtype) for one in found]
+    for one, memory in zip(found, own, strict=True):
+        memory.get_tensor()._share_data_with(one.get_tensor())
+        duplicate = memory.clone()  # with a name: get_tensor() does not keep it alive
+        one.get_tensor()._share_data_with(duplicate.get_tensor())
+
+    def restore() -> None:
+        for one, memory in zip(found, own, strict=True):
+            one.get_tensor()._share_data_with(memory.get_tensor())
+
+    return restore
 
 
 def _array(value: Any) -> Array | None:

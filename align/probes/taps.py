@@ -7,7 +7,7 @@ import copy
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -128,8 +128,9 @@ def item_of(value: Any, tapped: Tapped) -> Any:
     if tapped.item is None:
         return value
     try:
-        return value[tapped.item]
-    except (TypeError, KeyError, IndexError) as error:
+        by_name = isinstance(tapped.item, str) and _has_fields(value)
+        return getattr(value, str(tapped.item)) if by_name else value[tapped.item]
+    except (AttributeError, TypeError, KeyError, IndexError) as error:
         raise ForwardFailed(f"{tapped}: {type(value).__name__} has no such item") from error
 
 
@@ -137,12 +138,23 @@ def _with_item(value: Any, item: int | str | None, new: Any) -> Any:
     """Return the value with one item replaced, of the same kind."""
     if item is None:
         return new
+    if isinstance(item, str) and hasattr(value, "_fields"):
+        return value._replace(**{item: new})
+    if isinstance(item, str) and _has_fields(value):
+        changed = copy.copy(value)
+        object.__setattr__(changed, item, new)  # a frozen one too
+        return changed
     if not isinstance(value, tuple):
         changed = copy.copy(value)
         changed[item] = new
         return changed
     items = [new if i == item else old for i, old in enumerate(value)]
     return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+
+
+def _has_fields(value: Any) -> bool:
+    """Return whether the items are a namedtuple's or a dataclass's; one that is a dict too is a dict."""
+    return not isinstance(value, dict) and (hasattr(value, "_fields") or is_dataclass(value))
 
 
 def as_arrays(value: Any, to_array: Callable[[Any], Array | None]) -> Any:
@@ -155,11 +167,18 @@ def as_arrays(value: Any, to_array: Callable[[Any], Array | None]) -> Any:
     if isinstance(value, tuple | list):
         items = [as_arrays(one, to_array) for one in value]
         return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+    if is_dataclass(value) and not isinstance(value, type):
+        changed = copy.copy(value)
+        for one in fields(value):
+            object.__setattr__(changed, one.name, as_arrays(getattr(value, one.name), to_array))
+        return changed
     return value
 
 
 def leaves(value: Any) -> Iterator[Any]:
     """Yield what lies in tuples, lists and dicts, however deep."""
+    if is_dataclass(value) and not isinstance(value, type | dict):
+        value = [getattr(value, one.name) for one in fields(value)]
     if isinstance(value, dict | tuple | list):
         for one in value.values() if isinstance(value, dict) else value:
             yield from leaves(one)
@@ -194,6 +213,6 @@ def deep_copy(model: Any) -> Any:
     except Exception as error:
         said = printable(f"{type(error).__name__}: {' '.join(str(error).split())[-200:]}")
         raise BadInput(
-            f"{type(model).__name__}: it cannot be copied, which keeps it unchanged ({said}). Take what cannot be "
-            "copied out of its attributes."
+            f"{type(model).__name__}: it cannot be copied, and it is a copy that is trained ({said}). Take what cannot "
+            "be copied out of its attributes, or leave out --backward and --train-steps."
         ) from error

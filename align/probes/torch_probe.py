@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,12 +11,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from align.core.point import Tapped
+from align.probes import lending
+from align.probes.attributes import attributes_of
+from align.probes.held import TORCH, layers_of, tensors_of
 from align.probes.knobs import importing_frameworks
 from align.probes.taps import Taps, as_arrays, deep_copy, failures_told, leaves
+from align.probes.turn import is_forked, threads
 from convert.arrays import Array, StateDict
 from convert.errors import BadInput
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from torch.nn import Module
 
     from align.core.bounds import Precision
@@ -29,12 +34,28 @@ ROUNDED = ("LayerNorm", "_BatchNorm", "_InstanceNorm")
 
 def parameters(model: Module) -> StateDict:
     """Return a copy of what the model holds by name: parameters, and buffers that are saved with them."""
-    return {key: np.array(tensor.numpy()) for key, tensor in model.state_dict().items()}
+    return {key: np.array(tensor.detach().numpy()) for key, tensor in tensors_of(model, TORCH, saved_only=True)}
 
 
 def buffers(model: Module) -> frozenset[str]:
     """Return which of these names are buffers."""
     return frozenset(key for key, _ in model.named_buffers())
+
+
+def layers(model: Module) -> Iterator[tuple[str, Module]]:
+    """Yield every layer by its path, "" for the model itself."""
+    return layers_of(model, TORCH)
+
+
+def tensors(model: Module) -> Iterator[tuple[str, Array]]:
+    """Yield a copy of every parameter and buffer by name, one after the other; also of those that are not saved."""
+    return ((key, np.array(tensor.detach().numpy())) for key, tensor in tensors_of(model, TORCH, saved_only=False))
+
+
+def attributes(model: Module) -> dict[str, str]:
+    """Return what the layers keep beside parameters and buffers, as text that another value changes."""
+    known = frozenset(id(tensor) for _, tensor in tensors_of(model, TORCH, saved_only=False))
+    return attributes_of(layers(model), _array, known)
 
 
 def modules(model: Module) -> frozenset[str]:
@@ -50,6 +71,17 @@ def copied(model: Module) -> Module:
     """
     duplicate: Module = deep_copy(model)
     return duplicate
+
+
+@contextlib.contextmanager
+def lent(model: Module) -> Iterator[Module]:
+    """Lend a user's model in evaluation mode, whose values are copies for so long; in the end it is as it was."""
+    import torch
+
+    with lending.lent(model, TORCH, lambda value: isinstance(value, torch.Tensor), _rebound):
+        for _, module in layers(model):
+            module.training = False
+        yield model
 
 
 def check_values(model: Module) -> None:
@@ -96,11 +128,21 @@ def forward(model: Module, inputs: Array) -> Any:
     Raises:
         ForwardFailed: The model raises.
     """
+    return returned(model, inputs, gradients=False)[0]
+
+
+def returned(model: Module, inputs: Array, *, gradients: bool) -> tuple[Any, Array]:
+    """Return what the model returns, with gradients recorded or not; and what its input is by then.
+
+    Raises:
+        ForwardFailed: The model raises.
+    """
     import torch
 
-    with torch.inference_mode(), failures_told():
-        output = model(torch.from_numpy(inputs.copy()))
-    return as_arrays(output, _array)
+    given = torch.from_numpy(inputs.copy())
+    with torch.enable_grad() if gradients else torch.inference_mode(), failures_told():
+        output = model(given)
+    return as_arrays(output, _array), given.numpy()
 
 
 def unused(model: Module, inputs: Array, names: frozenset[str]) -> list[str]:
@@ -144,6 +186,8 @@ def check_framework() -> None:
             f"torch: `import torch` gives {torch.__file__}, which is not PyTorch, so Paddle would be compared with "
             "itself. Call paddle.compat.disable_torch_proxy() first."
         )
+    if is_forked():
+        torch.set_num_threads(threads())  # for good: the next operation on more would never end
 
 
 def check(model: object) -> None:
@@ -158,6 +202,21 @@ def check(model: object) -> None:
     if not isinstance(model, torch.nn.Module):
         kind = f"{type(model).__module__}.{type(model).__name__}"
         raise BadInput(f"{kind}: the reference is no module of PyTorch. Pass timm's model.")
+
+
+def _rebound(tensor: Tensor) -> Callable[[], object]:
+    """Let a tensor have a copy of its values and no gradient; return what gives it its own back."""
+    own, gradient = tensor.data, tensor.grad if tensor.is_leaf else None
+    tensor.data = own.clone()
+    if gradient is not None:
+        tensor.grad = None
+
+    def restore() -> None:
+        tensor.data = own
+        if gradient is not None:
+            tensor.grad = gradient
+
+    return restore
 
 
 def _array(value: Any) -> Array | None:

@@ -1,0 +1,166 @@
+"""Whether the candidate changes with use: its tensors, what its layers keep beside them, and its training mode.
+
+Every other gate looks at a few forwards. A model that counts them can be another one after the last.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from align.core.bounds import FLOAT64, Precision
+from align.core.case import Case
+from align.core.compare import largest
+from align.core.judgement import nan_last
+from align.core.lockstep import ForwardFailed
+from align.core.result import Check, Divergence, Gate, Section
+from align.probes.taps import leaves
+from convert.arrays import Array, describe_difference, same_bits
+
+FURTHER = 24
+"""Forwards of a model that keeps something else than before; the other gates make about a dozen."""
+
+LISTED = 3
+"""Names that a sentence has at most."""
+
+NOT_RUN = Section(gate=Gate(name="state", passed=None, sentence="not run"))
+
+Layers = Sequence[tuple[str, Any]]
+
+
+class Watch:
+    """What the candidate holds before its first forward; memory is taken for what the case does not hold anyway."""
+
+    def __init__(self, case: Case, model: Any) -> None:
+        self._headline, self._image = case.headline, case.inputs[:1]
+        self._model, self._probe = model, case.candidate.probe
+        known = case.candidate.state_dict
+        self._tensors = {key: _shared(known.get(key), value) for key, value in self._probe.tensors(model)}
+        self._attributes = self._probe.attributes(model)
+
+    def section(self, precision: Precision) -> Section:
+        """Return the gate, after all other forwards; the model is in this precision now."""
+        image = self._image.astype(precision)
+        changed, new = self._changed()
+        kept = [*new, *self._kept()]
+        training = [(path, layer) for path, layer in self._probe.layers(self._model) if layer.training]
+        checks, told = [_of_tensors(changed)], ["no forward changes a parameter or a buffer"]
+        try:
+            if kept:
+                checks.append(self._repeats(kept, image))
+                told.append(f"{_listed(kept)} changes with use, and {FURTHER} further forwards give the same bits")
+            if training:
+                checks.append(self._evaluated(training, image))
+                told.append(f"training mode ({_paths(training)}) gives what evaluation mode does")
+        except ForwardFailed as failed:
+            checks.append(_check("further forwards that fail", self._headline, 1.0, 0, str(failed)))
+        return _section(checks, "; ".join(told))
+
+    def _changed(self) -> tuple[dict[str, str], list[str]]:
+        """Return how tensors differ from those before, one in memory at a time; and which were not there."""
+        differ, new, gone = {}, [], dict.fromkeys(self._tensors, "a forward pass takes it away")
+        for key, after in self._probe.tensors(self._model):
+            gone.pop(key, None)
+            if (before := self._tensors.get(key)) is None:
+                new.append(key)
+            elif not same_bits(widened := _like(before, after), after):
+                differ[key] = f"a forward pass changes it: {describe_difference(widened, after)}"
+        return {**differ, **gone}, new
+
+    def _kept(self) -> list[str]:
+        """Return the names of attributes that are other ones than before."""
+        before, after = self._attributes, self._probe.attributes(self._model)
+        return [name for name in {**before, **after} if before.get(name) != after.get(name)]
+
+    def _repeats(self, kept: Sequence[str], image: Array) -> Check:
+        """Return whether forwards go on giving the same bits, now that something was found to change with them."""
+        first, detail = self._returned(image), ""
+        for number in range(1, FURTHER + 1):
+            if how := _difference(first, self._returned(image)):
+                detail = f"{_listed(kept)} changes with use, and further forward {number} of one image differs: {how}"
+                break
+        return _check("further forwards with other bits", self._headline, float(bool(detail)), 0, detail)
+
+    def _evaluated(self, training: Layers, image: Array) -> Check:
+        """Return how far evaluation mode moves what the model returns."""
+        used = self._returned(image)
+        with _in_evaluation(training):
+            evaluated = self._returned(image)
+        moved, bound = math.inf, FLOAT64.bound(max(map(largest, used), default=0.0))
+        if [one.shape for one in used] == [one.shape for one in evaluated]:
+            moved = max((_distance(*pair) for pair in zip(used, evaluated, strict=True)), default=0.0)
+        detail = f"it is in training mode ({_paths(training)}), and eval() moves what it returns by {moved:.2e}"
+        subject = "training mode, from evaluation mode"
+        return _check(subject, self._headline, moved, bound, "" if moved <= bound else detail)
+
+    def _returned(self, image: Array) -> list[Array]:
+        returned = self._probe.forward(self._model, image)
+        return [one for one in leaves(returned) if isinstance(one, np.ndarray)]
+
+
+@contextlib.contextmanager
+def _in_evaluation(training: Layers) -> Iterator[None]:
+    """Do what `eval()` does to these layers; a user's own could do more than can be taken back."""
+    try:
+        for _, layer in training:
+            layer.training = False
+        yield
+    finally:
+        for _, layer in training:
+            layer.training = True
+
+
+def _shared(known: Array | None, value: Array) -> Array:
+    """Return the array that is held anyway where it is the same, so that the other one can be let go."""
+    return known if known is not None and same_bits(known, value) else value
+
+
+def _like(before: Array, after: Array) -> Array:
+    """Return the values before in float64 where the model has been cast to it, which is exact."""
+    widened = (before.dtype.name, after.dtype.name) == ("float32", "float64")
+    return before.astype(np.float64) if widened else before
+
+
+def _difference(first: Sequence[Array], again: Sequence[Array]) -> str:
+    if len(first) != len(again):
+        return f"it returns {len(again)} tensors, not {len(first)}"
+    pairs = zip(first, again, strict=True)
+    return next((describe_difference(*pair) for pair in pairs if not same_bits(*pair)), "")
+
+
+def _distance(used: Array, evaluated: Array) -> float:
+    return nan_last(largest(np.subtract(used, evaluated, dtype=np.float64)))
+
+
+def _of_tensors(changed: Mapping[str, str]) -> Check:
+    key, how = next(iter(changed.items()), ("", ""))
+    more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
+    detail = f"{key}: {how}{more}" if changed else ""
+    return _check("tensors changed by a forward", key.rpartition(".")[0], float(len(changed)), 0, detail)
+
+
+def _check(subject: str, layer: str, figure: float, bound: float, detail: str) -> Check:
+    return Check(subject=subject, layer=layer, figure=figure, bound=bound, detail=detail, passed=figure <= bound)
+
+
+def _section(checks: Sequence[Check], good: str) -> Section:
+    """Return the gate over its checks: the first that fails is what is wrong."""
+    failed = next((check for check in checks if not check.passed), None)
+    if failed is None:
+        return Section(gate=Gate(name="state", passed=True, sentence=good), checks=tuple(checks))
+    divergence = Divergence(layer=failed.layer, sentence=failed.detail)
+    gate = Gate(name="state", passed=False, sentence=failed.detail)
+    return Section(gate=gate, checks=tuple(checks), divergence=divergence)
+
+
+def _paths(layers: Layers) -> str:
+    return _listed([path or "the model" for path, _ in layers])
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more

@@ -1,0 +1,44 @@
+"""What the layers of a model hold, read from the layers themselves: no method that a user may override is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Names:
+    """What a framework calls the attributes of a layer: those below it, and the buffers that are not saved."""
+
+    children: str
+    unsaved: str
+
+
+PADDLE = Names(children="_sub_layers", unsaved="_non_persistable_buffer_names_set")
+TORCH = Names(children="_modules", unsaved="_non_persistent_buffers_set")
+
+
+def layers_of(model: Any, names: Names, path: str = "", above: Sequence[Any] = ()) -> Iterator[tuple[str, Any]]:
+    """Yield every layer by its path, "" for the model itself; one in two places twice, and none below itself."""
+    yield path, model
+    for key, below in vars(model)[names.children].items():
+        if below is not None and not any(below is one for one in (*above, model)):
+            yield from layers_of(below, names, f"{path}.{key}" if path else key, (*above, model))
+
+
+def tensors_of(model: Any, names: Names, *, saved_only: bool) -> Iterator[tuple[str, Any]]:
+    """Yield the parameters and buffers by name; one in two places twice.
+
+    Args:
+        model: Of the framework.
+        names: The framework's.
+        saved_only: Leave out the buffers that no state dict has.
+    """
+    for path, layer in layers_of(model, names):
+        held = vars(layer)
+        unsaved = held.get(names.unsaved, ()) if saved_only else ()
+        for registered in (held["_parameters"], {k: b for k, b in held["_buffers"].items() if k not in unsaved}):
+            for key, tensor in registered.items():
+                if tensor is not None:
+                    yield f"{path}.{key}" if path else key, tensor
