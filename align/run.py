@@ -16,7 +16,7 @@ from align.core.lockstep import ForwardFailed, Kept, Walk, lanes
 from align.core.point import Point
 from align.core.result import AlignmentResult, Finding, LayerRow, Section
 from align.core.weights import Expected, expected_values, structure_findings, weight_findings
-from align.gates import determinism, output, state
+from align.gates import determinism, output, state, stress
 from align.gates.forward import Measured, Measurement, Models, Progress, wide_reference
 from align.learning.gates import gradients_section, not_run, steps_section
 from align.learning.recipes import RECIPES
@@ -26,6 +26,7 @@ from align.probes.environment import environment, ordinary
 from convert.arrays import Array
 from convert.errors import UsageProblem
 
+LAST_NOT_RUN = (stress.NOT_RUN, state.NOT_RUN)
 NEVER_CALLED = "its module is never called"
 
 
@@ -37,7 +38,7 @@ class Observation:
     weights: Sequence[Finding] | None = None
     layers: tuple[LayerRow, ...] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
-    sections: tuple[Section, ...] = (determinism.NOT_RUN, *output.not_run(), state.NOT_RUN)
+    sections: tuple[Section, ...] = (determinism.NOT_RUN, *output.not_run(), *LAST_NOT_RUN)
 
 
 def align(
@@ -158,17 +159,24 @@ class _Measuring:
         with models.widened():
             sections: tuple[Section, ...] = (repeated, *self._of_output(in32))
             uncovered = _uncovered(models, in32.never_shown) if not in32.findings else []
-        with models.tapped() as tapping:
+        alone = stress.Stress(models)
+        with models.tapped() as tapping, alone.watching():
             in64 = self._measurement("float64").run(tapping, witness.again() if witness else None, self._progress)
         findings = _unique([*in32.findings, *in64.findings])
         if findings:
-            return Observation(structure=findings, sections=(*sections, state.NOT_RUN))
-        self._progress("what changes with use")
-        sections = (*sections, self._watch.section("float64"))
+            return Observation(structure=findings, sections=(*sections, *LAST_NOT_RUN))
+        sections = (*sections, *self._at_last(alone))
         names = [name for name in in32.figures if name in in64.figures]
         layers = tuple(LayerRow(name=name, float64=in64.figures[name], float32=in32.figures[name]) for name in names)
         left_out = dict.fromkeys(in32.never_shown, NEVER_CALLED)
         return Observation(structure=uncovered, layers=layers, left_out=left_out, sections=sections)
+
+    def _at_last(self, alone: stress.Stress) -> Iterator[Section]:
+        """Yield the gates that are for models in float64; what comes last leaves other weights in them."""
+        self._progress("each layer alone")
+        yield alone.section() if self._settings.stress else stress.LEFT_OUT
+        self._progress("what changes with use")
+        yield self._watch.section("float64")
 
     def _measurement(self, precision: Precision) -> Measurement:
         return Measurement(self._models.case, precision, self._settings.atol, self._roundings)

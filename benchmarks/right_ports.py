@@ -114,12 +114,16 @@ def closest(outcomes: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     }
 
 
+def _threads() -> int:
+    return int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what is asked for, print the figures, and return the exit code."""
     options = _options(arguments)
     compute_quickly()  # for the processes of their own: here NumPy is imported already
     if options.child:
-        paddle_probe.THREADS = int(os.environ.get("OMP_NUM_THREADS", paddle_probe.THREADS))  # it takes every processor
+        paddle_probe.threads = _threads  # it would take every processor
         for outcome in run_here(sys.stdin.read().splitlines()):
             print(json.dumps(outcome), flush=True)
         return 0

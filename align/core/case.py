@@ -23,13 +23,15 @@ from convert.rules import RuleSet
 class Settings:
     """What a gatekeeper may set: images per batch, seed and kind of the images, the bound on the float32 headline.
 
-    backward adds the gate of the gradients; train_steps, if not 0, that of so many optimizer steps.
+    stress: The gate of single layers is wanted. backward adds the gate of the gradients; train_steps, if not 0, that of
+    so many optimizer steps.
     """
 
     batch: int = 2
     input_seed: int = 0
     inputs: Kind = "normal"
     atol: float = LOGITS_ATOL
+    stress: bool = True
     backward: bool = False
     train_steps: int = 0
 
@@ -66,9 +68,10 @@ class Case:
     family: By name; config: as the family has it. rules: From the reference's keys to the candidate's. points: In
     forward order. headline: The point that the models are for; classes: how many values it has for an image. sample: A
     point early in the forward that every kind of layer comes before. inputs: One batch, float32. witness: Shows every
-    point's float64 value; None: there is none. places: The point that each
-    of the reference's parameters acts in. left_out: The points that the candidate does not show, and why. not_covered:
-    The candidate's parameters that no point covers, and why that is accepted. wanted: What the inputs were drawn by.
+    point's float64 value; None: there is none. witness_layer: What its layer at a path of the reference's makes of a
+    float64 tensor, given the reference's weights; None for one that it does not have. places: The point that each of
+    the reference's parameters acts in. left_out: The points that the candidate does not show, and why. not_covered: The
+    candidate's parameters that no point covers, and why that is accepted. wanted: What the inputs were drawn by.
     settings: What a result says of the case.
     """
 
@@ -84,6 +87,7 @@ class Case:
     sample: str
     inputs: Array
     witness: Witness | None = None
+    witness_layer: Callable[[StateDict, str, Array], Array | None] | None = None
     places: Mapping[str, str] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
     not_covered: Mapping[str, str] = field(default_factory=dict)

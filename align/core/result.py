@@ -10,7 +10,18 @@ from align.core.compare import LayerDiff
 
 Verdict = Literal["aligned", "rounding", "diverged", "inconclusive"]
 GateName = Literal[
-    "structure", "weights", "float64", "float32", "output", "batch", "determinism", "state", "backward", "training"
+    "structure",
+    "weights",
+    "float64",
+    "float32",
+    "output",
+    "batch",
+    "stress",
+    "redrawn",
+    "determinism",
+    "state",
+    "backward",
+    "training",
 ]
 
 FIGURES = {

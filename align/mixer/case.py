@@ -106,6 +106,7 @@ def case_of(subject: Subject, settings: Settings | None = None) -> Case:
         sample="blocks.0",
         inputs=seeded_images(shape, settings.input_seed, settings.inputs),
         witness=partial(witness.forward, config),
+        witness_layer=partial(witness.layer, config),
         places={name: layer_of_parameter(name) for name in subject.source},
         wanted=settings,
         settings={"reference": subject.reference, "config": asdict(config), "weights": dict(subject.provenance)},

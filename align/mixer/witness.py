@@ -6,6 +6,7 @@ It reads timm's layout as it is, so it does not depend on the conversion either.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
@@ -45,6 +46,26 @@ def forward(config: MixerConfig, state_dict: StateDict, images: Array, note: Not
     x = yield from run.show("norm", _norm(run, x, "norm"))
     x = yield from run.show("pooled", _mean(x))
     return (yield from run.show("logits", _linear(run, x, "head")))
+
+
+def layer(config: MixerConfig, state_dict: StateDict, path: str, x: Array) -> Array | None:
+    """Return what the layer at a path of timm's makes of a float64 tensor alone; None for one that is not known here.
+
+    `stem.proj` takes images, and puts out one of (batch, hidden_dim, height, width); every other layer as in `forward`.
+    """
+    run, last = _Run(config, state_dict), path.rpartition(".")[2]
+    if path == "stem.proj":
+        grid = [side // config.patch_size for side in x.shape[2:]]
+        return _stem(run, x).value.transpose(0, 2, 1).reshape(len(x), -1, *grid)
+    if last == "act":
+        return (_silu(x) if config.family == "gmixer" else _gelu(x, config.gelu)).value
+    if path.endswith("gate.norm"):
+        return _layer_norm(run, x, path, GATE_NORM_EPS).value
+    if last.startswith("norm"):
+        return _norm(run, x, path).value
+    if last.startswith("mlp_") and config.family != "gmlp":
+        return deque(_mlp(run, x, path), maxlen=1)[0][1]
+    return _linear(run, x, path).value if f"{path}.weight" in state_dict else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import Any
 from align.core.lockstep import ForwardFailed, Tap
 from align.core.point import Tapped
 from align.core.probe import Forward
-from convert.arrays import Array
+from convert.arrays import Array, Shape
 from convert.errors import BadInput, printable
 
 
@@ -117,6 +117,21 @@ class Taps:
             self._running.error = error
             raise
         return value if replacement is None else _with_item(value, tapped.item, self._to_tensor(replacement))
+
+
+@contextlib.contextmanager
+def shapes_given(layers: Mapping[str, Any]) -> Iterator[dict[str, Shape | None]]:
+    """Give the shape of the tensor that each layer is first given, by path; None where that is not one tensor."""
+    found: dict[str, Shape | None] = {}
+
+    def note(path: str, _: object, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        alone = len(args) == 1 and not kwargs and hasattr(args[0], "shape")
+        found.setdefault(path, tuple(args[0].shape) if alone else None)
+
+    with contextlib.ExitStack() as hooks:
+        for path, layer in layers.items():
+            hooks.callback(layer.register_forward_pre_hook(partial(note, path), with_kwargs=True).remove)
+        yield found
 
 
 def item_of(value: Any, tapped: Tapped) -> Any:

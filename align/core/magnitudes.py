@@ -1,0 +1,95 @@
+"""Values that a layer rarely meets, of any magnitude, zero, constant, with an outlier; and what rounding explains.
+
+Pure. What rounding explains is measured on the layer itself: how far its result moves when each value given is moved by
+a little of itself. A stable algorithm errs like that, however its operations are ordered.
+
+Source: N. J. Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed., SIAM 2002, sections 1.5 and 1.6
+(backward error and conditioning).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from align.core.bounds import FLOAT64, ROUNDOFF
+from convert.arrays import Array, Shape
+
+SMALLEST, LARGEST = 1e-4, 1e4
+OUTLIER = 1e3
+"""How many times the magnitude of its row an outlier is."""
+
+NEAR = 8.0
+"""Activations bend within this distance of zero; one row goes through it evenly."""
+
+MAGNITUDES = np.geomspace(SMALLEST, LARGEST, 9)
+MOVED = 2.0**-40
+"""By what part of itself a value is moved: far above the roundoff of float64, too little for the result to bend."""
+
+SEED = 0x57E55
+
+
+def rows(width: int, magnitudes: Array = MAGNITUDES) -> Array:
+    """Return rows (…, width) in float64: each pattern in each magnitude, zeros, and one from -NEAR to NEAR evenly."""
+    rng = np.random.default_rng([SEED, width])
+    drawn = [pattern(rng.standard_normal((len(magnitudes), width))) * magnitudes[:, None] for pattern in PATTERNS]
+    return np.concatenate([*drawn, np.zeros((1, width)), np.linspace(-NEAR, NEAR, width)[None]])
+
+
+def stress(shape: Shape, *, by_row: bool) -> Array:
+    """Return a tensor in float64 for a layer that was given one of this shape.
+
+    by_row: All axes but the last count rows: (1, …, rows, width). Otherwise the shape is kept but for the batch, which
+    has an example of each pattern in some magnitudes.
+    """
+    if by_row:
+        return rows(shape[-1]).reshape(*[1] * (len(shape) - 2), -1, shape[-1])
+    return rows(math.prod(shape[1:]), MAGNITUDES[:: len(MAGNITUDES) // 2]).reshape(-1, *shape[1:])
+
+
+def moved(values: Array) -> Array:
+    """Return each value moved up or down by MOVED of itself."""
+    signs = np.random.default_rng(SEED).integers(2, size=values.shape, dtype=np.int8) * 2.0 - 1.0
+    return np.asarray(values * (1 + MOVED * signs))
+
+
+def explained(values: Array, result: Array, moved_result: Array, *, by_row: bool) -> Array:
+    """Return how far another result may lie from a layer's in float64, for each row or example; it broadcasts.
+
+    Args:
+        values: What the layer was given.
+        result: What it made of them.
+        moved_result: What it made of the moved ones.
+        by_row: Whether rows go through it one by one, or examples.
+    """
+    terms = values.shape[-1] if by_row else math.prod(values.shape[1:])
+    largest = np.maximum(*(_greatest(one, by_row=by_row) for one in (values, result)))
+    bends = _greatest(moved_result - result, by_row=by_row) / MOVED
+    allowed = np.maximum(FLOAT64.rtol * largest, terms * ROUNDOFF["float64"] * bends)
+    return np.asarray(
+        allowed.reshape(*result.shape[:-1], 1) if by_row else allowed.reshape(-1, *[1] * (result.ndim - 1))
+    )
+
+
+def _greatest(values: Array, *, by_row: bool) -> Array:
+    """Return the greatest magnitude in each row or example, of what is finite."""
+    flat = values.reshape(-1, values.shape[-1]) if by_row else values.reshape(len(values), -1)
+    return np.asarray(np.nan_to_num(np.abs(flat), nan=0.0, posinf=0.0).max(axis=1))
+
+
+def _with_outlier(drawn: Array) -> Array:
+    drawn[:, drawn.shape[1] // 2] *= OUTLIER
+    return drawn
+
+
+PATTERNS: tuple[Callable[[Array], Array], ...] = (
+    lambda drawn: drawn,
+    np.abs,
+    lambda drawn: -np.abs(drawn),
+    np.ones_like,
+    lambda drawn: -np.ones_like(drawn),
+    _with_outlier,
+)
+"""Of both signs, of one, of the other, constant, and with one outlier; each is given standard normal values."""

@@ -1,0 +1,196 @@
+"""Each pair of corresponding layers alone, given values that no batch of images has: of any magnitude, zero, constant.
+
+An activation that is capped, or a norm that is wrong where nothing varies, is right on every image that was drawn.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from align.core.lockstep import ForwardFailed
+from align.core.magnitudes import LARGEST, OUTLIER, SMALLEST, explained, moved, stress
+from align.core.result import Check, Divergence, Gate, Section
+from align.gates.forward import Models
+from align.pairing.layers import Part, parts_of
+from align.probes.taps import shapes_given
+from convert.arrays import Array, Shape
+
+NOT_RUN = Section(gate=Gate(name="stress", passed=None, sentence="not run"))
+LEFT_OUT = Section(gate=Gate(name="stress", passed=None, sentence="left out, by --no-stress"))
+
+LISTED = 3
+"""Layers that a sentence names at most."""
+
+ROWS_OF = (2, 3)
+"""Axes of a tensor whose last one is taken for the width of rows that a layer treats one by one."""
+
+Layer = Callable[[Array], Array]
+
+
+class NotCalled(Exception):
+    """A layer cannot be called alone; the text says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worst:
+    """Where a layer's result is farthest away: in units of what rounding explains, and in words."""
+
+    part: Part
+    times: float
+    said: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """What a layer was given, its result, and how far that may lie from another side's: for each row or example."""
+
+    by_row: bool
+    values: Array
+    allowed: Array
+    result: Array
+
+    def farthest(self, part: Part, side: str, truth: Array, name: str) -> Worst:
+        """Return where the result is farthest from the truth; what is not finite has to be the same on both sides."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            distance = np.abs(truth - self.result)
+            alike = (truth == self.result) | (np.isnan(truth) & np.isnan(self.result))
+            times = np.where(alike, 0.0, np.nan_to_num(distance / self.allowed, nan=math.inf, posinf=math.inf))
+        at = np.unravel_index(int(np.argmax(times)), times.shape)
+        one = self.values[at[:-1]] if self.by_row else self.values[at[0]]
+        allowed = float(np.broadcast_to(self.allowed, times.shape)[at])
+        said = (
+            f"{part.candidate} alone, given values up to {float(np.abs(one).max()):.0e}: difference {distance[at]:.2e} "
+            f"exceeds {allowed:.1e}, at {[int(i) for i in at]} {name} {truth[at]:.9g}, {side} {self.result[at]:.9g}"
+        )
+        return Worst(part=part, times=float(times[at]), said=said)
+
+
+class Stress:
+    """The gate, in two steps: what layers are given is looked at in a forward; then each is called alone."""
+
+    def __init__(self, models: Models) -> None:
+        self._case = case = models.case
+        self._reference = dict(case.reference.probe.layers(models.reference))
+        self._candidate = dict(case.candidate.probe.layers(models.candidate))
+        self._parts = parts_of(case, self._reference.keys(), self._candidate.keys())
+        self._given: tuple[Mapping[str, Shape | None], ...] = ()
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """Look at the shapes that the layers are given for as long as the context lasts."""
+        reference = {part.reference: self._reference[part.reference] for part in self._parts if self._reference}
+        candidate = {part.candidate: self._candidate[part.candidate] for part in self._parts}
+        with shapes_given(candidate) as here, shapes_given(reference) as there:
+            self._given = (here, there) if reference else (here,)
+            yield
+
+    def section(self) -> Section:
+        """Return the gate; the models are in float64."""
+        found: list[Worst] = []
+        passed_over: dict[str, list[str]] = {}
+        for part in self._parts:
+            try:
+                found.append(self._worst(part))
+            except NotCalled as why:
+                passed_over.setdefault(str(why), []).append(part.candidate)
+        return _section(found, passed_over)
+
+    def _worst(self, part: Part) -> Worst:
+        """Return how a layer compares with the reference's and with the witness.
+
+        Raises:
+            NotCalled: It cannot be called alone.
+        """
+        truths, name = self._truths(part), self._case.sides.candidate
+        if not truths:
+            raise NotCalled("there is nothing to compare them with")
+        layer = partial(_call, self._case.candidate.probe.forward, self._candidate[part.candidate])
+        (truth_name, truth), *others = truths.items()
+        trial, true = _trial(self._shape(part), truth, layer)
+        found = [trial.farthest(part, name, true, truth_name)]
+        for other_name, other in others:
+            with contextlib.suppress(NotCalled):
+                found.append(trial.farthest(part, name, other(trial.values), other_name))
+        return max(found, key=lambda one: one.times)
+
+    def _truths(self, part: Part) -> dict[str, Layer]:
+        """Return the reference's layer and the witness's, where there are any, by what to call them."""
+        case, found = self._case, dict[str, Layer]()
+        if (layer := self._reference.get(part.reference)) is not None:
+            found[case.sides.reference] = partial(_call, case.reference.probe.forward, layer)
+        if case.witness_layer is not None:
+            compute = partial(case.witness_layer, case.reference.state_dict)
+            found["the NumPy witness"] = partial(_call, compute, part.reference)
+        return found
+
+    def _shape(self, part: Part) -> Shape:
+        shapes = [given.get(path) for given, path in zip(self._given, (part.candidate, part.reference), strict=False)]
+        if shapes[0] is None or shapes[-1] is None:
+            raise NotCalled("not given one tensor")
+        if shapes[0] != shapes[-1]:
+            raise NotCalled("given another shape than the reference's")
+        return shapes[0]
+
+
+def _trial(shape: Shape, truth: Layer, layer: Layer) -> tuple[Trial, Array]:
+    """Return what a layer makes of the values, row by row where both take it so, and what is true.
+
+    Raises:
+        NotCalled: One of them takes neither.
+    """
+    for by_row in (True, False) if len(shape) in ROWS_OF else (False,):
+        values = stress(shape, by_row=by_row)
+        try:
+            true, result, true_of_moved = truth(values), layer(values), truth(moved(values))
+        except NotCalled:
+            continue
+        if true.shape == result.shape and (not by_row or true.shape[:-1] == values.shape[:-1]):
+            allowed = explained(values, true, true_of_moved, by_row=by_row)
+            return Trial(by_row=by_row, values=values, allowed=allowed, result=result), true
+    raise NotCalled("they do not take them alone")
+
+
+def _call(forward: Callable[[Any, Array], Any], layer: Any, values: Array) -> Array:
+    try:
+        result = forward(layer, values)
+    except ForwardFailed as failed:
+        raise NotCalled(str(failed)) from failed
+    if not isinstance(result, np.ndarray) or result.ndim == 0:
+        raise NotCalled("they put out no tensor")
+    return result
+
+
+def _section(found: Sequence[Worst], passed_over: Mapping[str, Sequence[str]]) -> Section:
+    said = [f"not called alone ({why}): {_listed(paths)}" for why, paths in passed_over.items()]
+    if not found:
+        return Section(gate=Gate(name="stress", passed=None, sentence="; ".join(["no layer was called alone", *said])))
+    over = [one for one in found if not one.times <= 1]
+    worst = max(found, key=lambda one: one.times)
+    check = Check(
+        subject="layers alone, in units of what rounding explains",
+        layer=(over or [worst])[0].part.place,
+        figure=worst.times,
+        bound=1.0,
+        detail=over[0].said if over else "",
+        passed=not over,
+    )
+    if over:
+        more = f" (and {len(over) - 1} more)" if len(over) > 1 else ""
+        divergence = Divergence(layer=check.layer, sentence=f"{check.layer}: {check.detail}")
+        return Section(
+            gate=Gate(name="stress", passed=False, sentence=check.detail + more), checks=(check,), divergence=divergence
+        )
+    good = f"{len(found)} layers alone, given values of {SMALLEST:.0e} to {LARGEST * OUTLIER:.0e}, are at most "
+    good += f"{worst.times:.2g} of what rounding explains apart (at {check.layer})"
+    return Section(gate=Gate(name="stress", passed=True, sentence="; ".join([good, *said])), checks=(check,))
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")
