@@ -16,7 +16,7 @@ from align.core.lockstep import ForwardFailed, Kept, Walk, lanes
 from align.core.point import Point
 from align.core.result import AlignmentResult, Finding, LayerRow, Section
 from align.core.weights import Expected, expected_values, structure_findings, weight_findings
-from align.gates import determinism, output, state, stress
+from align.gates import determinism, output, redrawn, state, stress
 from align.gates.forward import Measured, Measurement, Models, Progress, wide_reference
 from align.learning.gates import gradients_section, not_run, steps_section
 from align.learning.recipes import RECIPES
@@ -26,7 +26,7 @@ from align.probes.environment import environment, ordinary
 from convert.arrays import Array
 from convert.errors import UsageProblem
 
-LAST_NOT_RUN = (stress.NOT_RUN, state.NOT_RUN)
+LAST_NOT_RUN = (stress.NOT_RUN, state.NOT_RUN, redrawn.NOT_RUN)
 NEVER_CALLED = "its module is never called"
 
 
@@ -177,6 +177,9 @@ class _Measuring:
         yield alone.section() if self._settings.stress else stress.LEFT_OUT
         self._progress("what changes with use")
         yield self._watch.section("float64")
+        self._progress("other weights")
+        whole = self._roundings.whole(self._models.case.headline)
+        yield redrawn.NOT_RUN if self._headline is None else redrawn.section(self._models, self._headline, whole)
 
     def _measurement(self, precision: Precision) -> Measurement:
         return Measurement(self._models.case, precision, self._settings.atol, self._roundings)

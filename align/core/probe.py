@@ -54,6 +54,9 @@ class Probe(Protocol):
     def modules(self, model: Any) -> frozenset[str]:
         """Return the path of every module; "" is the model itself."""
 
+    def load(self, model: Any, state_dict: StateDict) -> None:
+        """Give the model these values, each in the dtype that it has; names that it does not have are passed over."""
+
     def cast(self, model: Any, precision: Precision) -> None:
         """Cast the model in place: parameters and buffers that are no whole numbers."""
 

@@ -6,6 +6,7 @@ What was measured was measured through hooks, on one batch. A model can tell eit
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from align.core.compare import largest
 from align.core.inputs import seeded_images
 from align.core.judgement import nan_last
 from align.core.lockstep import ForwardFailed
+from align.core.point import Tapped
 from align.core.result import Check, Divergence, Gate, GateName, Section
 from align.gates.forward import Models
 from align.probes.taps import item_of
@@ -116,6 +118,15 @@ def _companies(case: Case, settings: Settings) -> list[tuple[str, Array, dict[in
     return [alone, reversed_, larger]
 
 
+def headline_in(output: Any, tapped: Tapped) -> Any:
+    """Return what a model returns as its headline, where that is one of the items, and is no layer's.
+
+    Raises:
+        ForwardFailed: There is no such item.
+    """
+    return output if tapped.module else item_of(output, tapped)
+
+
 def _checked(models: Models, inputs: Array, shape: Shape) -> tuple[Array | None, str]:
     """Return what the candidate returns as its headline; None where it is none of this shape, and in words why."""
     case = models.case
@@ -123,7 +134,7 @@ def _checked(models: Models, inputs: Array, shape: Shape) -> tuple[Array | None,
     try:
         alone = len(inputs) == 1  # then gradients are recorded, as a user's call does; of more it takes much memory
         output, given = case.candidate.probe.returned(models.candidate, inputs, gradients=alone)
-        found = output if tapped.module else item_of(output, tapped)
+        found = headline_in(output, tapped)
     except ForwardFailed as failed:
         return None, str(failed)
     if not same_bits(inputs, given):

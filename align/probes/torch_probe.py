@@ -101,6 +101,16 @@ def check_values(model: Module) -> None:
             raise BadInput(f"{kind}: {key} is {dtype}; it is compared in float32. Call its float() first.")
 
 
+def load(model: Module, state_dict: StateDict) -> None:
+    """Give the model these values, each in the dtype that it has; names that it does not have are passed over."""
+    import torch
+
+    with torch.no_grad():
+        for key, tensor in tensors_of(model, TORCH, saved_only=True):
+            if key in state_dict and tuple(tensor.shape) == state_dict[key].shape:
+                tensor.copy_(torch.from_numpy(np.array(state_dict[key])))
+
+
 def cast(model: Module, precision: Precision) -> None:
     """Cast the model in place, and round each norm's epsilon to float32.
 
