@@ -11,7 +11,7 @@ import pytest
 from align.core.case import Case, Settings
 from align.faults.fault import Fault, Planted
 from align.faults.front import layer_of
-from align.mixer.faults import DEPENDENCE, LIMITS, OUTPUTS, STATE, VALUES
+from align.mixer.faults import DEPENDENCE, LIMITS, OUTPUTS, STATE, TRIVIAL, VALUES
 from align.mixer.specimens import SPECIMENS
 from align.probes import paddle_probe
 from align.selftest.run import try_fault
@@ -95,7 +95,7 @@ def test_a_fault_of_dependence_shows_with_other_weights_alone(name: str, copied:
     """A copy of the model is faulty with its own weights, as a gate that copies it would have it."""
     config, images = SPECIMENS[name].config, right_case(name).inputs
     others = convert_state_dict(init_state_dict(config, 1), config).state_dict
-    for fault, planted in planted_in(name, DEPENDENCE):
+    for fault, planted in planted_in(name, (*DEPENDENCE, *TRIVIAL)):
         same = SPECIMENS[name].case(Settings(), 0, Planted(layer="", source=planted.source))
         right, wrong = same.candidate.build(), built(name, planted)
         assert np.allclose(logits(right, images), logits(wrong, images), rtol=0, atol=1e-6), fault.name

@@ -36,7 +36,7 @@ ONLY = {
     "batch": ("only the first two images computed", "wrong for a batch of one image"),
     "determinism": ("a reference that does not repeat itself, by one ulp",),
     "stress": tuple(fault.name for fault in faults.VALUES),
-    "redrawn": tuple(fault.name for fault in faults.DEPENDENCE),
+    "redrawn": tuple(fault.name for fault in (*faults.DEPENDENCE, *faults.TRIVIAL)),
     "state": (
         "a saved buffer that counts forwards",
         "an unsaved buffer that counts forwards",

@@ -6,13 +6,13 @@ from align.faults.fault import Fault
 from align.faults.harness import HARNESS
 from align.mixer.faults.dependence import DEPENDENCE
 from align.mixer.faults.limits import LIMITS
-from align.mixer.faults.loading import LOADING
 from align.mixer.faults.mistakes import MISTAKES
 from align.mixer.faults.numerics import NUMERICS
 from align.mixer.faults.outputs import OUTPUTS
-from align.mixer.faults.parameters import PARAMETERS
+from align.mixer.faults.parameters import LOADING, PARAMETERS
 from align.mixer.faults.state import STATE
 from align.mixer.faults.structure import STRUCTURE
+from align.mixer.faults.trivial import TRIVIAL
 from align.mixer.faults.values import VALUES
 from align.mixer.faults.weights import WEIGHTS
 
@@ -26,6 +26,7 @@ CATALOGUE: tuple[Fault, ...] = (
     *STATE,
     *OUTPUTS,
     *DEPENDENCE,
+    *TRIVIAL,
     *LOADING,
     *HARNESS,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "PARAMETERS",
     "STATE",
     "STRUCTURE",
+    "TRIVIAL",
     "VALUES",
     "WEIGHTS",
 ]

@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from align.faults.fault import ChangeWeights, Fault, Planted, Weights
 from align.faults.front import layer_of, put_in_front
-from align.mixer.faults.parameters import without_bias
 from align.mixer.faults.places import (
     at_block,
     channels_fc1,
     channels_fc2,
     first_norm,
     head,
-    in_front,
+    kinds_of_norm,
     middle,
     mixer_fault,
     norm_in_block,
@@ -27,11 +24,6 @@ from align.mixer.faults.places import (
 from convert.mixer.variants import MixerConfig
 
 Path = Callable[[MixerConfig], str]
-
-
-def _kinds(config: MixerConfig) -> tuple[str, str]:
-    """Return what a norm's parameters are called."""
-    return ("alpha", "beta") if config.family == "resmlp" else ("weight", "bias")
 
 
 def _detached(name: str, path: Path, kind: Callable[[MixerConfig], str] = lambda _: "weight") -> Fault:
@@ -56,37 +48,6 @@ def _computed_with(layer: Any, kind: str, value: Any, forward: Callable[[Any], A
         return forward(x)
     finally:
         layer._parameters[kind] = parameter
-
-
-def _filled(values: Callable[[MixerConfig], dict[str, float]]) -> Callable[[MixerConfig], ChangeWeights]:
-    """Return what fills parameters of both sides with a number each."""
-
-    def of(config: MixerConfig) -> ChangeWeights:
-        def source(state_dict: Weights) -> None:
-            for key, value in values(config).items():
-                state_dict[key] = np.full_like(state_dict[key], value)
-
-        return source
-
-    return of
-
-
-def _left_out(name: str, path: Path) -> Fault:
-    """Return the fault of a Linear that does not add its bias, which is 0 on both sides."""
-    return in_front("dependence", name, path, without_bias, _filled(lambda config: {f"{path(config)}.bias": 0.0}))
-
-
-def _trivial_norm(config: MixerConfig) -> dict[str, float]:
-    return {f"{norm_in_block(config)}.{kind}": value for kind, value in zip(_kinds(config), (1.0, 0.0), strict=True)}
-
-
-def _without_affine(norm: Any, _: Callable[[Any], Any], x: Any) -> Any:
-    """Leave out weight and bias; of ResMLP's norm nothing is left."""
-    import paddle
-
-    if not hasattr(norm, "_epsilon"):
-        return x.clone()
-    return paddle.nn.functional.layer_norm(x, norm._normalized_shape, epsilon=norm._epsilon)
 
 
 def _equal(one: str, other: str) -> ChangeWeights:
@@ -129,7 +90,7 @@ def _two_linears(config: MixerConfig) -> tuple[str, str]:
 
 def _tied(config: MixerConfig) -> Planted:
     """Let one parameter be both of a norm's, which are equal."""
-    at, (scale, shift) = norm_in_block(config), _kinds(config)
+    at, (scale, shift) = norm_in_block(config), kinds_of_norm(config)
 
     def model(model: Any) -> None:
         norm = layer_of(model, at)
@@ -144,18 +105,8 @@ DEPENDENCE: tuple[Fault, ...] = (
     _detached("token mixing computing with a copy of its weight", tokens_in_block),
     _detached("the stem computing with a copy of its kernel", stem_projection),
     _detached("the head computing with a copy of its weight", head),
-    _detached("a norm computing with a copy of its scale", norm_in_block, lambda config: _kinds(config)[0]),
-    _left_out("a Linear's bias of 0 left out", channels_fc1),
-    _left_out("token mixing's bias of 0 left out", tokens_in_block),
-    _left_out("the head's bias of 0 left out", head),
-    in_front(
-        "dependence",
-        "a norm of weight 1 and bias 0 left plain",
-        norm_in_block,
-        _without_affine,
-        _filled(_trivial_norm),
-    ),
-    _exchanged("two equal norm scales exchanged", _two_norms, lambda config: _kinds(config)[0]),
+    _detached("a norm computing with a copy of its scale", norm_in_block, lambda config: kinds_of_norm(config)[0]),
+    _exchanged("two equal norm scales exchanged", _two_norms, lambda config: kinds_of_norm(config)[0]),
     _exchanged("two equal Linear weights exchanged", _two_linears, lambda _: "weight"),
     mixer_fault("dependence", "a norm's bias tied to its weight", _tied),
 )

@@ -1,4 +1,4 @@
-"""Faults of the parameters themselves that the values at the points hardly show, if at all."""
+"""Faults of the parameters themselves that the values at the points hardly show, or that let them prove nothing."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from align.faults.fault import Fault, Planted, Weights
 from align.faults.front import layer_of, put_in_front
 from align.mixer.faults.places import channels_fc1, channels_fc2, head, in_front, mixer_fault, norm_in_block
+from align.mixer.points import LOGITS
 from convert.mixer.variants import MixerConfig
 
 POSITIONS = "pos_embed"
@@ -83,6 +84,27 @@ def _wider(config: MixerConfig) -> Planted:
     return Planted(layer=channels_fc1(config), weights=weights)
 
 
+def _zero_head(_: MixerConfig) -> Planted:
+    """Timm's own initialisation: every logit is 0 on every side, whatever came before."""
+
+    def source(state_dict: Weights) -> None:
+        for key in ("head.weight", "head.bias"):
+            state_dict[key] = np.zeros_like(state_dict[key])
+
+    return Planted(layer=LOGITS, source=source)
+
+
+def _not_loaded(config: MixerConfig) -> Planted:
+    """`set_state_dict` never raises: a parameter can keep its initial value."""
+
+    def model(model: Any) -> None:
+        norm = model.norm
+        bias = norm.beta if config.family == "resmlp" else norm.bias
+        bias.set_value(np.zeros(bias.shape, np.float32))
+
+    return Planted(layer="norm", model=model)
+
+
 PARAMETERS: tuple[Fault, ...] = (
     _fault("a bias's zero of the other sign", _negative_zero(lambda c: f"{channels_fc2(c)}.bias")),
     _fault(
@@ -95,4 +117,9 @@ PARAMETERS: tuple[Fault, ...] = (
     _fault("values scaled by a buffer that is not saved", _buffer_applied(persistable=False)),
     in_front("weights", "a Linear's bias not added", channels_fc2, without_bias),
     in_front("weights", "the head's bias not added", head, without_bias),
+)
+
+LOADING: tuple[Fault, ...] = (
+    mixer_fault("harness", "all-zero head", _zero_head),
+    mixer_fault("harness", "a parameter that the model never loaded", _not_loaded),
 )

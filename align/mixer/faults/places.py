@@ -120,3 +120,8 @@ def norm_in_block(config: MixerConfig) -> str:
 def layer_norm(config: MixerConfig) -> str | None:
     """Return the name of that block's first LayerNorm; ResMLP has none."""
     return None if config.family == "resmlp" else norm_in_block(config)
+
+
+def kinds_of_norm(config: MixerConfig) -> tuple[str, str]:
+    """Return what the scale and the shift of a norm are called."""
+    return ("alpha", "beta") if config.family == "resmlp" else ("weight", "bias")

@@ -12,6 +12,7 @@ from align.faults.front import Change, layer_of, put_in_front
 from align.mixer.faults.places import (
     channels_fc1,
     channels_fc2,
+    head,
     in_front,
     last_norm,
     mixer_fault,
@@ -120,7 +121,7 @@ STATE: tuple[Fault, ...] = (
     mixer_fault(
         "state",
         "a model in training mode, wrong in evaluation",
-        _in_training(last_norm, _scaled_in_evaluation, everywhere=True),
+        _in_training(head, _scaled_in_evaluation, everywhere=True),
     ),
     mixer_fault(
         "state", "a norm of the batch's statistics in training mode", _in_training(last_norm, _batch_statistics)
