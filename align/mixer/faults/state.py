@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,7 @@ from align.mixer.faults.places import (
     point_of_module,
     whole_model,
 )
+from align.mixer.points import LOGITS
 from convert.mixer.variants import MixerConfig
 
 CALLS = 17
@@ -33,6 +35,16 @@ def counts_up_to(calls: int) -> Change:
         return forward(x) * (1.001 if layer.calls >= calls else 1.0)
 
     return change
+
+
+def _counted_elsewhere(_: MixerConfig) -> Planted:
+    """Count beside the model, as in a variable of its module, which no attribute shows."""
+
+    def model(model: Any) -> None:
+        calls = itertools.count(1)
+        put_in_front(model, lambda _, forward, x: forward(x) * (1.001 if next(calls) >= CALLS else 1.0))
+
+    return Planted(layer=LOGITS, model=model)
 
 
 def _with_buffer(name: str, path: Callable[[MixerConfig], str], value: float, change: Change, **kept: bool) -> Fault:
@@ -114,6 +126,7 @@ STATE: tuple[Fault, ...] = (
     _with_buffer("an unsaved buffer that counts forwards", channels_fc1, 0.0, _counted, persistable=False),
     _with_buffer("a running mean that is used for nothing", last_norm, 0.0, _averaged),
     in_front("state", f"another result from the model's call {CALLS} on", whole_model, counts_up_to(CALLS)),
+    mixer_fault("state", f"another result from call {CALLS} on, counted beside the model", _counted_elsewhere),
     in_front("state", f"another result from a layer's call {CALLS} on", channels_fc2, counts_up_to(CALLS)),
     mixer_fault(
         "state", "one layer in training mode, wrong in evaluation", _in_training(channels_fc2, _scaled_in_evaluation)
