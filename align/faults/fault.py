@@ -10,13 +10,16 @@ from typing import Any, Literal
 from align.core.case import Case, Model
 from convert.arrays import Array
 
-Kind = Literal["weights", "structure", "numerics", "harness"]
+Kind = Literal["weights", "structure", "numerics", "values", "state", "output", "dependence", "harness"]
+"""What is wrong: the weights, the function, its arithmetic, its values far from the usual ones, what it remembers, what
+a user gets beside what hooks see, where it takes its weights from, or the comparison itself."""
+
 Weights = dict[str, Array]
 ChangeWeights = Callable[[Weights], None]
 ChangeModel = Callable[[Any], None]
 
 
-def _keep(_: Any) -> None:
+def keep(_: Any) -> None:
     """Change nothing."""
 
 
@@ -35,10 +38,10 @@ class Planted:
     """
 
     layer: str
-    source: ChangeWeights = _keep
-    weights: ChangeWeights = _keep
-    model: ChangeModel = _keep
-    reference: ChangeModel = _keep
+    source: ChangeWeights = keep
+    weights: ChangeWeights = keep
+    model: ChangeModel = keep
+    reference: ChangeModel = keep
     case: Callable[[Case], Case] = _same
     around: Callable[[], AbstractContextManager[Any]] = nullcontext
 

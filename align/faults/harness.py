@@ -14,15 +14,11 @@ from typing import Any
 from align.core.case import Case
 from align.core.point import Point
 from align.faults.fault import Fault, Planted
+from align.faults.front import layer_of
 
 
 def _fault(name: str, plant: Callable[[Case], Planted | None]) -> Fault:
     return Fault(name=name, kind="harness", plant=plant)
-
-
-def layer_of(model: Any, path: str) -> Any:
-    """Return the sublayer at a path; "" is the model itself."""
-    return next(layer for name, layer in model.named_sublayers(include_self=True) if name == path)
 
 
 def _outputs(case: Case) -> list[Point]:

@@ -20,11 +20,7 @@ SMALL = MixerConfig(
 )
 """64 tokens and tokens_mlp_dim 64: square weights, whose layout no shape tells."""
 
-SENSITIVITIES: Mapping[str, Callable[[float], Fault]] = {
-    "one layer's output, relative": faults.scaled,
-    "one layer's output, relative, float32 only": lambda by: faults.scaled(by, float32_only=True),
-    "LayerNorm epsilon, relative": faults.epsilon_off,
-}
+SENSITIVITIES: Mapping[str, Callable[[float], Fault]] = {limit.what: limit.fault_of for limit in faults.LIMITS}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,11 +9,13 @@ from typing import Any, get_args
 
 from align.faults.fault import Kind
 from align.probes.environment import environment
-from align.selftest.run import SelfTest
+from align.selftest.attribution import shares
+from align.selftest.outcome import RightPort, SelfTest
 
-SCHEMA = "mixer-align/selftest/1"
+SCHEMA = "mixer-align/selftest/2"
 Row = tuple[str, ...]
 KINDS: tuple[str, ...] = get_args(Kind)
+GATE_HEADERS: Row = ("gate", "faults caught", "of these by it alone")
 MARKS = {"caught": "caught", "missed": "MISSED", "misplaced": "MISPLACED"}
 
 
@@ -29,8 +31,10 @@ def as_data(outcome: SelfTest) -> dict[str, Any]:
         "schema": SCHEMA,
         "passed": outcome.passed,
         "findings": findings,
+        "gates": {gate: asdict(share) for gate, share in shares(outcome.findings).items()},
         "sensitivities": [asdict(sensitivity) for sensitivity in outcome.sensitivities],
         "right_ports": {name: dict(verdicts) for name, verdicts in right_ports.items()},
+        "closest": closest(outcome.right_ports),
         "false_alarms": [asdict(port) for port in outcome.false_alarms],
         "environment": environment(),
     }
@@ -50,9 +54,23 @@ def rows(data: dict[str, Any]) -> list[Row]:
     return [_row(findings, _configs(data)) for findings in in_order]
 
 
+def gate_rows(data: dict[str, Any]) -> list[Row]:
+    """Return what each gate is for: a row per gate, under GATE_HEADERS."""
+    return [(gate, str(share["caught"]), str(share["alone"])) for gate, share in data["gates"].items()]
+
+
+def closest(right_ports: Sequence[RightPort]) -> dict[str, float]:
+    """Return how near any right port came to each bound, as a share of it."""
+    nearest: dict[str, float] = {}
+    for port in right_ports:
+        for bound, share in port.closest.items():
+            nearest[bound] = max(share, nearest.get(bound, 0.0))
+    return nearest
+
+
 def sentences(data: dict[str, Any]) -> list[str]:
-    """Return what else was found: the smallest faults, the right ports, and the verdict in the last line."""
-    return [*_smallest(data), *_right_ports(data), _verdict(data)]
+    """Return what else was found: gates, limits, the right ports, and the verdict in the last line."""
+    return [*_gates(data), *_limits(data), *_right_ports(data), *_closest(data), _verdict(data)]
 
 
 def _row(findings: Sequence[dict[str, Any]], configs: Sequence[str]) -> Row:
@@ -73,12 +91,30 @@ def _mark(finding: dict[str, Any]) -> str:
     return f"{mark} ({finding['blamed'] or 'nothing'} blamed)" if finding["outcome"] == "misplaced" else mark
 
 
-def _smallest(data: dict[str, Any]) -> list[str]:
-    by_what: dict[str, list[str]] = {}
-    for sensitivity in data["sensitivities"]:
-        figure = "nothing" if sensitivity["smallest"] is None else f"{sensitivity['smallest']:.0e}"
-        by_what.setdefault(sensitivity["what"], []).append(f"{figure} ({sensitivity['config']})")
-    return [f"smallest fault caught, {what}: {', '.join(figures)}" for what, figures in by_what.items()]
+def _gates(data: dict[str, Any]) -> list[str]:
+    told = (f"{gate} {caught} ({alone})" for gate, caught, alone in gate_rows(data))
+    return [f"faults caught by each gate (by it alone): {', '.join(told)}"] if data["findings"] else []
+
+
+def _limits(data: dict[str, Any]) -> list[str]:
+    """Return from what size each fault of any size is seen, and at what size it is not."""
+    by_what: dict[str, dict[str, list[str]]] = {}
+    for found in data["sensitivities"]:
+        seen = "never seen" if found["smallest"] is None else f"seen from {found['smallest']:.0e}"
+        unseen = "" if found["unseen"] is None else f", not at {found['unseen']:.0e}"
+        by_what.setdefault(found["what"], {}).setdefault(seen + unseen, []).append(found["config"])
+    return [f"limit, {what}: {'; '.join(_with_configs(figures))}" for what, figures in by_what.items()]
+
+
+def _with_configs(figures: dict[str, list[str]]) -> list[str]:
+    return [f"{said} ({', '.join(configs)})" for said, configs in figures.items()]
+
+
+def _closest(data: dict[str, Any]) -> list[str]:
+    if not data["closest"]:
+        return []
+    told = (f"{bound} {share:.2g}" for bound, share in data["closest"].items())
+    return [f"the nearest that a right port came to each bound, as a share of it: {', '.join(told)}"]
 
 
 def _right_ports(data: dict[str, Any]) -> list[str]:

@@ -5,93 +5,33 @@ from __future__ import annotations
 import bisect
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import replace
 
 from align.alignment import Specimen
 from align.core.case import Settings
-from align.core.inputs import DRAW, Kind
+from align.core.inputs import DRAW
 from align.core.result import AlignmentResult
 from align.faults.fault import Fault, Planted
 from align.run import align
+from align.selftest.outcome import Caught, RightPort, SelfTest, Sensitivity
 from convert.errors import MixerConvertError
 
-Outcome = Literal["caught", "misplaced", "missed"]
 REFUSED = "refused"
 """Stands for the gate where the comparison would not even start."""
 
 DIGITS = 16
 """As many as float64 has: no smaller fault can be planted."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Caught:
-    """What became of one fault in one config.
-
-    gates are those that failed; blamed is the layer that the verdict names, planted the one that it should. logits is
-    the float32 difference of the logits, which a gate on logits alone would see; None where nothing was compared.
-    """
-
-    fault: str
-    kind: str
-    config: str
-    outcome: Outcome
-    planted: str
-    blamed: str
-    gates: tuple[str, ...]
-    logits: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RightPort:
-    """How a right port fared on one seed and kind of input."""
-
-    config: str
-    seed: int
-    inputs: Kind
-    verdict: str
-
-    @property
-    def false_alarm(self) -> bool:
-        """Whether it was failed; `rounding` says that the function is the right one."""
-        return self.verdict not in ("aligned", "rounding")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sensitivity:
-    """The smallest power of ten, as a ratio, by which one thing can be wrong and still be caught; None if none is."""
-
-    config: str
-    what: str
-    smallest: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SelfTest:
-    """The whole outcome."""
-
-    findings: tuple[Caught, ...]
-    right_ports: tuple[RightPort, ...]
-    sensitivities: tuple[Sensitivity, ...]
-
-    @property
-    def survivors(self) -> list[Caught]:
-        """The faults that were not caught, or blamed on the wrong layer."""
-        return [finding for finding in self.findings if finding.outcome != "caught"]
-
-    @property
-    def false_alarms(self) -> list[RightPort]:
-        """The right ports that were failed."""
-        return [port for port in self.right_ports if port.false_alarm]
-
-    @property
-    def passed(self) -> bool:
-        """Whether every fault was caught and placed, no right port failed, and both were tried."""
-        return bool(self.findings and self.right_ports) and not self.survivors and not self.false_alarms
+Closeness = Callable[[AlignmentResult], Mapping[str, float]]
+"""Returns how near a result comes to each bound, as a share of it, by the bound's name."""
 
 
 def selftest(
-    specimens: Mapping[str, Specimen], *, seeds: int = 3, progress: Callable[[str], None] = lambda _: None
+    specimens: Mapping[str, Specimen],
+    *,
+    seeds: int = 3,
+    progress: Callable[[str], None] = lambda _: None,
+    closeness: Closeness = lambda _: {},
 ) -> SelfTest:
     """Return how the gate did on every fault of the catalogues and on right ports.
 
@@ -99,6 +39,7 @@ def selftest(
         specimens: What to plant the faults in, by name.
         seeds: How many seeds, of weights and images, a right port is run with; each on every kind of input.
         progress: Is told what is about to run.
+        closeness: Measures the right ports.
     """
     findings: list[Caught] = []
     right_ports: list[RightPort] = []
@@ -112,7 +53,8 @@ def selftest(
                 findings.append(try_fault(fault, planted, name, specimen))
         progress(f"{name}: the smallest fault")
         sensitivities += _sensitivities(name, specimen)
-        right_ports += _right_ports(name, specimen, seeds, progress)
+        for port, result in _right_ports(name, specimen, seeds, progress):
+            right_ports.append(replace(port, closest=closeness(result)))
     return SelfTest(findings=tuple(findings), right_ports=tuple(right_ports), sensitivities=tuple(sensitivities))
 
 
@@ -145,13 +87,15 @@ def align_with(planted: Planted, specimen: Specimen) -> AlignmentResult:
         return align(specimen.case(Settings(), 0, planted))
 
 
-def _right_ports(name: str, specimen: Specimen, seeds: int, progress: Callable[[str], None]) -> Iterator[RightPort]:
+def _right_ports(
+    name: str, specimen: Specimen, seeds: int, progress: Callable[[str], None]
+) -> Iterator[tuple[RightPort, AlignmentResult]]:
     for seed in range(seeds):
         for kind in DRAW:
             progress(f"{name}: a right port, seed {seed}, {kind} inputs")
             settings = Settings(input_seed=seed, inputs=kind)
             result = align(specimen.case(settings, seed), settings)
-            yield RightPort(config=name, seed=seed, inputs=kind, verdict=result.verdict)
+            yield RightPort(config=name, seed=seed, inputs=kind, verdict=result.verdict), result
 
 
 def _sensitivities(name: str, specimen: Specimen) -> Iterator[Sensitivity]:
@@ -166,4 +110,6 @@ def _sensitivities(name: str, specimen: Specimen) -> Iterator[Sensitivity]:
             return planted is not None and try_fault(fault, planted, name, specimen).outcome == "caught"
 
         finest = bisect.bisect_left(range(1, DIGITS + 1), x=True, key=lambda exponent: not caught(exponent))
-        yield Sensitivity(config=name, what=what, smallest=10.0**-finest if finest else None)
+        smallest = 10.0**-finest if finest else None
+        unseen = 10.0 ** -(finest + 1) if finest < DIGITS else None
+        yield Sensitivity(config=name, what=what, smallest=smallest, unseen=unseen)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from align.faults.fault import Fault, Planted, Weights
-from align.mixer.faults.places import at_block, middle, mixer_fault
+from align.faults.front import Change, layer_of, put_in_front
+from align.mixer.faults.places import at_block, channels_fc2, mixer_fault
 from convert.mixer.variants import MixerConfig
 
 
@@ -34,42 +36,36 @@ def epsilon_off(by: float) -> Fault:
     return _fault(f"epsilon off by {by:.0e}", plant)
 
 
-def _fc2(config: MixerConfig) -> str:
-    return f"{at_block(config)}.mlp_channels.fc2"
-
-
 def _one_weight(value: float) -> Callable[[MixerConfig], Planted]:
     def plant(config: MixerConfig) -> Planted:
         def weights(state_dict: Weights) -> None:
-            key = f"{_fc2(config)}.weight"
+            key = f"{channels_fc2(config)}.weight"
             state_dict[key] = state_dict[key].copy()
             state_dict[key].flat[7] = value
 
-        return Planted(layer=_fc2(config), weights=weights)
+        return Planted(layer=channels_fc2(config), weights=weights)
 
     return plant
 
 
-def _around_fc2(change: Callable[[Any, Any, Any], Any]) -> Callable[[MixerConfig], Planted]:
+def _around_fc2(change: Change) -> Callable[[MixerConfig], Planted]:
     """Return the fault that wraps one Linear's forward: change(linear, forward, input) gives the output."""
 
     def plant(config: MixerConfig) -> Planted:
         def model(model: Any) -> None:
-            linear = model.blocks[middle(config)].mlp_channels.fc2
-            forward = linear.forward
-            linear.forward = lambda x: change(linear, forward, x)
+            put_in_front(layer_of(model, channels_fc2(config)), change)
 
-        return Planted(layer=_fc2(config), model=model)
+        return Planted(layer=channels_fc2(config), model=model)
 
     return plant
 
 
-def _float32_only(change: Callable[[Any, Any, Any], Any]) -> Callable[[Any, Any, Any], Any]:
+def _float32_only(change: Change) -> Change:
     """Return the change, made in the float32 pass alone, where rounding could hide it."""
     return lambda linear, forward, x: change(linear, forward, x) if x.dtype.name.lower() == "float32" else forward(x)
 
 
-def _through(dtype: str) -> Callable[[Any, Any, Any], Any]:
+def _through(dtype: str) -> Change:
     """Return the change that rounds what the Linear gets and puts out."""
     return lambda _, forward, x: forward(x.astype(dtype).astype(x.dtype)).astype(dtype).astype(x.dtype)
 
@@ -105,14 +101,43 @@ def _nan_on_both_sides(config: MixerConfig) -> Planted:
             output.view(-1)[3] = float("nan")
             return output
 
-        model.get_submodule(_fc2(config)).register_forward_hook(poison)
+        model.get_submodule(channels_fc2(config)).register_forward_hook(poison)
 
     planted = _around_fc2(_nan_at_one_place)(config)
     return Planted(layer=planted.layer, model=planted.model, reference=reference)
 
 
-def _scaled(by: float) -> Callable[[Any, Any, Any], Any]:
+def _scaled(by: float) -> Change:
     return lambda _, forward, x: forward(x) * (1 + by)
+
+
+def _alternates_by_one_ulp(config: MixerConfig) -> Planted:
+    """Let every other run of the reference put out one value's neighbour, which no bound sees."""
+
+    def reference(model: Any) -> None:
+        import torch
+
+        runs = itertools.count()
+
+        def nudge(_module: Any, _inputs: Any, output: Any) -> Any:
+            output = output.clone()
+            value = output.view(-1)[3:4]
+            if next(runs) % 2:
+                value.copy_(torch.nextafter(value, torch.full_like(value, torch.inf)))
+            return output
+
+        model.get_submodule(channels_fc2(config)).register_forward_hook(nudge)
+
+    return Planted(layer=channels_fc2(config), reference=reference)
+
+
+def _constant(config: MixerConfig) -> Planted | None:
+    """Add one value to all that a block puts out: no float32 bound sees it, and every later LayerNorm takes it away."""
+
+    def model(model: Any) -> None:
+        put_in_front(layer_of(model, at_block(config)), lambda _, forward, x: forward(x) + 1e-7)
+
+    return None if config.family == "resmlp" else Planted(layer=at_block(config), model=model)
 
 
 def _noise(_linear: Any, forward: Any, x: Any) -> Any:
@@ -135,5 +160,7 @@ NUMERICS: tuple[Fault, ...] = (
     _fault("bfloat16 in one layer, float32 only", _around_fc2(_float32_only(_through("bfloat16")))),
     _fault("TF32 products in one layer, float32 only", _around_fc2(_float32_only(_reduced_products))),
     scaled(1e-9),
+    _fault("a constant that every later norm takes away", _constant),
     _fault("noise below every bound, fresh in each run", _around_fc2(_noise)),
+    _fault("a reference that does not repeat itself, by one ulp", _alternates_by_one_ulp),
 )

@@ -1,0 +1,47 @@
+"""What each gate is for: the faults that it catches, and those that nothing else does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import get_args
+
+from align.core.result import GateName
+from align.selftest.outcome import Caught, SelfTest
+
+ON_REQUEST = ("backward", "training")
+GATES: tuple[str, ...] = tuple(name for name in get_args(GateName) if name not in ON_REQUEST)
+"""Those that every alignment runs, in their order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """How many faults a gate caught, and how many of them would survive in some config without it."""
+
+    caught: int
+    alone: int
+
+
+def shares(findings: Sequence[Caught]) -> dict[str, Share]:
+    """Return each gate's share; of a gate that caught nothing too, and of the refusal to compare at all."""
+    found = [finding for finding in findings if finding.outcome == "caught"]
+    others = dict.fromkeys(gate for finding in found for gate in finding.gates if gate not in GATES)
+    return {gate: _share(gate, found) for gate in (*GATES, *others)}
+
+
+def without(outcome: SelfTest, gate: str) -> SelfTest:
+    """Return the outcome that the self-test would have had without a gate: what it alone caught is missed."""
+    return replace(outcome, findings=tuple(_without(finding, gate) for finding in outcome.findings))
+
+
+def _share(gate: str, found: Sequence[Caught]) -> Share:
+    caught = {finding.fault for finding in found if gate in finding.gates}
+    alone = {finding.fault for finding in found if finding.gates == (gate,)}
+    return Share(caught=len(caught), alone=len(alone))
+
+
+def _without(finding: Caught, gate: str) -> Caught:
+    left = tuple(name for name in finding.gates if name != gate)
+    if left or not finding.gates:
+        return replace(finding, gates=left)
+    return replace(finding, gates=left, outcome="missed", blamed="")
