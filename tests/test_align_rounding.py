@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from align.core.bounds import ALLOWED, FLOAT64, INHERITED_MARGIN, MARGIN, ROUNDOFF, Roundings
 from align.core.case import Settings
-from align.core.rounding import size_of_layer_norm, size_of_mean, size_of_product, size_of_sum
+from align.core.rounding import size_of_affine, size_of_layer_norm, size_of_mean, size_of_sum
 from align.mixer.case import Subject, case_of
 from align.mixer.specimens import small
 from align.run import align
@@ -22,6 +22,7 @@ from convert.mixer.init import init_state_dict
 from convert.mixer.variants import MixerConfig, MixerKind
 
 U32, U64 = ROUNDOFF["float32"], ROUNDOFF["float64"]
+NO_BIAS = np.zeros(1)
 DRAWN: dict[str, Callable[[np.random.Generator, int], Array]] = {
     "normal": lambda rng, n: rng.standard_normal(n),
     "a mean that is large": lambda rng, n: 300 + rng.standard_normal(n),
@@ -51,7 +52,7 @@ class TestSizes:
         rng = np.random.default_rng(seed)
         n = int(rng.integers(1, 600))
         row, weight = (DRAWN[kind](rng, n).astype(np.float32).astype(np.float64) for kind in (x, w))
-        size = size_of_product(row[None], weight[None], (row[None] @ weight[None].T))
+        size = size_of_affine(row[None], weight[None], NO_BIAS, row[None] @ weight[None].T)
         terms = (row.astype(np.float32) * weight.astype(np.float32)).astype(np.float32)
         assert abs(float(in_lanes(terms)) - math.fsum(row * weight)) <= ALLOWED * U32 * size + 2.0**-126
 
@@ -81,15 +82,16 @@ class TestSizes:
 
     def test_what_cancels_counts(self) -> None:
         x, weight = np.array([[1e6, 1.0]]), np.array([[1.0, 1.0], [-1.0, 1.0]])
-        small = size_of_product(np.ones((1, 2)), weight, np.array([[2.0, 0.0]]))
+        small = size_of_affine(np.ones((1, 2)), weight, NO_BIAS, np.array([[2.0, 0.0]]))
         assert small == pytest.approx(size_of_sum(2, math.sqrt(2), 2.0))
-        assert size_of_product(x, weight, x @ weight.T) > 1e5 * small
+        assert size_of_affine(x, weight, NO_BIAS, x @ weight.T) > 1e5 * small
 
     def test_of_many_rows_the_greatest_count(self) -> None:
         x = np.ones((1000, 3))
         x[777, 1] = 50.0
         weight = np.eye(3)
-        assert size_of_product(x, weight, x @ weight) == size_of_product(x[777:778], weight, x[777:778] @ weight)
+        one = x[777:778]
+        assert size_of_affine(x, weight, NO_BIAS, x) == size_of_affine(one, weight, NO_BIAS, one)
 
 
 class TestBounds:

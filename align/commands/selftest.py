@@ -22,6 +22,7 @@ def selftest(ctx: click.Context, /, names: tuple[str, ...], seeds: int, json_tar
     Runs on s32 and on a small config of each family.
     """
     from align.alignment import alignments
+    from align.core.closeness import closeness
     from align.selftest import report, run
     from convert.commands.tables import print_table
     from convert.errors import UsageProblem
@@ -31,7 +32,8 @@ def selftest(ctx: click.Context, /, names: tuple[str, ...], seeds: int, json_tar
     if unknown:
         raise UsageProblem(f"--on {unknown[0]}: no such config. Known: {', '.join(known)}.")
     with progress_line() as progress:
-        outcome = run.selftest({name: known[name] for name in names or known}, seeds=seeds, progress=progress)
+        chosen = {name: known[name] for name in names or known}
+        outcome = run.selftest(chosen, seeds=seeds, closeness=closeness, progress=progress)
     data = report.as_data(outcome)
     with text_beside(json_target):
         print_table(report.headers(data), report.rows(data))

@@ -36,12 +36,13 @@ def size_of_sum(count: int, terms: float, result: float) -> float:
     return math.sqrt(count / 2) * (terms + result)
 
 
-def size_of_product(x: Array, weight: Array, product: Array) -> float:
-    """Return the size of a matrix product.
+def size_of_affine(x: Array, weight: Array, bias: Array, product: Array) -> float:
+    """Return the size of a matrix product and a bias, which a kernel may begin with, so that each sum is that large.
 
     Args:
         x: (…, in).
         weight: (out, in).
+        bias: (out,).
         product: x @ weight.T, (…, out).
     """
     rows = x.reshape(-1, x.shape[-1])
@@ -49,7 +50,8 @@ def size_of_product(x: Array, weight: Array, product: Array) -> float:
         norms, extremes = np.einsum("ri,ri->r", rows, rows), np.abs(rows).max(axis=1)
         rows = rows[np.concatenate([np.argpartition(by, -ROWS)[-ROWS:] for by in (norms, extremes)])]
     squares = np.square(rows) @ np.square(weight).T
-    return size_of_sum(x.shape[-1], math.sqrt(squares.max()), largest(product))
+    count = x.shape[-1]
+    return size_of_sum(count, math.sqrt(squares.max()), largest(product)) + math.sqrt(count) * largest(bias)
 
 
 def size_of_mean(x: Array, mean: Array, axis: int) -> float:

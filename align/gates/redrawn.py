@@ -40,8 +40,8 @@ SEED = 0xD1CE
 class Redrawn(Mapping[str, Array]):
     """Weights in float64, some of them others, each made as it is read, so that no second copy is kept.
 
-    Each element is scaled by 3/4 to 5/4 and moved by up to an eighth of their root mean square, zeros by up to 1/16; those
-    of a parameter that is positive throughout, as a variance has to be, are not moved.
+    Each element is scaled by 3/4 to 5/4 and moved by up to an eighth of their root mean square, zeros by up to 1/16.
+    Those of a parameter that is positive throughout, as a variance has to be, are not moved.
     """
 
     def __init__(self, weights: StateDict, names: Collection[str]) -> None:

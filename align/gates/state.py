@@ -17,12 +17,16 @@ from align.core.case import Case
 from align.core.compare import largest
 from align.core.judgement import nan_last
 from align.core.lockstep import ForwardFailed
+from align.core.point import Tapped
 from align.core.result import Check, Divergence, Gate, Section
 from align.probes.taps import leaves
 from convert.arrays import Array, describe_difference, same_bits
 
 FURTHER = 24
-"""Forwards of a model that keeps something else than before; the other gates make about a dozen."""
+"""Forwards of a model that keeps something else than before, or is small; the other gates make about a dozen."""
+
+SMALL = 2**20
+"""Elements of all tensors up to which the further forwards cost nothing that would be felt."""
 
 LISTED = 3
 """Names that a sentence has at most."""
@@ -36,11 +40,12 @@ class Watch:
     """What the candidate holds before its first forward; memory is taken for what the case does not hold anyway."""
 
     def __init__(self, case: Case, model: Any) -> None:
-        self._headline, self._image = case.headline, case.inputs[:1]
+        self._case, self._image = case, case.inputs[:1]
         self._model, self._probe = model, case.candidate.probe
         known = case.candidate.state_dict
         self._tensors = {key: _shared(known.get(key), value) for key, value in self._probe.tensors(model)}
         self._attributes = self._probe.attributes(model)
+        self._is_small = sum(tensor.size for tensor in self._tensors.values()) <= SMALL
 
     def section(self, precision: Precision) -> Section:
         """Return the gate, after all other forwards; the model is in this precision now."""
@@ -48,16 +53,17 @@ class Watch:
         changed, new = self._changed()
         kept = [*new, *self._kept()]
         training = [(path, layer) for path, layer in self._probe.layers(self._model) if layer.training]
-        checks, told = [_of_tensors(changed)], ["no forward changes a parameter or a buffer"]
+        checks, told = [self._of_tensors(changed)], ["no forward changes a parameter or a buffer"]
         try:
-            if kept:
+            if kept or self._is_small:
                 checks.append(self._repeats(kept, image))
-                told.append(f"{_listed(kept)} changes with use, and {FURTHER} further forwards give the same bits")
+                told += [f"{_listed(kept)} changes with use"] if kept else []
+                told.append(f"{FURTHER} further forwards give the same bits")
             if training:
                 checks.append(self._evaluated(training, image))
                 told.append(f"training mode ({_paths(training)}) gives what evaluation mode does")
         except ForwardFailed as failed:
-            checks.append(_check("further forwards that fail", self._headline, 1.0, 0, str(failed)))
+            checks.append(_check("further forwards that fail", self._case.headline, 1.0, 0, str(failed)))
         return _section(checks, "; ".join(told))
 
     def _changed(self) -> tuple[dict[str, str], list[str]]:
@@ -77,13 +83,15 @@ class Watch:
         return [name for name in {**before, **after} if before.get(name) != after.get(name)]
 
     def _repeats(self, kept: Sequence[str], image: Array) -> Check:
-        """Return whether forwards go on giving the same bits, now that something was found to change with them."""
+        """Return whether further forwards go on giving the same bits."""
         first, detail = self._returned(image), ""
+        why = f"{_listed(kept)} changes with use, and " if kept else ""
         for number in range(1, FURTHER + 1):
             if how := _difference(first, self._returned(image)):
-                detail = f"{_listed(kept)} changes with use, and further forward {number} of one image differs: {how}"
+                detail = f"{why}further forward {number} of one image differs: {how}"
                 break
-        return _check("further forwards with other bits", self._headline, float(bool(detail)), 0, detail)
+        layer = self._place(kept[0].rpartition(".")[0] if kept else "")
+        return _check("further forwards with other bits", layer, float(bool(detail)), 0, detail)
 
     def _evaluated(self, training: Layers, image: Array) -> Check:
         """Return how far evaluation mode moves what the model returns."""
@@ -95,7 +103,19 @@ class Watch:
             moved = max((_distance(*pair) for pair in zip(used, evaluated, strict=True)), default=0.0)
         detail = f"it is in training mode ({_paths(training)}), and eval() moves what it returns by {moved:.2e}"
         subject = "training mode, from evaluation mode"
-        return _check(subject, self._headline, moved, bound, "" if moved <= bound else detail)
+        return _check(subject, self._place(training[0][0]), moved, bound, "" if moved <= bound else detail)
+
+    def _of_tensors(self, changed: Mapping[str, str]) -> Check:
+        key, how = next(iter(changed.items()), ("", ""))
+        more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
+        detail = f"{key}: {how}{more}" if changed else ""
+        layer = self._place(key.rpartition(".")[0])
+        return _check("tensors changed by a forward", layer, float(len(changed)), 0, detail)
+
+    def _place(self, path: str) -> str:
+        """Return the point that a layer of the candidate's shows; the headline for the model itself."""
+        shown = (point.name for point in self._case.points if point.candidate == Tapped(module=path))
+        return next(shown, path or self._case.headline)
 
     def _returned(self, image: Array) -> list[Array]:
         returned = self._probe.forward(self._model, image)
@@ -134,13 +154,6 @@ def _difference(first: Sequence[Array], again: Sequence[Array]) -> str:
 
 def _distance(used: Array, evaluated: Array) -> float:
     return nan_last(largest(np.subtract(used, evaluated, dtype=np.float64)))
-
-
-def _of_tensors(changed: Mapping[str, str]) -> Check:
-    key, how = next(iter(changed.items()), ("", ""))
-    more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
-    detail = f"{key}: {how}{more}" if changed else ""
-    return _check("tensors changed by a forward", key.rpartition(".")[0], float(len(changed)), 0, detail)
 
 
 def _check(subject: str, layer: str, figure: float, bound: float, detail: str) -> Check:

@@ -15,7 +15,7 @@ from scipy.special import erf, expit
 
 from align.core.compare import largest
 from align.core.lockstep import Note
-from align.core.rounding import size_of_layer_norm, size_of_mean, size_of_product
+from align.core.rounding import size_of_affine, size_of_layer_norm, size_of_mean
 from convert.arrays import Array, StateDict
 from convert.mixer.variants import GATE_NORM_EPS, Gelu, MixerConfig, MixerKind
 
@@ -162,7 +162,7 @@ def _linear(run: _Run, x: Array, at: str) -> _Computed:
 
 def _affine(x: Array, weight: Array, bias: Array) -> _Computed:
     product = np.asarray(x @ weight.T)
-    return _Computed(product + bias, lambda: size_of_product(x, weight, product) + largest(bias))
+    return _Computed(product + bias, lambda: size_of_affine(x, weight, bias, product))
 
 
 def _sum(x: Array, branch: Array) -> _Computed:
