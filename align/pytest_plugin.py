@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from align.core.result import AlignmentResult
 
 OPTION = "--mixer-align-html"
-SETTINGS = ("batch", "input_seed", "inputs", "atol")
+SETTINGS = ("batch", "input_seed", "inputs", "atol", "stress")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -32,8 +32,8 @@ def assert_aligned(request: pytest.FixtureRequest) -> Callable[..., AlignmentRes
     Call it with two models in memory, `assert_aligned(timm_model, paddle_model)`, and `pairing=FILE` where the second
     has other names, or with what the command line takes: `assert_aligned(variant="s32", candidate="mine.pdparams")`,
     where `checkpoint`, `seed`, `src`, `reference`, `weights_key`, `ema`, `candidate_key`, `candidate_model`,
-    `candidate_args`, `own_weights` and `pairing` may be given too. Either way `batch`, `input_seed`, `inputs` and
-    `atol` set the comparison, and `accept_rounding=True` lets the verdict `rounding` pass.
+    `candidate_args`, `own_weights` and `pairing` may be given too. Either way `batch`, `input_seed`, `inputs`,
+    `atol` and `stress` set the comparison, and `accept_rounding=True` lets the verdict `rounding` pass.
     """
     calls = 0
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 @with_options(WEIGHTS, MODEL, INPUTS)
 @click.option("--atol", type=click.FloatRange(min=0), default=1e-5, show_default=True, help="Bound on float32 logits.")
 @click.option("--accept-rounding", is_flag=True, help="Exit 0 on the verdict `rounding` too.")
+@click.option("--no-stress", "stress", flag_value=False, default=True, help="Leave out the gate of single layers.")
 @click.option("--backward", is_flag=True, help="Compare the loss and every parameter's gradient too.")
 @click.option(
     "--train-steps",
@@ -94,7 +95,7 @@ def _align(*, atol: float, train_steps: int | None, **options: Any) -> Alignment
 
     if not math.isfinite(atol):
         raise UsageProblem(f"--atol {atol}: a bound has to be a finite number.")
-    chosen = {name: options.pop(name) for name in ("batch", "input_seed", "inputs", "backward")}
+    chosen = {name: options.pop(name) for name in ("batch", "input_seed", "inputs", "stress", "backward")}
     settings = Settings(atol=atol, train_steps=train_steps or 0, **chosen)
     random = options["checkpoint"] is None
     if options["variant"]:

@@ -30,10 +30,11 @@ class Targets:
 
 
 def check_targets(targets: Targets, inputs: Mapping[str, Path | None]) -> None:
-    """Refuse, before anything runs, a report that would replace an input or another report.
+    """Refuse, before anything runs, a report that would replace an input or another report, or has no folder.
 
     Raises:
         UsageProblem: Naming both options.
+        IOProblem: Its folder does not exist.
     """
     asked = {option: Path(target) for option, target in asdict(targets).items() if target not in (None, "-")}
     others = {option: path for option, path in inputs.items() if path is not None}
@@ -44,6 +45,8 @@ def check_targets(targets: Targets, inputs: Mapping[str, Path | None]) -> None:
             if path.resolve() == target.resolve() and (path.is_file() or not path.exists()):
                 raise UsageProblem(f"--{option} {target}: --{other} names the same file. Choose another.")
         others[option] = target
+        if not target.parent.is_dir():
+            raise IOProblem(f"{target.parent}: there is no such folder to write {target.name} to. Create it first.")
 
 
 def publish(result: AlignmentResult, targets: Targets, *, accept_rounding: bool = False) -> None:

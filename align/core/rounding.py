@@ -27,6 +27,9 @@ from convert.arrays import Array
 ALIKE = 64
 """Terms round alike where they differ by less than so many units of roundoff of their sum."""
 
+FAR = 8
+"""A bias that is so many times the terms is rounded alike at each of them."""
+
 ROWS = 16
 """Of a sum over many rows, those are looked at that are greatest in norm, and as many that are in one element."""
 
@@ -51,7 +54,9 @@ def size_of_affine(x: Array, weight: Array, bias: Array, product: Array) -> floa
         rows = rows[np.concatenate([np.argpartition(by, -ROWS)[-ROWS:] for by in (norms, extremes)])]
     squares = np.square(rows) @ np.square(weight).T
     count = x.shape[-1]
-    return size_of_sum(count, math.sqrt(squares.max()), largest(product)) + math.sqrt(count) * largest(bias)
+    terms, first = math.sqrt(squares.max()), largest(bias)
+    rounded = count if first > FAR * terms else math.sqrt(count)
+    return size_of_sum(count, terms, largest(product)) + rounded * first
 
 
 def size_of_mean(x: Array, mean: Array, axis: int) -> float:

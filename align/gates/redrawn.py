@@ -28,7 +28,7 @@ from convert.rules import KeyRule
 
 NOT_RUN = Section(gate=Gate(name="redrawn", passed=None, sentence="not run"))
 
-SHARE = 1e-6
+SHARE = 1e-8
 """Of what the other weights change in the result; rounding is far below, and a bias of a hundred about 1e-3 of it."""
 
 PERIOD = 8191

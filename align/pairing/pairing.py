@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -45,8 +46,8 @@ class Pairing:
             BadInput: Two would have the same.
         """
         renamed = [KeyRule(source=r.source, target=self.name(r.target), transform=r.transform) for r in rules]
-        targets = [rule.target for rule in renamed]
-        if twice := next((target for target in targets if targets.count(target) > 1), None):
+        targets = Counter(rule.target for rule in renamed)
+        if twice := next((target for target, count in targets.items() if count > 1), None):
             raise BadInput(f"{self.place}: two parameters would be {twice}. Correct [modules].")
         return RuleSet(tuple(renamed))
 

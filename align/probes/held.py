@@ -27,6 +27,24 @@ def layers_of(model: Any, names: Names, path: str = "", above: Sequence[Any] = (
             yield from layers_of(below, names, f"{path}.{key}" if path else key, (*above, model))
 
 
+def twin_of(model: Any, names: Names) -> Any:
+    """Return a model of the same tensors, hooks and settings, whose layers keep by themselves what a forward leaves.
+
+    Two forwards of one instance at a time would overwrite each other's values there.
+    """
+    return _twin(model, names, {})
+
+
+def _twin(layer: Any, names: Names, made: dict[int, Any]) -> Any:
+    if id(layer) not in made:
+        twin = made[id(layer)] = object.__new__(type(layer))
+        vars(twin).update(vars(layer))
+        below = vars(layer)[names.children]
+        twins = {key: None if one is None else _twin(one, names, made) for key, one in below.items()}
+        vars(twin)[names.children] = type(below)(twins)
+    return made[id(layer)]
+
+
 def tensors_of(model: Any, names: Names, *, saved_only: bool) -> Iterator[tuple[str, Any]]:
     """Yield the parameters and buffers by name; one in two places twice.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +12,7 @@ import numpy as np
 from align.core.point import Tapped
 from align.probes import lending
 from align.probes.attributes import attributes_of
-from align.probes.held import PADDLE, layers_of, tensors_of
+from align.probes.held import PADDLE, layers_of, tensors_of, twin_of
 from align.probes.knobs import compute_quickly, importing_frameworks
 from align.probes.taps import Taps, as_arrays, deep_copy, failures_told, leaves
 from align.probes.turn import threads
@@ -156,7 +155,8 @@ def tapped(model: Layer, points: Mapping[str, Tapped]) -> Iterator[Forward]:
     translator.enable(False)
     try:
         named = model.named_sublayers(include_self=True)
-        with taps.on(named, "register_forward_post_hook", partial(forward, model)) as run:
+        apart = lambda inputs: forward(twin_of(model, PADDLE), inputs)  # noqa: E731
+        with taps.on(named, "register_forward_post_hook", apart) as run:
             yield run
     finally:
         translator.enable(was_on)

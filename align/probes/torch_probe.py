@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +12,7 @@ import numpy as np
 from align.core.point import Tapped
 from align.probes import lending
 from align.probes.attributes import attributes_of
-from align.probes.held import TORCH, layers_of, tensors_of
+from align.probes.held import TORCH, layers_of, tensors_of, twin_of
 from align.probes.knobs import importing_frameworks
 from align.probes.taps import Taps, as_arrays, deep_copy, failures_told, leaves
 from align.probes.turn import is_forked, threads
@@ -129,7 +128,8 @@ def tapped(model: Module, points: Mapping[str, Tapped]) -> AbstractContextManage
     import torch
 
     taps = Taps(points, _array, lambda array: torch.from_numpy(array.copy()))
-    return taps.on(model.named_modules(), "register_forward_hook", partial(forward, model))
+    apart = lambda inputs: forward(twin_of(model, TORCH), inputs)  # noqa: E731
+    return taps.on(model.named_modules(), "register_forward_hook", apart)
 
 
 def forward(model: Module, inputs: Array) -> Any:

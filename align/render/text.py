@@ -23,6 +23,9 @@ HEADERS = (
 NO_WITNESS = "no witness"
 """What every report says where float64 was compared between the two frameworks alone."""
 
+NO_STRESS = "no stress gate"
+"""What the verdict says where --no-stress left it out."""
+
 TRAINING_HEADERS = (
     "optimizer",
     "learning rate",
@@ -64,7 +67,7 @@ def gate_lines(gates: Sequence[Gate]) -> list[str]:
 
 def verdict_line(result: AlignmentResult) -> str:
     """Return the one line that a CI log is read for; it starts with the verdict."""
-    named = f"{result.verdict}: {result.variant}{'' if result.sides.witness else f' ({NO_WITNESS})'}"
+    named = f"{result.verdict}: {result.variant}{_less(result)}"
     if result.first_divergence is not None:
         return f"{named}: {result.first_divergence.sentence}"
     if result.verdict in ("diverged", "inconclusive"):
@@ -74,7 +77,7 @@ def verdict_line(result: AlignmentResult) -> str:
         return f"{named}: {'; '.join(gate.sentence for gate in result.gates)}"
     wide, narrow = headline.float64.inherited, headline.float32.inherited
     figures = f"{headline.name} differ by {wide.max_abs_diff:.1e} in float64"
-    figures += "" if result.sides.witness else f" ({NO_WITNESS})"
+    figures += _less(result)
     if result.verdict == "rounding":
         return (
             f"rounding: {result.variant}: {figures}, so the port is the same function, but by "
@@ -82,6 +85,13 @@ def verdict_line(result: AlignmentResult) -> str:
             "Pass --accept-rounding or --atol."
         )
     return f"aligned: {result.variant}: {figures} and by {narrow.max_abs_diff:.1e} ≤ {narrow.bound:.0e} in float32."
+
+
+def _less(result: AlignmentResult) -> str:
+    """Return in brackets what the verdict has to do without."""
+    stressed = result.settings.get("stress", True)
+    less = [said for said, missing in ((NO_WITNESS, not result.sides.witness), (NO_STRESS, not stressed)) if missing]
+    return f" ({', '.join(less)})" if less else ""
 
 
 def _row(layer: LayerRow) -> tuple[str, ...]:
