@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -15,7 +16,7 @@ from align.core.layer_rows import evidence_of
 from align.core.lockstep import ForwardFailed, Kept, Walk, lanes
 from align.core.point import Point
 from align.core.result import AlignmentResult, Finding, LayerRow, Section
-from align.core.weights import Expected, expected_values, structure_findings, weight_findings
+from align.core.weights import Expected, expected_values, in_float32, structure_findings, weight_findings
 from align.gates import determinism, output, redrawn, state, stress
 from align.gates.forward import Measured, Measurement, Models, Progress, wide_reference
 from align.learning.gates import gradients_section, not_run, steps_section
@@ -122,16 +123,17 @@ def _observe(case: Case, settings: Settings, progress: Progress) -> Observation:
     structure = structure_findings(expected, case.candidate.state_dict, case.place)
     if structure:
         return Observation(structure=structure)
-    progress("building the reference")
-    with case.reference.used() as reference:
+    progress("building the models")
+    with lanes() as each, contextlib.ExitStack() as used:
+        building = each.reference.submit(lambda: used.enter_context(case.reference.used()))
+        candidate = used.enter_context(case.candidate.used())
+        reference = building.result()
         case.reference.probe.check(reference)
-        progress("building the Paddle model")
-        with case.candidate.used() as candidate, lanes() as each:
-            case.candidate.probe.check(candidate)
-            watch = state.Watch(case, candidate)
-            weights = _weights(case, expected, candidate)
-            models = Models(case=case, reference=reference, candidate=candidate, lanes=each)
-            return replace(_Measuring(models, settings, watch, progress).run(), weights=weights)
+        case.candidate.probe.check(candidate)
+        weights = _weights(case, expected, candidate)
+        watch = state.Watch(case, candidate, {} if weights else in_float32(case.candidate.state_dict))
+        models = Models(case=case, reference=reference, candidate=candidate, lanes=each)
+        return replace(_Measuring(models, settings, watch, progress).run(), weights=weights)
 
 
 def _weights(case: Case, expected: Mapping[str, Expected], candidate: Any) -> list[Finding]:

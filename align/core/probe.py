@@ -46,7 +46,7 @@ class Probe(Protocol):
         """Yield every layer by its path, "" for the model itself, where the framework's layers hold something."""
 
     def tensors(self, model: Any) -> Iterator[tuple[str, Array]]:
-        """Yield a copy of every parameter and buffer by name, one by one; also of those that are not saved."""
+        """Yield every parameter and buffer by name, also those that are not saved; maybe in the model's own memory."""
 
     def attributes(self, model: Any) -> dict[str, str]:
         """Return what the layers keep beside parameters and buffers, as text that another value changes."""

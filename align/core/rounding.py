@@ -30,8 +30,8 @@ ALIKE = 64
 FAR = 8
 """A bias that is so many times the terms is rounded alike at each of them."""
 
-ROWS = 16
-"""Of a sum over many rows, those are looked at that are greatest in norm, and as many that are in one element."""
+ROWS = 32
+"""Of a product of many rows, those are looked at that are greatest in norm."""
 
 
 def size_of_sum(count: int, terms: float, result: float) -> float:
@@ -48,11 +48,7 @@ def size_of_affine(x: Array, weight: Array, bias: Array, product: Array) -> floa
         bias: (out,).
         product: x @ weight.T, (…, out).
     """
-    rows = x.reshape(-1, x.shape[-1])
-    if len(rows) > 2 * ROWS:
-        norms, extremes = np.einsum("ri,ri->r", rows, rows), np.abs(rows).max(axis=1)
-        rows = rows[np.concatenate([np.argpartition(by, -ROWS)[-ROWS:] for by in (norms, extremes)])]
-    squares = np.square(rows) @ np.square(weight).T
+    squares = np.square(_greatest_rows(x.reshape(-1, x.shape[-1]))) @ np.square(_greatest_rows(weight)).T
     count = x.shape[-1]
     terms, first = math.sqrt(squares.max()), largest(bias)
     rounded = count if first > FAR * terms else math.sqrt(count)
@@ -81,6 +77,13 @@ def size_of_layer_norm(mean: Array, centred: Array, deviation: Array, result: Ar
     spread = np.sqrt(np.einsum("...i,...i->...", centred, centred) / count)[..., None]
     before = np.abs(centred).max(axis=-1, keepdims=True) + _drift(count, mean, spread) * np.hypot(mean, spread)
     return float((before / deviation).max()) * largest(weight) + math.sqrt(count / 2) * largest(result)
+
+
+def _greatest_rows(rows: Array) -> Array:
+    """Return the rows that are greatest in norm."""
+    if len(rows) <= ROWS:
+        return rows
+    return np.asarray(rows[np.argpartition(np.einsum("ri,ri->r", rows, rows), -ROWS)[-ROWS:]])
 
 
 def _drift(count: int, mean: Array, spread: Array) -> Array:

@@ -170,14 +170,12 @@ class Measurement:
         """Return the figures of a point. In float32 only the headline and what each layer introduces are judged."""
         (reference, own, forced), name, wide = values, point.name, self._precision == "float64"
         whole = self._roundings.whole(name) if wide else UNBOUNDED
-        from_truth = [
-            None if truth is None else compare(name, truth, value, whole, largest(truth)) for value in (reference, own)
-        ]
+        scale = largest(reference)
+        from_truth = [None if truth is None else compare(name, truth, one, whole, scale) for one in (reference, own)]
         if not wide and from_truth[0] is not None:
             self._roundings.note_found(name, from_truth[0].max_abs_diff, reference.size)
         headline = Tolerance(atol=self._atol, rtol=0.0) if name == self._case.headline else UNBOUNDED
         introduced = self._roundings.introduced(name, self._precision, follows=point.follows)
-        scale = largest(reference)
         return Differences(
             inherited=compare(name, reference, own, whole if wide else headline, scale),
             introduced=compare(name, reference, forced, introduced, scale),

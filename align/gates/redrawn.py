@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import bisect
 import zlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from align.core.lockstep import ForwardFailed
 from align.core.point import Tapped
 from align.core.probe import Probe
 from align.core.result import Check, Divergence, Gate, Section
+from align.core.weights import as_float32
 from align.gates.forward import Models
 from align.gates.output import headline_in
 from convert.arrays import Array, StateDict
@@ -31,34 +32,16 @@ NOT_RUN = Section(gate=Gate(name="redrawn", passed=None, sentence="not run"))
 SHARE = 1e-8
 """Of what the other weights change in the result; rounding is far below, and a bias of a hundred about 1e-3 of it."""
 
-PERIOD = 8191
-"""As many numbers are drawn for a parameter, over and over; a prime, so that rows differ."""
-
 SEED = 0xD1CE
 
 
-class Redrawn(Mapping[str, Array]):
-    """Weights in float64, some of them others, each made as it is read, so that no second copy is kept.
+def redrawn(weights: StateDict, names: Collection[str]) -> StateDict:
+    """Return the weights with those of these names drawn anew, in float32.
 
-    Each element is scaled by 3/4 to 5/4 and moved by up to an eighth of their root mean square, zeros by up to 1/16.
-    Those of a parameter that is positive throughout, as a variance has to be, are not moved.
+    Each is scaled by 3/4 to 5/4, by one factor for each place along its last axis; one that is 0 throughout is drawn
+    from 1/64 to 1/16. None changes its sign, which a variance must not.
     """
-
-    def __init__(self, weights: StateDict, names: Collection[str]) -> None:
-        self._weights, self._names = weights, names
-
-    def __getitem__(self, name: str) -> Array:
-        held = self._weights[name]
-        if held.dtype.kind in "iub":
-            return held
-        wide = held.astype(np.float64)
-        return _redrawn(name, wide) if name in self._names else wide
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._weights)
-
-    def __len__(self) -> int:
-        return len(self._weights)
+    return {key: _drawn(key, held) if key in names else held for key, held in weights.items()}
 
 
 def section(models: Models, headline: Array, rounding: Tolerance) -> Section:
@@ -101,40 +84,39 @@ class _Trial:
         Raises:
             ForwardFailed: A model raises.
         """
-        weights = Redrawn(self._case.reference.state_dict, frozenset(rule.source for rule in changed))
-        truth = self._true(weights)
+        case, lanes = self._case, self._models.lanes
+        weights = redrawn(case.reference.state_dict, frozenset(rule.source for rule in changed))
+        true = lanes.reference.submit(self._true, weights)
+        found = lanes.candidate.submit(
+            self._returned,
+            case.candidate.probe,
+            self._models.candidate,
+            case.rules.apply(weights),
+            self._point.candidate,
+        )
+        truth = true.result()
         allowed = max(SHARE * largest(truth - self._headline), self._rounding.bound(largest(truth)))
-        name, bound = self._case.headline, Tolerance(atol=allowed, rtol=0.0)
-        return compare(name, truth, self._found(weights), bound, largest(truth))
+        return compare(case.headline, truth, found.result(), Tolerance(atol=allowed, rtol=0.0), largest(truth))
 
-    def _true(self, weights: Redrawn) -> Array:
-        """Return what the witness makes of these weights; where there is none, the reference."""
-        case = self._case
-        if case.witness is not None:
-            return next(value for name, value in case.witness(weights, self._image) if name == case.headline)
-        probe = case.reference.probe
-        probe.load(self._models.reference, weights)
-        return self._returned(probe, self._models.reference, self._point.reference)
+    def _true(self, weights: StateDict) -> Array:
+        """Return what the reference makes of these weights; where it takes none, the witness."""
+        case, model = self._case, self._models.reference
+        if case.witness is None or any(case.reference.probe.layers(model)):
+            return self._returned(case.reference.probe, model, weights, self._point.reference)
+        return next(value for name, value in case.witness(weights, self._image) if name == case.headline)
 
-    def _found(self, weights: Redrawn) -> Array:
-        probe, model = self._case.candidate.probe, self._models.candidate
-        for rule in self._case.rules:
-            probe.load(model, {rule.target: rule.transform.apply(weights[rule.source])})
-        return self._returned(probe, model, self._point.candidate)
-
-    def _returned(self, probe: Probe, model: Any, tapped: Tapped) -> Array:
+    def _returned(self, probe: Probe, model: Any, weights: StateDict, tapped: Tapped) -> Array:
+        probe.load(model, weights)
         return np.asarray(headline_in(probe.forward(model, self._image.astype(np.float64)), tapped))
 
 
-def _redrawn(name: str, held: Array) -> Array:
-    scale, shift = (
-        np.resize(drawn, held.shape)
-        for drawn in np.random.default_rng([SEED, zlib.crc32(name.encode())]).uniform(-1, 1, (2, PERIOD))
-    )
-    if (held > 0).all():
-        return np.asarray(held * (1 + scale / 4))
-    size = float(np.sqrt(np.square(held).mean())) or 0.5
-    return np.asarray(held * (1 + scale / 4) + shift * size / 8)
+def _drawn(name: str, held: Array) -> Array:
+    if held.dtype.kind in "iub" or held.size == 0:
+        return held
+    rng = np.random.default_rng([SEED, zlib.crc32(name.encode())])
+    if not held.any():
+        return rng.uniform(1 / 64, 1 / 16, held.shape).astype(np.float32)
+    return np.asarray(as_float32(held) * rng.uniform(3 / 4, 5 / 4, held.shape[-1:]).astype(np.float32))
 
 
 def _section(case: Case, layer: str, found: LayerDiff | None, wrong: str) -> Section:

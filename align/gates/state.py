@@ -20,7 +20,7 @@ from align.core.lockstep import ForwardFailed
 from align.core.point import Tapped
 from align.core.result import Check, Divergence, Gate, Section
 from align.probes.taps import leaves
-from convert.arrays import Array, describe_difference, same_bits
+from convert.arrays import Array, StateDict, describe_difference, same_bits
 
 FURTHER = 24
 """Forwards of a model that keeps something else than before, or is small; the other gates make about a dozen."""
@@ -39,11 +39,17 @@ Layers = Sequence[tuple[str, Any]]
 class Watch:
     """What the candidate holds before its first forward; memory is taken for what the case does not hold anyway."""
 
-    def __init__(self, case: Case, model: Any) -> None:
+    def __init__(self, case: Case, model: Any, known: StateDict) -> None:
+        """Look at a model.
+
+        Args:
+            case: It is the candidate's.
+            model: Before its first forward.
+            known: Tensors that it holds, of which no copy has to be taken.
+        """
         self._case, self._image = case, case.inputs[:1]
         self._model, self._probe = model, case.candidate.probe
-        known = case.candidate.state_dict
-        self._tensors = {key: _shared(known.get(key), value) for key, value in self._probe.tensors(model)}
+        self._tensors = {k: known[k] if k in known else value.copy() for k, value in self._probe.tensors(model)}
         self._attributes = self._probe.attributes(model)
         self._is_small = sum(tensor.size for tensor in self._tensors.values()) <= SMALL
 
@@ -132,11 +138,6 @@ def _in_evaluation(training: Layers) -> Iterator[None]:
     finally:
         for _, layer in training:
             layer.training = True
-
-
-def _shared(known: Array | None, value: Array) -> Array:
-    """Return the array that is held anyway where it is the same, so that the other one can be let go."""
-    return known if known is not None and same_bits(known, value) else value
 
 
 def _like(before: Array, after: Array) -> Array:

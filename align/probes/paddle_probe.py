@@ -16,7 +16,7 @@ from align.probes.held import PADDLE, layers_of, tensors_of, twin_of
 from align.probes.knobs import compute_quickly, importing_frameworks
 from align.probes.taps import Taps, as_arrays, deep_copy, failures_told, leaves
 from align.probes.turn import threads
-from convert.arrays import Array, StateDict
+from convert.arrays import Array, StateDict, contiguous
 from convert.errors import BadInput
 
 if TYPE_CHECKING:
@@ -103,8 +103,8 @@ def layers(model: Layer) -> Iterator[tuple[str, Layer]]:
 
 
 def tensors(model: Layer) -> Iterator[tuple[str, Array]]:
-    """Yield a copy of every parameter and buffer by name, one after the other; also of those that are not saved."""
-    return ((key, tensor.numpy()) for key, tensor in tensors_of(model, PADDLE, saved_only=False))
+    """Yield every parameter and buffer by name, also those that are not saved, in the model's own memory."""
+    return ((key, _view(tensor)) for key, tensor in tensors_of(model, PADDLE, saved_only=False))
 
 
 def attributes(model: Layer) -> dict[str, str]:
@@ -125,7 +125,7 @@ def load(model: Layer, state_dict: StateDict) -> None:
     own = dict(tensors_of(model, PADDLE, saved_only=True))
     for key, array in state_dict.items():
         if key in own and list(own[key].shape) == list(array.shape):
-            own[key].set_value(paddle.to_tensor(array).astype(own[key].dtype))
+            own[key].set_value(paddle.to_tensor(contiguous(array)).astype(own[key].dtype))
 
 
 def cast(model: Layer, precision: Precision) -> None:
@@ -253,6 +253,14 @@ def _rebound(tensor: Tensor) -> Callable[[], object]:
             one.get_tensor()._share_data_with(memory.get_tensor())
 
     return restore
+
+
+def _view(tensor: Tensor) -> Array:
+    """Return a tensor's own memory; a copy where NumPy does not know its dtype."""
+    try:
+        return np.from_dlpack(tensor.detach())
+    except (BufferError, RuntimeError, TypeError, ValueError):
+        return tensor.numpy()
 
 
 def _array(value: Any) -> Array | None:

@@ -47,8 +47,8 @@ def layers(model: Module) -> Iterator[tuple[str, Module]]:
 
 
 def tensors(model: Module) -> Iterator[tuple[str, Array]]:
-    """Yield a copy of every parameter and buffer by name, one after the other; also of those that are not saved."""
-    return ((key, np.array(tensor.detach().numpy())) for key, tensor in tensors_of(model, TORCH, saved_only=False))
+    """Yield every parameter and buffer by name, also those that are not saved, in the model's own memory."""
+    return ((key, tensor.detach().numpy()) for key, tensor in tensors_of(model, TORCH, saved_only=False))
 
 
 def attributes(model: Module) -> dict[str, str]:
@@ -106,8 +106,9 @@ def load(model: Module, state_dict: StateDict) -> None:
 
     with torch.no_grad():
         for key, tensor in tensors_of(model, TORCH, saved_only=True):
-            if key in state_dict and tuple(tensor.shape) == state_dict[key].shape:
-                tensor.copy_(torch.from_numpy(np.array(state_dict[key])))
+            array = state_dict.get(key)
+            if array is not None and tuple(tensor.shape) == array.shape:
+                tensor.copy_(torch.from_numpy(array if array.flags.writeable else array.copy()))
 
 
 def cast(model: Module, precision: Precision) -> None:

@@ -9,7 +9,7 @@ from typing import cast
 import paddle
 from paddle import Tensor, nn
 
-from convert.arrays import StateDict
+from convert.arrays import StateDict, contiguous
 from convert.mixer.variants import GATE_NORM_EPS, Gelu, MixerConfig, MixerKind
 
 DTYPES = {"float16": paddle.float16, "bfloat16": paddle.bfloat16}
@@ -213,7 +213,7 @@ def build(config: MixerConfig, state_dict: StateDict) -> MlpMixer:
     with paddle.LazyGuard():
         model = MlpMixer(config)
     model.set_state_dict(
-        {key: paddle.to_tensor(array.astype("float32", copy=False)) for key, array in state_dict.items()}
+        {key: paddle.to_tensor(contiguous(array).astype("float32", copy=False)) for key, array in state_dict.items()}
     )
     dtypes = {array.dtype.name for array in state_dict.values()}
     if len(dtypes) == 1 and dtypes != {"float32"}:
