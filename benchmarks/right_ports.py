@@ -22,8 +22,7 @@ from typing import Any
 
 from ports import ARITHMETICS, FLAGS, Port, drawn, outcome_of
 
-from align.probes import paddle_probe
-from align.probes.environment import environment
+from align.probes import environment, paddle_probe
 from align.probes.knobs import compute_quickly
 
 SCHEMA = "mixer-align/right-ports/1"
@@ -34,7 +33,7 @@ HERE = Path(__file__).resolve().parent
 def run_here(names: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Yield each port's outcome, on the arithmetic of this process."""
     yield from (outcome_of(Port.named(name)) for name in names)
-    yield {"environment": environment()}
+    yield {"environment": environment.environment()}
 
 
 def run_in_child(names: Sequence[str], arithmetic: str) -> Iterator[dict[str, Any]]:
@@ -123,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     compute_quickly()  # for the processes of their own: here NumPy is imported already
     if options.child:
-        paddle_probe.threads = _threads  # it would take every processor
+        paddle_probe.threads = environment.threads = _threads  # it would take every processor, and say so
         for outcome in run_here(sys.stdin.read().splitlines()):
             print(json.dumps(outcome), flush=True)
         return 0

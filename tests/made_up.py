@@ -35,6 +35,7 @@ SETTINGS = {
     "input_seed": 0,
     "inputs": "normal",
     "atol": 1e-5,
+    "stress": True,
     "backward": False,
     "train_steps": 0,
     "reference": "timm",

@@ -267,6 +267,21 @@ class UnregisteredDropout:
         return self.drops[0](super().mix_tokens(x))
 
 
+class GeluCapped:
+    """The activation ends at 6, as ReLU6 does; on images it stays below."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.drop(self.fc2(F.gelu(self.fc1(x)).clip(max=6.0)))
+
+
+class GeluCutOff:
+    """The activation is 0 below -6, where it is all but 0."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.fc1(x)
+        return self.drop(self.fc2(paddle.where(x < -6, paddle.zeros_like(x), F.gelu(x))))
+
+
 class NoFinalNorm:
     def forward_features(self, x: Tensor) -> Tensor:
         return self.blocks(self.stem(x))
@@ -346,6 +361,8 @@ MISTAKES: dict[str, Callable[[MlpMixer], object]] = {
     "no-head-bias": lambda model: become(model, NoHeadBias),
     "ignored-bias": lambda model: become(model.blocks[1].mlp_channels.fc2, BiasIgnored),
     "ignored-token-bias": lambda model: become(model.blocks[1].mlp_tokens.fc2, BiasIgnored),
+    "gelu-capped": lambda model: become(model.blocks[1].mlp_channels, GeluCapped),
+    "gelu-cut-off": lambda model: become(model.blocks[1].mlp_channels, GeluCutOff),
     "float16": lambda model: become(model.blocks[1].mlp_channels.fc1, Half),
     "buffer": lambda model: scale(model.blocks[1].mlp_channels.fc2, persistable=True),
     "hidden-buffer": lambda model: scale(model.blocks[1].mlp_channels.fc2, persistable=False),

@@ -78,12 +78,16 @@ EVERYWHERE: dict[str, Blame] = {
 
 TIMM_NAMES_ONLY: dict[str, Blame] = {
     "no-residual-behind-forward": blame("blocks.2.norm1"),  # the block's own output is not to be seen
+    "gelu-capped": blame("blocks.1.mlp_channels"),
+    "gelu-cut-off": blame("blocks.1.mlp_channels"),
     "dropout-always": blame("norm"),
     "left-in-training": blame("", "blocks.0.mlp_tokens.fc2"),
 }
 OTHER_NAMES_ONLY: dict[str, Blame] = {
     "once-more-activated": blame("blocks.1.token_mixing"),
     "channels-first": blame("blocks.1.norm1", "blocks.1.norm2"),
+    "gelu-capped": blame("blocks.1"),  # the layer around the activation that has a counterpart
+    "gelu-cut-off": blame("blocks.1"),
     "dropout-always": blame("blocks.1"),
     "left-in-training": blame("", "blocks.0.mlp_tokens.act"),
 }

@@ -91,11 +91,25 @@ class TestReports:
     ) -> None:
         others = tmp_path / "others"
         others.mkdir()
-        run = command("diverged", *reports(others), f"--{name}", tmp_path / "missing" / "x")
+        link = tmp_path / "link"
+        link.symlink_to(tmp_path / "missing" / "x")
+        run = command("diverged", *reports(others), f"--{name}", link)
         assert run.exit_code == 4
         assert run.output.index("diverged: made up") < run.output.index("Error: ")
         assert "there is no such folder" in run.stderr
         assert sorted(path.name for path in others.iterdir()) == sorted(set(FILES) - {name})
+
+    @pytest.mark.parametrize("name", FILES)
+    def test_a_missing_folder_is_told_before_anything_runs(
+        self, command: Callable[..., Result], tmp_path: Path, name: str
+    ) -> None:
+        others = tmp_path / "others"
+        others.mkdir()
+        run = command("aligned", *reports(others), f"--{name}", tmp_path / "missing" / "x")
+        assert run.exit_code == 4
+        assert run.stderr.splitlines()[-1].startswith(f"Error: {tmp_path / 'missing'}: there is no such folder")
+        assert "aligned: made up" not in run.output
+        assert not list(others.iterdir())
 
     def test_a_pipe_is_written_to_and_stays_one(self, tmp_path: Path) -> None:
         pipe = tmp_path / "pipe"

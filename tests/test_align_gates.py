@@ -28,7 +28,10 @@ from convert.mixer.variants import MixerConfig, MixerKind, get_variant
 pytestmark = pytest.mark.usefixtures("frameworks")
 
 Weights = dict[str, Array]
-GATES = ["structure", "weights", "float64", "float32", "determinism", "output", "batch", "state"]
+GATES = [
+    *("structure", "weights", "float64", "float32", "determinism", "output", "batch"),
+    *("stress", "state", "redrawn"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -359,7 +362,7 @@ class TestStructure:
     ) -> None:
         breakage(broken)
         result = with_weights(subject, broken)
-        assert [gate.passed for gate in result.gates] == [False, *[None] * 7]
+        assert [gate.passed for gate in result.gates] == [False, *[None] * 9]
         assert blamed(result) == layer
         assert says in result.first_divergence.sentence
 
@@ -369,7 +372,7 @@ class TestStructure:
             mlp.forward = lambda x: mlp.fc2(mlp.act(mlp.fc1.forward(x)))
 
         result = with_model(case, silent)
-        assert [gate.passed for gate in result.gates] == [False, True, *[None] * 6]
+        assert [gate.passed for gate in result.gates] == [False, True, *[None] * 8]
         assert blamed(result) == "blocks.1.mlp_tokens.fc1"
         assert "Paddle never shows blocks.1.mlp_tokens.fc1" in result.first_divergence.sentence
 
@@ -393,7 +396,7 @@ class TestStructure:
             model.blocks[2].norm2.forward = forward
 
         result = align(alter(case, fails))
-        assert [gate.passed for gate in result.gates] == [False, True, *[None] * 6]
+        assert [gate.passed for gate in result.gates] == [False, True, *[None] * 8]
         assert blamed(result) == "blocks.2.norm2"
         assert f"{side}: its forward fails with RuntimeError: out of luck" in result.first_divergence.sentence
 
@@ -488,7 +491,7 @@ class TestCommand:
         self, mixer_align: Run, tmp_path: Path, subject: Subject
     ) -> None:
         checkpoint = save_safetensors(tmp_path / "x.safetensors", subject.source)
-        result = mixer_align("--checkpoint", checkpoint, "--json", tmp_path / "none" / "x.json")
+        result = mixer_align("--checkpoint", checkpoint, "--json", tmp_path)  # a folder of that name
         assert result.exit_code == 4
         assert result.stdout.splitlines()[-1].startswith("aligned: ")
 

@@ -68,6 +68,12 @@ BATCH_FAULTS = [
 ]
 
 
+def failed(result: AlignmentResult) -> set[str]:
+    """Return the gates that fail, but for the one of other weights: it looks at one image, and nothing is hooked."""
+    assert all(gate.passed is not None for gate in result.gates)
+    return {gate.name for gate in result.gates if not gate.passed} - {"redrawn"}
+
+
 def blames_the_logits(result: AlignmentResult, says: str) -> None:
     assert result.verdict == "diverged"
     assert result.failed(accept_rounding=True)
@@ -81,8 +87,10 @@ def test_a_right_port_passes(subject: Subject, settings: Settings) -> None:
     result = align(case_of(subject, settings), settings)
     assert result.gate("output").passed is True
     assert result.gate("batch").passed is True
-    assert [section.gate.name for section in result.sections] == ["determinism", "output", "batch", "state"]
-    (check,) = result.sections[-2].checks
+    assert [section.gate.name for section in result.sections] == [
+        *("determinism", "output", "batch", "stress", "state", "redrawn")
+    ]
+    (check,) = next(section for section in result.sections if section.gate.name == "batch").checks
     assert check.bound is not None
     assert 0 <= check.figure <= check.bound < 1e-4 * result.layers[-1].float32.inherited.scale
 
@@ -98,14 +106,14 @@ def test_a_right_port_passes(subject: Subject, settings: Settings) -> None:
 )
 def test_another_output_when_nothing_is_hooked(case: Case, change: Change, says: str, batch: bool) -> None:
     result = align(with_candidate(case, unhooked(change)))
-    assert [gate.passed for gate in result.gates] == [*[True] * 5, False, batch, True]
+    assert failed(result) == ({"output"} if batch else {"output", "batch"})
     blames_the_logits(result, says)
 
 
 @pytest.mark.parametrize(("forward_there", "says"), BATCH_FAULTS)
 def test_another_result_in_another_batch(case: Case, forward_there: Callable[[Any, Any], Any], says: str) -> None:
     result = align(with_candidate(case, other_batches(forward_there)))
-    assert [gate.passed for gate in result.gates] == [*[True] * 6, False, True]
+    assert failed(result) == {"batch"}
     blames_the_logits(result, says)
 
 
@@ -120,4 +128,4 @@ def test_a_single_image_is_put_among_others(subject: Subject, computed: int) -> 
 
     settings = Settings(batch=1)
     result = align(with_candidate(case_of(subject, settings), first_only), settings)
-    assert [gate.passed for gate in result.gates] == [*[True] * 6, False, True]
+    assert failed(result) == {"batch"}

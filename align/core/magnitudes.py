@@ -87,7 +87,8 @@ def _greatest(values: Array, *, by_row: bool) -> Array:
 
 
 def _with_outlier(drawn: Array) -> Array:
-    drawn[:, drawn.shape[1] // 2] *= OUTLIER
+    middle = drawn.shape[1] // 2
+    drawn[:, middle] = np.copysign(OUTLIER, drawn[:, middle])
     return drawn
 
 

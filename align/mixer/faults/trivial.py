@@ -79,13 +79,17 @@ def _layer_scales(name: str, equal: float, first: str, second: str) -> Fault:
     return mixer_fault("dependence", name, plant)
 
 
-def _gate(config: MixerConfig) -> str | None:
-    return f"{at_block(config)}.mlp_channels.gate" if config.family == "gmlp" else None
+def _open_gate(config: MixerConfig) -> Planted | None:
+    """Leave out a gMLP's gate, which begins its training with weights by which it multiplies by 1."""
+    if config.family != "gmlp":
+        return None
+    gate = f"{at_block(config)}.mlp_channels.gate"
 
+    def model(model: Any) -> None:
+        put_in_front(layer_of(model, gate), _ungated)
 
-def _open_gate(config: MixerConfig) -> dict[str, float]:
-    """Return what gMLP's gate begins its training with: it multiplies by 1."""
-    return {f"{_gate(config)}.proj.weight": 0.0, f"{_gate(config)}.proj.bias": 1.0}
+    source = _filled(lambda _: {f"{gate}.proj.weight": 0.0, f"{gate}.proj.bias": 1.0})
+    return Planted(layer=f"{gate}.proj", source=source(config), model=model)
 
 
 def _ungated(_: Any, forward: Callable[[Any], Any], x: Any) -> Any:
@@ -106,5 +110,5 @@ TRIVIAL: tuple[Fault, ...] = (
     ),
     _layer_scales("two equal layer scales exchanged", 1e-4, "ls2", "ls1"),
     _layer_scales("layer scales of 1 left out", 1.0, "none", "none"),
-    in_front("dependence", "a gate of 1 left out", _gate, _ungated, _filled(_open_gate)),
+    mixer_fault("dependence", "a gate of 1 left out", _open_gate),
 )
