@@ -29,7 +29,7 @@ from convert.rules import KeyRule
 
 NOT_RUN = Section(gate=Gate(name="redrawn", passed=None, sentence="not run"))
 
-SHARE = 1e-8
+SHARE = 1e-11
 """Of what the other weights change in the result; rounding is far below, and a bias of a hundred about 1e-3 of it."""
 
 SEED = 0xD1CE
@@ -38,8 +38,8 @@ SEED = 0xD1CE
 def redrawn(weights: StateDict, names: Collection[str]) -> StateDict:
     """Return the weights with those of these names drawn anew, in float32.
 
-    Each is scaled by 3/4 to 5/4, by one factor for each place along its last axis; one that is 0 throughout is drawn
-    from 1/64 to 1/16. None changes its sign, which a variance must not.
+    Each is scaled by 1/2 to 4, by one factor for each place along its last axis, so that values reach where those of the
+    case do not; one that is 0 throughout is drawn from 1/64 to 1/16. None changes its sign, which a variance must not.
     """
     return {key: _drawn(key, held) if key in names else held for key, held in weights.items()}
 
@@ -116,7 +116,7 @@ def _drawn(name: str, held: Array) -> Array:
     rng = np.random.default_rng([SEED, zlib.crc32(name.encode())])
     if not held.any():
         return rng.uniform(1 / 64, 1 / 16, held.shape).astype(np.float32)
-    return np.asarray(as_float32(held) * rng.uniform(3 / 4, 5 / 4, held.shape[-1:]).astype(np.float32))
+    return np.asarray(as_float32(held) * rng.uniform(1 / 2, 4, held.shape[-1:]).astype(np.float32))
 
 
 def _section(case: Case, layer: str, found: LayerDiff | None, wrong: str) -> Section:
