@@ -90,6 +90,9 @@ OTHER_NAMES_ONLY: dict[str, Blame] = {
     "left-in-training": blame("", "blocks.0.mlp_tokens.act"),
 }
 
+NOT_ON_IMAGES = frozenset({"gelu-capped", "gelu-cut-off"})
+"""Mistakes that no batch of images shows at any point."""
+
 MODULES = {
     "stem.proj": "patch_embed.patch_embed",
     "blocks.{i}": "mixer_layers.{i}",
