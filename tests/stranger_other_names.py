@@ -230,21 +230,6 @@ class ChannelsFirst:
         return self.token_mixer(self.channel_mixer(x))
 
 
-class GeluCapped:
-    """The activation ends at 6, as ReLU6 does; on images it stays below."""
-
-    def dense(self, x: Tensor) -> Tensor:
-        return self.dense_out(F.gelu(self.dense_in(x)).clip(max=6.0))
-
-
-class GeluCutOff:
-    """The activation is 0 below -6, where it is all but 0."""
-
-    def dense(self, x: Tensor) -> Tensor:
-        x = self.dense_in(x)
-        return self.dense_out(paddle.where(x < -6, paddle.zeros_like(x), F.gelu(x)))
-
-
 class UnregisteredDropout:
     """The dropout is in a list, where `eval()` does not find it."""
 
@@ -318,8 +303,6 @@ MISTAKES: dict[str, Callable[[MLPMixer], object]] = {
     "no-head-bias": lambda model: become(model.classifier, NoBias),
     "ignored-bias": lambda model: become(model.mixer_layers[1].channel_mixer.dense_out, BiasIgnored),
     "ignored-token-bias": lambda model: become(model.mixer_layers[1].token_mixer.dense_out, BiasIgnored),
-    "gelu-capped": lambda model: become(model.mixer_layers[1].channel_mixer, GeluCapped),
-    "gelu-cut-off": lambda model: become(model.mixer_layers[1].channel_mixer, GeluCutOff),
     "float16": lambda model: become(model.mixer_layers[1].channel_mixer.dense_in, Half),
     "buffer": lambda model: scale(model.mixer_layers[1].channel_mixer.dense_out, persistable=True),
     "hidden-buffer": lambda model: scale(model.mixer_layers[1].channel_mixer.dense_out, persistable=False),

@@ -86,11 +86,12 @@ TIMM_NAMES_ONLY: dict[str, Blame] = {
 OTHER_NAMES_ONLY: dict[str, Blame] = {
     "once-more-activated": blame("blocks.1.token_mixing"),
     "channels-first": blame("blocks.1.norm1", "blocks.1.norm2"),
-    "gelu-capped": blame("blocks.1"),  # the layer around the activation that has a counterpart
-    "gelu-cut-off": blame("blocks.1"),
     "dropout-always": blame("blocks.1"),
     "left-in-training": blame("", "blocks.0.mlp_tokens.act"),
 }
+
+NOT_ON_IMAGES = frozenset({"gelu-capped", "gelu-cut-off"})
+"""Mistakes that no batch of images shows at any point."""
 
 MODULES = {
     "stem.proj": "patch_embed.patch_embed",

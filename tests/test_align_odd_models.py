@@ -61,6 +61,67 @@ def test_a_parameter_without_a_part_is_found_there_too(
     assert result.verdict == "diverged"
 
 
+def kept_on_itself(layer: Any) -> Any:
+    """Let each block put what it was given on itself, and read it when it is done with something else."""
+
+    def forward(self: Any, x: Any) -> Any:
+        self.x = x
+        self.normalised = self.norm1(self.x)
+        self.x = self.x + self.mlp_tokens(self.normalised.transpose((0, 2, 1))).transpose((0, 2, 1))
+        self.normalised = self.norm2(self.x)
+        return self.x + self.mlp_channels(self.normalised)
+
+    for block in layer.blocks:
+        block.__class__ = type("Keeps", (type(block),), {"forward": forward})
+    return layer
+
+
+def in_a_plain_list(layer: Any) -> Any:
+    """Let the blocks be called from a list that stands beside those registered."""
+    vars(layer)["order"] = [*layer.blocks]
+    kind = type(layer)
+
+    def forward_features(self: Any, x: Any) -> Any:
+        x = self.stem(x)
+        for block in self.order:
+            x = block(x)
+        return self.norm(x)
+
+    layer.__class__ = type("Listed", (kind,), {"forward_features": forward_features})
+    return layer
+
+
+def kept_in_a_plain_list(layer: Any) -> Any:
+    return in_a_plain_list(kept_on_itself(layer))
+
+
+def kept_behind_methods(layer: Any) -> Any:
+    """Let the blocks be called by their own methods, in a dictionary of tuples."""
+    kept_on_itself(layer)
+    vars(layer)["steps"] = {"mixing": tuple(block.forward for block in layer.blocks)}
+    kind = type(layer)
+
+    def forward_features(self: Any, x: Any) -> Any:
+        x = self.stem(x)
+        for step in self.steps["mixing"]:
+            x = step(x)
+        return self.norm(x)
+
+    layer.__class__ = type("Stepped", (kind,), {"forward_features": forward_features})
+    return layer
+
+
+@pytest.mark.parametrize("change", [kept_on_itself, in_a_plain_list, kept_in_a_plain_list, kept_behind_methods])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_model_whose_layers_keep_values_or_stand_in_a_list(
+    reference: Any, weights: StateDict, change: Any, batch: int
+) -> None:
+    """Several forwards of one model run at a time, and none may read what another one kept."""
+    for seed in range(3):
+        result = align.align(reference, change(TIMM_NAMES.build(weights)), batch=batch, input_seed=seed)
+        assert result.verdict == "aligned", result.first_divergence or result.gates
+
+
 @pytest.mark.parametrize("batch", [1, 2, 3])
 def test_a_forward_that_exits_ends_nothing(reference: Any, weights: StateDict, batch: int) -> None:
     """`SystemExit(0)` would end the command with the code of an aligned port."""

@@ -12,6 +12,7 @@ from strangers import (
     CONFIG,
     FUNCTIONAL,
     MISTAKEN,
+    NOT_ON_IMAGES,
     POINTS,
     RIGHT,
     STRANGERS,
@@ -136,7 +137,7 @@ class TestMistakes:
         model = stranger_in_float64(stranger, weights, mistake=mistake)
         others = model.state_dict().keys() ^ stranger.state_dict(weights).keys()
         shows = [differs(run_paddle(model, images), run_timm(reference, images)) for images in INPUTS]
-        assert any(shows) == (mistake not in ("extra-parameter", "ignored-token-bias"))
+        assert any(shows) == (mistake not in {"extra-parameter", "ignored-token-bias", *NOT_ON_IMAGES})
         assert others == OTHER_KEYS.get(mistake, lambda _: set())(stranger)
 
     @pytest.mark.parametrize("name", STRANGERS)
@@ -174,7 +175,8 @@ class TestBlame:
         stranger = STRANGERS[name]
         model = stranger_in_float64(stranger, weights, mistake=mistake)
         first = first_to_differ(timm_points(reference), model, places_of(name))
-        assert first in stranger.mistakes[mistake] | only_elsewhere(stranger.mistakes[mistake])
+        may_be = stranger.mistakes[mistake] | only_elsewhere(stranger.mistakes[mistake])
+        assert first in ({""} if mistake in NOT_ON_IMAGES else may_be)
 
     @pytest.mark.parametrize(("name", "variant"), RIGHT)
     def test_nothing_differs_where_all_is_right(

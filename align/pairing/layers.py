@@ -26,7 +26,7 @@ def parts_of(case: Case, reference: Collection[str], candidate: Collection[str])
         reference: The paths of all its layers; where they are not known, they are taken for those that the case names.
         candidate: The paths of all its layers.
     """
-    pairs = _pairs(case)
+    pairs = _pairs(case, by_path=bool(reference))
     known = reference or pairs
     found = {r: c for r, c in pairs.items() if _is_leaf(r, known) and _is_leaf(c, candidate)}
     for point in case.points:
@@ -39,14 +39,23 @@ def parts_of(case: Case, reference: Collection[str], candidate: Collection[str])
     return sorted(parts, key=lambda part: order.get(part.place, len(order)))
 
 
-def _pairs(case: Case) -> dict[str, str]:
-    """Return the candidate's layer for each of the reference's; one that would have two has none."""
+def _pairs(case: Case, *, by_path: bool) -> dict[str, str]:
+    """Return the candidate's layer for each of the reference's; one that would have two has none.
+
+    Args:
+        case: Its rules and points say what corresponds.
+        by_path: The reference's layers are known by their paths, else by the names that rules and points have.
+    """
     found: dict[str, set[str]] = {}
     for rule in case.rules:
         found.setdefault(_parent(rule.source), set()).add(_parent(rule.target))
+    with_parameters = {path for paths in found.values() for path in paths}
     for point in case.points:
-        if _is_output(point):
-            found.setdefault(point.reference.module, set()).add(point.candidate.module)
+        path = point.candidate.module
+        if by_path and _is_output(point):
+            found.setdefault(point.reference.module, set()).add(path)
+        elif not by_path and point.candidate == Tapped(module=path) and path not in with_parameters:
+            found.setdefault(point.name, set()).add(path)
     return {r: next(iter(c)) for r, c in found.items() if r and len(c) == 1 and "" not in c}
 
 

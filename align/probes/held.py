@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import copy
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MethodType
 from typing import Any
 
 
@@ -32,17 +34,38 @@ def twin_of(model: Any, names: Names) -> Any:
 
     Two forwards of one instance at a time would overwrite each other's values there.
     """
-    return _twin(model, names, {})
+    made: dict[int, Any] = {}
+    twin = _twin(model, names, made)
+    for one in made.values():
+        vars(one).update({key: _among(made, value) for key, value in vars(one).items()})
+    return twin
 
 
 def _twin(layer: Any, names: Names, made: dict[int, Any]) -> Any:
     if id(layer) not in made:
         twin = made[id(layer)] = object.__new__(type(layer))
         vars(twin).update(vars(layer))
+        for held in ("_parameters", "_buffers", names.unsaved):  # where Paddle puts any tensor that is set on a layer
+            vars(twin)[held] = copy.copy(vars(layer)[held])
         below = vars(layer)[names.children]
         twins = {key: None if one is None else _twin(one, names, made) for key, one in below.items()}
         vars(twin)[names.children] = type(below)(twins)
     return made[id(layer)]
+
+
+def _among(made: Mapping[int, Any], value: Any) -> Any:
+    """Return a value in which each layer that has a twin is the twin: itself, in a container, or bound to a method."""
+    if id(value) in made:
+        return made[id(value)]
+    if isinstance(value, MethodType) and id(value.__self__) in made:
+        return MethodType(value.__func__, made[id(value.__self__)])
+    if type(value) in (list, tuple):
+        items = [_among(made, one) for one in value]
+        return value if all(one is other for one, other in zip(items, value, strict=True)) else type(value)(items)
+    if type(value) is dict:
+        found = {key: _among(made, one) for key, one in value.items()}
+        return value if all(found[key] is one for key, one in value.items()) else found
+    return value
 
 
 def tensors_of(model: Any, names: Names, *, saved_only: bool) -> Iterator[tuple[str, Any]]:
