@@ -14,11 +14,11 @@ import numpy as np
 from extremes import DTYPES, EXTREMES, TOO_WIDE_FOR_FLOAT16, weights_of
 
 from align.core.case import Settings
-from align.core.closeness import closeness
 from align.core.inputs import DRAW
 from align.core.result import AlignmentResult
 from align.mixer.case import Subject, case_of
 from align.mixer.specimens import small
+from align.rounding.closeness import closeness
 from align.run import align
 from convert.errors import MixerConvertError
 from convert.mixer.variants import MixerConfig, MixerKind, get_variant

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from align.core.bounds import UNBOUNDED, Tolerance
-from align.core.closeness import closeness
 from align.core.compare import LayerDiff, compare
 from align.core.result import AlignmentResult, Check, Differences, Gate, GateName, LayerRow, Section, Sides
+from align.rounding.closeness import closeness
 
 SHOWN = compare("x", np.zeros(3), np.array([0.0, 5.0, 0.0]), UNBOUNDED, 1.0)
 

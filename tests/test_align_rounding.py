@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from align.core.bounds import ALLOWED, FLOAT64, INHERITED_MARGIN, MARGIN, ROUNDOFF, Roundings
 from align.core.case import Settings
-from align.core.rounding import size_of_affine, size_of_layer_norm, size_of_mean, size_of_sum
 from align.mixer.case import Subject, case_of
 from align.mixer.specimens import small
+from align.rounding.sizes import size_of_affine, size_of_layer_norm, size_of_mean, size_of_sum
 from align.run import align
 from convert.arrays import Array
 from convert.mixer.init import init_state_dict

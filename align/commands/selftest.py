@@ -22,7 +22,7 @@ def selftest(ctx: click.Context, /, names: tuple[str, ...], seeds: int, json_tar
     Runs on s32 and on a small config of each family.
     """
     from align.alignment import alignments
-    from align.core.closeness import closeness
+    from align.rounding.closeness import closeness
     from align.selftest import report, run
     from convert.commands.tables import print_table
     from convert.errors import UsageProblem

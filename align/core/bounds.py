@@ -34,7 +34,7 @@ FLOAT32_ULP = 2 * ROUNDOFF["float32"]
 """One float32 unit in the last place, relative to the magnitude; np.spacing would halve just below a power of 2."""
 
 ALLOWED = 4.0
-"""How far apart two results of one operation may lie, in units of roundoff of its size (`align.core.rounding`).
+"""How far apart two results of one operation may lie, in units of roundoff of its size (`align.rounding.sizes`).
 
 Either may be one such unit from the truth where no sum is taken; sums are statistical. Recorded right ports come
 closest in docs/right_ports.json.
@@ -66,7 +66,7 @@ LEAST_ROUNDING: dict[Precision, Tolerance] = {
 class Roundings:
     """What is known of rounding at each point, and the bounds that follow.
 
-    sizes: How large the numbers are that are rounded there (`align.core.rounding`), where the arithmetic is known.
+    sizes: How large the numbers are that are rounded there (`align.rounding.sizes`), where the arithmetic is known.
     found: How far the reference in float32 lies from the truth.
     """
 

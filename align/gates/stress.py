@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from align.core.lockstep import ForwardFailed
-from align.core.magnitudes import LARGEST, OUTLIER, SMALLEST, explained, moved, stress
 from align.core.result import Check, Divergence, Gate, Section
 from align.gates.forward import Models
 from align.pairing.layers import Part, parts_of
 from align.probes.taps import shapes_given
+from align.rounding.magnitudes import LARGEST, OUTLIER, SMALLEST, explained, moved, stress
 from convert.arrays import Array, Shape
 
 NOT_RUN = Section(gate=Gate(name="stress", passed=None, sentence="not run"))

@@ -15,7 +15,7 @@ from scipy.special import erf, expit
 
 from align.core.compare import largest
 from align.core.lockstep import Note
-from align.core.rounding import size_of_affine, size_of_layer_norm, size_of_mean
+from align.rounding.sizes import size_of_affine, size_of_layer_norm, size_of_mean
 from convert.arrays import Array, StateDict
 from convert.mixer.variants import GATE_NORM_EPS, Gelu, MixerConfig, MixerKind
 
@@ -33,7 +33,7 @@ def forward(config: MixerConfig, state_dict: StateDict, images: Array, note: Not
         config: Sizes, epsilon and GELU.
         state_dict: timm's layout: Linear weights [out, in].
         images: (batch, in_chans, image_size, image_size).
-        note: Is told each point's size (`align.core.rounding`), before its value is yielded.
+        note: Is told each point's size (`align.rounding.sizes`), before its value is yielded.
 
     Source: MLP-Mixer, https://arxiv.org/abs/2105.01601, equation 1; ResMLP, https://arxiv.org/abs/2105.03404, equations
     2 and 3; gMLP, https://arxiv.org/abs/2105.08050, section 2; gMixer is timm's own (timm 1.0.31, GluMlp).
