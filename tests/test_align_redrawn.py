@@ -16,7 +16,7 @@ from toy_family import LAYOUTS, SMALL, TOY
 import align
 from align.core.result import AlignmentResult
 from align.faults.front import layer_of, put_in_front
-from align.gates.redrawn import Redrawn
+from align.gates.redrawn import redrawn
 from align.mixer.case import Subject, case_of
 from align.run import align as run
 from convert.arrays import StateDict
@@ -212,21 +212,21 @@ HELD: StateDict = {
 
 class TestWeights:
     def test_each_element_is_another_and_of_the_size_that_it_was(self) -> None:
-        drawn = Redrawn(HELD, {"scale", "zeros", "both"})
+        drawn = redrawn(HELD, {"scale", "zeros", "both"})
         assert drawn.keys() == HELD.keys()
         for name in ("scale", "zeros", "both"):
             assert (drawn[name] != HELD[name]).all()
             assert len(np.unique(drawn[name])) == drawn[name].size
-            assert np.abs(drawn[name]).max() < 2 * np.abs(HELD[name]).max() + 0.1
+            assert np.abs(drawn[name]).max() < 4 * np.abs(HELD[name]).max() + 0.1
         assert (drawn["scale"] > 0).all(), "a variance would not be one any more"
 
     def test_what_is_not_asked_for_and_whole_numbers_stay(self) -> None:
-        drawn = Redrawn(HELD, {"count"})
+        drawn = redrawn(HELD, {"count"})
         for name, value in HELD.items():
             assert np.array_equal(drawn[name], value)
-        assert drawn["both"].dtype == np.float64
+            assert drawn[name] is value
 
     def test_the_same_every_time_and_another_for_each_name(self) -> None:
-        one, two = Redrawn(HELD, {"both"}), Redrawn({**HELD, "more": HELD["both"]}, {"both", "more"})
+        one, two = redrawn(HELD, {"both"}), redrawn({**HELD, "more": HELD["both"]}, {"both", "more"})
         assert np.array_equal(one["both"], two["both"])
         assert not np.array_equal(two["both"], two["more"])

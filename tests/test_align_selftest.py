@@ -25,6 +25,16 @@ pytestmark = pytest.mark.usefixtures("frameworks")
 RECORDED = Path(__file__).resolve().parents[1] / "docs" / "selftest.json"
 COARSEST = {limit.what: limit.seen for limit in faults.LIMITS}
 
+REACHED = (
+    "an activation capped at 6",
+    "GELU zero below -6",
+    "GELU the identity beyond 6",
+    "inputs of a Linear clipped to ±1e3",
+    "inputs of the token mixing clipped to ±1e3",
+    "logits clamped to ±1e4",
+)
+"""Faults of values that other weights reach in some config."""
+
 ONLY = {
     "structure": ("a tensor missing", "a parameter that acts nowhere, saved with the others"),
     "weights": ("a bias's zero of the other sign", "a norm's zero of the other sign"),
@@ -33,7 +43,7 @@ ONLY = {
     "output": ("one ulp more where no layer is hooked, float32 only",),
     "batch": ("only the first two images computed", "moved by the images behind the second"),
     "determinism": ("a reference that does not repeat itself, by one ulp",),
-    "stress": tuple(fault.name for fault in faults.VALUES),
+    "stress": tuple(fault.name for fault in faults.VALUES if fault.name not in REACHED),
     "redrawn": tuple(fault.name for fault in (*faults.DEPENDENCE, *faults.TRIVIAL)),
     "state": (
         "a saved buffer that counts forwards",

@@ -18,7 +18,6 @@ from test_align_families import in_paddle, in_torch
 from toy_family import LAYOUTS, SMALL, TOY
 
 import align
-from align.core import magnitudes
 from align.core.case import Case
 from align.core.result import AlignmentResult
 from align.faults.front import layer_of, put_in_front
@@ -27,6 +26,7 @@ from align.mixer.case import Subject, case_of, case_of_models
 from align.pairing.file import read_pairing
 from align.pairing.layers import Part, parts_of
 from align.probes import paddle_probe, torch_probe
+from align.rounding import magnitudes
 from align.run import align as run
 from convert.arrays import Array, StateDict
 from convert.mixer.variants import MixerConfig
@@ -123,14 +123,14 @@ class TestMagnitudes:
         assert np.isfinite(rows).all()
         assert (rows == 0).all(axis=1).sum() == 1
         constant = {float(row[0]) for row in rows if (row == row[0]).all()}
-        for power in range(-4, 5):
+        for power in (-4, -2, 0, 1, 2, 4):
             assert any(math.isclose(one, 10.0**power) for one in constant)
             assert any(math.isclose(one, -(10.0**power)) for one in constant)
         least, greatest = np.abs(rows[rows.any(axis=1)]).max(axis=1).min(), np.abs(rows).max()
         assert least < 1e-3
         assert math.isclose(greatest, 1e7)
-        assert (rows > 0).all(axis=1).sum() >= 18
-        assert (rows < 0).all(axis=1).sum() >= 18
+        assert (rows > 0).all(axis=1).sum() >= 12
+        assert (rows < 0).all(axis=1).sum() >= 12
 
     def test_outliers_are_a_thousand_times_their_row(self) -> None:
         largest = np.sort(np.abs(magnitudes.rows(333)), axis=1)
@@ -295,7 +295,7 @@ def test_without_a_witness_it_is_the_reference(toy: Path) -> None:
 
 def test_left_out_on_request(mixer_align: Run, weights: StateDict, tmp_path: Path) -> None:
     checkpoint = save_safetensors(tmp_path / "timm.safetensors", weights)
-    arguments = json.dumps({"mistake": "gelu-capped"})
+    arguments = json.dumps({"mistake": "gelu-cut-off"})
     options = ("--checkpoint", checkpoint, "--candidate-model", f"{TIMM_NAMES.file}:build")
     found = mixer_align(*options, "--candidate-args", arguments)
     assert found.exit_code == 1, found.output
