@@ -67,16 +67,19 @@ class Roundings:
     """What is known of rounding at each point, and the bounds that follow.
 
     sizes: How large the numbers are that are rounded there (`align.rounding.sizes`), where the arithmetic is known.
+    slacks: What part of itself a float64 value moves there where a norm's epsilon is not rounded to float32, as it is
+        where the norm is written out: both are the same function in float32.
     found: How far the reference in float32 lies from the truth.
     """
 
     sizes: dict[str, float] = field(default_factory=dict)
+    slacks: dict[str, float] = field(default_factory=dict)
     found: dict[str, float] = field(default_factory=dict)
     _in_sizes: float = 0.0
 
-    def note_size(self, name: str, size: float) -> None:
-        """Keep the size of a point."""
-        self.sizes[name] = size
+    def note_size(self, name: str, size: float, slack: float = 0.0) -> None:
+        """Keep the size of a point, and its slack; points come in forward order."""
+        self.sizes[name], self.slacks[name] = size, slack
 
     def note_found(self, name: str, distance: float, elements: int) -> None:
         """Keep how far the reference in float32 lies from the truth; points come in forward order.
@@ -101,11 +104,22 @@ class Roundings:
         if size is None or not follows:
             return explained_by(self.found.get(name, 0.0), precision) if precision == "float32" else self.whole(name)
         allowed = ALLOWED * ROUNDOFF[precision] * size
-        return _at_least_float64(allowed) if precision == "float64" else Tolerance(atol=allowed, rtol=0.0)
+        if precision == "float32":
+            return Tolerance(atol=allowed, rtol=0.0)
+        return _at_least_float64(allowed, self.slacks.get(name, 0.0))
 
     def whole(self, name: str) -> Tolerance:
         """Return what passes at a point between float64 values that have come through all layers before."""
-        return wide_bound(self.found.get(name, 0.0), self.sizes.get(name, 0.0))
+        found = self.found.get(name, 0.0)
+        bound = wide_bound(found, self.sizes.get(name, 0.0))
+        inherited = ALLOWED * self._slack_before(name) * found / ROUNDOFF["float32"]
+        return _at_least_float64(max(bound.atol, inherited), self.slacks.get(name, 0.0))
+
+    def _slack_before(self, name: str) -> float:
+        """Return the greatest slack up to a point."""
+        names = list(self.slacks)
+        last = names.index(name) + 1 if name in self.slacks else len(names)
+        return max((self.slacks[one] for one in names[:last]), default=0.0)
 
 
 def wide_bound(found: float, size: float = 0.0) -> Tolerance:
@@ -124,5 +138,5 @@ def explained_by(rounding: float, precision: Precision) -> Tolerance:
     return Tolerance(atol=MARGIN * max(rounding, least.atol), rtol=MARGIN * least.rtol)
 
 
-def _at_least_float64(atol: float) -> Tolerance:
-    return Tolerance(atol=max(FLOAT64.atol, atol), rtol=FLOAT64.rtol)
+def _at_least_float64(atol: float, slack: float = 0.0) -> Tolerance:
+    return Tolerance(atol=max(FLOAT64.atol, atol), rtol=max(FLOAT64.rtol, 2 * slack))

@@ -61,6 +61,16 @@ class Witness(Protocol):
         """Return what gives every point's float64 value for the reference's weights; note is told each one's size."""
 
 
+class WitnessLayer(Protocol):
+    """The witness's layers, each alone."""
+
+    def __call__(self, state_dict: StateDict, path: str, x: Array, /, *, written_out: bool = False) -> Array | None:
+        """Return what the layer at a path of the reference's makes of a float64 tensor; None where it has none there.
+
+        written_out: A norm has its epsilon as it is, which the frameworks' own round to float32.
+        """
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Case:
     """All that an alignment needs to know of what it compares.
@@ -68,8 +78,7 @@ class Case:
     family: By name; config: as the family has it. rules: From the reference's keys to the candidate's. points: In
     forward order. headline: The point that the models are for; classes: how many values it has for an image. sample: A
     point early in the forward that every kind of layer comes before. inputs: One batch, float32. witness: Shows every
-    point's float64 value; None: there is none. witness_layer: What its layer at a path of the reference's makes of a
-    float64 tensor, given the reference's weights; None for one that it does not have. places: The point that each of
+    point's float64 value; None: there is none. witness_layer: Its layers, each alone. places: The point that each of
     the reference's parameters acts in. left_out: The points that the candidate does not show, and why. not_covered: The
     candidate's parameters that no point covers, and why that is accepted. wanted: What the inputs were drawn by.
     settings: What a result says of the case.
@@ -87,7 +96,7 @@ class Case:
     sample: str
     inputs: Array
     witness: Witness | None = None
-    witness_layer: Callable[[StateDict, str, Array], Array | None] | None = None
+    witness_layer: WitnessLayer | None = None
     places: Mapping[str, str] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
     not_covered: Mapping[str, str] = field(default_factory=dict)

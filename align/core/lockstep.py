@@ -24,8 +24,8 @@ Walk = Generator[Shown, Array | None, object]
 Tap = Callable[[str, Array], Array | None]
 """Is shown each point; the forward goes on with what it returns, or unchanged for None."""
 
-Note = Callable[[str, float], None]
-"""Is told a point, and the size of the numbers that are rounded there."""
+Note = Callable[[str, float, float], None]
+"""Is told a point, the size of the numbers that are rounded there, and its slack (`align.core.bounds.Roundings`)."""
 
 Answer = Array | None | Literal["stop"]
 

@@ -25,6 +25,12 @@ from convert.arrays import Array, Shape, describe_difference, same_bits
 LEAST_LARGER = 3
 """Images in the larger batch at least: two are not enough to show a model that computes the first two only."""
 
+MOST_LARGER = 67
+"""At most: a prime above 64, so that no parts which a model splits its batch into fill it."""
+
+AFFORDED = 2**29
+"""Weights and values of all points, times images, that the larger batch may take: 67 of a small model, 6 for B/16."""
+
 COMPANY = 0xBA7C4
 """Sets the seed of the images that keep company apart from that of the others."""
 
@@ -106,7 +112,7 @@ def _section(name: GateName, check: Check, good: str, bad: str) -> Section:
 def _companies(case: Case, settings: Settings) -> list[tuple[str, Array, dict[int, int]]]:
     """Return other batches: what to say of each, its images, and which of the case's images is at which place."""
     inputs = case.inputs
-    count = max(1, LEAST_LARGER - len(inputs))
+    count = max(1, _larger(case) - len(inputs))
     others = seeded_images((count, *inputs.shape[1:]), [settings.input_seed, COMPANY], settings.inputs)
     last = len(inputs) - 1
     places = {count + i: last - i for i in range(len(inputs))}
@@ -116,6 +122,13 @@ def _companies(case: Case, settings: Settings) -> list[tuple[str, Array, dict[in
     alone = ("alone", inputs[last:], {0: last})
     reversed_ = ("in another order", inputs[::-1].copy(), {i: last - i for i in range(len(inputs))})
     return [alone, reversed_, larger]
+
+
+def _larger(case: Case) -> int:
+    """Return how many images the larger batch has."""
+    weights = sum(array.size for array in case.reference.state_dict.values())
+    values = sum(math.prod(point.shape[1:]) for point in case.points if point.shape is not None)
+    return min(MOST_LARGER, max(LEAST_LARGER, AFFORDED // max(1, weights + values)))
 
 
 def headline_in(output: Any, tapped: Tapped) -> Any:

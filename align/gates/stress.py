@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -30,6 +30,9 @@ LISTED = 3
 
 ROWS_OF = (2, 3)
 """Axes of a tensor whose last one is taken for the width of rows that a layer treats one by one."""
+
+SEVERAL = 2.0
+"""How many times what it moves if every epsilon is rounded, or none, a block may that has norms of either kind."""
 
 Layer = Callable[[Array], Array]
 
@@ -56,6 +59,11 @@ class Trial:
     allowed: Array
     result: Array
 
+    def greatest(self, moved: Array) -> Array:
+        """Return the greatest in each row or example; it broadcasts."""
+        axes = -1 if self.by_row else tuple(range(1, moved.ndim))
+        return np.asarray(np.nan_to_num(moved, nan=0.0, posinf=0.0).max(axis=axes, keepdims=True))
+
     def farthest(self, part: Part, side: str, truth: Array, name: str) -> Worst:
         """Return where the result is farthest from the truth; what is not finite has to be the same on both sides."""
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -81,23 +89,21 @@ class Stress:
         self._case = case = models.case
         self._reference = dict(case.reference.probe.layers(models.reference))
         self._candidate = dict(case.candidate.probe.layers(models.candidate))
-        self._parts = parts_of(case, self._reference.keys(), self._candidate.keys())
         self._given: tuple[Mapping[str, Shape | None], ...] = ()
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
         """Look at the shapes that the layers are given for as long as the context lasts."""
-        reference = {part.reference: self._reference[part.reference] for part in self._parts if self._reference}
-        candidate = {part.candidate: self._candidate[part.candidate] for part in self._parts}
-        with shapes_given(candidate) as here, shapes_given(reference) as there:
-            self._given = (here, there) if reference else (here,)
+        with shapes_given(self._candidate) as here, shapes_given(self._reference) as there:
+            self._given = (here, there) if self._reference else (here,)
             yield
 
     def section(self) -> Section:
         """Return the gate; the models are in float64."""
         found: list[Worst] = []
         passed_over: dict[str, list[str]] = {}
-        for part in self._parts:
+        called = self._given[0].keys()  # a layer that is there but computed by a function is none
+        for part in parts_of(self._case, self._reference.keys(), called):
             try:
                 found.append(self._worst(part))
             except NotCalled as why:
@@ -116,6 +122,7 @@ class Stress:
         layer = partial(_call, self._case.candidate.probe.forward, self._candidate[part.candidate])
         (truth_name, truth), *others = truths.items()
         trial, true = _trial(self._shape(part), truth, layer)
+        trial = replace(trial, allowed=trial.allowed + SEVERAL * trial.greatest(self._moved(part, trial.values)))
         found = [trial.farthest(part, name, true, truth_name)]
         for other_name, other in others:
             with contextlib.suppress(NotCalled):
@@ -131,6 +138,19 @@ class Stress:
             compute = partial(case.witness_layer, case.reference.state_dict)
             found["the NumPy witness"] = partial(_call, compute, part.reference)
         return found
+
+    def _moved(self, part: Part, values: Array) -> Array:
+        """Return how far a layer moves where no norm's epsilon is rounded to float32: with or without, it is right."""
+        case, layer = self._case, self._reference.get(part.reference)
+        if layer is not None:
+            rounded = _call(case.reference.probe.forward, layer, values)
+            with case.reference.probe.written_out(layer):
+                return np.asarray(np.abs(rounded - _call(case.reference.probe.forward, layer, values)))
+        if case.witness_layer is None:
+            return np.zeros(values.shape)
+        witness = partial(case.witness_layer, case.reference.state_dict, part.reference, values)
+        one, other = witness(), witness(written_out=True)
+        return np.zeros(values.shape) if one is None or other is None else np.abs(one - other)
 
     def _shape(self, part: Part) -> Shape:
         shapes = [given.get(path) for given, path in zip(self._given, (part.candidate, part.reference), strict=False)]

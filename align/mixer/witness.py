@@ -33,7 +33,7 @@ def forward(config: MixerConfig, state_dict: StateDict, images: Array, note: Not
         config: Sizes, epsilon and GELU.
         state_dict: timm's layout: Linear weights [out, in].
         images: (batch, in_chans, image_size, image_size).
-        note: Is told each point's size (`align.rounding.sizes`), before its value is yielded.
+        note: Is told each point's size (`align.rounding.sizes`) and slack, before its value is yielded.
 
     Source: MLP-Mixer, https://arxiv.org/abs/2105.01601, equation 1; ResMLP, https://arxiv.org/abs/2105.03404, equations
     2 and 3; gMLP, https://arxiv.org/abs/2105.08050, section 2; gMixer is timm's own (timm 1.0.31, GluMlp).
@@ -48,12 +48,15 @@ def forward(config: MixerConfig, state_dict: StateDict, images: Array, note: Not
     return (yield from run.show("logits", _linear(run, x, "head")))
 
 
-def layer(config: MixerConfig, state_dict: StateDict, path: str, x: Array) -> Array | None:
+def layer(
+    config: MixerConfig, state_dict: StateDict, path: str, x: Array, *, written_out: bool = False
+) -> Array | None:
     """Return what the layer at a path of timm's makes of a float64 tensor alone; None for one that is not known here.
 
     `stem.proj` takes images, and puts out one of (batch, hidden_dim, height, width); every other layer as in `forward`.
+    written_out: A LayerNorm has its epsilon as it is, which is not rounded to float32 then.
     """
-    run, last = _Run(config, state_dict), path.rpartition(".")[2]
+    run, last = _Run(config, state_dict, written_out=written_out), path.rpartition(".")[2]
     if path == "stem.proj":
         grid = [side // config.patch_size for side in x.shape[2:]]
         return _stem(run, x).value.transpose(0, 2, 1).reshape(len(x), -1, *grid)
@@ -70,17 +73,20 @@ def layer(config: MixerConfig, state_dict: StateDict, path: str, x: Array) -> Ar
 
 @dataclass(frozen=True, slots=True)
 class _Computed:
-    """A value, and what gives its size."""
+    """A value, and what gives its size; slack: what part of it another way of rounding the epsilon moves."""
 
     value: Array
     size: Callable[[], float]
+    slack: float = 0.0
 
 
 class _Run:
     """One forward: its weights in float64, cast as they are used so that no second copy is kept, and who is told."""
 
-    def __init__(self, config: MixerConfig, state_dict: StateDict, note: Note | None = None) -> None:
-        self.config = config
+    def __init__(
+        self, config: MixerConfig, state_dict: StateDict, note: Note | None = None, *, written_out: bool = False
+    ) -> None:
+        self.config, self.written_out = config, written_out
         self._state_dict, self._note = state_dict, note
 
     def __call__(self, name: str) -> Array:
@@ -90,7 +96,7 @@ class _Run:
     def show(self, name: str, computed: _Computed) -> Part:
         """Yield a point, whose size is told before."""
         if self._note is not None:
-            self._note(name, computed.size())
+            self._note(name, computed.size(), computed.slack)
         yield name, computed.value
         return computed.value
 
@@ -192,15 +198,20 @@ def _norm(run: _Run, x: Array, at: str) -> _Computed:
 def _layer_norm(run: _Run, x: Array, at: str, epsilon: float) -> _Computed:
     """Return the LayerNorm with the epsilon that float32 models really use: the float32 nearest to it.
 
-    Paddle rounds it even when it computes in float64 (paddlepaddle 3.3.1), which at 1e-5 moves the result by 2e-11.
+    Paddle's own rounds it even when it computes in float64 (paddlepaddle 3.3.1), which at 1e-5 moves the result by
+    2e-11; one that is written out, (x - mean) / sqrt(variance + epsilon), does not. The slack is what that makes.
     """
+    rounded = float(np.float32(epsilon))
     mean = x.mean(axis=-1, keepdims=True)
     centred = x - mean
-    deviation = np.sqrt(np.square(centred).mean(axis=-1, keepdims=True) + float(np.float32(epsilon)))
+    variance = np.square(centred).mean(axis=-1, keepdims=True) + (epsilon if run.written_out else rounded)
+    deviation = np.sqrt(variance)
     weight, bias = run(f"{at}.weight"), run(f"{at}.bias")
     scaled = centred / deviation * weight
     return _Computed(
-        scaled + bias, lambda: size_of_layer_norm(mean, centred, deviation, scaled, weight) + largest(bias)
+        scaled + bias,
+        lambda: size_of_layer_norm(mean, centred, deviation, scaled, weight) + largest(bias),
+        slack=abs(epsilon - rounded) / (2 * float(variance.min())),
     )
 
 

@@ -119,9 +119,25 @@ def cast(model: Module, precision: Precision) -> None:
     import torch
 
     model.to(dtype=getattr(torch, precision))
-    for module in model.modules():
-        if {kind.__name__ for kind in type(module).__mro__} & {*ROUNDED}:
-            module.eps = float(np.float32(module.eps))  # type: ignore[assignment,arg-type]
+    for norm in _rounded(model):
+        norm.eps = float(np.float32(norm.eps))
+
+
+@contextlib.contextmanager
+def written_out(model: Module) -> Iterator[None]:
+    """Let norms have their epsilon as it is for a while: the shortest decimal that rounds to what they have."""
+    norms = {norm: norm.eps for norm in _rounded(model)}
+    for norm, rounded in norms.items():
+        norm.eps = float(str(np.float32(rounded)))
+    try:
+        yield
+    finally:
+        for norm, rounded in norms.items():
+            norm.eps = rounded
+
+
+def _rounded(model: Module) -> list[Any]:
+    return [module for module in model.modules() if {kind.__name__ for kind in type(module).__mro__} & {*ROUNDED}]
 
 
 def tapped(model: Module, points: Mapping[str, Tapped]) -> AbstractContextManager[Forward]:
