@@ -116,7 +116,7 @@ def test_the_larger_batch_is_what_can_be_afforded() -> None:
         source = {name: np.broadcast_to(np.float32(0), shape) for name, shape in timm_shapes(config).items()}
         counts.append(output._larger(case_of(Subject(source=source, config=config, name="x"), Settings())))
     assert counts[0] == output.MOST_LARGER
-    assert output.MOST_LARGER > counts[1] > counts[2] >= output.LEAST_LARGER
+    assert output.MOST_LARGER > counts[1] >= counts[2] == output.LEAST_LARGER
 
 
 def functional_mlps(model: Any, most: float | None = None) -> None:

@@ -54,8 +54,9 @@ def case(config: MixerConfig, source: StateDict) -> Case:
 
 
 def fails(result: AlignmentResult, layer: str, says: str) -> None:
-    """Check that this gate fails alone, and what it says."""
-    assert {gate.name for gate in result.gates if not gate.passed} == {"stress"}, result.gates
+    """Check that this gate fails, no other but that of other weights, and what it says."""
+    failed = {gate.name for gate in result.gates if gate.passed is False}
+    assert "stress" in failed <= {"stress", "redrawn"}, result.gates
     assert result.verdict == "diverged"
     assert result.first_divergence is not None
     assert result.first_divergence.layer == layer
@@ -244,7 +245,7 @@ def refuses_others(layer: Any) -> None:
     fc1 = layer.blocks[1].mlp_channels.fc1
 
     def forward(_: Any, right: Callable[[Any], Any], x: Any) -> Any:
-        if x.shape[0] > 3 or x.shape[1] != 16:
+        if x.shape[0] not in (1, 2, 67) or x.shape[1] != 16:
             raise ValueError("not mine")
         return right(x)
 

@@ -60,8 +60,8 @@ class Probe(Protocol):
     def cast(self, model: Any, precision: Precision) -> None:
         """Cast the model in place: parameters and buffers that are no whole numbers."""
 
-    def written_out(self, model: Any) -> AbstractContextManager[None]:
-        """Let norms have their epsilon as it is for a while, which a cast to float64 rounds to float32."""
+    def written_out(self, model: Any) -> AbstractContextManager[bool]:
+        """Let norms, if there are any, have their epsilon as it is for a while; `cast` rounds it to float32."""
 
     def tapped(self, model: Any, points: Mapping[str, Tapped]) -> AbstractContextManager[Forward]:
         """Give the forward that shows these points, by name, for as long as the context lasts.

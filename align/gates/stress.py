@@ -122,7 +122,7 @@ class Stress:
         layer = partial(_call, self._case.candidate.probe.forward, self._candidate[part.candidate])
         (truth_name, truth), *others = truths.items()
         trial, true = _trial(self._shape(part), truth, layer)
-        trial = replace(trial, allowed=trial.allowed + SEVERAL * trial.greatest(self._moved(part, trial.values)))
+        trial = replace(trial, allowed=trial.allowed + SEVERAL * trial.greatest(self._moved(part, trial.values, true)))
         found = [trial.farthest(part, name, true, truth_name)]
         for other_name, other in others:
             with contextlib.suppress(NotCalled):
@@ -139,18 +139,17 @@ class Stress:
             found["the NumPy witness"] = partial(_call, compute, part.reference)
         return found
 
-    def _moved(self, part: Part, values: Array) -> Array:
+    def _moved(self, part: Part, values: Array, rounded: Array) -> Array:
         """Return how far a layer moves where no norm's epsilon is rounded to float32: with or without, it is right."""
         case, layer = self._case, self._reference.get(part.reference)
-        if layer is not None:
-            rounded = _call(case.reference.probe.forward, layer, values)
-            with case.reference.probe.written_out(layer):
-                return np.asarray(np.abs(rounded - _call(case.reference.probe.forward, layer, values)))
-        if case.witness_layer is None:
-            return np.zeros(values.shape)
-        witness = partial(case.witness_layer, case.reference.state_dict, part.reference, values)
-        one, other = witness(), witness(written_out=True)
-        return np.zeros(values.shape) if one is None or other is None else np.abs(one - other)
+        if layer is None:
+            witness = partial(case.witness_layer, case.reference.state_dict) if case.witness_layer else None
+            other = witness(part.reference, values, written_out=True) if witness else None
+            return np.zeros(rounded.shape) if other is None else np.abs(rounded - other)
+        with case.reference.probe.written_out(layer) as has_norms:
+            if not has_norms:
+                return np.zeros(rounded.shape)
+            return np.asarray(np.abs(rounded - _call(case.reference.probe.forward, layer, values)))
 
     def _shape(self, part: Part) -> Shape:
         shapes = [given.get(path) for given, path in zip(self._given, (part.candidate, part.reference), strict=False)]

@@ -124,13 +124,16 @@ def cast(model: Module, precision: Precision) -> None:
 
 
 @contextlib.contextmanager
-def written_out(model: Module) -> Iterator[None]:
-    """Let norms have their epsilon as it is for a while: the shortest decimal that rounds to what they have."""
+def written_out(model: Module) -> Iterator[bool]:
+    """Let norms have their epsilon as it is for a while: the shortest decimal that rounds to what they have.
+
+    Says whether there are any.
+    """
     norms = {norm: norm.eps for norm in _rounded(model)}
     for norm, rounded in norms.items():
         norm.eps = float(str(np.float32(rounded)))
     try:
-        yield
+        yield bool(norms)
     finally:
         for norm, rounded in norms.items():
             norm.eps = rounded
