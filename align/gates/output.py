@@ -28,7 +28,7 @@ LEAST_LARGER = 3
 MOST_LARGER = 67
 """At most: a prime above 64, so that no parts which a model splits its batch into fill it."""
 
-AFFORDED = 2**28
+AFFORDED = 2**26
 """Weights and values of all points, times images, that the larger batch may take: 67 of a small model, 3 for B/16."""
 
 COMPANY = 0xBA7C4
