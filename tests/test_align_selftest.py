@@ -32,6 +32,10 @@ REACHED = (
     "inputs of a Linear clipped to ±1e3",
     "inputs of the token mixing clipped to ±1e3",
     "logits clamped to ±1e4",
+    "pixels clipped to ±255",
+    "inputs of a norm clipped to ±1e3",
+    "outputs of a Linear clamped to float16's range",
+    "outliers of a Linear's input dropped",
 )
 """Faults of values that other weights reach in some config."""
 

@@ -34,6 +34,9 @@ SHARE = 1e-11
 
 SEED = 0xD1CE
 
+BRIGHT = 256.0
+"""What the image is multiplied by: a model that takes such values for bytes, and scales them, is seen."""
+
 
 def redrawn(weights: StateDict, names: Collection[str]) -> StateDict:
     """Return the weights with those of these names drawn anew, in float32.
@@ -72,7 +75,7 @@ class _Trial:
         self._case, self._models = models.case, models
         self._headline, self._rounding = headline, rounding
         self._point = next(point for point in self._case.points if point.name == self._case.headline)
-        self._image = self._case.inputs[:1]
+        self._image = np.abs(self._case.inputs[:1]) * np.float32(BRIGHT)
 
     def at_fault(self, last: int) -> bool:
         """Return whether the sides differ once the parameters up to this one are others."""
