@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -160,3 +161,22 @@ class TestFunctionsForLayers:
     )
     def test_wrong_ones_are_not(self, change: Change) -> None:
         assert "stress" in failed(compared(small("mixer"), change))
+
+
+@pytest.mark.parametrize("kind", [threading.Lock, threading.RLock])
+def test_a_forward_behind_a_lock(kind: Callable[[], Any]) -> None:
+    """Two forwards that go in step would wait for each other."""
+
+    def locked(model: Any) -> None:
+        shared = kind()
+        for layer in (model, *model.blocks):
+            whole = type(layer).forward
+            layer.__dict__["lock"] = shared if kind is threading.RLock or layer is model else kind()
+
+            def forward(self: Any, x: Any, whole: Any = whole) -> Any:
+                with self.lock:
+                    return whole(self, x)
+
+            front(layer, forward)
+
+    assert compared(small("mixer"), locked).verdict == "aligned"

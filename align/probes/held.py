@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MethodType
@@ -16,6 +17,8 @@ class Names:
     children: str
     unsaved: str
 
+
+LOCKS = {type(new()): new for new in (threading.Lock, threading.RLock)}
 
 PADDLE = Names(children="_sub_layers", unsaved="_non_persistable_buffer_names_set")
 TORCH = Names(children="_modules", unsaved="_non_persistent_buffers_set")
@@ -32,12 +35,17 @@ def layers_of(model: Any, names: Names, path: str = "", above: Sequence[Any] = (
 def twin_of(model: Any, names: Names) -> Any:
     """Return a model of the same tensors, hooks and settings, whose layers keep by themselves what a forward leaves.
 
-    Two forwards of one instance at a time would overwrite each other's values there.
+    Two forwards of one instance at a time would overwrite each other's values there, or wait for a lock that the other
+    one holds.
     """
     made: dict[int, Any] = {}
     twin = _twin(model, names, made)
+    locks: dict[int, Any] = {}
     for one in made.values():
         vars(one).update({key: _among(made, value) for key, value in vars(one).items()})
+        for key, value in [*vars(one).items()]:
+            if (new := LOCKS.get(type(value))) is not None:
+                vars(one)[key] = locks.setdefault(id(value), new())
     return twin
 
 
