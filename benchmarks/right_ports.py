@@ -17,6 +17,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,10 @@ from align.probes import environment, paddle_probe
 from align.probes.knobs import compute_quickly
 
 SCHEMA = "mixer-align/right-ports/1"
-COUNT = 2240
+COUNT = 2016
+AT_ONCE = 2
+"""Processes at a time."""
+
 HERE = Path(__file__).resolve().parent
 
 
@@ -44,7 +48,7 @@ def run_in_child(names: Sequence[str], arithmetic: str) -> Iterator[dict[str, An
     with subprocess.Popen(command, env=env, **pipes) as child:
         with contextlib.suppress(BrokenPipeError), child.stdin:  # how it ended is told below
             child.stdin.write("\n".join(names))
-        yield from (json.loads(line) for line in child.stdout)
+        yield from ({"arithmetic": arithmetic, **json.loads(line)} for line in child.stdout)
     if child.returncode:
         sys.exit(
             f"{arithmetic}: its process ended with {child.returncode}. Run its {len(names)} ports one by one by --only."
@@ -55,21 +59,21 @@ def run(ports: Sequence[Port]) -> dict[str, Any]:
     """Return the record of these ports, arithmetic by arithmetic."""
     started, outcomes, environments, skipped = time.monotonic(), [], {}, {}
     flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").split() if Path("/proc/cpuinfo").exists() else []
-    for arithmetic in ARITHMETICS:
-        names = [port.name for port in ports if port.arithmetic == arithmetic]
-        if FLAGS.get(arithmetic, "") not in ["", *flags]:
-            skipped[arithmetic] = f"this processor has no {FLAGS[arithmetic]}"
-            continue
-        if not names:
-            continue
-        for outcome in run_in_child(names, arithmetic):
-            if "environment" in outcome:
-                environments[arithmetic] = outcome["environment"]
-                continue
-            outcomes.append(outcome)
-            if is_false_alarm(outcome):
-                print(f"{outcome['port']}: {outcome['verdict']}: {outcome['sentence']}", file=sys.stderr, flush=True)
-        print(f"{len(outcomes)} of {len(ports)} ports, {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+    names = {one: [port.name for port in ports if port.arithmetic == one] for one in ARITHMETICS}
+    for arithmetic in [one for one in names if FLAGS.get(one, "") not in ["", *flags]]:
+        skipped[arithmetic] = f"this processor has no {FLAGS[arithmetic]}"
+        names.pop(arithmetic)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for found in pool.map(lambda one: [*run_in_child(names[one], one)] if names[one] else [], names):
+            for outcome in found:
+                if "environment" in outcome:
+                    environments[outcome["arithmetic"]] = outcome["environment"]
+                    continue
+                outcomes.append(outcome)
+                if is_false_alarm(outcome):
+                    print(f"{outcome['port']}: {outcome['verdict']}: {outcome['sentence']}", file=sys.stderr)
+            seconds = time.monotonic() - started
+            print(f"{len(outcomes)} of {len(ports)} ports, {seconds:.0f} s", file=sys.stderr, flush=True)
     return {
         **record(outcomes),
         "arithmetics": ARITHMETICS,

@@ -27,6 +27,9 @@ from convert.arrays import Array
 ALIKE = 64
 """Terms round alike where they differ by less than so many units of roundoff of their sum."""
 
+ADDED_UP = 8
+"""Rows and columns whose products are added up term by term: sorted by sign, they go far before they come back."""
+
 FAR = 8
 """A bias that is so many times the terms is rounded alike at each of them."""
 
@@ -34,9 +37,9 @@ ROWS = 32
 """Of a product of many rows, those are looked at that are greatest in norm."""
 
 
-def size_of_sum(count: int, terms: float, result: float) -> float:
-    """Return the size of a sum of so many terms, of this root sum of squares, with this result."""
-    return math.sqrt(count / 2) * (terms + result)
+def size_of_sum(count: int, terms: float, reached: float) -> float:
+    """Return the size of a sum of so many terms, of this root sum of squares, with this greatest partial sum."""
+    return math.sqrt(count / 2) * (terms + reached)
 
 
 def size_of_affine(x: Array, weight: Array, bias: Array, product: Array) -> float:
@@ -48,11 +51,12 @@ def size_of_affine(x: Array, weight: Array, bias: Array, product: Array) -> floa
         bias: (out,).
         product: x @ weight.T, (…, out).
     """
-    squares = np.square(_greatest_rows(x.reshape(-1, x.shape[-1]))) @ np.square(_greatest_rows(weight)).T
-    count = x.shape[-1]
+    rows, columns, count = _greatest_rows(x.reshape(-1, x.shape[-1])), _greatest_rows(weight), x.shape[-1]
+    squares = np.square(rows) @ np.square(columns).T
     terms, first = math.sqrt(squares.max()), largest(bias)
+    partial_sums = np.cumsum(rows[:ADDED_UP, None] * columns[None, :ADDED_UP], axis=-1)
     rounded = count if first > FAR * terms else math.sqrt(count)
-    return size_of_sum(count, terms, largest(product)) + rounded * first
+    return size_of_sum(count, terms, max(largest(product), largest(partial_sums))) + rounded * first
 
 
 def size_of_mean(x: Array, mean: Array, axis: int) -> float:
