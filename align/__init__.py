@@ -16,6 +16,7 @@ def align(
     *,
     batch: int = 2,
     input_seed: int = 0,
+    stress: bool = True,
     backward: bool = False,
     train_steps: int = 0,
 ) -> AlignmentResult:
@@ -28,6 +29,7 @@ def align(
         pairing: A TOML file that says what the Paddle model calls timm's modules, where it has other names.
         batch: Number of images.
         input_seed: Seed of the images.
+        stress: Call each pair of corresponding layers alone too.
         backward: Compare every parameter's gradient too.
         train_steps: Compare so many steps of each optimizer too.
 
@@ -42,7 +44,7 @@ def align(
     from align.core.case import Settings
     from align.run import align as run
 
-    settings = Settings(batch=batch, input_seed=input_seed, backward=backward, train_steps=train_steps)
+    settings = Settings(batch=batch, input_seed=input_seed, stress=stress, backward=backward, train_steps=train_steps)
     return run(case_of_models(timm_model, paddle_model, pairing, settings), settings)
 
 

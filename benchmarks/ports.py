@@ -71,8 +71,8 @@ SIZES: Mapping[str, Callable[[MixerKind], MixerConfig]] = {
     "many-tokens": of(64, 2, 1, (8, 12, 16, 4)),
     "many-classes": of(16, 4, 1, (32, 8, 48, 21843)),
     "tanh": of(20, 5, 2, (12, 6, 18, 7), gelu="tanh", layer_norm_eps=1e-5, in_chans=4),
-    "patch16": partial(registered, num_blocks=3),
-    "patch32": partial(registered, num_blocks=8, patch_size=32),
+    "patch16": partial(registered, num_blocks=2),
+    "patch32": partial(registered, num_blocks=4, patch_size=32),
 }
 
 

@@ -111,7 +111,7 @@ class TestRightPort:
 
     @pytest.mark.slow
     def test_s32_never_fails(self) -> None:
-        """docs/selftest.json has fifty seeds and three kinds of images."""
+        """docs/selftest.json has twenty other seeds, each with three kinds of images."""
         variant = get_variant("s32")
         for seed in range(100, 105):
             source = init_state_dict(variant.config, seed)

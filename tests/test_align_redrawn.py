@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,10 @@ from align.core.result import AlignmentResult
 from align.faults.front import layer_of, put_in_front
 from align.gates.redrawn import redrawn
 from align.mixer.case import Subject, case_of
+from align.mixer.specimens import small
 from align.run import align as run
 from convert.arrays import StateDict
+from convert.mixer.init import init_state_dict
 from convert.mixer.variants import MixerConfig
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -230,3 +232,14 @@ class TestWeights:
         one, two = redrawn(HELD, {"both"}), redrawn({**HELD, "more": HELD["both"]}, {"both", "more"})
         assert np.array_equal(one["both"], two["both"])
         assert not np.array_equal(two["both"], two["more"])
+
+
+def test_rounding_that_weights_magnify_is_no_fault(frameworks: None) -> None:
+    """Rows that are all but equal leave a norm nothing but rounding."""
+    config = replace(small("mixer"), hidden_dim=64, tokens_mlp_dim=32, channels_mlp_dim=128)
+    source = {key: np.array(array) for key, array in init_state_dict(config, 0).items()}
+    for array in source.values():
+        array[:] = array[:1]
+    source["stem.proj.bias"][:] = 3e4
+    result = run(case_of(Subject(source=source, config=config, name="equal rows")))
+    assert result.gate("redrawn").passed, result.gate("redrawn").sentence
