@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from align.faults.fault import Fault, Planted
 from align.faults.front import Change, layer_of, put_in_front
+from align.gates.state import SMALL
 from align.mixer.faults.places import (
     channels_fc1,
     channels_fc2,
@@ -21,6 +23,7 @@ from align.mixer.faults.places import (
     whole_model,
 )
 from align.mixer.points import LOGITS
+from convert.mixer.shapes import timm_shapes
 from convert.mixer.variants import MixerConfig
 
 CALLS = 17
@@ -37,8 +40,13 @@ def counts_up_to(calls: int) -> Change:
     return change
 
 
-def _counted_elsewhere(_: MixerConfig) -> Planted:
-    """Count beside the model, as in a variable of its module, which no attribute shows."""
+def _counted_elsewhere(config: MixerConfig) -> Planted | None:
+    """Count beside the model, as in a variable of its module, which no attribute shows.
+
+    Of a larger model the further forwards that would show it are not made, for what they take.
+    """
+    if sum(math.prod(shape) for shape in timm_shapes(config).values()) > SMALL:
+        return None
 
     def model(model: Any) -> None:
         calls = itertools.count(1)
