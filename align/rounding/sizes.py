@@ -4,8 +4,8 @@ A computed result lies within a few times size · u of the true one, where u is 
 running error analysis: the magnitude of every intermediate result, however much of it cancels afterwards. A sum of n
 terms rounds n partial sums, whose errors add up like the root of the sum of their squares: sqrt(n / 2) times the terms'
 root sum of squares where these have random signs, sqrt(n / 3) times the result where they have one. Taken here:
-sqrt(n / 2) times both and, for a mean, sqrt(n) times its terms' root mean square: Paddle adds them one after another
-(paddlepaddle 3.3.1). Terms so much alike that each rounds its sum in the same direction make that n / 2.
+both and, for a mean, sqrt(n) or n / 8 times its terms' root mean square, whichever is more: Paddle adds them one after
+another (paddlepaddle 3.3.1). Terms so much alike that each rounds its sum in the same direction make that n / 2.
 
 Sources: N. J. Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed., SIAM 2002, section 3.3 (running error
 analysis); Higham and Mary, "A New Approach to Probabilistic Rounding Error Analysis", SIAM J. Sci. Comput. 41(5), 2019,
@@ -39,7 +39,7 @@ ROWS = 32
 
 def size_of_sum(count: int, terms: float, reached: float) -> float:
     """Return the size of a sum of so many terms, of this root sum of squares, with this greatest partial sum."""
-    return math.sqrt(count / 2) * (terms + reached)
+    return math.sqrt(count / 2) * terms + math.sqrt(count / 3) * reached
 
 
 def size_of_affine(x: Array, weight: Array, bias: Array, product: Array) -> float:
@@ -64,7 +64,8 @@ def size_of_mean(x: Array, mean: Array, axis: int) -> float:
     count = x.shape[axis]
     square = np.square(x).mean(axis=axis)
     spread = np.sqrt(np.maximum(square - np.square(mean), 0))
-    return float((_drift(count, mean, spread) * np.sqrt(square)).max())
+    drift = np.maximum(_drift(count, mean, spread), count / 8)
+    return float((drift * np.sqrt(square)).max())
 
 
 def size_of_layer_norm(mean: Array, centred: Array, deviation: Array, result: Array, weight: Array) -> float:
