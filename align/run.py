@@ -131,9 +131,9 @@ def _observe(case: Case, settings: Settings, progress: Progress) -> Observation:
         case.reference.probe.check(reference)
         case.candidate.probe.check(candidate)
         weights = _weights(case, expected, candidate)
-        watch = state.Watch(case, candidate, {} if weights else in_float32(case.candidate.state_dict))
+        held = state.Holdings(case, candidate, {} if weights else in_float32(case.candidate.state_dict))
         models = Models(case=case, reference=reference, candidate=candidate, lanes=each)
-        return replace(_Measuring(models, settings, watch, progress).run(), weights=weights)
+        return replace(_Measuring(models, settings, held, progress).run(), weights=weights)
 
 
 def _weights(case: Case, expected: Mapping[str, Expected], candidate: Any) -> list[Finding]:
@@ -145,8 +145,8 @@ def _weights(case: Case, expected: Mapping[str, Expected], candidate: Any) -> li
 class _Measuring:
     """One batch through two built models: float32 first, then the same models in float64, each gate when it can be."""
 
-    def __init__(self, models: Models, settings: Settings, watch: state.Watch, progress: Progress) -> None:
-        self._models, self._settings, self._watch, self._progress = models, settings, watch, progress
+    def __init__(self, models: Models, settings: Settings, held: state.Holdings, progress: Progress) -> None:
+        self._models, self._settings, self._held, self._progress = models, settings, held, progress
         self._roundings = Roundings()
         self._headline: Array | None = None
 
@@ -178,7 +178,7 @@ class _Measuring:
         self._progress("each layer alone")
         yield alone.section() if self._settings.stress else stress.LEFT_OUT
         self._progress("what changes with use")
-        yield self._watch.section("float64")
+        yield self._held.section("float64")
         self._progress("other weights")
         whole = self._roundings.whole(self._models.case.headline)
         yield redrawn.NOT_RUN if self._headline is None else redrawn.section(self._models, self._headline, whole)

@@ -36,7 +36,7 @@ NOT_RUN = Section(gate=Gate(name="state", passed=None, sentence="not run"))
 Layers = Sequence[tuple[str, Any]]
 
 
-class Watch:
+class Holdings:
     """What the candidate holds before its first forward; memory is taken for what the case does not hold anyway."""
 
     def __init__(self, case: Case, model: Any, known: StateDict) -> None:
