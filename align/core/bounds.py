@@ -36,8 +36,8 @@ FLOAT32_ULP = 2 * ROUNDOFF["float32"]
 ALLOWED = 4.0
 """How far apart two results of one operation may lie, in units of roundoff of its size (`align.rounding.sizes`).
 
-Either may be one such unit from the truth where no sum is taken; sums are statistical. Recorded right ports come
-closest in docs/right_ports.json.
+Either may be one such unit from the truth where no sum is taken; sums are statistical. How near right ports
+come, benchmarks/right_ports.py measures.
 """
 
 LOGITS_ATOL = 1e-5
