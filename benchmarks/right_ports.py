@@ -48,7 +48,7 @@ def run_in_child(names: Sequence[str], arithmetic: str) -> Iterator[dict[str, An
     with subprocess.Popen(command, env=env, **pipes) as child:
         with contextlib.suppress(BrokenPipeError), child.stdin:  # how it ended is told below
             child.stdin.write("\n".join(names))
-        yield from ({"arithmetic": arithmetic, **json.loads(line)} for line in child.stdout)
+        yield from map(json.loads, child.stdout)
     if child.returncode:
         sys.exit(
             f"{arithmetic}: its process ended with {child.returncode}. Run its {len(names)} ports one by one by --only."
@@ -64,10 +64,11 @@ def run(ports: Sequence[Port]) -> dict[str, Any]:
         skipped[arithmetic] = f"this processor has no {FLAGS[arithmetic]}"
         names.pop(arithmetic)
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        for found in pool.map(lambda one: [*run_in_child(names[one], one)] if names[one] else [], names):
+        several = pool.map(lambda one: [*run_in_child(names[one], one)] if names[one] else [], names)
+        for arithmetic, found in zip(names, several, strict=True):
             for outcome in found:
                 if "environment" in outcome:
-                    environments[outcome["arithmetic"]] = outcome["environment"]
+                    environments[arithmetic] = outcome["environment"]
                     continue
                 outcomes.append(outcome)
                 if is_false_alarm(outcome):

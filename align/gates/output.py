@@ -115,13 +115,18 @@ def _companies(case: Case, settings: Settings) -> list[tuple[str, Array, dict[in
     count = max(1, _larger(case) - len(inputs))
     others = seeded_images((count, *inputs.shape[1:]), [settings.input_seed, COMPANY], settings.inputs)
     last = len(inputs) - 1
-    places = {count + i: last - i for i in range(len(inputs))}
-    larger = ("among others", np.concatenate([others, inputs[::-1]]), places)
+
+    def behind(company: Array) -> tuple[Array, dict[int, int]]:
+        places = {len(company) + i: last - i for i in range(len(inputs))}
+        return np.concatenate([company, inputs[::-1]]), places
+
+    larger = [("among others", *behind(others))]
+    if count > 1:
+        larger.insert(0, ("with one other", *behind(others[:1])))
     if len(inputs) == 1:
-        return [larger]
+        return larger
     alone = ("alone", inputs[last:], {0: last})
-    reversed_ = ("in another order", inputs[::-1].copy(), {i: last - i for i in range(len(inputs))})
-    return [alone, reversed_, larger]
+    return [alone, ("in another order", *behind(others[:0])), *larger]
 
 
 def _larger(case: Case) -> int:

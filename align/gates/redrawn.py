@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import bisect
 import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,13 +42,32 @@ BRIGHT = 256.0
 """What the image is multiplied by: a model that takes such values for bytes, and scales them, is seen."""
 
 
-def redrawn(weights: StateDict, names: Collection[str]) -> StateDict:
+class Made(Mapping[str, Array]):
+    """Weights of which each is made when it is asked for, so that a large model's are never there all at once."""
+
+    def __init__(self, names: Collection[str], make: Callable[[str], Array]) -> None:
+        """Hold names, and what makes the weight of one."""
+        self._names, self._make = names, make
+
+    def __getitem__(self, key: str) -> Array:
+        if key not in self._names:
+            raise KeyError(key)
+        return self._make(key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def redrawn(weights: StateDict, names: Collection[str]) -> Made:
     """Return the weights with those of these names drawn anew, in float32.
 
     Each is scaled by 1/2 to 4, by one factor for each place along its last axis, so that values get to where those of
     the case do not; one that is 0 throughout is drawn from 1/64 to 1/16. None changes its sign, as a variance must not.
     """
-    return {key: _drawn(key, held) if key in names else held for key, held in weights.items()}
+    return Made(weights, lambda key: _drawn(key, weights[key]) if key in names else weights[key])
 
 
 def section(models: Models, headline: Array, rounding: Tolerance) -> Section:
@@ -94,7 +113,8 @@ class _Trial:
         case, lanes = self._case, self._models.lanes
         weights = redrawn(case.reference.state_dict, frozenset(rule.source for rule in changed))
         true = lanes.reference.submit(self._true, weights, self._image)
-        other = case.rules.apply(weights)
+        rules = {rule.target: rule for rule in case.rules}
+        other = Made(rules, lambda key: rules[key].transform.apply(weights[rules[key].source]))
         found = lanes.candidate.submit(
             self._returned, case.candidate.probe, self._models.candidate, other, self._point.candidate, self._image
         )
@@ -106,22 +126,20 @@ class _Trial:
         explained = Tolerance(atol=allowed + self._bends(weights, truth), rtol=0.0)
         return compare(case.headline, truth, returned, explained, largest(truth))
 
-    def _bends(self, weights: StateDict, truth: Array) -> float:
+    def _bends(self, weights: Made, truth: Array) -> float:
         """Return what rounding explains where these weights magnify it, by the result of weights moved by a little."""
-        by_a_little = {
-            key: held if held.dtype.kind in "iub" else moved(as_float32(held)) for key, held in weights.items()
-        }
+        by_a_little = Made(weights, lambda key: _moved(weights[key]))
         distance = largest(self._true(by_a_little, moved(self._image)) - truth)
         return ROUNDINGS * ROUNDOFF["float64"] / MOVED * distance
 
-    def _true(self, weights: StateDict, image: Array) -> Array:
+    def _true(self, weights: Made, image: Array) -> Array:
         """Return what the reference makes of these weights; where it takes none, the witness."""
         case, model = self._case, self._models.reference
         if case.witness is None or any(case.reference.probe.layers(model)):
             return self._returned(case.reference.probe, model, weights, self._point.reference, image)
-        return next(value for name, value in case.witness(weights, image) if name == case.headline)
+        return next(value for name, value in case.witness(dict(weights), image) if name == case.headline)
 
-    def _returned(self, probe: Probe, model: Any, weights: StateDict, tapped: Tapped, image: Array) -> Array:
+    def _returned(self, probe: Probe, model: Any, weights: Made, tapped: Tapped, image: Array) -> Array:
         probe.load(model, weights)
         return np.asarray(headline_in(probe.forward(model, image.astype(np.float64)), tapped))
 
@@ -133,6 +151,10 @@ def _drawn(name: str, held: Array) -> Array:
     if not held.any():
         return rng.uniform(1 / 64, 1 / 16, held.shape).astype(np.float32)
     return np.asarray(as_float32(held) * rng.uniform(1 / 2, 4, held.shape[-1:]).astype(np.float32))
+
+
+def _moved(held: Array) -> Array:
+    return held if held.dtype.kind in "iub" else moved(as_float32(held))
 
 
 def _section(case: Case, layer: str, found: LayerDiff | None, wrong: str) -> Section:
