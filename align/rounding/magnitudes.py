@@ -74,7 +74,7 @@ def explained(values: Array, result: Array, moved_result: Array, *, by_row: bool
     terms = values.shape[-1] if by_row else math.prod(values.shape[1:])
     largest = np.maximum(*(_greatest(one, by_row=by_row) for one in (values, result)))
     bends = _greatest(moved_result - result, by_row=by_row) / MOVED
-    allowed = np.maximum(FLOAT64.rtol * largest, terms * ROUNDOFF["float64"] * bends)
+    allowed = np.maximum(FLOAT64.rtol * largest, 2 * terms * ROUNDOFF["float64"] * bends)
     return np.asarray(
         allowed.reshape(*result.shape[:-1], 1) if by_row else allowed.reshape(-1, *[1] * (result.ndim - 1))
     )

@@ -27,8 +27,8 @@ from convert.arrays import Array
 ALIKE = 64
 """Terms round alike where they differ by less than so many units of roundoff of their sum."""
 
-ADDED_UP = 8
-"""Rows and columns whose products are added up term by term: sorted by sign, they go far before they come back."""
+PARTS = 16
+"""Into so many a sum is split, to see how far it goes on its way: terms sorted by sign go far before they come back."""
 
 FAR = 8
 """A bias that is so many times the terms is rounded alike at each of them."""
@@ -54,7 +54,7 @@ def size_of_affine(x: Array, weight: Array, bias: Array, product: Array) -> floa
     rows, columns, count = _greatest_rows(x.reshape(-1, x.shape[-1])), _greatest_rows(weight), x.shape[-1]
     squares = np.square(rows) @ np.square(columns).T
     terms, first = math.sqrt(squares.max()), largest(bias)
-    partial_sums = np.cumsum(rows[:ADDED_UP, None] * columns[None, :ADDED_UP], axis=-1)
+    partial_sums = np.cumsum([rows[:, part] @ columns[:, part].T for part in _parts(count)], axis=0)
     rounded = count if first > FAR * terms else math.sqrt(count)
     return size_of_sum(count, terms, max(largest(product), largest(partial_sums))) + rounded * first
 
@@ -82,6 +82,12 @@ def size_of_layer_norm(mean: Array, centred: Array, deviation: Array, result: Ar
     spread = np.sqrt(np.einsum("...i,...i->...", centred, centred) / count)[..., None]
     before = np.abs(centred).max(axis=-1, keepdims=True) + _drift(count, mean, spread) * np.hypot(mean, spread)
     return float((before / deviation).max()) * largest(weight) + math.sqrt(count / 2) * largest(result)
+
+
+def _parts(count: int) -> list[slice]:
+    """Return the parts of so many terms, which are of one length but for the last."""
+    length = -(-count // PARTS)
+    return [slice(start, start + length) for start in range(0, count, length)]
 
 
 def _greatest_rows(rows: Array) -> Array:
