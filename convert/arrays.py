@@ -55,7 +55,7 @@ def contiguous(array: Array) -> Array:
     of 15 ms for (3072, 768) in float32, NumPy 2.4.6).
     """
     if array.flags.c_contiguous or not array.flags.f_contiguous or array.ndim != 2:
-        return np.ascontiguousarray(array)
+        return np.asarray(array, order="C")  # ascontiguousarray gives what has no axis one
     copied = np.empty(array.shape, array.dtype)
     for start in range(0, array.shape[1], BAND):
         copied[:, start : start + BAND] = array[:, start : start + BAND]
@@ -116,9 +116,10 @@ def row_blocks(array: Array) -> Iterator[Array]:
 def location_of(array: Array) -> tuple[Stored, int] | None:
     """Return what a C-contiguous array is a view of, if it is stored, and where in it the array begins; else None."""
     base: object = array
-    while isinstance(base, (np.ndarray, memoryview)):
-        base = base.base if isinstance(base, np.ndarray) else base.obj
-    if not isinstance(base, Stored) or not array.flags.c_contiguous:
+    while isinstance(base, (np.ndarray, memoryview)) or (base is not None and not isinstance(base, Stored)):
+        # as_strided puts an object of its own between two arrays
+        base = base.obj if isinstance(base, memoryview) else getattr(base, "base", None)
+    if base is None or not array.flags.c_contiguous:
         return None
     return base, _address(array) - _address(np.frombuffer(cast("memoryview", base), np.uint8))
 

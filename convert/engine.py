@@ -11,8 +11,8 @@ from functools import partial
 
 import numpy as np
 
-from convert.arrays import Array, Shape, StateDict, canonical_bytes, first_index, row_blocks, tensor_digest
-from convert.errors import IntegrityProblem, KeyMismatch, MixedDtypes, NonFinite, ShapeMismatch, WrongDtype
+from convert.arrays import Array, Shape, StateDict, canonical_bytes, contiguous, first_index, row_blocks, tensor_digest
+from convert.errors import IntegrityProblem, KeyMismatch, MixedDtypes, NonFinite, ShapeMismatch, TooLarge, WrongDtype
 from convert.rules import FAULTY, RuleSet, Transform
 
 WEIGHT_DTYPES = ("float32", "float16", "bfloat16")
@@ -28,7 +28,7 @@ class Conversion:
     """A converted state dict with its account.
 
     renames: the rule that filled each target key from the source. adapted: in words, what else was done to a target.
-    added: target keys that no source key fills. dropped: source keys left out.
+    added: target keys that no source key fills. dropped: source keys left out. reasons: why, where that is said.
     """
 
     state_dict: StateDict
@@ -36,6 +36,7 @@ class Conversion:
     adapted: Mapping[str, str] = field(default_factory=dict)
     added: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
+    reasons: Mapping[str, str] = field(default_factory=dict)
 
 
 def convert(source: StateDict, rules: RuleSet, shapes: Mapping[str, Shape], *, name: str, expected: str) -> Conversion:
@@ -89,6 +90,36 @@ def check_finite(state_dict: StateDict, name: str) -> None:
             raise NonFinite(name, key, index, float(array[index]), int(finite.size - np.count_nonzero(finite)))
 
 
+def cast(state_dict: StateDict, dtype: np.dtype[np.generic]) -> tuple[StateDict, dict[str, str]]:
+    """Return the state dict with every floating-point tensor in a dtype, and in words what was done to which.
+
+    Raises:
+        TooLarge: A value is too large for the dtype.
+    """
+    made, said = dict(state_dict), dict[str, str]()
+    for name, array in state_dict.items():
+        if array.dtype != dtype and (array.dtype.kind == "f" or array.dtype.name in WEIGHT_DTYPES):
+            made[name] = narrowed(name, array, dtype)
+            exact = np.array_equal(made[name].astype(array.dtype), array, equal_nan=True)
+            said[name] = f"cast to {dtype.name}, exactly" if exact else f"narrowed to {dtype.name}, which rounds"
+    return made, said
+
+
+def narrowed(name: str, array: Array, dtype: np.dtype[np.generic]) -> Array:
+    """Return the array in a dtype that holds all of its values, be it rounded.
+
+    Raises:
+        TooLarge: It does not hold one.
+    """
+    with np.errstate(over="ignore"):
+        made = array.astype(dtype)
+    beyond = ~np.isfinite(made) & np.isfinite(array)
+    if beyond.any():
+        index, count = first_index(beyond), int(np.count_nonzero(beyond))
+        raise TooLarge(name, index, float(array[index]), count, dtype.name)
+    return np.asarray(made)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LaidOut:
     """A tensor as the target wants it, C-contiguous, and what to call when its memory may be another one's."""
@@ -112,7 +143,7 @@ def laid_out(source: StateDict, conversion: Conversion) -> Iterator[LaidOut]:
     rules = {rule.target: rule for rule in conversion.renames if rule.target not in conversion.adapted}
     for key, converted in conversion.state_dict.items():
         if key not in rules:
-            yield LaidOut(key=key, tensor=np.ascontiguousarray(converted), done=_nothing)
+            yield LaidOut(key=key, tensor=contiguous(converted), done=_nothing)
             continue
         before, transform = source[rules[key].source], rules[key].transform
         tensor, done = memory.take(transform.shape(before.shape), before.dtype)
@@ -144,7 +175,7 @@ def source_sha256s(source: StateDict, conversion: Conversion, name: str) -> dict
 
 def lay_out(source: Array, transform: Transform, target: Array) -> None:
     """Write the transformed source into the target, reading each of its blocks once."""
-    with_source_axes, start = transform.inverse.apply(target), 0
+    with_source_axes, start = np.atleast_1d(transform.inverse.apply(target)), 0
     for block in row_blocks(source):
         moved = block if transform is Transform.IDENTITY else _rows_apart(block)
         with_source_axes[start : start + len(block)] = moved

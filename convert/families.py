@@ -67,6 +67,13 @@ def nearest(keys: Collection[str]) -> Family:
     return family
 
 
+def knowing(keys: Collection[str]) -> Family | None:
+    """Return the family that knows most of a model's names; None where none does."""
+    names = naming()
+    prefix = names.common_prefix(keys)
+    return nearest(keys) if 2 * names.known([key.removeprefix(prefix) for key in keys]) > len(keys) else None
+
+
 @cache
 def _naming(families: tuple[Family, ...]) -> Naming:
     layouts = {(one, layout): rules for one in families for layout, rules in one.naming.layouts.items()}

@@ -61,7 +61,9 @@ class Family(Protocol):
         """Return the variants of a config's sizes."""
 
     def port(self, source: Source, request: Request, /) -> Port:
-        """Return a source in the layout wanted, checked but for its values; the request's claims hold what was stated.
+        """Return a source in the layout wanted, checked but for its values.
+
+        The request says the layout, and its claims what was stated.
 
         Raises:
             BadInput: A key, shape or dtype that such a checkpoint does not have.
@@ -106,6 +108,7 @@ class Source:
     """A state dict, what to call it in a sentence, its family and provenance, and the files it was read from, as found.
 
     dropped: tensors that are no weights, such as counters, by name. tensors: all of a file's set, as it names them.
+    pairing: the name and SHA-256 of the pairing file that says what becomes of them, if one does.
     claims: what the file and its manifest say that it is. tool: which one alone writes such files, if any. foreign:
     names that other readers would execute. notes: sentences for the user.
     """
@@ -118,6 +121,7 @@ class Source:
     snapshots: tuple[Snapshot, ...] = ()
     dropped: StateDict = field(default_factory=dict)
     tensors: StateDict = field(default_factory=dict)
+    pairing: Mapping[str, str] = field(default_factory=dict)
     claims: tuple[Claim, ...] = ()
     tool: Literal["torch", "paddle"] | None = None
     foreign: tuple[str, ...] = ()
@@ -146,6 +150,7 @@ class Source:
             "random": self.provenance.kind == "random" or any(one.random for one in self.claims),
             "preprocessing": known and known.preprocessing,
             "weights_key": key or first_said(self.claims, "weights_key"),
+            **({"pairing": dict(self.pairing)} if self.pairing else {}),
         }
 
     def check_unchanged(self) -> None:

@@ -56,7 +56,7 @@ class Claim:
     """What one place says of a checkpoint: config, layout, upstream variant, the set of weights that it was taken from.
 
     place names it in a sentence; config holds the fields that it says. random: the weights were drawn, with the sizes
-    of the variant, and not trained.
+    of the variant, and not trained. pairing: the name of the pairing file that they were converted by.
     """
 
     place: str
@@ -65,6 +65,7 @@ class Claim:
     variant: str | None = None
     weights_key: str | None = None
     random: bool = False
+    pairing: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +73,8 @@ class Vocabulary:
     """What can be said of a family's checkpoints.
 
     fields: by a config's field, whether a value is good. options: the fields that no shape tells, with the option that
-    states each. values: of these, in words, which there are. layouts and variants: their names.
+    states each. values: of these, in words, which there are. layouts and variants: their names. by_pairing: whether
+    they were converted by a pairing file; of what was converted otherwise nothing else is taken.
     """
 
     fields: Mapping[str, Callable[[Any], bool]]
@@ -80,6 +82,7 @@ class Vocabulary:
     values: Mapping[str, str]
     layouts: Collection[str]
     variants: Collection[str]
+    by_pairing: bool = False
 
     def claim(self, place: str, data: object) -> Claim:
         """Return what a place says, read without trust; what it does not say is None.
@@ -90,6 +93,9 @@ class Vocabulary:
         try:
             if not isinstance(data, Mapping):
                 raise TypeError("it is no mapping")
+            pairing = _text(data["pairing"].get("file")) if data.get("pairing") else None
+            if (pairing is not None) != self.by_pairing:
+                return Claim(place=place, pairing=pairing)
             config = data.get("config", {})
             if not isinstance(config, Mapping):
                 raise TypeError("its config is no mapping")
@@ -103,6 +109,7 @@ class Vocabulary:
                 variant=_one_of(data.get("variant"), self.variants),
                 weights_key=_text(data.get("weights_key")),
                 random=bool(_one_of(data.get("random"), (False, True))),
+                pairing=pairing,
             )
         except (TypeError, ValueError, AttributeError) as error:
             raise BadInput(f"{place}: it does not say what checkpoint it is about ({error}). Restore it.") from error

@@ -18,6 +18,9 @@ from convert.output import Destination, write_weights
 from convert.request import Request
 from convert.sources import from_file, from_hub, from_seed
 
+TORCH_LAYOUTS = ("timm", "torch")
+"""Those that are written as .safetensors, the one format of ours that PyTorch's side reads."""
+
 
 def request_of(
     *, variant: str | None = None, weights_key: str | None = None, ema: bool | None = None, **options: Any
@@ -49,6 +52,8 @@ def choose_source(request: Request, early: EarlyHash | None = None) -> Source:
     Raises:
         UsageProblem: Both or neither were given where one is needed, or an option that would be ignored.
     """
+    if request.pairing is not None:
+        return _source_by_pairing(request, request.pairing, early)
     variant = request.variant
     family = families.with_variant(variant.name)[0] if variant is not None else None
     if request.checkpoint is not None and request.init_seed is not None:
@@ -70,6 +75,29 @@ def choose_source(request: Request, early: EarlyHash | None = None) -> Source:
     return from_hub(family, variant)
 
 
+def _source_by_pairing(request: Request, pairing: Path, early: EarlyHash | None) -> Source:
+    """Return the weights of a checkpoint with what a pairing file says of them in the place of a family."""
+    from convert.pairing.family import PairedFamily, refuse_others
+
+    refuse_others(request)
+    if request.checkpoint is None:
+        raise UsageProblem("--pairing goes with --checkpoint. Name the file to convert.")
+    family = PairedFamily.of_file(pairing)
+    source = from_file(request.checkpoint, request.selection, family=family, early=early)
+    return replace(source, pairing=family.described)
+
+
+def with_layout(source: Source, request: Request) -> Request:
+    """Return the request with the layout wanted: that said, else Paddle's, or that to which a pairing file leads."""
+    if request.dst is not None:
+        return request
+    if request.pairing is None:
+        return replace(request, dst="paddle")
+    from convert.pairing.family import leads_to
+
+    return replace(request, dst=leads_to(source))
+
+
 def check_and_map(source: Source, request: Request) -> Port:
     """Return the source in the layout wanted, fully checked.
 
@@ -85,7 +113,7 @@ def check_and_map(source: Source, request: Request) -> Port:
 
 def _map(source: Source, request: Request) -> Port:
     """Return the source in the layout wanted, as `check_and_map` does, but without a look at the values."""
-    family = source.family
+    family, request = source.family, with_layout(source, request)
     if request.dst not in family.naming.layouts:
         raise UsageProblem(f"--dst {request.dst}: there is no {request.dst} layout for {family.name}. Choose another.")
     claims = (*request.claims, family.vocabulary.stated(request.stated))
@@ -118,11 +146,13 @@ def convert_checkpoint(
         IntegrityProblem: What was read back is not what was written, or the source changed meanwhile.
     """
     source = choose_source(request, early)
+    request = with_layout(source, request)
     output = output or default_output(source, request)
-    _check_output(output, source, request.dst, force=force)
+    _check_output(output, source, request, force=force)
     port = _map(source, request)
+    files.check_dtypes(output, port.conversion.state_dict)
     key = source.provenance.weights_key
-    said = source.identity(port.config, request.dst, request.variant, None if key == TOP else key)
+    said = source.identity(port.config, request.dst or "", request.variant, None if key == TOP else key)
     destination = Destination(output, said, command_line, force)
     return write_weights(destination, port, early=early)
 
@@ -140,7 +170,7 @@ def default_output(source: Source, request: Request) -> Path:
     stem += f".{adapted.num_classes}classes" if adapted.num_classes is not None else ""
     stem += f".{adapted.in_chans}chan" if adapted.in_chans is not None else ""
     stem += f".{adapted.dtype}" if adapted.dtype is not None else ""
-    return Path(f"{stem}.safetensors" if request.dst == "timm" else f"{stem}.pdparams")
+    return Path(f"{stem}.safetensors" if request.dst in TORCH_LAYOUTS else f"{stem}.pdparams")
 
 
 def _stem(checkpoint: Path) -> str:
@@ -154,10 +184,11 @@ def _check_src(request: Request, family: Family) -> None:
         raise UsageProblem(f"src {request.src}: no such source. Known: {', '.join(family.sources)}.")
 
 
-def _check_output(output: Path, source: Source, dst: str, *, force: bool) -> None:
+def _check_output(output: Path, source: Source, request: Request, *, force: bool) -> None:
     files.check_writable(output)
-    if dst == "timm" and output.suffix != ".safetensors":
-        raise UsageProblem(f"{output}: timm reads .safetensors. Choose another --out.")
+    if request.dst in TORCH_LAYOUTS and output.suffix != ".safetensors":
+        raise UsageProblem(f"{output}: {request.dst} reads .safetensors. Choose another --out.")
     inputs = (source.path, *files.shards_of(source.path)) if source.path else ()
+    inputs = inputs if request.pairing is None else (*inputs, request.pairing)
     for path in (output, manifest_path(output)):
         refuse_overwrite(path, force=force, inputs=inputs)

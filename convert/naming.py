@@ -10,6 +10,9 @@ from typing import Any
 
 from convert.rules import KeyRule
 
+NUMBER = re.compile(r"\{([a-z]\w*)\}")
+"""A placeholder: {i} stands for any number, the same wherever it returns in a name."""
+NOTHING = r"(?!)"
 PREFIXES = 4
 """How many are tried, the most frequent first: a file may be made of nothing but such names."""
 
@@ -18,12 +21,15 @@ class Naming:
     """The names of a family's layouts.
 
     Args:
-        layouts: By layout, the rules whose targets are its names; {i} in a name stands for any block.
+        layouts: By layout, the rules whose targets are its names; {i} in a name stands for any number.
         marks: Names outside the blocks, of any layout, by which what stands before all names is found.
+        complete: Whether every tensor is to be taken by the name it has, a counter too.
     """
 
-    def __init__(self, layouts: Mapping[Any, Iterable[KeyRule]], marks: Collection[str]) -> None:
-        self.layouts, self.marks = layouts, tuple(marks)
+    def __init__(
+        self, layouts: Mapping[Any, Iterable[KeyRule]], marks: Collection[str], *, complete: bool = False
+    ) -> None:
+        self.layouts, self.marks, self.complete = layouts, tuple(marks), complete
 
     def nearest(self, keys: Collection[str], layouts: Iterable[Any]) -> Any:
         """Return the layout whose names take the most of the keys; the first of them in a tie."""
@@ -71,9 +77,32 @@ class Naming:
     @cached_property
     def _matches(self) -> dict[Any, Callable[[str], bool]]:
         """By layout, what says whether a key is one of its names."""
-        return {layout: _matcher([rule.target for rule in rules]) for layout, rules in self.layouts.items()}
+        return {layout: _one_of(rule.target for rule in rules) for layout, rules in self.layouts.items()}
 
 
-def _matcher(names: Iterable[str]) -> Callable[[str], bool]:
-    matches = re.compile("|".join(re.escape(name).replace(re.escape("{i}"), "[0-9]+") for name in names)).fullmatch
-    return lambda key: matches(key) is not None
+def _one_of(names: Iterable[str]) -> Callable[[str], bool]:
+    """Return what says whether a key is one of the names."""
+    split = [NUMBER.split(name)[::2] for name in names]
+    literal = {name for name, *others in split if not others}
+    patterns = "|".join("[0-9]+".join(map(re.escape, parts)) for parts in split if len(parts) > 1)
+    matches = re.compile(patterns or NOTHING).fullmatch
+    return lambda key: key in literal or matches(key) is not None
+
+
+def matcher(pattern: str) -> re.Pattern[str]:
+    """Return what matches a name with numbers for the placeholders, each a group of its name."""
+    return re.compile(number_groups(pattern))
+
+
+def number_groups(pattern: str) -> str:
+    """Return a regular expression for a pattern; a placeholder that returns stands for the same number."""
+    seen: set[str] = set()
+    parts = NUMBER.split(pattern)
+    expression = ""
+    for i, part in enumerate(parts):
+        if i % 2 == 0:
+            expression += re.escape(part)
+        else:
+            expression += rf"(?P={part})" if part in seen else rf"(?P<{part}>[0-9]+)"
+            seen.add(part)
+    return expression

@@ -28,15 +28,17 @@ class Request:
     """What the user asked for. None: the default, which depends on the weights.
 
     stated: fields of the config that no shape tells, by name, for the family to check. claims: what the weights have to
-    agree with, such as other weights that they are compared with.
+    agree with, such as other weights that they are compared with. pairing: a file that says what becomes of the weights
+    of any model.
     """
 
     variant: NamedVariant | None = None
     checkpoint: Path | None = None
+    pairing: Path | None = None
     selection: Selection = field(default_factory=Selection)
     init_seed: int | None = None
     src: str | None = None
-    dst: str = "paddle"
+    dst: str | None = None
     stated: Mapping[str, Any] = field(default_factory=dict)
     image_size: int | None = None
     adaptation: Adaptation = field(default_factory=Adaptation)

@@ -33,6 +33,14 @@ class Transform(Enum):
             return (1, 1, *shape)
         return shape[2:] if self is Transform.SQUEEZE else shape
 
+    def takes(self, shape: Shape) -> bool:
+        """Return whether a tensor of this shape can be transformed so, and back."""
+        if self in _AXES:
+            return len(shape) == len(_AXES[self])
+        if self is Transform.SQUEEZE:
+            return len(shape) == 3 and shape[:2] == (1, 1)
+        return self is Transform.IDENTITY or len(shape) == 1
+
     @property
     def inverse(self) -> Transform:
         """The transform that undoes this one."""

@@ -10,12 +10,16 @@ from convert.arrays import StateDict
 from convert.disk.hashing import EarlyHash, file_sha256
 from convert.disk.unchanged import Snapshot, unchanged
 from convert.errors import LISTED, IOProblem, NoPretrainedWeights
-from convert.evidence.recorded import said_of
+from convert.evidence.recorded import is_by_pairing, said_of
 from convert.family import Family, Provenance, Source
 from convert.files.content import Content
 from convert.files.names import check_names
 from convert.files.sets import Selection, WeightSet, choose, refuse_others
 from convert.identity import NamedVariant
+from convert.naming import Naming
+
+AS_NAMED = Naming({}, (), complete=True)
+"""Of files that a pairing file was used on: no name is known, and none is changed."""
 
 
 def from_file(
@@ -33,7 +37,8 @@ def from_file(
         selection: Which of several sets of weights.
         family: What it is a checkpoint of; None: told by its names.
         early: May know the hash of the file already.
-        strict: Whether a manifest beside it has to be about it; else it is left aside where it is not, with a note.
+        strict: Whether a manifest beside it has to be about it; else it is left aside where it is not, with a note, and
+            what was converted by a pairing file is taken by the names that it has.
 
     Raises:
         UsageProblem: There are several sets of weights, or not the one selected.
@@ -42,12 +47,12 @@ def from_file(
     """
     file = files.locate(path)
     with unchanged(file, *files.shards_of(file)) as snapshots:
-        content, chosen, family = _open(file, selection, family)
+        content, chosen, family, naming = _open(file, selection, family, as_named=not strict)
         said = said_of(file, content.metadata, lambda: _sha256(file, early, snapshots), family.vocabulary)
     if said.problem and strict:
         raise said.problem
-    state_dict, prefix = _without_prefix(chosen.tensors, family)
-    weights, counters = _without_counters(state_dict)
+    state_dict, prefix = _without_prefix(chosen.tensors, naming)
+    weights, counters = _without_counters(state_dict, naming)
     origin = Provenance(kind="file", file=file.name, sha256=said.sha256, weights_key=chosen.key, stripped_prefix=prefix)
     return Source(
         state_dict=weights,
@@ -61,14 +66,20 @@ def from_file(
         claims=said.claims,
         tool=content.tool,
         foreign=content.foreign,
-        notes=(*_left_out(chosen), *said.aside, *([] if file == path else [f"of the folder, {file.name} was taken"])),
+        notes=(
+            *_left_out(chosen, naming),
+            *said.aside,
+            *([] if file == path else [f"of the folder, {file.name} was taken"]),
+        ),
     )
 
 
-def tensors_of(path: Path, selection: Selection | None = None) -> StateDict:
-    """Return all tensors of a set, counters included, without what stands before every name."""
-    _, chosen, family = _open(path, selection, None)
-    return _without_prefix(chosen.tensors, family)[0]
+def tensors_of(path: Path, selection: Selection | None = None, *, as_named: bool = False) -> StateDict:
+    """Return all tensors of a set, counters included, without what stands before every name, or as they are named."""
+    if as_named:
+        return choose(path, files.load(path).tree, selection or Selection(), AS_NAMED).tensors
+    _, chosen, _, naming = _open(path, selection, None, as_named=False)
+    return _without_prefix(chosen.tensors, naming)[0]
 
 
 def from_hub(family: Family, variant: NamedVariant) -> Source:
@@ -142,39 +153,50 @@ def with_sha256(source: Source, early: EarlyHash | None = None) -> Source:
     return replace(source, provenance=replace(source.provenance, sha256=sha256, shards=shards))
 
 
-def _open(file: Path, selection: Selection | None, family: Family | None) -> tuple[Content, WeightSet, Family]:
-    """Return what a file holds, the set of weights that is meant, and its family: that stated, or that of its names."""
+def _open(
+    file: Path, selection: Selection | None, family: Family | None, *, as_named: bool
+) -> tuple[Content, WeightSet, Family, Naming]:
+    """Return what a file holds, the set of weights meant, its family, and what is known of its names.
+
+    as_named: Whether names are kept as they are where the file says that it was converted by a pairing file.
+    """
     content = files.load(file)
-    chosen = choose(file, content.tree, selection or Selection(), families.naming())
+    naming = family.naming if family is not None and family.naming.complete else None
+    if as_named and is_by_pairing(file, content.metadata):
+        naming = AS_NAMED
+    chosen = choose(file, content.tree, selection or Selection(), naming or families.naming())
     check_names(file, [*chosen.tensors, *chosen.others])
     family = family or families.nearest(chosen.tensors)
-    known, prefix = family.naming.holds_weights(chosen.tensors), family.naming.common_prefix(chosen.tensors)
+    naming = naming or family.naming
+    known, prefix = naming.holds_weights(chosen.tensors), naming.common_prefix(chosen.tensors)
     refuse_others(
         file,
         chosen,
-        lambda name: family.naming.known([name.removeprefix(prefix)]) > 0 if known else name in chosen.others,
+        lambda name: naming.known([name.removeprefix(prefix)]) > 0 if known else name in chosen.others,
     )
-    return content, chosen, family
+    return content, chosen, family, naming
 
 
 def _sha256(file: Path, early: EarlyHash | None, snapshots: tuple[Snapshot, ...]) -> str:
     return (early and early.among(snapshots)) or file_sha256(file)
 
 
-def _left_out(chosen: WeightSet) -> tuple[str, ...]:
+def _left_out(chosen: WeightSet, naming: Naming) -> tuple[str, ...]:
     """Return in a sentence what a set holds beside weights, if it does."""
-    counters = _without_counters(chosen.tensors)[1]
+    counters = _without_counters(chosen.tensors, naming)[1]
     named = sorted({**dict.fromkeys(counters, "a counter"), **chosen.others}.items())
     more = ", …" if len(named) > LISTED else ""
     return (f"left out: {', '.join(f'{name} ({what})' for name, what in named[:LISTED])}{more}",) if named else ()
 
 
-def _without_prefix(state_dict: StateDict, family: Family) -> tuple[StateDict, str | None]:
-    prefix = family.naming.common_prefix(state_dict)
+def _without_prefix(state_dict: StateDict, naming: Naming) -> tuple[StateDict, str | None]:
+    prefix = naming.common_prefix(state_dict)
     return {key.removeprefix(prefix): array for key, array in state_dict.items()}, prefix or None
 
 
-def _without_counters(state_dict: StateDict) -> tuple[StateDict, StateDict]:
+def _without_counters(state_dict: StateDict, naming: Naming) -> tuple[StateDict, StateDict]:
     """Return the weights, and the whole numbers that training counts in, such as `n_averaged`."""
+    if naming.complete:
+        return state_dict, {}
     counters = {key: array for key, array in state_dict.items() if array.ndim == 0 and array.dtype.kind in "iu"}
     return {key: array for key, array in state_dict.items() if key not in counters}, counters

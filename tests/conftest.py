@@ -307,7 +307,7 @@ def save_safetensors(path: Path, state_dict: StateDict) -> Path:
     """Write with the safetensors library, whose NumPy writer needs contiguous arrays."""
     from safetensors.numpy import save_file
 
-    save_file({key: np.ascontiguousarray(array) for key, array in state_dict.items()}, path)
+    save_file({key: np.asarray(array, order="C") for key, array in state_dict.items()}, path)
     return path
 
 

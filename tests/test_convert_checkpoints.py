@@ -20,7 +20,8 @@ import pytest
 from conftest import SHARED, Run, save_safetensors, shared
 
 from convert import files
-from convert.arrays import StateDict, same_bits
+from convert.arrays import StateDict, location_of, row_blocks, same_bits
+from convert.errors import Unreadable
 from convert.evidence.recorded import manifest_path
 from convert.mixer.mapping import convert_state_dict
 from convert.mixer.variants import MixerConfig
@@ -318,3 +319,34 @@ class TestPaddle:
             model = convert.load_paddle(checkpoint=path)
         assert np.array_equal(model.head.weight.numpy(), weights["head.weight"])
         assert mixer_align("--checkpoint", path).exit_code == 0
+
+
+class TestStoredInAPth:
+    """A storage of more than a block, of which the last has a rest."""
+
+    @pytest.fixture
+    def weight(self) -> StateDict:
+        return {"weight": np.random.default_rng(0).random((700, 1001), np.float32)}
+
+    @pytest.fixture
+    def path(self, frameworks: None, weight: StateDict, tmp_path: Path) -> Path:
+        import torch
+
+        torch.save({key: torch.from_numpy(array) for key, array in weight.items()}, tmp_path / "x.pth")
+        return tmp_path / "x.pth"
+
+    def test_its_tensors_are_read_from_the_file(self, path: Path, weight: StateDict) -> None:
+        """What is only mapped counts as memory, a whole checkpoint in the end."""
+        found = files.read(path)["weight"]
+        stored, offset = location_of(found) or (None, 0)
+        assert stored is not None
+        assert offset == path.read_bytes().index(weight["weight"].tobytes())
+        assert same_bits(np.concatenate([block.copy() for block in row_blocks(found)]), weight["weight"])
+
+    @pytest.mark.parametrize("at", [0, 1 << 20, 2 << 20, -1])
+    def test_an_altered_byte_is_found(self, path: Path, weight: StateDict, at: int) -> None:
+        content, data = bytearray(path.read_bytes()), weight["weight"].tobytes()
+        content[content.index(data) + at % len(data)] ^= 1
+        path.write_bytes(content)
+        with pytest.raises(Unreadable, match="checksum"):
+            files.read(path)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from convert.arrays import StateDict
+
 FRAMEWORKS = ("torch", "timm", "paddle")
 MODULES_BEYOND_CLICK = 3
 """Now gc at most, and math where click has no need of it (Python 3.13)."""
@@ -58,6 +60,17 @@ def test_help_imports_neither_frameworks_nor_numpy(package: str, option: str) ->
 def test_a_conversion_imports_no_framework(checkpoint: Path, tmp_path: Path) -> None:
     arguments = ["--checkpoint", str(checkpoint), "--out", str(tmp_path / "out.pdparams")]
     assert imported(arguments, FRAMEWORKS) == "[]"
+
+
+def test_a_conversion_by_a_pairing_file_imports_no_framework(
+    checkpoint: Path, source: StateDict, tmp_path: Path
+) -> None:
+    entries = "".join(f'"{key}" = "{key}"\n' for key in source)
+    pairing = tmp_path / "pairing.toml"
+    pairing.write_text(f'schema = "mixer-align/pairing/1"\n[weights]\n{entries}')
+    arguments = ["--pairing", str(pairing), "--checkpoint", str(checkpoint), "--out", str(tmp_path / "out.pdparams")]
+    assert imported(arguments, FRAMEWORKS) == "[]"
+    assert imported([*arguments, "--force"], FRAMEWORKS, epilogue="import torch") == "['torch']"
 
 
 @pytest.mark.parametrize("command", ["inspect", "verify"])

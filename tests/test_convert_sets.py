@@ -321,7 +321,7 @@ class TestCommands:
         changed["a counter"] = {**paddle_weights, "n_averaged": np.array(5)}
         result = mixer_align("--checkpoint", checkpoint, "--candidate", dump(tmp_path / "x.pdparams", changed[change]))
         assert result.exit_code == 1
-        assert "structure  FAILED" in result.stdout
+        assert "structure   FAILED" in result.stdout
         assert "is in the candidate only" in result.stdout or "is missing from the candidate" in result.stdout
 
     def test_a_key_for_a_candidate_that_there_is_not(self, mixer_align: Run, checkpoint: Path) -> None:

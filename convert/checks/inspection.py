@@ -8,6 +8,7 @@ from typing import Any
 
 from convert import families
 from convert.arrays import fingerprint, tensor_sha256s
+from convert.errors import printable
 from convert.family import Source
 from convert.files.sets import Selection
 from convert.sources import from_file, with_sha256
@@ -28,7 +29,9 @@ def inspect_file(path: Path, selection: Selection | None = None) -> dict[str, An
     family, nouns = source.family, " or ".join(one.noun for one in families.installed())
     names = [one.name for one in family.fitting(config)] if config else []
     told = f"{family.article} {family.noun} in {' or '.join(layouts)} layout"
-    what = told if layouts else f"no {nouns} that we know"
+    pairing = next((one.pairing for one in source.claims if one.pairing), None)
+    unknown = f"converted by {printable(pairing)}" if pairing else f"no {nouns} that we know"
+    what = told if layouts else unknown
     fits = f", the size of {', '.join(names)}" if names else ""
     source.check_unchanged()
     return {

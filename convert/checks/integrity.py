@@ -90,7 +90,7 @@ def _verify(path: Path, manifest: Path | None) -> Integrity:
     sides = read_recorded(beside)[: None if manifest else 1]
     sha256 = file_sha256(path)
     meant = next((side for side in sides if side.sha256 == sha256), sides[-1])
-    found = _look(path, sha256, Selection(key=meant.weights_key))
+    found = _look(path, sha256, meant)
     if found.problem and any(found.files == _expected(path, side) for side in sides):
         raise found.problem
     verdicts = [_compare(path, beside, side, found) for side in sorted(sides, key=lambda side: side.file != path.name)]
@@ -106,13 +106,14 @@ class _Found:
     problem: BadInput | UsageProblem | None = None
 
 
-def _look(path: Path, sha256: str, selection: Selection) -> _Found:
+def _look(path: Path, sha256: str, meant: Recorded) -> _Found:
     hashes = {path.name: sha256}
     try:
         shards = files.shards_of(path)
         with unchanged(*shards):
             hashes |= {shard.name: file_sha256(shard) for shard in shards}
-            tensors = tensor_sha256s(tensors_of(path, selection))
+            selection = Selection(key=meant.weights_key)
+            tensors = tensor_sha256s(tensors_of(path, selection, as_named=meant.by_pairing))
     except (BadInput, UsageProblem) as problem:
         return _Found(files=hashes, tensors={}, problem=problem)
     return _Found(files=hashes, tensors=tensors)

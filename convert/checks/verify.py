@@ -86,8 +86,9 @@ def refuse_foreign(source: Source) -> None:
 
 
 def _verify(a: Source, b: Source) -> Verification:
-    counted = a.dropped.keys() & b.dropped.keys()  # what a conversion leaves out is no weight that is missing
-    first, second = ({**source.state_dict, **{key: source.dropped[key] for key in counted}} for source in (a, b))
+    both = {*a.state_dict, *a.dropped} & {*b.state_dict, *b.dropped}  # a counter left out is no weight that is missing
+    first, second = ({**one.state_dict, **{k: v for k, v in one.dropped.items() if k in both}} for one in (a, b))
+    counted = a.dropped.keys() & both
     config, layouts = a.family.recognise(a.state_dict, a.name) or (None, ())
     other, others = b.family.recognise(b.state_dict, b.name) or (None, ())
     verifications = []

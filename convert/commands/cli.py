@@ -32,16 +32,20 @@ if TYPE_CHECKING:
 @SRC
 @click.option(
     "--dst",
-    type=click.Choice(["paddle", "paddlevit", "timm"]),
-    default="paddle",
-    show_default=True,
-    help="Layout of the output; paddle has timm's names.",
+    type=click.Choice(["paddle", "paddlevit", "timm", "torch"]),
+    help="Layout of the output; paddle, the default, has timm's names. With --pairing: paddle or torch, by default the "
+    "one whose names the file has not.",
 )
 @click.option("--variant", metavar="NAME", help="A name of --list, or a full timm id. Default: read from the shapes.")
 @click.option(
     "--checkpoint",
     type=FILE,
     help="A local checkpoint, the index of a sharded one, or a folder with either. Default: the hub.",
+)
+@click.option(
+    "--pairing",
+    type=FILE,
+    help="Any model: convert the checkpoint, either way, by the table [weights] of a pairing file.",
 )
 @click.option("--init", type=click.Choice(["random"]), help="Seeded random weights instead of a checkpoint.")
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of --init random. Default: 0.")
@@ -60,7 +64,7 @@ if TYPE_CHECKING:
 @click.version_option(__version__)
 @click.pass_context
 def main(ctx: click.Context, /, list_variants: bool, json_target: str | None, **options: Any) -> None:
-    """Convert a vision MLP (Mixer, gMixer, ResMLP, gMLP) between timm, Google and PaddlePaddle.
+    """Convert a vision MLP (Mixer, gMixer, ResMLP, gMLP) between timm, Google and PaddlePaddle; any model by --pairing.
 
     Writes OUT and OUT.manifest.json. Without --checkpoint or --init the weights come from the Hugging Face hub.
 

@@ -80,7 +80,9 @@ def build_manifest(
     return {
         "schema": SCHEMA,
         "variant": variant and {"name": variant.name, "timm_id": variant.timm_id, "note": variant.note},
-        **{name: said[name] for name in ("config", "preprocessing", "random", "weights_key")},
+        **{
+            name: said[name] for name in ("config", "preprocessing", "random", "weights_key", "pairing") if name in said
+        },
         "layouts": {"source": layout, "target": said["layout"]},
         "notes": list(notes),
         "source": {
@@ -90,7 +92,7 @@ def build_manifest(
         },
         "output": written.described,
         "dropped": [
-            {"source": key, "source_sha256": written.source_sha256s[key]}
+            {"source": key, "source_sha256": written.source_sha256s[key], **_reason(conversion, key)}
             for key in (*conversion.dropped, *source.dropped)
         ],
         "tensors": _tensors(written, conversion),
@@ -116,6 +118,11 @@ def _tensors(written: Written, conversion: Conversion) -> list[dict[str, Any]]:
     """Return an entry for each tensor of the output; source is None for one that was drawn."""
     rules = {rule.target: rule for rule in conversion.renames}
     return [_tensor(written, conversion, key, rules.get(key)) for key in conversion.state_dict]
+
+
+def _reason(conversion: Conversion, key: str) -> dict[str, str]:
+    """Return why a tensor was left out, where that is said."""
+    return {"reason": conversion.reasons[key]} if key in conversion.reasons else {}
 
 
 def _tensor(written: Written, conversion: Conversion, key: str, rule: KeyRule | None) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -14,8 +14,8 @@ from convert.files import strict_json
 from convert.identity import METADATA, Claim, Vocabulary, check_alike
 
 End = Literal["output", "source"]
-LIMIT = 2**22
-"""Bytes. The manifest of 24 blocks, the longest there are, has some 200,000."""
+LIMIT = 2**24
+"""Bytes. The manifest of 24 blocks of a Mixer has some 200,000, that of 5,000 tensors of any model some 3 million."""
 SHA256 = re.compile(r"[0-9a-f]{64}")
 RESTORE = "Restore it, or convert again."
 
@@ -24,7 +24,8 @@ RESTORE = "Restore it, or convert again."
 class Recorded:
     """One side of a conversion: the file's name and SHA-256, those of its shards, and each tensor's.
 
-    weights_key says which set of weights was taken; sha256 is None for what was no file.
+    weights_key says which set of weights was taken; sha256 is None for what was no file. by_pairing: whether a pairing
+    file says how, so that the tensors have the very names that are in the file.
     """
 
     side: End
@@ -33,6 +34,7 @@ class Recorded:
     tensors: Mapping[str, str]
     shards: Mapping[str, str]
     weights_key: str | None = None
+    by_pairing: bool = False
 
 
 def manifest_path(output: Path) -> Path:
@@ -87,6 +89,18 @@ def said_of(file: Path, metadata: Mapping[str, str], sha256: Callable[[], str], 
     return Said(claims=tuple(claims), sha256=found)
 
 
+def is_by_pairing(file: Path, metadata: Mapping[str, str]) -> bool:
+    """Return whether a file's metadata or the manifest beside it says that it was converted by a pairing file.
+
+    Raises:
+        BadInput: One of them is damaged.
+    """
+    said = _parsed(f"the metadata of {file.name}", metadata.get(METADATA, "{}"))
+    manifest = manifest_path(file)
+    beside = read_manifest(manifest) if manifest.is_file() else {}
+    return bool((isinstance(said, dict) and said.get("pairing")) or beside.get("pairing"))
+
+
 def read_manifest(manifest: Path) -> dict[str, Any]:
     """Return what a manifest says.
 
@@ -116,6 +130,7 @@ def read_recorded(manifest: Path) -> list[Recorded]:
         recorded = [_output(content["output"], content["tensors"])]
         if content["source"].get("file"):
             recorded.append(_source(content["source"], content["tensors"], content["dropped"]))
+        recorded = [replace(one, by_pairing=bool(content.get("pairing"))) for one in recorded]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise Unreadable(manifest, f"it is damaged, or no manifest of a conversion ({error})", RESTORE) from error
     return recorded
@@ -148,6 +163,7 @@ def _identity(manifest: Path, content: dict[str, Any]) -> dict[str, Any]:
         "variant": variant.get("name"),
         "random": source.get("kind") == "random" or content.get("random"),
         "preprocessing": content.get("preprocessing"),
+        "pairing": content.get("pairing"),
         "weights_key": content.get("weights_key"),
     }
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
 from convert.arrays import Array, StateDict
-from convert.errors import Unreadable, UsageProblem
+from convert.errors import BadInput, Unreadable, UsageProblem
 from convert.files.content import Content
 from convert.files.names import check_names
 from convert.files.sets import Selection, choose, refuse_others
@@ -34,6 +34,8 @@ class _Reader(Protocol):
 
 
 class _Writer(Protocol):
+    HELD: Collection[str]
+
     def write(
         self, stream: BinaryIO, state_dict: StateDict, contents: Iterable[Array], metadata: Mapping[str, str]
     ) -> None: ...
@@ -106,6 +108,20 @@ def write(
     check_writable(path)
     writer = cast("_Writer", importlib.import_module(WRITERS[path.suffix]))
     writer.write(stream, state_dict, state_dict.values() if contents is None else contents, metadata or {})
+
+
+def check_dtypes(path: Path, state_dict: StateDict) -> None:
+    """Check that the format of the path's suffix holds every tensor's dtype, and that its reader gives it back.
+
+    Raises:
+        BadInput: It does not hold one.
+    """
+    held = cast("_Writer", importlib.import_module(WRITERS[path.suffix])).HELD
+    for key, array in state_dict.items():
+        if array.dtype.name not in held:
+            raise BadInput(
+                f"{path}: a {path.suffix} holds no {array.dtype.name}, which {key} is. Leave that tensor out."
+            )
 
 
 def check_writable(path: Path) -> None:

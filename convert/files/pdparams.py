@@ -21,6 +21,11 @@ from convert.files.pickles.pickle_values import Damaged, Refused
 
 NAME_TABLE = "StructuredToParameterName@@"
 """An entry that paddle.save adds, structured name → parameter name; some Paddle code deletes it without asking."""
+HELD = (
+    *("bool", "uint8", "int8", "int16", "int32", "int64"),
+    *("float16", "bfloat16", "float32", "float64", "complex64", "complex128"),
+)
+"""The dtypes that paddle.load makes tensors of; it takes uint16 for bfloat16, and refuses uint32 and uint64."""
 SLICES = "UnpackBigParamInfor@@"
 
 

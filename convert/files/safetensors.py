@@ -37,6 +37,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype(np.bool_),
 }
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
+HELD = tuple(dtype.name for dtype in NAMES)
 HEADER_LENGTH_BYTES = 8
 HEADER_LIMIT = 4 * 2**20
 """Bytes; a Mixer of 24 blocks has 60,000. The format allows 100 million, which as Python objects take gigabytes."""

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from convert.arrays import Array, StateDict, first_index
-from convert.errors import TooLarge, UsageProblem
+from convert.arrays import Array, StateDict
+from convert.engine import cast, narrowed
+from convert.errors import UsageProblem
 from convert.mixer.init import init_state_dict
 from convert.mixer.shapes import HEAD
 from convert.mixer.variants import MixerConfig
@@ -41,13 +42,14 @@ def adapt(state_dict: StateDict, config: MixerConfig, adaptation: Adaptation) ->
 
     Raises:
         UsageProblem: The stem cannot be adapted so, or there cannot be so many classes.
-        NonFinite: A value is too large for the dtype wanted.
+        TooLarge: A value is too large for the dtype wanted.
     """
     if adaptation.num_classes is not None and not 1 <= adaptation.num_classes < CLASSES_LIMIT:
         raise UsageProblem(f"--num-classes {adaptation.num_classes}: a head has 1 to {CLASSES_LIMIT - 1:,} classes.")
     adapted, changes = dict(state_dict), dict[str, str]()
     if adaptation.dtype is not None:
-        changes |= _cast(adapted, np.dtype(adaptation.dtype))
+        cast_ones, changes = cast(state_dict, np.dtype(adaptation.dtype))
+        adapted |= cast_ones
     if adaptation.in_chans is not None:
         adapted[STEM] = _adapt_stem(adapted[STEM], config.in_chans, adaptation.in_chans)
         config = replace(config, in_chans=adaptation.in_chans)
@@ -61,29 +63,6 @@ def adapt(state_dict: StateDict, config: MixerConfig, adaptation: Adaptation) ->
         seeded = f"fresh random head for {config.num_classes} classes, seed {adaptation.head_seed}"
         changes |= dict.fromkeys(HEAD, seeded)
     return Adapted(state_dict=adapted, config=config, changes=changes)
-
-
-def _cast(state_dict: dict[str, Array], dtype: np.dtype[np.generic]) -> dict[str, str]:
-    """Cast what has another dtype, in place, and return in words what was done to it."""
-    said = {}
-    for name, array in state_dict.items():
-        if array.dtype != dtype:
-            cast = _narrowed(name, array, dtype)
-            exact = np.array_equal(cast.astype(array.dtype), array, equal_nan=True)
-            said[name] = f"cast to {dtype.name}, exactly" if exact else f"narrowed to {dtype.name}, which rounds"
-            state_dict[name] = cast
-    return said
-
-
-def _narrowed(name: str, array: Array, dtype: np.dtype[np.generic]) -> Array:
-    """Return the array in a dtype that holds all of its values, be it rounded."""
-    with np.errstate(over="ignore"):
-        cast = array.astype(dtype)
-    beyond = ~np.isfinite(cast) & np.isfinite(array)
-    if beyond.any():
-        index, count = first_index(beyond), int(np.count_nonzero(beyond))
-        raise TooLarge(name, index, float(array[index]), count, dtype.name)
-    return np.asarray(cast)
 
 
 def refuse_image_size(config: MixerConfig, image_size: int) -> None:
@@ -108,4 +87,4 @@ def _adapt_stem(kernel: Array, found: int, wanted: int) -> Array:
         return kernel
     if (found, wanted) != (3, 1):
         raise UsageProblem(f"--in-chans {wanted}: the weights have {found}, and only 3 can be adapted, to 1.")
-    return _narrowed(STEM, kernel.astype(np.float32).sum(axis=1, keepdims=True), kernel.dtype)
+    return narrowed(STEM, kernel.astype(np.float32).sum(axis=1, keepdims=True), kernel.dtype)

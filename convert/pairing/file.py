@@ -1,0 +1,71 @@
+"""The pairing file: TOML that a person wrote or confirmed, in tables of which each reader takes its own."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from convert.errors import Unreadable, printable
+from convert.naming import NUMBER
+
+SCHEMA = "mixer-align/pairing/1"
+MAX_BYTES = 8 << 20
+"""That of 5,000 names of the greatest length that a checkpoint may have, on both sides."""
+TABLES = ("modules", "points", "left-out", "not-covered", "weights", "inputs", "accepted")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairingFile:
+    """A pairing file as it was read: its tables, those that it does not have being empty, and its bytes' SHA-256."""
+
+    path: Path
+    sha256: str
+    tables: Mapping[str, Mapping[str, Any]]
+
+
+def read_file(path: Path) -> PairingFile:
+    """Return the tables of a pairing file, whose entries are still to be checked.
+
+    Raises:
+        Unreadable: It is no TOML, of another schema, or has something else in it.
+        OSError: It is not there, or cannot be read.
+    """
+    with path.open("rb") as stream:
+        text = stream.read(MAX_BYTES + 1)
+    if len(text) > MAX_BYTES:
+        raise malformed(path, f"it has more than {MAX_BYTES} bytes, which no pairing has")
+    try:
+        content = tomllib.loads(text.decode())
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise malformed(path, f"it is no TOML ({error})") from error
+    if content.get("schema") != SCHEMA:
+        raise malformed(path, f"its schema is {content.get('schema')!r}, not {SCHEMA!r}")
+    unknown = content.keys() - {"schema", *TABLES}
+    if unknown:
+        raise malformed(path, f"it has a table or key {min(unknown)!r}; there are {', '.join(TABLES)}")
+    tables = {name: content.get(name, {}) for name in TABLES}
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            raise malformed(path, f"{name} is no table")
+    return PairingFile(path=path, sha256=hashlib.sha256(text).hexdigest(), tables=tables)
+
+
+def check_placeholders(path: Path, table: str, key: str, value: str) -> None:
+    """Check that an entry's value has no placeholder that its key has not.
+
+    Raises:
+        Unreadable: It has, or a brace that is none.
+    """
+    strange = {*NUMBER.findall(value)} - {*NUMBER.findall(key)}
+    left = NUMBER.sub("", value)
+    if strange or "{" in left or "}" in left:
+        raise malformed(path, f"[{table}] {key}: {value!r} has a placeholder that {key!r} has not")
+
+
+def malformed(path: Path, what: str) -> Unreadable:
+    """Return the error of a pairing file, with what is wrong in it."""
+    return Unreadable(path, printable(what), "Correct the pairing file.")
