@@ -19,6 +19,7 @@ from align.core.result import AlignmentResult, Finding, LayerRow, Section
 from align.core.weights import Expected, expected_values, in_float32, structure_findings, weight_findings
 from align.gates import determinism, output, redrawn, state, stress
 from align.gates.forward import Measured, Measurement, Models, Progress, wide_reference
+from align.gates.settings import settings_compared, with_remarks
 from align.learning.gates import gradients_section, not_run, steps_section
 from align.learning.recipes import RECIPES
 from align.learning.training import BuildOptimizer
@@ -85,13 +86,14 @@ def _forward(case: Case, settings: Settings, progress: Progress) -> AlignmentRes
         gates=judged.gates,
         layers=seen.layers,
         verdict=judged.verdict,
-        first_divergence=judged.first_divergence,
+        first_divergence=with_remarks(case, judged.first_divergence),
         left_out=left_out,
         input_sha256=images_sha256(case.inputs),
         settings={**asdict(settings), **case.settings, "recipes": recipes},
         environment=environment(),
+        accepted=case.accepted,
     )
-    for section in seen.sections:
+    for section in (*seen.sections, *settings_compared(case)):
         result = with_section(result, section)
     return result
 
@@ -119,6 +121,8 @@ def _training_sections(
 
 def _observe(case: Case, settings: Settings, progress: Progress) -> Observation:
     """Return what is wrong with structure and weights and, where the structure lets them be compared, the layers."""
+    if case.unpaired:
+        return Observation(structure=case.open_findings)
     expected = expected_values(case.expected)
     structure = structure_findings(expected, case.candidate.state_dict, case.place)
     if structure:
@@ -171,7 +175,9 @@ class _Measuring:
         names = [name for name in in32.figures if name in in64.figures]
         layers = tuple(LayerRow(name=name, float64=in64.figures[name], float32=in32.figures[name]) for name in names)
         left_out = dict.fromkeys(in32.never_shown, NEVER_CALLED)
-        return Observation(structure=uncovered, layers=layers, left_out=left_out, sections=sections)
+        return Observation(
+            structure=[*uncovered, *in64.idle_acceptances], layers=layers, left_out=left_out, sections=sections
+        )
 
     def _at_last(self, alone: stress.Stress) -> Iterator[Section]:
         """Yield the gates that are for models in float64; what comes last leaves other weights in them."""
@@ -213,15 +219,17 @@ def _uncovered(models: Models, never_shown: Sequence[str]) -> list[Finding]:
     """Return the parameters that act in no compared point and have no part in what the candidate returns."""
     case = models.case
     out = {*case.left_out, *never_shown}
-    names = frozenset(key for key in case.candidate.state_dict if case.place(key) in out) - case.not_covered.keys()
+    doubtful = {key for key in case.candidate.state_dict if case.place(key) in out} | case.to_be_used
+    names = frozenset(doubtful) - case.not_covered.keys()
     if not names:
         return []
     try:
         unused = case.candidate.probe.unused(models.candidate, case.inputs, names)
     except ForwardFailed as failed:
         return [Finding(layer=case.headline, sentence=f"{case.sides.candidate}: {failed}")]
-    said = f"has no part in what {case.sides.candidate} returns, so no point covers it"
-    return [Finding(layer=case.place(key), sentence=f"{key}: it {said}") for key in unused]
+    said = f"it has no part in what {case.sides.candidate} returns, so no point covers it"
+    is_open = bool(case.to_be_used)
+    return [Finding(layer=case.place(key), sentence=f"{key}: {said}", is_open=is_open) for key in unused]
 
 
 def _unique(findings: Sequence[Finding]) -> list[Finding]:

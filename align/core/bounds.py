@@ -21,6 +21,14 @@ class Tolerance:
         return max(self.atol, self.rtol * scale)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """A difference that is accepted at a point: how large it may be, absolute, in float64, and why it is there."""
+
+    bound: float
+    reason: str
+
+
 UNBOUNDED = Tolerance(atol=math.inf, rtol=0.0)
 """For figures that are shown and not judged; a NaN still does not pass."""
 

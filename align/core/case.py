@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
-from align.core.bounds import LOGITS_ATOL
-from align.core.inputs import Kind
+from align.core.bounds import LOGITS_ATOL, Accepted
+from align.core.drawn import DrawnTensor
+from align.core.inputs import Draw, Input, Kind, Seed, seeded_images
 from align.core.lockstep import Note, Walk
 from align.core.point import Point
 from align.core.probe import Probe
-from align.core.result import Sides
+from align.core.result import Finding, Sides
 from convert.arrays import Array, StateDict
 from convert.rules import RuleSet
 
@@ -76,12 +77,17 @@ class Case:
     """All that an alignment needs to know of what it compares.
 
     family: By name; config: as the family has it. rules: From the reference's keys to the candidate's. points: In
-    forward order. headline: The point that the models are for; classes: how many values it has for an image. sample: A
-    point early in the forward that every kind of layer comes before. inputs: One batch, float32. witness: Shows every
-    point's float64 value; None: there is none. witness_layer: Its layers, each alone. places: The point that each of
-    the reference's parameters acts in. left_out: The points that the candidate does not show, and why. not_covered: The
-    candidate's parameters that no point covers, and why that is accepted. wanted: What the inputs were drawn by.
-    settings: What a result says of the case.
+    forward order. headline: The point that the models are for; classes: how many values it has for an image. sample:
+    A point early in the forward that every kind of layer comes before. inputs: One batch; several inputs are the
+    fields of a structured array. drawn_by: What draws more like it; None: they are images of its shape. described:
+    What it is made of, one by one; (): as a family knows. witness: Shows every point's float64 value; None: there is
+    none. witness_layer: Its layers, each alone. places: The point that each of the reference's parameters acts in.
+    left_out: The points that the candidate does not show, and why. not_covered: The candidate's parameters that no
+    point covers, and why that is accepted. accepted: Points whose difference is accepted. unpaired: Tensors of either
+    side that nothing pairs, and why; nothing is compared then. to_be_used: The candidate's parameters of which no
+    family says that they have part in the result. remarks: By point, which settings of the two modules are not the
+    same. drawn: How those of the reference's weights are drawn again that were drawn, by name. wanted: What the
+    inputs were drawn by. settings: What a result says of the case.
     """
 
     name: str
@@ -95,11 +101,18 @@ class Case:
     classes: int
     sample: str
     inputs: Array
+    drawn_by: Draw | None = None
+    described: tuple[Input, ...] = ()
     witness: Witness | None = None
     witness_layer: WitnessLayer | None = None
     places: Mapping[str, str] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
     not_covered: Mapping[str, str] = field(default_factory=dict)
+    accepted: Mapping[str, Accepted] = field(default_factory=dict)
+    unpaired: Mapping[str, str] = field(default_factory=dict)
+    to_be_used: frozenset[str] = frozenset()
+    remarks: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    drawn: Mapping[str, DrawnTensor] = field(default_factory=dict)
     wanted: Settings = field(default_factory=Settings)
     settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -113,6 +126,12 @@ class Case:
             if getattr(settings, what) != getattr(self.wanted, what):
                 raise ValueError(f"{self.name}: its inputs were drawn by another {what}")
 
+    def draw(self, count: int, seed: Seed) -> Array:
+        """Return so many other examples of the kind that the inputs are of."""
+        if self.drawn_by is not None:
+            return self.drawn_by(count, seed)
+        return seeded_images((count, *self.inputs.shape[1:]), seed, self.wanted.inputs)
+
     @cached_property
     def expected(self) -> StateDict:
         """What the candidate has to hold: the reference's weights by its names, each transformed by its rule."""
@@ -123,6 +142,16 @@ class Case:
         """What to call the two."""
         names = (self.reference.probe.name, self.candidate.probe.name)
         return Sides(reference=names[0], candidate=names[1], headline=self.headline, witness=self.witness is not None)
+
+    @cached_property
+    def open_findings(self) -> list[Finding]:
+        """What keeps a proof from being one: tensors that nothing pairs."""
+        said = [(key.rpartition(".")[0] or key, f"{key}: {why}") for key, why in self.unpaired.items()]
+        advice = "; a pairing file says what goes together, and mixer-align propose writes one"
+        return [
+            Finding(layer=layer, sentence=sentence + advice * (i == 0), is_open=True)
+            for i, (layer, sentence) in enumerate(said)
+        ]
 
     def place(self, parameter: str) -> str:
         """Return the point that a parameter of the candidate's acts in; of one that no rule knows, its module."""

@@ -1,21 +1,94 @@
-"""The one seeded batch that every side is given, byte for byte."""
+"""The one seeded batch that every side is given, byte for byte.
+
+A model of several inputs is given a structured array, a field for each, so that a batch is one array in any case.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from convert.arrays import Array, Shape, tensor_sha256
+from convert.arrays import Array, Shape, fingerprint, tensor_sha256, tensor_sha256s
 
 Kind = Literal["normal", "image-like", "large"]
+Seed = int | Sequence[int]
+Draw = Callable[[int, Seed], Array]
+"""Gives so many examples of a seed."""
+
 WAVES = 4
+IMAGE_AXES = ("channel", "row", "column")
 LABELS = 0x1ABE1
 """Sets the labels' generator apart from that of the images."""
 
 
-def seeded_images(shape: Shape, seed: int | Sequence[int], kind: Kind = "normal") -> Array:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Input:
+    """One input of a model, without its first axis, along which the examples of a batch lie.
+
+    name: What it is passed by; "": by its position, as the only one. between: The least value and the one above the
+    greatest; None: floating-point numbers as `Kind` says. Whole numbers, such as tokens, need it.
+    """
+
+    name: str = ""
+    shape: Shape
+    dtype: Literal["float32", "int32", "int64", "bool"] = "float32"
+    between: tuple[float, float] | None = None
+
+    def draw(self, count: int, seed: Seed, kind: Kind) -> Array:
+        """Return so many examples, seeded."""
+        shape, rng = (count, *self.shape), np.random.default_rng(seed)
+        if self.dtype == "float32" and self.between is None:
+            is_image = len(self.shape) == len(IMAGE_AXES)
+            return seeded_images(shape, seed, kind if is_image or kind != "image-like" else "normal")
+        low, high = self.between or (0, 2)
+        if self.dtype == "float32":
+            return rng.uniform(low, high, shape).astype(np.float32)
+        return rng.integers(math.ceil(low), math.ceil(high), shape).astype(self.dtype)
+
+
+def drawer(inputs: Sequence[Input], kind: Kind) -> Draw:
+    """Return what draws a batch for a model of these inputs."""
+    if len(inputs) == 1 and not inputs[0].name:
+        return lambda count, seed: inputs[0].draw(count, seed, kind)
+
+    def draw(count: int, seed: Seed) -> Array:
+        words = [seed] if isinstance(seed, int) else [*seed]
+        return together({one.name: one.draw(count, [*words, i], kind) for i, one in enumerate(inputs)})
+
+    return draw
+
+
+def together(arrays: Mapping[str, Array]) -> Array:
+    """Return a batch of several inputs as one array."""
+    count = min(map(len, arrays.values()))
+    batch = np.empty(count, dtype=[(name, one.dtype, one.shape[1:]) for name, one in arrays.items()])
+    for name, one in arrays.items():
+        batch[name] = one
+    return batch
+
+
+def apart(batch: Array) -> dict[str, Array]:
+    """Return the inputs of a batch by what they are passed by; "": by position. They are copies."""
+    names = batch.dtype.names
+    return {"": batch.copy()} if names is None else {name: np.array(batch[name], order="C") for name in names}
+
+
+def changed(batch: Array, change: Callable[[Array], Array]) -> Array:
+    """Return a batch whose floating-point inputs are changed."""
+    new = {name: change(one) if one.dtype.kind == "f" else one for name, one in apart(batch).items()}
+    return new[""] if "" in new else together(new)
+
+
+def in_precision(batch: Array, precision: str) -> Array:
+    """Return a batch whose floating-point inputs are in this precision."""
+    return changed(batch, lambda one: one.astype(precision))
+
+
+def seeded_images(shape: Shape, seed: Seed, kind: Kind = "normal") -> Array:
     """Return images of a shape, float32.
 
     Args:
@@ -57,12 +130,13 @@ DRAW: dict[Kind, Callable[[np.random.Generator, Shape], Array]] = {
 }
 
 
-def seeded_labels(classes: int, batch: int, seed: int | Sequence[int]) -> Array:
+def seeded_labels(classes: int, batch: int, seed: Seed) -> Array:
     """Return class indices (batch,), int64, drawn apart from the images of the same seed."""
     words = [seed] if isinstance(seed, int) else [*seed]
     return np.random.default_rng([*words, LABELS]).integers(classes, size=batch, dtype=np.int64)
 
 
 def images_sha256(images: Array) -> str:
-    """Return the canonical SHA-256 of a batch."""
-    return tensor_sha256(images)
+    """Return the canonical SHA-256 of a batch; of several inputs that of their fingerprint."""
+    several = apart(images)
+    return tensor_sha256(images) if "" in several else fingerprint(tensor_sha256s(several))

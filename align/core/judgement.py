@@ -57,7 +57,8 @@ class Evidence:
     structure: Findings about points, shapes, dtypes and keys. weights: Parameters whose bits are not those expected;
     None when they could not be compared. rows: The points measured; empty when the structure left nothing to compare.
     All in forward order. headline: None with no rows. whose: of whom the weights' bits are to be. left_out: the points
-    that could not be compared, and why.
+    that could not be compared, and why. mispaired: A point that differs although nothing behind it does, so that what
+    it was paired with is at fault, and not the models.
     """
 
     structure: Sequence[Finding]
@@ -66,6 +67,7 @@ class Evidence:
     headline: Headline | None
     whose: str = "the source's"
     left_out: Mapping[str, str] | None = None
+    mispaired: Divergence | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,10 +93,14 @@ def judge(evidence: Evidence) -> Judgement:
         _float32_gate(rows, headline),
     )
     within = all(row.passed("float32") for row in rows)
-    sound = not structure and bool(rows) and all(gate.passed for gate in gates[1:3]) and within
-    verdict = _verdict(sound=sound, headline=headline)
+    is_open = bool(structure) and all(finding.is_open for finding in structure)
+    compared = not structure and bool(rows)
+    sound = (compared or is_open) and all(gate.passed is not False for gate in gates[1:3]) and within
+    verdict = _verdict(sound=sound, headline=headline, is_open=is_open)
     divergence = None
-    if verdict == "diverged":
+    if evidence.mispaired is not None and headline is not None and headline.passed and not (structure or void):
+        verdict, divergence = "inconclusive", evidence.mispaired
+    elif verdict == "diverged" or is_open:
         divergence = next(_divergences(structure, evidence.weights or (), rows), None)
     elif headline is not None and vacuous:
         divergence = Divergence(layer=headline.name, sentence=f"{headline.name}: {vacuous}")
@@ -117,10 +123,14 @@ def verdict_with(gate: Gate, before: Sequence[Gate], verdict: Verdict) -> Verdic
     """Return the verdict when a gate joins those before.
 
     A side that does not repeat itself proves nothing either way, so a failed determinism gate is inconclusive, unless
-    structure or weights, which nothing random can touch, are at fault.
+    structure or weights, which nothing random can touch, are at fault. A point that is mispaired is no excuse for an
+    output that differs.
     """
     if gate.passed is not False:
         return verdict
+    failed = {one.name for one in before if one.passed is False}
+    if gate.name in ("output", "redrawn") and "float64" in failed and "determinism" not in failed:
+        return "diverged"
     if gate.name == "determinism" and all(g.passed is not False for g in before if g.name in ("structure", "weights")):
         return "inconclusive"
     return verdict if verdict in ("diverged", "inconclusive") else "diverged"
@@ -131,10 +141,10 @@ def nan_last(value: float) -> float:
     return math.inf if math.isnan(value) else value
 
 
-def _verdict(*, sound: bool, headline: Headline | None) -> Verdict:
-    if not sound or headline is None:
+def _verdict(*, sound: bool, headline: Headline | None, is_open: bool) -> Verdict:
+    if not sound or (headline is None and not is_open):
         return "diverged"
-    if headline.vacuous:
+    if headline is None or is_open or headline.vacuous:
         return "inconclusive"
     return "aligned" if headline.passed else "rounding"
 

@@ -10,11 +10,15 @@ from dataclasses import dataclass
 from align.core.bounds import Precision
 from align.core.compare import LayerDiff
 from align.core.judgement import Evidence, Headline, nan_last
-from align.core.result import FIGURES, Finding, LayerRow, Sides
+from align.core.result import FIGURES, Divergence, Finding, LayerRow, Sides
 
 VACUOUS = (
     "every value is 0 on every side, so comparing them proves nothing. Give the head weights; timm initialises it to 0"
 )
+
+
+ANOTHER_VALUE = 1e-3
+"""What part of the largest value a point is apart at least that shows another layer's, in both figures."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +77,12 @@ class LayerEvidence:
         return None if over is None else f"float64 difference {said(over)}{self._who_left()}"
 
     @property
+    def is_apart(self) -> bool:
+        """Whether the sides show another value here in float64, the candidate given the reference's input or not."""
+        wide = self.row.float64
+        return all(not d.passed and d.max_abs_diff > ANOTHER_VALUE * d.scale for d in (wide.inherited, wide.introduced))
+
+    @property
     def _introduced32(self) -> LayerDiff:
         return self.row.float32.introduced
 
@@ -120,7 +130,36 @@ def evidence_of(
     found = next((row.float32.inherited for row in layers if row.name == sides.headline), None)
     rows = [LayerEvidence(row=row, sides=sides) for row in layers]
     headline = _headline(found) if found is not None else None
-    return Evidence(structure=structure, weights=weights, rows=rows, headline=headline, left_out=left_out)
+    is_paired = not sides.witness and weights is not None and not (structure or weights)
+    return Evidence(
+        structure=structure,
+        weights=weights,
+        rows=rows,
+        headline=headline,
+        left_out=left_out,
+        mispaired=_mispaired(rows) if is_paired else None,
+    )
+
+
+def _mispaired(rows: Sequence[LayerEvidence]) -> Divergence | None:
+    """Return the first point that shows another value and leaves no trace behind it; None where one may have diverged.
+
+    On its own activations the candidate has to agree at every other point, the one right behind each such point and the
+    last, the output, among them. What is introduced behind it does not count: the candidate was given a value that does
+    not belong there.
+    """
+    apart = [i for i, row in enumerate(rows) if row.is_apart]
+    inherits = [i for i, row in enumerate(rows) if not row.row.float64.inherited.passed]
+    if not apart or inherits != apart or any(i + 1 in (*apart, len(rows)) for i in apart):
+        return None
+    if any(not row.passed("float64") for row in rows[: apart[0]]):
+        return None
+    row = rows[apart[0]]
+    said = f"mispaired: {row.sides.candidate} shows another value here ({row.beyond()}), and what lies behind it agrees"
+    more = f", as it does behind {len(apart) - 1} more such points" if len(apart) > 1 else ""
+    return Divergence(
+        layer=row.name, sentence=f"{row.name}: {said}{more}. Say in [points] where it is, or leave it out"
+    )
 
 
 def _headline(found: LayerDiff) -> Headline:

@@ -11,6 +11,8 @@ from typing import Any
 from convert.arrays import Shape
 
 LARGEST_SIZE = 1 << 16
+LARGEST = 1 << 40
+"""Above any axis of a tensor that there is."""
 
 
 class Malformed(Exception):
@@ -38,6 +40,18 @@ class Reader:
                 raise self._wrong(key, "a list of objects")
             yield Reader(value, f"{self.name}'s {key}[{i}]")
 
+    def each(self, key: str) -> Iterator[Reader]:
+        """Return the objects of a list that is not empty."""
+        value = self._value(key)
+        if not isinstance(value, list) or not value:
+            raise self._wrong(key, "a list that holds something")
+        return self.sections(key, len(value))
+
+    def texts(self, key: str) -> dict[str, str]:
+        """Return an object whose names and values are texts."""
+        section = self.section(key)
+        return {Reader({"name": name}, section.name).text("name"): section.text(name) for name in section.data}
+
     def integer(self, key: str, least: int, *, most: int = LARGEST_SIZE) -> int:
         """Return a whole number within limits."""
         value = self._value(key)
@@ -48,6 +62,10 @@ class Reader:
     def number(self, key: str) -> float:
         """Return a finite number."""
         return self._finite(key, self._value(key))
+
+    def number_or_none(self, key: str) -> float | None:
+        """Return a finite number, or None where it is null."""
+        return None if self._value(key) is None else self.number(key)
 
     def numbers(self, key: str, length: int) -> tuple[float, ...]:
         """Return a list of this many finite numbers."""
@@ -84,6 +102,13 @@ class Reader:
         if shape is None or value != list(shape):
             raise self._wrong(key, "a shape" if shape is None else str(list(shape)))
         return shape
+
+    def sizes(self, key: str) -> Shape:
+        """Return any shape; that nothing so large is made is for the caller to see to."""
+        value = self._value(key)
+        if not isinstance(value, list) or not all(type(size) is int and 0 < size < LARGEST for size in value):
+            raise self._wrong(key, "a shape")
+        return tuple(value)
 
     def _value(self, key: str) -> Any:
         if key not in self.data:

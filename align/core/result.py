@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from align.core.bounds import Accepted
 from align.core.compare import LayerDiff
 
 Verdict = Literal["aligned", "rounding", "diverged", "inconclusive"]
@@ -20,6 +21,7 @@ GateName = Literal[
     "redrawn",
     "determinism",
     "state",
+    "settings",
     "backward",
     "training",
 ]
@@ -64,10 +66,14 @@ class LayerRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """Something wrong at a layer that is not a difference of activations: a shape, a parameter, a missing point."""
+    """Something wrong at a layer that is not a difference of activations: a shape, a parameter, a missing point.
+
+    is_open: Nothing was seen to be wrong there, but something was not compared, so that nothing is proved.
+    """
 
     layer: str
     sentence: str
+    is_open: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +137,10 @@ class Sides:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlignmentResult:
-    """The whole outcome of one alignment; left_out has the points that could not be compared, and why."""
+    """The whole outcome of one alignment.
+
+    left_out: The points that could not be compared, and why. accepted: Those whose difference is accepted.
+    """
 
     variant: str
     sides: Sides
@@ -144,6 +153,7 @@ class AlignmentResult:
     settings: Mapping[str, Any]
     environment: Mapping[str, Any]
     sections: tuple[Section, ...] = ()
+    accepted: Mapping[str, Accepted] = field(default_factory=dict)
 
     def gate(self, name: GateName) -> Gate:
         """Return one gate's outcome."""

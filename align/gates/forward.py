@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from align.core.bounds import UNBOUNDED, Precision, Roundings, Tolerance
 from align.core.case import Case
 from align.core.compare import compare, largest
+from align.core.inputs import in_precision
 from align.core.lockstep import Lanes, Shown, Side, Walk, WrongPoint, check_form, walk
 from align.core.point import Point
 from align.core.probe import Forward
@@ -77,20 +76,25 @@ class Tapping:
 class Measured:
     """The figures of every point, in forward order; those that the candidate never shows; and what was not as expected.
 
-    Where there are findings there are no figures.
+    Where there are findings there are no figures. idle_acceptances: Differences that are accepted, and are not there.
     """
 
     figures: Mapping[str, Differences]
     never_shown: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
+    idle_acceptances: tuple[Finding, ...] = ()
 
 
 def wide_reference(case: Case) -> Generator[Shown, Array | None]:
-    """Yield what the reference, a copy of its own in float64, shows: the truth where there is no witness."""
-    model, probe = case.reference.build(), case.reference.probe
+    """Return what the reference, a copy of its own in float64, shows: the truth where there is no witness."""
+    model, probe = case.reference.build(), case.reference.probe  # now: with hooks it could not be copied
     probe.cast(model, "float64")
-    with probe.tapped(model, {point.name: point.reference for point in case.points}) as run:
-        yield from walk(partial(run, case.inputs.astype(np.float64)))
+
+    def shown() -> Generator[Shown, Array | None]:
+        with probe.tapped(model, {point.name: point.reference for point in case.points}) as run:
+            yield from walk(partial(run, in_precision(case.inputs, "float64")))
+
+    return shown()
 
 
 class Measurement:
@@ -98,6 +102,7 @@ class Measurement:
 
     def __init__(self, case: Case, precision: Precision, atol: float, roundings: Roundings) -> None:
         self._case, self._precision, self._atol, self._roundings = case, precision, atol, roundings
+        self._needed: dict[str, bool] = {}
         self._large = total_bytes(case.reference.state_dict.values()) >= TIDY_FROM
 
     def run(
@@ -111,7 +116,7 @@ class Measurement:
             progress: Is told each point.
             observe: Is shown each point's values.
         """
-        inputs, lanes, names = self._case.inputs.astype(self._precision), tapping.lanes, self._case.sides
+        inputs, lanes, names = in_precision(self._case.inputs, self._precision), tapping.lanes, self._case.sides
         measured = Measured(figures={})
         with contextlib.ExitStack() as stack:
 
@@ -144,6 +149,8 @@ class Measurement:
             truth = true.at(name) if true else None
             self._check_forms(point, there, {own.name: here, forced.name: introduced}, truth)
             forced.replace(there)
+            if name in self._case.accepted and self._precision == "float64":
+                own.replace(there)  # nothing behind it inherits what is accepted, so that all of it is judged
             for side in sides:
                 if side is not None:
                     side.go_on()
@@ -156,7 +163,17 @@ class Measurement:
             if side is not None:
                 side.end(self._case.headline)
         in_order = {point.name: figures[point.name] for point in self._case.points if point.name in figures}
-        return Measured(figures=in_order, never_shown=tuple(left))
+        return Measured(figures=in_order, never_shown=tuple(left), idle_acceptances=tuple(self._idle_acceptances()))
+
+    def _idle_acceptances(self) -> Iterator[Finding]:
+        """Yield those of which no point needs it; one that is accepted for several points is needed by one."""
+        needed = {id(self._case.accepted[name]) for name, is_needed in self._needed.items() if is_needed}
+        for name in self._needed:
+            if id(self._case.accepted[name]) not in needed:
+                said = (
+                    f"{name}: its difference is accepted, and there is none beyond rounding. Take it out of [accepted]"
+                )
+                yield Finding(layer=name, sentence=said)
 
     def _check_forms(self, point: Point, there: Array, here: Mapping[str, Array], truth: Array | None) -> None:
         shape = there.shape if point.shape is None else point.shape
@@ -176,6 +193,12 @@ class Measurement:
             self._roundings.note_found(name, from_truth[0].max_abs_diff, reference.size)
         headline = Tolerance(atol=self._atol, rtol=0.0) if name == self._case.headline else UNBOUNDED
         introduced = self._roundings.introduced(name, self._precision, follows=point.follows)
+        if (accepted := self._case.accepted.get(name)) is not None:
+            if wide:
+                self._needed[name] = not compare(name, reference, forced, introduced, scale).passed
+                whole = Tolerance(atol=max(whole.bound(scale), accepted.bound), rtol=0.0)
+                from_truth[1:] = [None if truth is None else compare(name, truth, own, whole, scale)]
+            introduced = Tolerance(atol=max(introduced.bound(scale), accepted.bound), rtol=0.0)
         return Differences(
             inherited=compare(name, reference, own, whole if wide else headline, scale),
             introduced=compare(name, reference, forced, introduced, scale),

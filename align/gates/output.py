@@ -13,7 +13,7 @@ import numpy as np
 from align.core.bounds import explained_by
 from align.core.case import Case, Settings
 from align.core.compare import largest
-from align.core.inputs import seeded_images
+from align.core.inputs import apart
 from align.core.judgement import nan_last
 from align.core.lockstep import ForwardFailed
 from align.core.point import Tapped
@@ -113,7 +113,7 @@ def _companies(case: Case, settings: Settings) -> list[tuple[str, Array, dict[in
     """Return other batches: what to say of each, its images, and which of the case's images is at which place."""
     inputs = case.inputs
     count = max(1, _larger(case) - len(inputs))
-    others = seeded_images((count, *inputs.shape[1:]), [settings.input_seed, COMPANY], settings.inputs)
+    others = case.draw(count, [settings.input_seed, COMPANY])
     last = len(inputs) - 1
 
     def behind(company: Array) -> tuple[Array, dict[int, int]]:
@@ -155,8 +155,10 @@ def _checked(models: Models, inputs: Array, shape: Shape) -> tuple[Array | None,
         found = headline_in(output, tapped)
     except ForwardFailed as failed:
         return None, str(failed)
-    if not same_bits(inputs, given):
-        return None, f"it overwrites its input: {describe_difference(inputs, given)}"
+    for name, before in apart(inputs).items():
+        if not same_bits(before, after := apart(given)[name]):
+            which = f"its input {name}" if name else "its input"
+            return None, f"it overwrites {which}: {describe_difference(before, after)}"
     if not isinstance(found, np.ndarray):
         return None, f"it is {type(found).__name__}, not a tensor"
     if (found.shape, found.dtype.name) != (shape, "float32"):

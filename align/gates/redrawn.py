@@ -9,17 +9,16 @@ from __future__ import annotations
 import bisect
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from align.core.bounds import ROUNDOFF, Tolerance
-from align.core.case import Case
+from align.core.case import Case, Model
 from align.core.compare import LayerDiff, compare, largest
+from align.core.inputs import changed, in_precision
 from align.core.layer_rows import said
 from align.core.lockstep import ForwardFailed
-from align.core.point import Tapped
-from align.core.probe import Probe
 from align.core.result import Check, Divergence, Gate, Section
 from align.core.weights import as_float32
 from align.gates.forward import Models
@@ -100,27 +99,29 @@ class _Trial:
     def __init__(self, models: Models, headline: Array, rounding: Tolerance) -> None:
         self._case, self._models = models.case, models
         self._headline, self._rounding = headline, rounding
+        self._values: dict[str, Array] = {}
         self._point = next(point for point in self._case.points if point.name == self._case.headline)
-        self._image = np.abs(self._case.inputs[:1]) * np.float32(BRIGHT)
+        self._image = changed(self._case.inputs[:1], lambda one: np.abs(one) * np.float32(BRIGHT))
 
     def at_fault(self, last: int) -> bool:
         """Return whether the sides differ once the parameters up to this one are others."""
         return not self.compared([*self._case.rules][: last + 1]).passed
 
-    def compared(self, changed: Sequence[KeyRule]) -> LayerDiff:
+    def compared(self, others: Sequence[KeyRule]) -> LayerDiff:
         """Return how far the candidate is from the truth when these parameters are others.
 
         Raises:
             ForwardFailed: A model raises.
         """
         case, lanes = self._case, self._models.lanes
-        weights = redrawn(case.reference.state_dict, frozenset(rule.source for rule in changed))
+        self._values.clear()
+        weights = redrawn(case.reference.state_dict, frozenset(rule.source for rule in others))
         true = lanes.reference.submit(self._true, weights, self._image)
         rules = {rule.target: rule for rule in case.rules}
         other = Made(rules, lambda key: rules[key].transform.apply(weights[rules[key].source]))
-        found = lanes.candidate.submit(
-            self._returned, case.candidate.probe, self._models.candidate, other, self._point.candidate, self._image
-        )
+        if case.accepted:
+            true.result()
+        found = lanes.candidate.submit(self._candidates, other)
         truth, returned = true.result(), found.result()
         allowed = max(SHARE * largest(truth - self._headline), self._rounding.bound(largest(truth)))
         first = compare(case.headline, truth, returned, Tolerance(atol=allowed, rtol=0.0), largest(truth))
@@ -132,19 +133,36 @@ class _Trial:
     def _bends(self, weights: Made, truth: Array) -> float:
         """Return what rounding explains where these weights magnify it, by the result of weights moved by a little."""
         by_a_little = Made(weights, lambda key: _moved(weights[key]))
-        distance = largest(self._true(by_a_little, moved(self._image)) - truth)
+        distance = largest(self._true(by_a_little, changed(self._image, moved)) - truth)
         return ROUNDINGS * ROUNDOFF["float64"] / MOVED * distance
 
     def _true(self, weights: Made, image: Array) -> Array:
         """Return what the reference makes of these weights; where it takes none, the witness."""
         case, model = self._case, self._models.reference
         if case.witness is None or any(case.reference.probe.layers(model)):
-            return self._returned(case.reference.probe, model, weights, self._point.reference, image)
+            return self._returned(case.reference, model, weights, "reference", image)
         return next(value for name, value in case.witness(dict(weights), image) if name == case.headline)
 
-    def _returned(self, probe: Probe, model: Any, weights: Made, tapped: Tapped, image: Array) -> Array:
-        probe.load(model, weights)
-        return np.asarray(headline_in(probe.forward(model, image.astype(np.float64)), tapped))
+    def _candidates(self, weights: Made) -> Array:
+        return self._returned(self._case.candidate, self._models.candidate, weights, "candidate", self._image)
+
+    def _returned(
+        self, side: Model, model: Any, weights: Made, name: Literal["reference", "candidate"], image: Array
+    ) -> Array:
+        """Return the headline; what is accepted is taken from the reference, so that nothing behind it inherits it."""
+        side.probe.load(model, weights)
+        inputs, tapped = in_precision(image, "float64"), getattr(self._point, name)
+        if not self._case.accepted:
+            return np.asarray(headline_in(side.probe.forward(model, inputs), tapped))
+        points = {one.name: getattr(one, name) for one in self._case.points if one.name in self._case.accepted}
+        with side.probe.tapped(model, points) as run:
+            return np.asarray(headline_in(run(inputs, self._keep if name == "reference" else self._put), tapped))
+
+    def _keep(self, name: str, value: Array) -> None:
+        self._values[name] = value
+
+    def _put(self, name: str, _: Array) -> Array:
+        return self._values[name]
 
 
 def _drawn(name: str, held: Array) -> Array:

@@ -15,6 +15,7 @@ import numpy as np
 from align.core.bounds import FLOAT64, Precision
 from align.core.case import Case
 from align.core.compare import largest
+from align.core.inputs import in_precision
 from align.core.judgement import nan_last
 from align.core.lockstep import ForwardFailed
 from align.core.point import Tapped
@@ -55,7 +56,7 @@ class Holdings:
 
     def section(self, precision: Precision) -> Section:
         """Return the gate, after all other forwards; the model is in this precision now."""
-        image = self._image.astype(precision)
+        image = in_precision(self._image, precision)
         changed, new = self._changed()
         kept = [*new, *self._kept()]
         training = [(path, layer) for path, layer in self._probe.layers(self._model) if layer.training]

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from align.core.inputs import apart
 from align.core.point import Tapped
 from align.probes import lending
 from align.probes.attributes import attributes_of
 from align.probes.held import PADDLE, layers_of, tensors_of, twin_of
 from align.probes.knobs import compute_quickly, importing_frameworks
-from align.probes.taps import Taps, as_arrays, deep_copy, failures_told, leaves
+from align.probes.taps import Taps, after_call, as_arrays, called, deep_copy, failures_told, leaves
 from align.probes.turn import threads
 from convert.arrays import Array, StateDict, contiguous
 from convert.errors import BadInput
@@ -70,21 +71,25 @@ def check(model: object, name: str = "the candidate") -> None:
             raise BadInput(f"{name}: {key} is {dtype}; it is compared in float32. Call its to(dtype='float32') first.")
 
 
-def copied(model: Layer) -> Layer:
-    """Return a copy of the model.
+def copied(model: Layer, weights: StateDict | None = None) -> Layer:
+    """Return a copy of the model, as it is but for the weights that it is to hold, if any are given.
 
     Raises:
         BadInput: It cannot be copied.
     """
+    imported()
     duplicate: Layer = deep_copy(model)
+    load(duplicate, weights or {})
     return duplicate
 
 
-def lent(model: Layer) -> AbstractContextManager[Layer]:
-    """Lend a user's model, whose values are copies for so long; in the end it is as it was."""
-    import paddle
-
-    return lending.lent(model, PADDLE, lambda value: isinstance(value, paddle.Tensor), _rebound)
+@contextlib.contextmanager
+def lent(model: Layer, weights: StateDict | None = None) -> Iterator[Layer]:
+    """Lend a user's model, whose values are copies for so long, or these weights; in the end it is as it was."""
+    paddle = imported()
+    with lending.lent(model, PADDLE, lambda value: isinstance(value, paddle.Tensor), _rebound):
+        load(model, weights or {})
+        yield model
 
 
 def parameters(model: Layer) -> StateDict:
@@ -184,10 +189,10 @@ def returned(model: Layer, inputs: Array, *, gradients: bool) -> tuple[Any, Arra
     """
     import paddle
 
-    given = paddle.to_tensor(inputs)
+    given = _given(inputs)
     with paddle.enable_grad() if gradients else paddle.no_grad(), failures_told():
-        output = model(given)
-    return as_arrays(output, _array), given.numpy()
+        output = called(model, given)
+    return as_arrays(output, _array), after_call(given, lambda tensor: tensor.numpy())
 
 
 def unused(model: Layer, inputs: Array, names: frozenset[str]) -> list[str]:
@@ -200,7 +205,7 @@ def unused(model: Layer, inputs: Array, names: frozenset[str]) -> list[str]:
         parameter.stop_gradient = False
     try:
         with paddle.enable_grad(), failures_told():
-            output = model(paddle.to_tensor(inputs))
+            output = called(model, _given(inputs))
             floats = [one for one in leaves(output) if isinstance(one, paddle.Tensor) and one.is_floating_point()]
             total = sum((tensor.square().sum() for tensor in floats), start=paddle.zeros([]))
             if not named or total.stop_gradient:
@@ -266,6 +271,12 @@ def _view(tensor: Tensor) -> Array:
         return np.from_dlpack(tensor.detach())
     except (BufferError, RuntimeError, TypeError, ValueError):
         return tensor.numpy()
+
+
+def _given(inputs: Array) -> dict[str, Tensor]:
+    import paddle
+
+    return {name: paddle.to_tensor(array) for name, array in apart(inputs).items()}
 
 
 def _array(value: Any) -> Array | None:

@@ -11,6 +11,7 @@ from dataclasses import fields, is_dataclass, replace
 from functools import partial
 from typing import Any
 
+from align.core.inputs import together
 from align.core.lockstep import ForwardFailed, Tap
 from align.core.point import Tapped
 from align.core.probe import Forward
@@ -172,6 +173,17 @@ def _has_fields(value: Any) -> bool:
     return not isinstance(value, dict) and (hasattr(value, "_fields") or is_dataclass(value))
 
 
+def called(model: Any, inputs: Mapping[str, Any]) -> Any:
+    """Return what a model makes of its inputs, which are passed by name, or as the only one by position."""
+    return model(inputs[""]) if "" in inputs else model(**inputs)
+
+
+def after_call(inputs: Mapping[str, Any], to_array: Callable[[Any], Array]) -> Array:
+    """Return the batch that inputs are by now."""
+    arrays = {name: to_array(one) for name, one in inputs.items()}
+    return arrays[""] if "" in arrays else together(arrays)
+
+
 def as_arrays(value: Any, to_array: Callable[[Any], Array | None]) -> Any:
     """Return what a model returns with its tensors as NumPy's arrays; what is neither stays as it is."""
     array = to_array(value)
@@ -228,6 +240,6 @@ def deep_copy(model: Any) -> Any:
     except Exception as error:
         said = printable(f"{type(error).__name__}: {' '.join(str(error).split())[-200:]}")
         raise BadInput(
-            f"{type(model).__name__}: it cannot be copied, and it is a copy that is trained ({said}). Take what cannot "
-            "be copied out of its attributes, or leave out --backward and --train-steps."
+            f"{type(model).__name__}: it cannot be copied, and some gates take a copy ({said}). Take what cannot be "
+            "copied out of its attributes, or leave out --backward and --train-steps."
         ) from error

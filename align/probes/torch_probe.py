@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from align.core.inputs import apart
 from align.core.point import Tapped
 from align.probes import lending
 from align.probes.attributes import attributes_of
 from align.probes.held import TORCH, layers_of, tensors_of, twin_of
 from align.probes.knobs import importing_frameworks
-from align.probes.taps import Taps, as_arrays, deep_copy, failures_told, leaves
+from align.probes.taps import Taps, after_call, as_arrays, called, deep_copy, failures_told, leaves
 from align.probes.turn import is_forked, threads
 from convert.arrays import Array, StateDict
 from convert.errors import BadInput
@@ -62,24 +63,29 @@ def modules(model: Module) -> frozenset[str]:
     return frozenset(path for path, _ in model.named_modules())
 
 
-def copied(model: Module) -> Module:
-    """Return a copy of the model.
+def copied(model: Module, weights: StateDict | None = None) -> Module:
+    """Return a copy of the model, as it is but for the weights that it is to hold, if any are given.
 
     Raises:
         BadInput: It cannot be copied.
     """
     duplicate: Module = deep_copy(model)
+    load(duplicate, weights or {})
     return duplicate
 
 
 @contextlib.contextmanager
-def lent(model: Module) -> Iterator[Module]:
-    """Lend a user's model in evaluation mode, whose values are copies for so long; in the end it is as it was."""
+def lent(model: Module, weights: StateDict | None = None) -> Iterator[Module]:
+    """Lend a user's model in evaluation mode, whose values are copies for so long, or these weights.
+
+    In the end it is as it was.
+    """
     import torch
 
     with lending.lent(model, TORCH, lambda value: isinstance(value, torch.Tensor), _rebound):
         for _, module in layers(model):
             module.training = False
+        load(model, weights or {})
         yield model
 
 
@@ -169,10 +175,10 @@ def returned(model: Module, inputs: Array, *, gradients: bool) -> tuple[Any, Arr
     """
     import torch
 
-    given = torch.from_numpy(inputs.copy())
+    given = _given(inputs)
     with torch.enable_grad() if gradients else torch.inference_mode(), failures_told():
-        output = model(given)
-    return as_arrays(output, _array), given.numpy()
+        output = called(model, given)
+    return as_arrays(output, _array), after_call(given, lambda tensor: tensor.numpy())
 
 
 def unused(model: Module, inputs: Array, names: frozenset[str]) -> list[str]:
@@ -181,7 +187,7 @@ def unused(model: Module, inputs: Array, names: frozenset[str]) -> list[str]:
 
     named = {key: parameter for key, parameter in model.named_parameters() if key in names}
     with failures_told():
-        total = sum(leaf.square().sum() for leaf in leaves(model(torch.from_numpy(inputs.copy()))))
+        total = sum(leaf.square().sum() for leaf in leaves(called(model, _given(inputs))))
         gradients = torch.autograd.grad(total, [*named.values()], allow_unused=True)
     return [key for key, grad in zip(named, gradients, strict=True) if grad is None or not grad.abs().max() > 0]
 
@@ -220,8 +226,12 @@ def check_framework() -> None:
         torch.set_num_threads(threads())  # for good: the next operation on more would never end
 
 
-def check(model: object) -> None:
+def check(model: object, name: str = "the reference") -> None:
     """Check that a model is a module of PyTorch's.
+
+    Args:
+        model: Anything.
+        name: What to call it.
 
     Raises:
         BadInput: It is not.
@@ -231,7 +241,7 @@ def check(model: object) -> None:
 
     if not isinstance(model, torch.nn.Module):
         kind = f"{type(model).__module__}.{type(model).__name__}"
-        raise BadInput(f"{kind}: the reference is no module of PyTorch. Pass timm's model.")
+        raise BadInput(f"{name}: it is no torch.nn.Module, but {kind}. Pass a model of PyTorch's.")
 
 
 def _rebound(tensor: Tensor) -> Callable[[], object]:
@@ -247,6 +257,12 @@ def _rebound(tensor: Tensor) -> Callable[[], object]:
             tensor.grad = gradient
 
     return restore
+
+
+def _given(inputs: Array) -> dict[str, Tensor]:
+    import torch
+
+    return {name: torch.from_numpy(array) for name, array in apart(inputs).items()}
 
 
 def _array(value: Any) -> Array | None:
