@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import tomllib
+import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
+from align.core.bounds import Accepted
+from align.core.inputs import Input
 from align.core.point import Tapped
-from align.pairing.pairing import NUMBER, Pairing
-from convert.errors import Unreadable, printable
+from align.pairing.pairing import Pairing
+from convert.pairing.file import check_placeholders, malformed, read_file
+from convert.pairing.weights import weights_of
 
-SCHEMA = "mixer-align/pairing/1"
-MAX_BYTES = 1 << 20
-TABLES = ("modules", "points", "left-out", "not-covered")
+MOST = 2**31
+"""The greatest size, and the greatest value, of an input."""
 
 
 def read_pairing(path: Path) -> Pairing:
     """Return the pairing of a file.
 
     Example:
-        A model that calls timm's blocks `mixer_layers` and has functional activations::
+        A model that calls timm's blocks `mixer_layers` and has functional activations; what [weights] has is every
+        tensor of the reference's checkpoint, here a few of them::
 
             schema = "mixer-align/pairing/1"
 
@@ -34,56 +37,84 @@ def read_pairing(path: Path) -> Pairing:
             [left-out]
             "blocks.{i}.token_mixing" = "the residual is functional"
 
+            [accepted]
+            "blocks.{i}.gate" = { bound = 1e-6, reason = "Paddle's Hardsigmoid has slope 0.1666667" }
+
+            [inputs]
+            input_ids = { shape = [128], dtype = "int64", between = [0, 30522] }
+
+            [weights]
+            "head.weight" = { to = "head.weight", transform = "transpose" }
+            "blocks.{i}.norm.running_mean" = "mixer_layers.{i}.norm._mean"
+            "blocks.{i}.norm.num_batches_tracked" = { drop = "Paddle's BatchNorm counts no batches" }
+
     Raises:
         Unreadable: It is no TOML, or an entry is not what it has to be.
     """
-    content = _content(path)
-    if content.get("schema") != SCHEMA:
-        raise _malformed(path, f"its schema is {content.get('schema')!r}, not {SCHEMA!r}")
-    unknown = content.keys() - {"schema", *TABLES}
-    if unknown:
-        raise _malformed(path, f"it has a table or key {min(unknown)!r}; there are {', '.join(TABLES)}")
-    tables = {name: content.get(name, {}) for name in TABLES}
-    for name, table in tables.items():
-        if not isinstance(table, dict):
-            raise _malformed(path, f"{name} is no table")
+    file = read_file(path)
+    tables = file.tables
     _check_once(path, tables)
     return Pairing(
         place=str(path),
         modules=_texts(path, "modules", tables["modules"]),
+        weights=weights_of(file),
         points={key: _tapped(path, key, value) for key, value in tables["points"].items()},
         left_out=_texts(path, "left-out", tables["left-out"]),
         not_covered=_texts(path, "not-covered", tables["not-covered"]),
+        accepted={name: _accepted(path, name, value) for name, value in tables["accepted"].items()},
+        inputs=tuple(_input(path, name, value) for name, value in tables["inputs"].items()),
     )
 
 
 def _check_once(path: Path, tables: Mapping[str, Mapping[str, Any]]) -> None:
     """Check that no point is both placed and left out, and that no two modules are one."""
     if both := tables["points"].keys() & tables["left-out"].keys():
-        raise _malformed(path, f"{min(both)} is in [points] and in [left-out]")
+        raise malformed(path, f"{min(both)} is in [points] and in [left-out]")
     targets = list(tables["modules"].values())
     if twice := next((target for target in targets if targets.count(target) > 1), None):
-        raise _malformed(path, f"[modules] {twice}: it stands for two modules")
+        raise malformed(path, f"[modules] {twice}: it stands for two modules")
 
 
-def _content(path: Path) -> dict[str, Any]:
-    with path.open("rb") as stream:
-        content = stream.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise _malformed(path, f"it has more than {MAX_BYTES} bytes, which no pairing has")
-    try:
-        return tomllib.loads(content.decode())
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise _malformed(path, f"it is no TOML ({error})") from error
+def _accepted(path: Path, name: str, value: Any) -> Accepted:
+    """Return a difference that is accepted: how large it may be, and why it is there."""
+    fields = value if isinstance(value, dict) else {}
+    bound, reason = fields.get("bound"), fields.get("reason")
+    if fields.keys() != {"bound", "reason"} or not isinstance(reason, str) or not reason.strip():
+        raise malformed(path, f"[accepted] {name}: it has to be a table of bound and reason")
+    if not isinstance(bound, int | float) or isinstance(bound, bool) or not 0 < bound < math.inf:
+        raise malformed(path, f"[accepted] {name}: its bound {bound!r} is no number above 0")
+    return Accepted(bound=float(bound), reason=reason)
+
+
+def _input(path: Path, name: str, value: Any) -> Input:
+    """Return what an input is like: its shape without the batch's axis, its dtype and, of whole numbers, the range."""
+    fields, dtypes = value if isinstance(value, dict) else {}, get_args(get_type_hints(Input)["dtype"])
+    shape, dtype, between = fields.get("shape"), fields.get("dtype", "float32"), fields.get("between")
+    if not isinstance(shape, list) or not all(type(size) is int and 0 < size <= MOST for size in shape):
+        raise malformed(path, f"[inputs] {name}: its shape has to be a list of sizes, without the batch's")
+    if unknown := fields.keys() - {"shape", "dtype", "between"}:
+        raise malformed(path, f"[inputs] {name}: there is no {min(unknown)!r}; there are shape, dtype, between")
+    if dtype not in dtypes:
+        raise malformed(path, f"[inputs] {name}: there is no dtype {dtype!r}; there are {', '.join(dtypes)}")
+    if dtype.startswith("int") and between is None:
+        raise malformed(path, f"[inputs] {name}: whole numbers need between = [least, one above the greatest]")
+    if between is not None and not _is_range(between):
+        raise malformed(path, f"[inputs] {name}: between = {between!r} is no range [low, high] with low below high")
+    return Input(name=name, shape=tuple(shape), dtype=dtype, between=between and (between[0], between[1]))
+
+
+def _is_range(value: Any) -> bool:
+    numbers = isinstance(value, list) and [type(one) for one in value] in ([int, int], [float, float])
+    return numbers and -MOST <= value[0] < value[1] <= MOST
 
 
 def _texts(path: Path, table: str, entries: Mapping[str, Any]) -> dict[str, str]:
     """Return the entries of a table whose values are texts; of modules, with no placeholder that the key lacks."""
     for key, value in entries.items():
         if not isinstance(value, str) or not value.strip():
-            raise _malformed(path, f"[{table}] {key}: {value!r} is no text")
+            raise malformed(path, f"[{table}] {key}: {value!r} is no text")
         if table == "modules":
-            _check_placeholders(path, table, key, value)
+            check_placeholders(path, table, key, value)
     return dict(entries)
 
 
@@ -91,23 +122,12 @@ def _tapped(path: Path, key: str, value: Any) -> Tapped:
     """Return where a point is shown: a module's name is its output; a table says more."""
     fields = {"output": value} if isinstance(value, str) else value
     if isinstance(fields, dict) and (unknown := fields.keys() - {"input", "output", "call", "item"}):
-        raise _malformed(path, f"[points] {key}: there is no {min(unknown)!r}; there are input, output, call, item")
+        raise malformed(path, f"[points] {key}: there is no {min(unknown)!r}; there are input, output, call, item")
     if not isinstance(fields, dict) or len({"input", "output"} & fields.keys()) != 1:
-        raise _malformed(path, f"[points] {key}: it has to name one module, or an input or output of one")
+        raise malformed(path, f"[points] {key}: it has to name one module, or an input or output of one")
     where = "input" if "input" in fields else "output"
     module, call, item = fields[where], fields.get("call", 0), fields.get("item")
     if not isinstance(module, str) or type(call) is not int or call < 0 or type(item) not in (int, str, type(None)):
-        raise _malformed(path, f"[points] {key}: a module is a text, a call a number from 0, an item a number or text")
-    _check_placeholders(path, "points", key, module)
+        raise malformed(path, f"[points] {key}: a module is a text, a call a number from 0, an item a number or text")
+    check_placeholders(path, "points", key, module)
     return Tapped(module=module, where="input" if where == "input" else "output", call=call, item=item)
-
-
-def _check_placeholders(path: Path, table: str, key: str, value: str) -> None:
-    strange = {*NUMBER.findall(value)} - {*NUMBER.findall(key)}
-    left = NUMBER.sub("", value)
-    if strange or "{" in left or "}" in left:
-        raise _malformed(path, f"[{table}] {key}: {value!r} has a placeholder that {key!r} has not")
-
-
-def _malformed(path: Path, what: str) -> Unreadable:
-    return Unreadable(path, printable(what), "Correct the pairing file.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -42,6 +43,8 @@ def parts_of(case: Case, reference: Collection[str], candidate: Collection[str])
 def _pairs(case: Case, *, by_path: bool) -> dict[str, str]:
     """Return the candidate's layer for each of the reference's; one that would have two has none.
 
+    Nor has one whose point is left out, or whose tensors the candidate holds in a layer that shows another point.
+
     Args:
         case: Its rules and points say what corresponds.
         by_path: The reference's layers are known by their paths, else by the names that rules and points have.
@@ -56,7 +59,10 @@ def _pairs(case: Case, *, by_path: bool) -> dict[str, str]:
             found.setdefault(point.reference.module, set()).add(path)
         elif not by_path and point.candidate == Tapped(module=path) and path not in with_parameters:
             found.setdefault(point.name, set()).add(path)
-    return {r: next(iter(c)) for r, c in found.items() if r and len(c) == 1 and "" not in c}
+    pairs = {r: next(iter(c)) for r, c in found.items() if r and len(c) == 1 and "" not in c}
+    owned = {_parent(rule.target) for rule in case.rules}
+    times = Counter(pairs.values())
+    return {r: c for r, c in pairs.items() if r not in case.left_out and (times[c] == 1 or c not in owned)}
 
 
 def _around(

@@ -8,11 +8,13 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from align.core.bounds import Accepted
+from align.core.inputs import Input
 from align.core.point import Point, Tapped
 from convert.errors import BadInput
+from convert.naming import matcher, number_groups
+from convert.pairing.weights import WeightTable
 from convert.rules import KeyRule, RuleSet
-
-NUMBER = re.compile(r"\{([a-z]\w*)\}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,16 +22,21 @@ class Pairing:
     """How a candidate's names go with the reference's; {i} stands for any number, the same in a whole entry.
 
     place: What to call it in a sentence. modules: From the reference's modules to the candidate's; what lies below one
-    comes along, the longest that fits counts, and what none fits keeps its name. points: Where the candidate shows a
-    point, where that is another place. left_out: The points that it does not show, and why. not_covered: Its parameters
-    that no compared point covers, and why that is accepted.
+    comes along, the longest that fits counts, and what none fits keeps its name. weights: What becomes of every tensor
+    of the reference's checkpoint, where the file says it. points: Where the candidate shows a point, where that is
+    another place. left_out: The points that it does not show, and why. not_covered: Its parameters that no compared
+    point covers, and why that is accepted. accepted: Points whose difference is accepted. inputs: What the models are
+    given, where that is not one image.
     """
 
     place: str = "the names"
     modules: Mapping[str, str] = field(default_factory=dict)
+    weights: WeightTable | None = None
     points: Mapping[str, Tapped] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
     not_covered: Mapping[str, str] = field(default_factory=dict)
+    accepted: Mapping[str, Accepted] = field(default_factory=dict)
+    inputs: tuple[Input, ...] = ()
 
     def name(self, path: str) -> str:
         """Return what the candidate calls a module or parameter of the reference's."""
@@ -54,21 +61,30 @@ class Pairing:
     def tapped(self, point: str) -> Tapped | None:
         """Return where the candidate shows a point, where the pairing says so itself."""
         for pattern, tapped in self.points.items():
-            if match := _matcher(pattern).fullmatch(point):
+            if match := matcher(pattern).fullmatch(point):
                 return replace(tapped, module=tapped.module.format(**match.groupdict()))
         return None
 
     def why_left_out(self, point: str) -> str | None:
         """Return why the candidate does not show a point; None where it does."""
-        return next((why for pattern, why in self.left_out.items() if _matcher(pattern).fullmatch(point)), None)
+        return next((why for pattern, why in self.left_out.items() if matcher(pattern).fullmatch(point)), None)
 
-    def accepted(self, parameters: Iterable[str]) -> dict[str, str]:
+    def accepted_among(self, points: Iterable[str]) -> dict[str, Accepted]:
+        """Return those of the points whose difference is accepted."""
+        return {
+            name: accepted
+            for name in points
+            for pattern, accepted in self.accepted.items()
+            if matcher(pattern).fullmatch(name)
+        }
+
+    def not_covered_among(self, parameters: Iterable[str]) -> dict[str, str]:
         """Return those of the candidate's parameters that may lie in no compared point, and why."""
         return {
             name: why
             for name in parameters
             for pattern, why in self.not_covered.items()
-            if _matcher(pattern).fullmatch(name)
+            if matcher(pattern).fullmatch(name)
         }
 
     def check(self, known: Collection[str], points: Collection[str], candidate: Collection[str]) -> None:
@@ -90,9 +106,10 @@ class Pairing:
         for table, entries, names, owner in (
             ("points", self.points, points, "the comparison"),
             ("left-out", self.left_out, points, "the comparison"),
+            ("accepted", self.accepted, points, "the comparison"),
             ("not-covered", self.not_covered, candidate, "the candidate"),
         ):
-            idle = [pattern for pattern in entries if not any(map(_matcher(pattern).fullmatch, names))]
+            idle = [pattern for pattern in entries if not any(map(matcher(pattern).fullmatch, names))]
             self._refuse(table, idle, owner)
 
     def _refuse(self, table: str, idle: list[str], owner: str) -> None:
@@ -154,25 +171,6 @@ class Paired:
     left_out: Mapping[str, str]
 
 
-def _matcher(pattern: str) -> re.Pattern[str]:
-    """Return what matches a name with numbers for {i}."""
-    return re.compile(_number_groups(pattern))
-
-
 def _prefix(pattern: str) -> re.Pattern[str]:
     """Return what matches a name, or the beginning of one up to a dot."""
-    return re.compile(_number_groups(pattern) + r"(?=\.|$)")
-
-
-def _number_groups(pattern: str) -> str:
-    """Return a regular expression for a pattern; a placeholder that returns stands for the same number."""
-    seen: set[str] = set()
-    parts = NUMBER.split(pattern)
-    expression = ""
-    for i, part in enumerate(parts):
-        if i % 2 == 0:
-            expression += re.escape(part)
-        else:
-            expression += rf"(?P={part})" if part in seen else rf"(?P<{part}>\d+)"
-            seen.add(part)
-    return expression
+    return re.compile(number_groups(pattern) + r"(?=\.|$)")
