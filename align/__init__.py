@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from align.core.case import Case, Settings
     from align.core.result import AlignmentResult
 
 
 def align(
-    timm_model: Any,
-    paddle_model: Any,
+    reference: Any,
+    candidate: Any,
     pairing: str | PathLike[str] | None = None,
     *,
+    input_shape: Sequence[int] | None = None,
+    draw: bool = False,
     batch: int = 2,
     input_seed: int = 0,
     stress: bool = True,
@@ -23,19 +27,23 @@ def align(
     """Return how two models in memory compare; neither is changed.
 
     Args:
-        timm_model: A vision MLP of timm's mlp_mixer module, float32.
-        paddle_model: Any `paddle.nn.Layer` that computes the same, float32, as it is used: one left in training mode is
+        reference: Any `torch.nn.Module`, float32; a vision MLP of timm's is compared with a NumPy witness too.
+        candidate: Any `paddle.nn.Layer` that computes the same, float32, as it is used: one left in training mode is
             compared in training mode.
-        pairing: A TOML file that says what the Paddle model calls timm's modules, where it has other names.
-        batch: Number of images.
-        input_seed: Seed of the images.
+        pairing: A TOML file that says what the candidate calls the reference's modules and weights, where it has other
+            names.
+        input_shape: Of one input, without the batch: (3, 224, 224). By default as the pairing file or timm says it;
+            not asked for of a vision MLP.
+        draw: Give both seeded weights instead of their own.
+        batch: Number of examples.
+        input_seed: Seed of the inputs.
         stress: Call each pair of corresponding layers alone too.
         backward: Compare every parameter's gradient too.
         train_steps: Compare so many steps of each optimizer too.
 
     Raises:
-        BadInput: timm_model is no vision MLP that we know, paddle_model no layer with its parameters, or the pairing
-            does not go with them.
+        BadInput: One of them is no such model, or the pairing does not go with them.
+        UsageProblem: Nothing says what the models are given.
 
     Example:
         >>> align.align(timm.create_model("mixer_b16_224"), MyMixer()).verdict  # doctest: +SKIP
@@ -45,11 +53,19 @@ def align(
     from align.run import align as run
 
     settings = Settings(batch=batch, input_seed=input_seed, stress=stress, backward=backward, train_steps=train_steps)
-    return run(case_of_models(timm_model, paddle_model, pairing, settings), settings)
+    return run(case_of_models(reference, candidate, pairing, settings, input_shape=input_shape, draw=draw), settings)
 
 
-def case_of_models(timm_model: Any, paddle_model: Any, pairing: str | PathLike[str] | None, settings: Any) -> Any:
-    """Return the case of two models, of whichever family knows the first one's names."""
+def case_of_models(
+    reference: Any,
+    candidate: Any,
+    pairing: str | PathLike[str] | None = None,
+    settings: Settings | None = None,
+    *,
+    input_shape: Sequence[int] | None = None,
+    draw: bool = False,
+) -> Case:
+    """Return the case of two models: of the family that knows the first one's names, else of any."""
     from pathlib import Path
 
     from align.alignment import alignment_of
@@ -57,7 +73,17 @@ def case_of_models(timm_model: Any, paddle_model: Any, pairing: str | PathLike[s
     from align.probes import torch_probe
     from convert import families
 
-    torch_probe.check(timm_model)
-    family = families.nearest(timm_model.state_dict().keys())
+    torch_probe.check(reference)
     names = read_pairing(Path(pairing)) if pairing is not None else None
-    return alignment_of(family).case_of_models(timm_model, paddle_model, names, settings)
+    family = families.knowing(reference.state_dict().keys())
+    if family is not None and input_shape is None and not draw:
+        return alignment_of(family).case_of_models(reference, candidate, names, settings)
+    from align.pairing.pairing import Pairing
+    from align.twins.asked import inputs_of
+    from align.twins.case import Twins, case_of_twins
+
+    shape = ",".join(map(str, input_shape)) if input_shape is not None else None
+    names = names or Pairing()
+    inputs = inputs_of(shape, names, reference)
+    twins = Twins(reference=reference, candidate=candidate, inputs=inputs, pairing=names, own_weights=not draw)
+    return case_of_twins(twins, settings)

@@ -29,23 +29,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def assert_aligned(request: pytest.FixtureRequest) -> Callable[..., AlignmentResult]:
     """Return a function that fails the test unless a port is aligned, and else returns the AlignmentResult.
 
-    Call it with two models in memory, `assert_aligned(timm_model, paddle_model)`, and `pairing=FILE` where the second
-    has other names, or with what the command line takes: `assert_aligned(variant="s32", candidate="mine.pdparams")`,
-    where `checkpoint`, `seed`, `src`, `reference`, `weights_key`, `ema`, `candidate_key`, `candidate_model`,
-    `candidate_args`, `own_weights` and `pairing` may be given too. Either way `batch`, `input_seed`, `inputs`,
-    `atol` and `stress` set the comparison, and `accept_rounding=True` lets the verdict `rounding` pass.
+    Call it with two models in memory, `assert_aligned(torch_model, paddle_model)`, with `pairing=FILE` where the second
+    has other names, `input_shape=(3, 224, 224)` where nothing else says it and `draw=True` to give both seeded weights;
+    or with what the command line takes: `assert_aligned(variant="s32", candidate="mine.pdparams")`, where
+    `checkpoint`, `seed`, `src`, `reference`, `reference_model`, `reference_args`, `input_shape`, `weights_key`, `ema`,
+    `candidate_key`, `candidate_model`, `candidate_args`, `own_weights` and `pairing` may be given too. Either way
+    `batch`, `input_seed`, `inputs`, `atol` and `stress` set the comparison, and `accept_rounding=True` lets the verdict
+    `rounding` pass.
     """
     calls = 0
 
     def check(
-        timm_model: Any = None, paddle_model: Any = None, *, accept_rounding: bool = False, **options: Any
+        torch_model: Any = None, paddle_model: Any = None, *, accept_rounding: bool = False, **options: Any
     ) -> AlignmentResult:
         nonlocal calls
         __tracebackhide__ = True
         from align.render import as_data, verdict_line
 
         calls += 1
-        result = _align(timm_model, paddle_model, options)
+        result = _align(torch_model, paddle_model, options)
         if folder := request.config.getoption(OPTION):
             _write_page(as_data(result), Path(folder), f"{request.node.nodeid}-{calls}")
         if result.failed(accept_rounding=accept_rounding):
@@ -55,22 +57,22 @@ def assert_aligned(request: pytest.FixtureRequest) -> Callable[..., AlignmentRes
     return check
 
 
-def _align(timm_model: Any, paddle_model: Any, options: dict[str, Any]) -> AlignmentResult:
+def _align(torch_model: Any, paddle_model: Any, options: dict[str, Any]) -> AlignmentResult:
     from align import case_of_models
     from align.commands.options import case_of_options
     from align.core.case import Settings
     from align.run import align
 
     settings = Settings(**{key: options.pop(key) for key in SETTINGS if key in options})
-    if timm_model is None and paddle_model is None:
+    if torch_model is None and paddle_model is None:
         if not options:
             raise TypeError("assert_aligned: give two models, or what the command line takes; nothing proves nothing.")
         files = {key: options.pop(key, None) for key in ("checkpoint", "candidate", "pairing")}
         return align(case_of_options({**options, **{k: f and Path(f) for k, f in files.items()}}, settings), settings)
-    pairing = options.pop("pairing", None)
-    if timm_model is None or paddle_model is None or options:
+    given = {key: options.pop(key) for key in ("pairing", "input_shape", "draw") if key in options}
+    if torch_model is None or paddle_model is None or options:
         raise TypeError("assert_aligned: give two models, or none and what the command line takes.")
-    return align(case_of_models(timm_model, paddle_model, pairing, settings), settings)
+    return align(case_of_models(torch_model, paddle_model, settings=settings, **given), settings)
 
 
 def _write_page(data: dict[str, Any], folder: Path, name: str) -> None:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from align.commands.options import INPUTS, MODEL, REPORTS, WEIGHTS, case_of_options, progress_line
+from align.commands.options import INPUTS, MODEL, REFERENCE_MODEL, REPORTS, WEIGHTS, case_of_options, progress_line
 from align.commands.predictions import predictions
+from align.commands.propose import propose
 from align.commands.reprod import reprod
 from align.commands.selftest import selftest
 from align.commands.trace import check, record
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @click.group(cls=OneSentenceGroup, invoke_without_command=True)
-@with_options(WEIGHTS, MODEL, INPUTS)
+@with_options(WEIGHTS, MODEL, REFERENCE_MODEL, INPUTS)
 @click.option("--atol", type=click.FloatRange(min=0), default=1e-5, show_default=True, help="Bound on float32 logits.")
 @click.option("--accept-rounding", is_flag=True, help="Exit 0 on the verdict `rounding` too.")
 @click.option("--no-stress", "stress", flag_value=False, default=True, help="Leave out the gate of single layers.")
@@ -56,6 +57,8 @@ def main(
     **options: Any,
 ) -> None:
     """Compare timm's vision MLP with a Paddle one, ours or yours, layer by layer, against a NumPy float64 witness.
+
+    With --reference-model and --candidate-model, compare any model of PyTorch's with its twin in Paddle.
 
     \b
     Verdicts: aligned (exit 0); rounding (exit 1 without --accept-rounding); diverged, inconclusive (exit 1).
@@ -97,7 +100,7 @@ def _align(*, atol: float, train_steps: int | None, **options: Any) -> Alignment
         raise UsageProblem(f"--atol {atol}: a bound has to be a finite number.")
     chosen = {name: options.pop(name) for name in ("batch", "input_seed", "inputs", "stress", "backward")}
     settings = Settings(atol=atol, train_steps=train_steps or 0, **chosen)
-    random = options["checkpoint"] is None
+    random = options["checkpoint"] is None and options["reference_model"] is None
     if options["variant"]:
         with_variant(options["variant"])  # a wrong name is told before anything is imported
     with torch_imported_meanwhile() if random else contextlib.nullcontext():
@@ -118,7 +121,7 @@ def _print(result: AlignmentResult) -> None:
     print("\n".join(lines), flush=True)  # before a report that fails
 
 
-for command in (check, predictions, record, reprod, selftest):
+for command in (check, predictions, propose, record, reprod, selftest):
     main.add_command(command)
 
 

@@ -15,6 +15,7 @@ from convert.commands.options import DTYPE, FILE, IDENTITY, SELECTION, SRC
 if TYPE_CHECKING:
     from align.alignment import Alignment
     from align.core.case import Case, Settings
+    from align.twins.case import Twins
 
 DEFAULT_VARIANT = "b16_in21k"
 
@@ -46,16 +47,31 @@ WEIGHTS = (
     ),
     click.option("--candidate-key", metavar="NAME", help="Which set of weights, where the candidate holds several."),
 )
-MODEL = (
+CANDIDATE_MODEL = (
     click.option(
         "--candidate-model",
         metavar="TARGET",
         help="Your own Paddle model: package.module:callable or path/to/file.py:callable, which returns it.",
     ),
     click.option("--candidate-args", metavar="JSON", help="Its arguments by name, such as '{\"depth\": 12}'."),
+)
+PAIRING = click.option(
+    "--pairing", type=FILE, help="A TOML file that says what it calls the reference's modules and weights."
+)
+MODEL = (
+    *CANDIDATE_MODEL,
     click.option("--own-weights", is_flag=True, help="Judge the weights that it has already."),
+    PAIRING,
+)
+REFERENCE_MODEL = (
     click.option(
-        "--pairing", type=FILE, help="A TOML file that says what it calls timm's modules, where it has other names."
+        "--reference-model",
+        metavar="TARGET",
+        help="Your own PyTorch model, named as --candidate-model is, to compare any two models.",
+    ),
+    click.option("--reference-args", metavar="JSON", help="Its arguments by name."),
+    click.option(
+        "--input-shape", metavar="C,H,W", help="Of one input, such as 3,224,224. Default: [inputs] of the pairing file."
     ),
 )
 INPUTS = (
@@ -84,10 +100,83 @@ def case_of_options(options: dict[str, Any], settings: Settings) -> Case:
         options: Those of WEIGHTS and MODEL, by name; what is left out has its default.
         settings: The batch.
     """
+    from convert.errors import UsageProblem
+
     given = dict(options)
+    if (reference := given.pop("reference_model", None)) is not None:
+        return case_of_models(reference, given, settings)
+    for name in ("reference_args", "input_shape"):
+        if given.pop(name, None) is not None:
+            raise UsageProblem(f"--{name.replace('_', '-')} goes with --reference-model. Add it, or leave it out.")
     given["variant"] = given.get("variant") or (None if given.get("checkpoint") else DEFAULT_VARIANT)
     alignment = alignment_for(given)
     return alignment.case_of_options(_with_own_model(given), settings, say)
+
+
+def case_of_models(target: str, options: dict[str, Any], settings: Settings) -> Case:
+    """Return the case of the two models that the options name.
+
+    Args:
+        target: What makes the reference.
+        options: Those of WEIGHTS, MODEL and REFERENCE_MODEL, by name.
+        settings: The batch.
+    """
+    from align.twins.asked import Files, case_of_files, refuse_family_options
+    from convert.files.sets import Selection
+
+    refuse_family_options(options)
+    selection = Selection(key=options.get("weights_key"), ema=options.get("ema"))
+    files = Files(
+        checkpoint=options.get("checkpoint"),
+        selection=selection,
+        candidate=options.get("candidate"),
+        candidate_key=options.get("candidate_key"),
+    )
+    return case_of_files(twins_of(target, options), files, settings, say)
+
+
+def twins_of(target: str, options: dict[str, Any]) -> Twins:
+    """Return the two models that the options name, both in evaluation mode."""
+    from align.pairing.file import read_pairing
+    from align.pairing.pairing import Pairing
+    from align.probes import paddle_probe, torch_probe
+    from align.twins.asked import inputs_of
+    from align.twins.case import Twins
+    from convert.errors import UsageProblem
+
+    candidate = options.get("candidate_model")
+    if candidate is None:
+        raise UsageProblem("--reference-model goes with --candidate-model, its twin in Paddle. Name that too.")
+    pairing = read_pairing(options["pairing"]) if options.get("pairing") else Pairing()
+    torch_probe.check_framework()
+    paddle_probe.imported()
+    models = [
+        model_in_evaluation(option, named, options.get(f"{option[2:-6]}_args"), check)
+        for option, named, check in (
+            ("--reference-model", target, torch_probe.check),
+            ("--candidate-model", candidate, paddle_probe.check),
+        )
+    ]
+    return Twins(
+        reference=models[0],
+        candidate=models[1],
+        inputs=inputs_of(options.get("input_shape"), pairing, models[0]),
+        pairing=pairing,
+        name=target.rpartition(":")[2],
+        own_weights=bool(options.get("own_weights")),
+        seed=options.get("seed") or 0,
+        targets={"reference_model": target, "candidate_model": candidate},
+    )
+
+
+def model_in_evaluation(option: str, target: str, args: str | None, check: Callable[[Any, str], None]) -> Any:
+    """Return the model that a target makes, put into evaluation mode: what made it does not say for what."""
+    from align.commands.target import model_of
+
+    model = model_of(target, args, option)
+    check(model, f"{option} {target}")
+    model.eval()
+    return model
 
 
 def alignment_for(options: dict[str, Any]) -> Alignment:

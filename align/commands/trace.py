@@ -10,18 +10,29 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from align.commands.options import INPUTS, SOURCE, case_of_options, progress_line, say
+from align.commands.options import (
+    CANDIDATE_MODEL,
+    INPUTS,
+    PAIRING,
+    REFERENCE_MODEL,
+    SOURCE,
+    case_of_options,
+    model_in_evaluation,
+    progress_line,
+    say,
+)
 from convert.commands.command_line import OneSentence, debug_option, json_option, with_options, write_json
 from convert.commands.options import FILE
 
 if TYPE_CHECKING:
+    from align.core.case import Case
     from align.core.inputs import Kind
+    from align.trace.golden import GoldenTrace
     from align.trace.result import TraceResult
-    from align.trace.trace_file import GoldenTrace
 
 
 @click.command(cls=OneSentence)
-@with_options(SOURCE, INPUTS)
+@with_options(SOURCE, REFERENCE_MODEL, CANDIDATE_MODEL, (PAIRING,), INPUTS)
 @click.option("--out", type=FILE, required=True, help="The trace to write, a .json.")
 @click.option("--force", is_flag=True, help="Replace an existing output.")
 @json_option
@@ -29,22 +40,24 @@ if TYPE_CHECKING:
 def record(out: Path, force: bool, json_target: str | None, **options: Any) -> None:
     """Write what the reference computes on one seeded batch, for `check` to compare Paddle with later.
 
-    A reference that leaves the NumPy witness in float64 is refused (exit 1).
+    A reference that leaves the NumPy witness in float64 is refused (exit 1). Of any model of PyTorch's with its twin in
+    Paddle, which --reference-model and --candidate-model name, there is no witness: what it computes in float64 is the
+    truth, and the twin tells only its names.
     """
     from align.trace import trace_file
     from convert.disk.atomic import refuse_overwrite, write_atomically
     from convert.disk.hashing import file_sha256
 
-    checkpoint = options["checkpoint"]
-    refuse_overwrite(out, force=force, inputs=(checkpoint,) if checkpoint else ())
+    given = tuple(path for path in (options["checkpoint"], options["pairing"]) if path)
+    refuse_overwrite(out, force=force, inputs=given)
     trace = _record(**options)
     write_atomically(
         out, lambda stream: trace_file.write(stream, trace), check=lambda path: _read_back(path, trace), force=force
     )
     size = out.stat().st_size
-    sentence = (
-        f"{out}: recorded {trace.name}: {len(trace.points)} points, {len(trace.weights)} tensors, {size:,} bytes."
-    )
+    witness = "" if trace.witnessed else ", no witness"
+    counts = f"{len(trace.points)} points, {len(trace.weights)} tensors, {size:,} bytes"
+    sentence = f"{out}: recorded {trace.name}: {counts}{witness}."
     click.echo(sentence, err=json_target == "-")
     if json_target:
         data = {"schema": "mixer-align/record/1", "file": out.name, "bytes": size, "sha256": file_sha256(out)}
@@ -57,6 +70,7 @@ def record(out: Path, force: bool, json_target: str | None, **options: Any) -> N
     "--candidate", type=FILE, help="Paddle weights to judge. Default: the seeded ones of the trace, drawn again."
 )
 @click.option("--candidate-key", metavar="NAME", help="Which set of weights, where the candidate holds several.")
+@with_options(CANDIDATE_MODEL)
 @click.option("--atol", type=click.FloatRange(min=0), default=1e-5, show_default=True, help="Bound on float32 logits.")
 @click.option("--accept-rounding", is_flag=True, help="Exit 0 on the verdict `rounding` too.")
 @json_option
@@ -64,6 +78,8 @@ def record(out: Path, force: bool, json_target: str | None, **options: Any) -> N
 @click.pass_context
 def check(ctx: click.Context, /, accept_rounding: bool, json_target: str | None, **options: Any) -> None:
     """Compare Paddle alone with a recorded trace; neither torch nor timm is needed.
+
+    Of a trace of two models, name the Paddle one with --candidate-model: a trace never makes code run.
 
     \b
     Verdicts: aligned (exit 0); rounding (exit 1 without --accept-rounding); diverged (exit 1).
@@ -91,30 +107,76 @@ def _read_back(path: Path, trace: GoldenTrace) -> None:
 def _record(*, batch: int, input_seed: int, inputs: Kind, **source: Any) -> GoldenTrace:
     from align.core.case import Settings
     from align.trace import gate
+    from convert.errors import UsageProblem
 
     settings = Settings(batch=batch, input_seed=input_seed, inputs=inputs)
+    for name in ("candidate_model", "candidate_args", "pairing"):
+        if source["reference_model"] is None and source[name] is not None:
+            raise UsageProblem(f"--{name.replace('_', '-')} goes with --reference-model here. Add it, or leave it out.")
     case = case_of_options(source, settings)
     with progress_line() as progress:
         return gate.record(case, settings, progress=progress)
 
 
-def _check(*, trace_path: Path, candidate: Path | None, candidate_key: str | None, atol: float) -> TraceResult:
-    from align.alignment import alignment_named
+def _check(*, trace_path: Path, atol: float, **options: Any) -> TraceResult:
     from align.trace import gate, trace_file
     from convert.errors import UsageProblem
 
     if not math.isfinite(atol):
         raise UsageProblem(f"--atol {atol}: a bound has to be a finite number.")
-    if candidate_key is not None and candidate is None:
+    if options["candidate_key"] is not None and options["candidate"] is None:
         raise UsageProblem("--candidate-key goes with --candidate. Add it, or leave it out.")
+    if options["candidate_args"] is not None and options["candidate_model"] is None:
+        raise UsageProblem("--candidate-args goes with --candidate-model. Add it, or leave it out.")
     trace = trace_file.read(trace_path)
+    case = _case_of_family(trace, **options) if trace.twins is None else _case_of_twins(trace, **options)
+    with progress_line() as progress:
+        return gate.check(trace, case, atol=atol, progress=progress)
+
+
+def _case_of_family(
+    trace: GoldenTrace, *, candidate: Path | None, candidate_key: str | None, candidate_model: str | None, **_: Any
+) -> Case:
+    from align.alignment import alignment_named
+    from align.trace import gate
+    from convert.errors import UsageProblem
+
+    if candidate_model is not None:
+        raise UsageProblem(
+            f"--candidate-model {candidate_model}: the trace is of the {trace.family} family, which has a model of its "
+            "own. Leave it out."
+        )
     alignment = alignment_named(trace.family)
     judged = alignment.read_candidate(candidate, candidate_key, trace.config) if candidate else None
     if judged is not None:
         say(str(candidate), judged.notes)
-    case = gate.case_of_trace(trace, alignment, judged.tensors if judged else None)
-    with progress_line() as progress:
-        return gate.check(trace, case, atol=atol, progress=progress)
+    return gate.case_of_trace(trace, alignment, judged.tensors if judged else None)
+
+
+def _case_of_twins(
+    trace: GoldenTrace,
+    *,
+    candidate: Path | None,
+    candidate_key: str | None,
+    candidate_model: str | None,
+    candidate_args: str | None,
+) -> Case:
+    from align.probes import paddle_probe
+    from align.trace.twins import case_of_twins_trace, table_of
+    from align.twins.asked import read_candidate
+    from convert.errors import UsageProblem
+    from convert.pairing.family import PairedFamily
+
+    if candidate_model is None or trace.twins is None:
+        raise UsageProblem(
+            f"{trace.name}: the trace is of a model of your own, and does not say where it is. Name it with "
+            "--candidate-model."
+        )
+    family = PairedFamily(table_of(trace.twins))
+    judged = read_candidate(candidate, candidate_key, family, say) if candidate else None
+    paddle_probe.imported()
+    model = model_in_evaluation("--candidate-model", candidate_model, candidate_args, paddle_probe.check)
+    return case_of_twins_trace(trace, model, judged.state_dict if judged else None)
 
 
 def _print(result: TraceResult, *, to_stderr: bool) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -172,7 +171,7 @@ def _with_own(case: Case, config: MixerConfig, model: OwnModel) -> Case:
     pairing.check(known, [point.name for point in case.points], [*held, *modules])
     _check_names(model, [rule.target for rule in rules], held)
     found = paired(((point, taps_of(config, point.name)) for point in case.points), pairing, modules)
-    accepted = pairing.accepted(held)
+    accepted = pairing.not_covered_among(held)
     ours = type(layer).__module__ == "convert.mixer.paddle_mixer"
     reference = replace(case.reference, state_dict=in_float32(case.reference.state_dict))
     expected = rules.apply(reference.state_dict)
@@ -184,14 +183,15 @@ def _with_own(case: Case, config: MixerConfig, model: OwnModel) -> Case:
         reference=reference,
         candidate=Model(
             state_dict={key: as_float32(array) for key, array in judged.items()},
-            build=partial(_copy, layer, None if model.own_weights else judged),
+            build=partial(paddle_probe.copied, layer, None if model.own_weights else judged),
             probe=paddle_probe,
-            lend=partial(_lent, layer, None if model.own_weights else judged),
+            lend=partial(paddle_probe.lent, layer, None if model.own_weights else judged),
         ),
         rules=rules,
         points=tuple(replace(point, optional=not ours and point.name != case.headline) for point in found.points),
         left_out=found.left_out,
         not_covered=accepted,
+        accepted=pairing.accepted_among(point.name for point in found.points),
         settings={**case.settings, "candidate_model": model.target, "own_buffers": sorted(own)},
     )
 
@@ -211,22 +211,3 @@ def _check_names(model: OwnModel, expected: list[str], held: StateDict) -> None:
             f"by {model.pairing.place}, not {missing}; its own are called {some}, …. Say by --pairing FILE.toml what "
             "it calls them."
         )
-
-
-def _copy(layer: Layer, weights: StateDict | None) -> Layer:
-    """Return a copy of a layer, as it is but for the weights that it is to hold."""
-    paddle_probe.imported()
-    duplicate = paddle_probe.copied(layer)
-    if weights is not None:
-        paddle_probe.load(duplicate, weights)
-    return duplicate
-
-
-@contextlib.contextmanager
-def _lent(layer: Layer, weights: StateDict | None) -> Iterator[Layer]:
-    """Lend a layer, as it is but for the weights that it is to hold."""
-    paddle_probe.imported()
-    with paddle_probe.lent(layer):
-        if weights is not None:
-            paddle_probe.load(layer, weights)
-        yield layer

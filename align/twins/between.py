@@ -1,0 +1,127 @@
+"""The layers without tensors of their own: which stand for which, given those that hold tensors. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from align.probes.execution import Call
+
+SAME_CLASS = {"swish": "silu", "droppath": "stochasticdepth"}
+"""Classes that are written otherwise, in small letters."""
+
+Layers = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Between:
+    """Pairs of layers without tensors, and why others of the reference's have no counterpart."""
+
+    pairs: Mapping[str, str]
+    apart: Mapping[str, str] = field(default_factory=dict)
+
+
+def leaves_between(
+    layers: tuple[Layers, Layers], calls: tuple[Sequence[Call], Sequence[Call]], owners: Mapping[str, str]
+) -> Between:
+    """Return which leaf layers without tensors go together: those behind one pair of owners, of one type, in order.
+
+    Args:
+        layers: Of the reference and of the candidate.
+        calls: Of one forward of each.
+        owners: The candidate's layer for each of the reference's that holds tensors.
+    """
+    back = {candidate: reference for reference, candidate in owners.items()}
+    mine = _behind(layers[0], calls[0], {path: path for path in owners})
+    other = _behind(layers[1], calls[1], back)
+    together: list[tuple[str, str]] = []
+    apart: dict[str, str] = {}
+    for (owner, kind), paths in mine.items():
+        found = other.get((owner, kind), [])
+        if len(found) == len(paths):
+            together += zip(paths, found, strict=True)
+        else:
+            where = f"behind {owner}" if owner else "before all layers with tensors"
+            said = f"{where} the reference calls {len(paths)} of its type, the candidate {len(found)}"
+            apart |= dict.fromkeys(paths, said)
+    times = Counter(call.path for call in calls[0]), Counter(call.path for call in calls[1])
+    return _one_to_one([pair for pair in together if pair[0] not in apart], apart, times)
+
+
+def _one_to_one(
+    together: Sequence[tuple[str, str]], apart: Mapping[str, str], times: tuple[Counter[str], Counter[str]]
+) -> Between:
+    """Return the pairs of layers of which all calls go together; one that is used for several has no counterpart."""
+    number = Counter(together)
+    several: dict[str, str] = {}
+    pairs: dict[str, str] = {}
+    for (path, other), count in number.items():
+        if count == times[0][path] == times[1][other]:
+            pairs[path] = other
+            continue
+        others = list(dict.fromkeys(o for p, o in together if p == path))
+        paths = list(dict.fromkeys(p for p, o in together if o == other))
+        if len(others) > 1:
+            several[path] = f"called {times[0][path]} times, where the candidate has {len(others)} layers"
+        elif len(paths) > 1:
+            several[path] = f"the candidate's {other} stands for {len(paths)} layers"
+        else:
+            several[path] = f"called {times[0][path]} times, and {times[1][other]} by the candidate"
+    return Between(pairs=pairs, apart={**apart, **several})
+
+
+def _behind(layers: Layers, calls: Sequence[Call], owners: Mapping[str, str]) -> dict[tuple[str, str], list[str]]:
+    """Return the calls of leaf layers without tensors by the owner that was called before, and by type."""
+    found: dict[tuple[str, str], list[str]] = {}
+    last = ""
+    for call in calls:
+        layer = layers[call.path]
+        if call.path in owners:
+            last = owners[call.path]
+        elif call.path and is_leaf(call.path, layers) and not _holds(layer):
+            found.setdefault((last, _type(layer)), []).append(call.path)
+    return found
+
+
+def containers(layers: tuple[Layers, Layers], owners: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield the pairs of containers below which the same owners lie, the outermost with the outermost."""
+    mine, other = _containers(layers[0], owners), _containers(layers[1], owners.values())
+    for inside, paths in mine.items():
+        found = other.get(frozenset(owners[path] for path in inside), [])
+        named = [path for path in paths if path in found]
+        if len(found) == len(paths):
+            yield from zip(paths, found, strict=True)
+        elif named:
+            yield from zip(named, named, strict=True)
+        elif found:
+            yield paths[0], found[0]
+
+
+def _containers(layers: Layers, owners: Any) -> dict[frozenset[str], list[str]]:
+    """Return the layers that have owners below them, by these; the outermost of the same come first."""
+    below: dict[str, set[str]] = {}
+    for owner in owners:
+        path = owner
+        while path := path.rpartition(".")[0]:
+            below.setdefault(path, set()).add(owner)
+    found: dict[frozenset[str], list[str]] = {}
+    for path in layers:
+        if path in below and path not in {*owners}:
+            found.setdefault(frozenset(below[path]), []).append(path)
+    return found
+
+
+def is_leaf(path: str, layers: Layers) -> bool:
+    """Return whether a layer has none below it."""
+    return not any(other.startswith(f"{path}.") for other in layers) if path else len(layers) == 1
+
+
+def _holds(layer: Any) -> bool:
+    return any(one is not None for one in (*vars(layer)["_parameters"].values(), *vars(layer)["_buffers"].values()))
+
+
+def _type(layer: Any) -> str:
+    name = type(layer).__name__.lower()
+    return SAME_CLASS.get(name, name)

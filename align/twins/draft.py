@@ -1,0 +1,137 @@
+"""A pairing while it is drafted: which layers and tensors go together, and which points are elsewhere or left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+from align.core.point import Point, Tapped
+from align.pairing.pairing import Pairing
+from align.probes.execution import Call
+from align.twins.between import containers, leaves_between
+from align.twins.case import Twins, point_name, points_of
+from align.twins.match import Match
+from align.twins.owners import Fit, Order, Owners
+from convert.pairing.weights import WeightEntry, WeightTable
+from convert.rules import RuleSet
+
+STANDS_FOR_ANOTHER = "the candidate's layer of this name stands for another one"
+IDLE = "never called in evaluation, and the candidate has no such layer left"
+PLACE = "the proposed pairing"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draft:
+    """What goes together.
+
+    order: How the layers that hold tensors were laid side by side. pairs: Of these, the candidate's for each of the
+    reference's; fits: how their tensors lie. idle: The reference's that no forward calls and nothing is left for.
+    between: The pairs of layers without tensors. moved: Points that the candidate shows elsewhere. left_out: Those that
+    it does not show, and why.
+    """
+
+    owners: Owners
+    order: str
+    pairs: Mapping[str, str]
+    fits: Mapping[str, Fit]
+    idle: frozenset[str]
+    between: Mapping[str, str]
+    moved: Mapping[str, Tapped] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def rules(self) -> RuleSet:
+        """From the reference's tensors to the candidate's."""
+        return RuleSet(tuple(rule for fit in self.fits.values() for rule in fit.rules))
+
+    @cached_property
+    def dropped(self) -> dict[str, str]:
+        """The tensors that the candidate has nothing for, and needs nothing, and why."""
+        held = ((self.owners.kinds[path], self.owners.sides[0].held_by(path)) for path in self.pairs)
+        known = {key: kind.dropped[n] for kind, keys in held if kind for n, key in keys.items() if n in kind.dropped}
+        return known | {key: IDLE for path in self.idle for key in self.owners.sides[0].held_by(path).values()}
+
+    @cached_property
+    def modules(self) -> dict[str, str]:
+        """The layers of other names than the reference's, but for those that their tensors tell."""
+        told = {path: {rule.target.rpartition(".")[0] for rule in fit.rules} for path, fit in self.fits.items()}
+        untold = {path: other for path, other in self.pairs.items() if told[path] != {other}}
+        return {path: other for path, other in {**untold, **self.between}.items() if path != other}
+
+    @cached_property
+    def weights(self) -> list[WeightEntry]:
+        """What becomes of each tensor, in the reference's order."""
+        rules = {rule.source: rule for rule in self.rules}
+        found = []
+        for key in self.owners.sides[0].shapes:
+            if key in rules:
+                found.append(WeightEntry(name=key, to=rules[key].target, transform=rules[key].transform))
+            elif key in self.dropped:
+                found.append(WeightEntry(name=key, why_dropped=self.dropped[key]))
+        return found
+
+    @cached_property
+    def pairing(self) -> Pairing:
+        """The whole as a pairing file has it."""
+        return Pairing(
+            place=PLACE,
+            modules=self.modules,
+            weights=WeightTable(place=PLACE, entries=self.weights),
+            points=dict(self.moved),
+            left_out=dict(self.left_out),
+        )
+
+    def without(self, points: Mapping[str, str], moved: Mapping[str, Tapped]) -> Draft:
+        """Return the draft with some points left out, for reasons, and others shown elsewhere."""
+        left_out = {name: why for name, why in {**self.left_out, **points}.items() if name not in moved}
+        return replace(self, moved={**self.moved, **moved}, left_out=left_out)
+
+
+def drafted(owners: Owners, order: Order, calls: tuple[Sequence[Call], Sequence[Call]]) -> Draft:
+    """Return what one way to lay the owners side by side comes to, before it is tried."""
+    layers = owners.sides[0].layers, owners.sides[1].layers
+    fits = {path: fit for path, other in order.pairs.items() if (fit := owners.fit(path, other)) is not None}
+    leaves = leaves_between(layers, calls, order.pairs)
+    between = {**dict(containers(layers, order.pairs)), **leaves.pairs}
+    draft = Draft(
+        owners=owners,
+        order=order.name,
+        pairs=order.pairs,
+        fits=fits,
+        idle=_idle(owners, order, calls[0]),
+        between=between,
+    )
+    left_out = {}
+    for tapped, name in reference_points(owners, calls[0]).items():
+        path = tapped.module
+        is_paired = path in order.pairs or path in between
+        if path and not is_paired and (path in leaves.apart or draft.pairing.name(path) in layers[1]):
+            left_out[name] = leaves.apart.get(path, STANDS_FOR_ANOTHER)
+    return draft.without(left_out, {})
+
+
+def _idle(owners: Owners, order: Order, calls: Sequence[Call]) -> frozenset[str]:
+    """Return the reference's layers that no forward calls, and that no layer that is left could be."""
+    called, taken = {call.path for call in calls}, {*order.pairs.values()}
+    left = [other for other in owners.candidate if other not in taken]
+    idle = (path for path in owners.reference if path not in order.pairs and path not in called)
+    return frozenset(path for path in idle if not any(owners.fits(path, other) for other in left))
+
+
+def points_in(draft: Draft, twins: Twins, calls: tuple[Sequence[Call], Sequence[Call]]) -> list[Point]:
+    """Return the points that are compared by a draft."""
+    layers = draft.owners.sides[1].layers
+    named = {path: name for path in draft.owners.sides[0].layers if (name := draft.pairing.name(path)) in layers}
+    match = Match(rules=draft.rules, modules={**named, **draft.between, **draft.pairs})
+    found = points_of(*calls, replace(twins, pairing=draft.pairing), match, draft.owners.sides)
+    return [point for point, why in found if not why]
+
+
+def reference_points(owners: Owners, calls: Sequence[Call]) -> dict[Tapped, str]:
+    """Return the names of all points of the reference, by where it shows them."""
+    return {
+        call.tapped(item): point_name(call, i, item, owners.sides[0])
+        for call in calls
+        for i, item in enumerate(call.shapes)
+    }

@@ -1,0 +1,173 @@
+"""Which tensors of two models go together, and how: by a pairing file, or by equal names and the types of modules."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from align.core.probe import Probe
+from align.pairing.module_type import ModuleType
+from align.pairing.pairing import Pairing
+from align.pairing.types import candidate_fits, raw_transform, reference_type
+from convert.arrays import Shape
+from convert.errors import BadInput
+from convert.rules import KeyRule, RuleSet, Transform
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """One model, as it is paired: its layers by path, and the shapes of the tensors that are saved."""
+
+    layers: Mapping[str, Any]
+    shapes: Mapping[str, Shape]
+
+    @staticmethod
+    def of(probe: Probe, model: Any) -> Side:
+        """Return a model as it is paired."""
+        shapes = {key: array.shape for key, array in probe.parameters(model).items()}
+        return Side(layers=dict(probe.layers(model)), shapes=shapes)
+
+    def held_by(self, path: str) -> dict[str, str]:
+        """Return the tensors of a layer itself, not of those below it: their keys, by their own names."""
+        return self._held.get(path, {})
+
+    @cached_property
+    def _held(self) -> dict[str, dict[str, str]]:
+        held: dict[str, dict[str, str]] = {}
+        for key in self.shapes:
+            path, _, name = key.rpartition(".")
+            held.setdefault(path, {})[name] = key
+        return held
+
+    @property
+    def owners(self) -> list[str]:
+        """The layers that hold tensors themselves."""
+        return [path for path in self.layers if path in self._held]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Match:
+    """What goes together.
+
+    rules: From the reference's tensors to the candidate's. modules: The candidate's layer for each of the reference's
+    that has one. dropped: Tensors that have no counterpart, and why none is needed. unpaired: Tensors of either side
+    that nothing pairs, and why. also: The candidate's second names for tensors that are paired by another.
+    """
+
+    rules: RuleSet
+    modules: Mapping[str, str]
+    dropped: Mapping[str, str] = field(default_factory=dict)
+    unpaired: Mapping[str, str] = field(default_factory=dict)
+    also: frozenset[str] = frozenset()
+
+
+def matched(reference: Side, candidate: Side, pairing: Pairing) -> Match:
+    """Return what goes together.
+
+    Raises:
+        BadInput: The pairing does not go with the models, or a module with parameters is of no known type.
+    """
+    named = {path: name for path in reference.layers if (name := pairing.name(path)) in candidate.layers}
+    if pairing.weights is not None:
+        rules, dropped = pairing.weights.rules_for(reference.shapes.keys())
+        by_weights = _by_weights(rules, reference, candidate)
+        found = Match(rules=rules, modules={**named, **by_weights}, dropped=dropped)
+    else:
+        found = _by_type(reference, candidate, named, pairing)
+    filled = {rule.target for rule in found.rules}
+    missing = dict.fromkeys(
+        filled - candidate.shapes.keys(), f"{pairing.place} fills it, the candidate has no such tensor"
+    )
+    missing |= dict(_of_another_shape(reference, candidate, found.rules))
+    also = frozenset(_also(reference, found.rules))
+    left = [key for key in candidate.shapes if key not in filled | also]
+    accepted = pairing.not_covered_among(left)
+    surplus = {key: "nothing of the reference's goes with it" for key in left if key not in accepted}
+    return replace(found, unpaired={**found.unpaired, **missing, **surplus}, also=also)
+
+
+def _of_another_shape(reference: Side, candidate: Side, rules: RuleSet) -> Iterator[tuple[str, str]]:
+    """Yield the candidate's tensors that would be given one of another shape, and why."""
+    for rule in rules:
+        shape, wanted = reference.shapes[rule.source], candidate.shapes.get(rule.target)
+        if wanted is not None and (given := rule.transform.shape(shape)) != wanted:
+            how = f" and transform {rule.transform.value}" if rule.transform is not Transform.IDENTITY else ""
+            yield rule.target, f"from {rule.source} {shape}{how} it would get {given}, and it has {wanted}"
+
+
+def _by_weights(rules: Collection[KeyRule] | RuleSet, reference: Side, candidate: Side) -> Mapping[str, str]:
+    """Return the layers that hold what the rules pair, where one holds all of the other's."""
+    found: dict[str, set[str]] = {}
+    for rule in rules:
+        found.setdefault(rule.source.rpartition(".")[0], set()).add(rule.target.rpartition(".")[0])
+    alone = {path: next(iter(paths)) for path, paths in found.items() if len(paths) == 1}
+    return {r: c for r, c in alone.items() if r in reference.layers and c in candidate.layers}
+
+
+def _by_type(reference: Side, candidate: Side, named: Mapping[str, str], pairing: Pairing) -> Match:
+    rules: list[KeyRule] = []
+    dropped: dict[str, str] = {}
+    unpaired: dict[str, str] = {}
+    for path in reference.owners:
+        held, kind = reference.held_by(path), reference_type(reference.layers[path])
+        if why := _why_not(path, kind, reference, candidate, named, pairing):
+            unpaired |= dict.fromkeys(held.values(), why)
+            continue
+        rules += _rules_of(path, kind, reference, candidate, named[path])
+        dropped |= {key: kind.dropped[name] for name, key in held.items() if kind and name in kind.dropped}
+    taken = {rule.source for rule in rules} | dropped.keys() | unpaired.keys()
+    unpaired |= {key: "nothing of the candidate's goes with it" for key in reference.shapes if key not in taken}
+    return Match(rules=RuleSet(tuple(rules)), modules=named, dropped=dropped, unpaired=unpaired)
+
+
+def _why_not(
+    path: str,
+    kind: ModuleType | None,
+    reference: Side,
+    candidate: Side,
+    named: Mapping[str, str],
+    pairing: Pairing,
+) -> str:
+    """Return why a layer's tensors go with none of the candidate's; nothing where they may."""
+    if path not in named:
+        return f"the candidate has no module {pairing.name(path)}"
+    here, there = (type(one).__name__ for one in (candidate.layers[named[path]], reference.layers[path]))
+    if kind is not None and kind.why_not:
+        return kind.why_not
+    if kind is not None and not candidate_fits(kind, candidate.layers[named[path]]):
+        return f"{named[path]} is a {here}, with which no {there} goes"
+    return ""
+
+
+def _rules_of(path: str, kind: ModuleType | None, reference: Side, candidate: Side, target: str) -> Iterator[KeyRule]:
+    """Yield the rules of a layer's tensors: by its type's row, or by a shape that leaves one way to lay them out.
+
+    Raises:
+        BadInput: It is of no known type, and its shape leaves several.
+    """
+    for name, key in reference.held_by(path).items():
+        row = kind.held(name) if kind else None
+        other = f"{target}.{row.candidate if row else name}".removeprefix(".")
+        if other not in candidate.shapes or (kind and name in kind.dropped):
+            continue
+        transform = row.transform if row else raw_transform(reference.shapes[key], candidate.shapes[other])
+        if transform is None:
+            raise BadInput(
+                f"{key}: it is of a {type(reference.layers[path]).__name__}, whose layout is not known, and its shape "
+                f"{reference.shapes[key]} leaves several. State it in [weights] of a pairing file."
+            )
+        yield KeyRule(source=key, target=other, transform=transform)
+
+
+def _also(reference: Side, rules: RuleSet) -> set[str]:
+    """Return the candidate's names for tensors that have another name too, by which they are paired."""
+    found = set()
+    for rule in rules:
+        path, _, name = rule.source.rpartition(".")
+        kind = reference_type(reference.layers[path]) if path in reference.layers else None
+        row = kind.held(name) if kind else None
+        if row is not None and rule.target.endswith(row.candidate):
+            found |= {rule.target.removesuffix(row.candidate) + other for other in row.also}
+    return found

@@ -1,0 +1,44 @@
+"""Entries of a pairing file as TOML has them."""
+
+from __future__ import annotations
+
+import json
+
+from align.core.inputs import Input
+from align.core.point import Tapped
+from convert.pairing.weights import WeightEntry
+from convert.rules import KeyRule, Transform
+
+
+def quoted(text: str) -> str:
+    """Return a text as TOML has it, whose escapes are JSON's and one more."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def weight(entry: WeightEntry) -> str:
+    """Return what becomes of a tensor."""
+    if entry.to is None:
+        return f"{{ drop = {quoted(entry.why_dropped)} }}"
+    if entry.transform is Transform.IDENTITY:
+        return quoted(entry.to)
+    return f"{{ to = {quoted(entry.to)}, transform = {quoted(entry.transform.value)} }}"
+
+
+def possible(rule: KeyRule) -> tuple[str, str]:
+    """Return a tensor and what may become of it."""
+    return rule.source, weight(WeightEntry(name=rule.source, to=rule.target, transform=rule.transform))
+
+
+def given(one: Input) -> str:
+    """Return what an input of a model is like."""
+    fields = {"shape": [*one.shape], "dtype": quoted(one.dtype), "between": one.between and [*one.between]}
+    return f"{{ {', '.join(f'{key} = {value}' for key, value in fields.items() if value is not None)} }}"
+
+
+def tapped(at: Tapped) -> str:
+    """Return where a point is shown; what is the only output of the only call needs no more than the layer's name."""
+    if not at.call and at.item is None:
+        return quoted(at.module)
+    fields = {"output": at.module, "call": at.call or None, "item": at.item}
+    said = (f"{key} = {quoted(v) if isinstance(v, str) else v}" for key, v in fields.items() if v is not None)
+    return f"{{ {', '.join(said)} }}"
