@@ -24,8 +24,8 @@ from align.mixer.alignment import ALIGNMENT
 from align.mixer.case import Subject, case_of
 from align.trace import trace_file
 from align.trace.gate import case_of_trace, check, record
+from align.trace.golden import GoldenTrace
 from align.trace.result import TraceResult
-from align.trace.trace_file import GoldenTrace
 from convert.arrays import Array, StateDict, tensor_sha256
 from convert.mixer import init
 from convert.mixer.init import init_state_dict

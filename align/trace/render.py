@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from align.render import finite
+from align.render.text import NO_WITNESS
 from align.trace.result import TraceResult, TraceRow
 
 SCHEMA = "mixer-align/check/1"
@@ -30,12 +31,17 @@ def verdict_line(result: TraceResult) -> str:
         return start + result.first_divergence.sentence
     if result.verdict == "diverged" or result.logits is None:
         return start + next(gate.sentence for gate in result.gates if gate.passed is False)
-    wide, narrow = result.points[-1].float64, result.logits
-    figures = f"the logits lie {wide.distance:.1e} from the recorded ones in float64"
+    wide, narrow = next(row for row in result.points if row.name == result.headline).float64, result.logits
+    figures = f"{result.headline} lies {wide.distance:.1e} from what was recorded in float64"
+    if result.headline == "logits":
+        figures = f"the logits lie {wide.distance:.1e} from the recorded ones in float64"
+    if left := _not_proved(result):
+        figures += f" ({left})"
+    large = "logits this large" if result.headline == "logits" else "values this large"
     if result.verdict == "rounding":
         return (
             f"{start}{figures}, so Paddle computes the same function, but {narrow.max_abs_diff:.1e} in float32, over "
-            f"{narrow.bound:.0e}, which logits this large do not hold. Pass --accept-rounding or --atol."
+            f"{narrow.bound:.0e}, which {large} do not hold. Pass --accept-rounding or --atol."
         )
     return f"{start}{figures} and {narrow.max_abs_diff:.1e} ≤ {narrow.bound:.0e} in float32."
 
@@ -51,5 +57,18 @@ def _row(row: TraceRow) -> tuple[str, ...]:
         f"{wide.summary_bound:.1e}",
         f"{narrow.distance:.1e}",
         f"{narrow.bound:.1e}",
-        "" if wide.passed and narrow.passed else "over",
+        _remark(row),
     )
+
+
+def _remark(row: TraceRow) -> str:
+    if not (row.float64.passed and row.float32.passed):
+        return "over"
+    return "" if row.accepted is None else "accepted"
+
+
+def _not_proved(result: TraceResult) -> str:
+    """Say what a reader has to know of the verdict beside its figures; nothing where there is no such thing."""
+    count = len(result.accepted)
+    accepted = [f"{count} accepted difference{'s' if count > 1 else ''}"] if count else []
+    return ", ".join(([] if result.witness else [NO_WITNESS]) + accepted)

@@ -7,28 +7,32 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from align.core.bounds import Precision, explained_by, wide_bound
+from align.core.bounds import Accepted, Precision, explained_by, wide_bound
 from align.core.judgement import Headline, nan_last
 from align.core.result import Divergence, Gate, Verdict
 from align.core.sketch import Sketch, distance, summary_distance
 from convert.arrays import Shape
+
+IDLE = "its difference is accepted, and there is none beyond rounding. Take it out of [accepted], and record again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PointRecord:
     """What a trace keeps of one comparison point.
 
-    sketch: the reference's float64 value. float64_noise, float32_noise: the distance from it of the NumPy witness, and
-    of the reference itself in float32; they say how large rounding is at this point.
+    sketch: the reference's float64 value. float64_noise, float32_noise: the distance from it of the NumPy witness, None
+    where there is none, and of the reference itself in float32; they say how large rounding is at this point.
     """
 
     sketch: Sketch
-    float64_noise: float
+    float64_noise: float | None
     float32_noise: float
 
     def bound(self, precision: Precision) -> float:
         """Return the greatest distance that passes: what the rounding explains, in float64 at most the full gate's."""
         noise = self.float64_noise if precision == "float64" else self.float32_noise
+        if noise is None:
+            return self.summary_bound
         bound = explained_by(noise, precision).bound(self.sketch.largest)
         return min(bound, self.summary_bound) if precision == "float64" else bound
 
@@ -63,12 +67,17 @@ class SketchDiff:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceRow:
-    """One point in both precisions, a `align.core.judgement.Row`; Paddle ran on its own activations."""
+    """One point in both precisions, a `align.core.judgement.Row`; Paddle ran on its own activations.
+
+    accepted: The bound of a difference that is accepted here. idle: There is none, although it is accepted.
+    """
 
     name: str
     shape: Shape
     float64: SketchDiff
     float32: SketchDiff
+    accepted: float | None = None
+    idle: bool = False
 
     def passed(self, precision: Precision) -> bool:
         """Return whether it is within its bounds."""
@@ -76,7 +85,10 @@ class TraceRow:
 
     def severity(self, precision: Precision) -> float:
         """Return its distance over the bound."""
-        return nan_last(self._in(precision).distance / self._in(precision).bound)
+        found = self._in(precision)
+        if found.bound == 0:  # where all is 0, and rounds nothing
+            return 0.0 if found.distance == 0 else math.inf
+        return nan_last(found.distance / found.bound)
 
     def figure(self, precision: Precision) -> str:
         """Return its distance in words."""
@@ -86,6 +98,8 @@ class TraceRow:
 
     def placed(self, precision: Precision) -> str | None:
         """Return what is over."""
+        if self.idle and precision == "float64":
+            return IDLE
         return None if self.passed(precision) else f"{precision} {self._in(precision).said}"
 
     def not_finite(self) -> None:
@@ -119,12 +133,20 @@ class LogitsDiff:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceResult:
-    """The whole outcome of one check."""
+    """The whole outcome of one check.
+
+    headline: The point that the models are for. witness: A witness showed the same as the reference when it was
+    recorded. left_out: The points that the candidate does not show, and why. accepted: Those whose difference is.
+    """
 
     name: str
     gates: tuple[Gate, ...]
     points: tuple[TraceRow, ...]
     logits: LogitsDiff | None
+    headline: str
+    witness: bool
+    left_out: Mapping[str, str]
+    accepted: Mapping[str, Accepted]
     verdict: Verdict
     first_divergence: Divergence | None
     input_sha256: str
@@ -136,10 +158,18 @@ class TraceResult:
         return self.verdict != "aligned" and not (self.verdict == "rounding" and accept_rounding)
 
 
-def compare_sketch(recorded: PointRecord, candidate: Sketch, precision: Precision) -> SketchDiff:
-    """Return how far a candidate's sketch lies from the recorded one; what is not finite does not pass."""
+def compare_sketch(recorded: PointRecord, candidate: Sketch, precision: Precision, accepted: float = 0.0) -> SketchDiff:
+    """Return how far a candidate's sketch lies from the recorded one; what is not finite does not pass.
+
+    Args:
+        recorded: The reference's.
+        candidate: Of the same shape.
+        precision: The candidate's.
+        accepted: A difference that passes in any case.
+    """
     found, summary = distance(recorded.sketch, candidate), summary_distance(recorded.sketch, candidate)
-    bound, summary_bound = recorded.bound(precision), recorded.summary_bound if precision == "float64" else math.inf
+    bound = max(recorded.bound(precision), accepted)
+    summary_bound = max(recorded.summary_bound, accepted) if precision == "float64" else math.inf
     return SketchDiff(
         distance=found,
         bound=bound,

@@ -1,85 +1,48 @@
-"""The recorded trace and its file: JSON, bounded, hashed, and validated against its own config before it is used."""
+"""A recorded trace's file: JSON, bounded, hashed, and validated before it is used."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
-from align.alignment import Alignment, alignment_named
-from align.core.case import Case, Settings
-from align.core.inputs import DRAW, Kind
 from align.core.reader import Malformed, Reader
-from align.core.sketch import PROJECTIONS, Sketch
+from align.trace import twins_record
+from align.trace.golden import GoldenTrace
 from align.trace.result import PointRecord
-from convert.arrays import Array, Shape
-from convert.errors import IntegrityProblem, Unreadable, UsageProblem
+from align.trace.trace_reader import trace_of_family, trace_of_twins
+from convert.errors import BadInput, IntegrityProblem, Unreadable
 from convert.files import strict_json
 
-SCHEMA, FORMER = "mixer-align/trace/2", "mixer-align/trace/1"
+SCHEMA, FORMER, TWINS = "mixer-align/trace/2", "mixer-align/trace/1", "mixer-align/trace-of-two-models/1"
 FORMER_FAMILY = "mixer"
 """Of the traces that do not say: there was no other."""
 
-DTYPES = ("float32", "float16", "bfloat16")
 MAX_BYTES = 4 << 20
 """Above any trace: the largest architecture's (resmlp_36, l16) stay below 200 KB."""
 
-RECORDED_LOGITS = 256
 ADVICE = "Record it again with mixer-align record."
-SOURCE_KINDS = ("random", "file", "hub")
-_SHA256 = 64
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TensorRecord:
-    """One parameter in Paddle's layout: its dtype, shape and canonical SHA-256."""
-
-    name: str
-    dtype: str
-    shape: Shape
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GoldenTrace:
-    """What a reference computed on one seeded batch, small enough to commit beside the code it guards.
-
-    config: As the family has it. reference: What computed it. source says where the weights are from;
-    source_fingerprint is theirs by the reference's names. logits are those that `logits_kept` keeps, in float64.
-    """
-
-    name: str
-    family: str
-    config: Any
-    reference: str
-    source: Mapping[str, Any]
-    source_fingerprint: str
-    batch: int
-    input_seed: int
-    inputs: Kind
-    input_sha256: str
-    versions: Mapping[str, str | None]
-    logits: tuple[float, ...]
-    weights: tuple[TensorRecord, ...]
-    points: tuple[PointRecord, ...]
-
-
-def logits_kept(logits: Array) -> Array:
-    """Return the logits that a trace keeps: all of them up to RECORDED_LOGITS, else so many, evenly spread."""
-    flat = logits.reshape(-1)
-    count = min(flat.size, RECORDED_LOGITS)
-    return flat[[i * flat.size // count for i in range(count)]]
 
 
 def write(stream: BinaryIO, trace: GoldenTrace) -> None:
-    """Write a trace; the same trace gives the same bytes, a line for each parameter and each point."""
+    """Write a trace; the same trace gives the same bytes, a line for each parameter and each point.
+
+    Raises:
+        BadInput: It would be larger than a trace may be.
+    """
     data = _as_data(trace)
-    data = {"schema": SCHEMA, "sha256": _sha256(data), **data}
+    data = {"schema": TWINS if trace.twins else SCHEMA, "sha256": _sha256(data), **data}
     lines = [f"{json.dumps(key)}: {_lines(value)}" for key, value in data.items()]
-    stream.write(("{\n" + ",\n".join(lines) + "\n}\n").encode())
+    content = ("{\n" + ",\n".join(lines) + "\n}\n").encode()
+    if len(content) > MAX_BYTES:
+        raise BadInput(
+            f"{trace.name}: {len(trace.points)} points and {len(trace.weights)} tensors make {len(content)} bytes, and "
+            f"a trace has {MAX_BYTES} at most. Leave points out with [left-out] of a pairing file."
+        )
+    stream.write(content)
 
 
 def read(path: Path) -> GoldenTrace:
@@ -90,7 +53,7 @@ def read(path: Path) -> GoldenTrace:
         IntegrityProblem: It was changed after it was written.
     """
     data = _json(path)
-    if not isinstance(data, dict) or data.get("schema") not in (SCHEMA, FORMER):
+    if not isinstance(data, dict) or data.get("schema") not in (SCHEMA, FORMER, TWINS):
         found = str(data.get("schema", "none"))[:40] if isinstance(data, dict) else "none"
         raise Unreadable(path, f"its schema is {found}, not {SCHEMA}", ADVICE)
     content = {key: value for key, value in data.items() if key not in ("schema", "sha256")}
@@ -98,7 +61,8 @@ def read(path: Path) -> GoldenTrace:
         if data.get("sha256") != _sha256(content):
             raise IntegrityProblem(f"{path}: its content does not match its hash: it was changed or damaged. {ADVICE}")
         family = {"family": FORMER_FAMILY} if data["schema"] == FORMER else {}
-        return _trace(Reader({**content, **family}, "the trace"))
+        reader = Reader({**content, **family}, "the trace")
+        return trace_of_twins(reader) if data["schema"] == TWINS else trace_of_family(reader)
     except Malformed as error:
         raise Unreadable(path, str(error), ADVICE) from error
 
@@ -132,11 +96,11 @@ def _lines(value: Any) -> str:
 
 
 def _as_data(trace: GoldenTrace) -> dict[str, Any]:
-    return {
+    data: dict[str, Any] = {
         "name": trace.name,
         "family": trace.family,
         "reference": trace.reference,
-        "config": asdict(trace.config),
+        "config": asdict(trace.config) if trace.twins is None else None,
         "source": {**trace.source, "fingerprint": trace.source_fingerprint},
         "inputs": {
             "kind": trace.inputs,
@@ -148,6 +112,17 @@ def _as_data(trace: GoldenTrace) -> dict[str, Any]:
         "logits": list(trace.logits),
         "weights": [{**asdict(tensor), "shape": list(tensor.shape)} for tensor in trace.weights],
         "points": [_point_as_data(point) for point in trace.points],
+    }
+    if (twins := trace.twins) is None:
+        return data
+    del data["family"], data["config"]
+    of_tensors = [twins_record.tensor_as_data(twins.tensors[tensor.name]) for tensor in trace.weights]
+    of_points = [twins_record.point_as_data(twins, point.sketch.name) for point in trace.points]
+    return {
+        **data,
+        "weights": [row | more for row, more in zip(data["weights"], of_tensors, strict=True)],
+        "points": [row | more for row, more in zip(data["points"], of_points, strict=True)],
+        "twins": twins_record.as_data(twins),
     }
 
 
@@ -163,71 +138,3 @@ def _point_as_data(point: PointRecord) -> dict[str, Any]:
         "float32_noise": point.float32_noise,
         "projections": list(kept.projections),
     }
-
-
-def _trace(content: Reader) -> GoldenTrace:
-    """Return the trace that the content describes; its config fixes every name and shape that may follow."""
-    alignment, inputs, source = _alignment(content), content.section("inputs"), content.section("source")
-    batch = inputs.integer("batch", 1)
-    config = alignment.read_config(content.section("config"), batch)
-    case = alignment.case_of_config(config, Settings(batch=batch), source=None, candidate=None)
-    kind = source.one_of("kind", SOURCE_KINDS)
-    origin = {key: source.text_or_none(key) for key in ("file", "sha256", "repo_id", "revision")}
-    seed = source.integer("seed", 0, most=1 << 63) if kind == "random" else None
-    versions = content.section("versions")
-    return GoldenTrace(
-        name=content.text("name"),
-        family=content.text("family"),
-        config=config,
-        reference=content.one_of("reference", alignment.references),
-        source={"kind": kind, "seed": seed, **origin},
-        source_fingerprint=source.hexadecimal("fingerprint", _SHA256),
-        batch=batch,
-        input_seed=inputs.integer("seed", 0, most=1 << 63),
-        inputs=cast("Kind", inputs.one_of("kind", tuple(DRAW))),
-        input_sha256=inputs.hexadecimal("sha256", _SHA256),
-        versions={key: versions.text_or_none(key) for key in versions.data},
-        logits=content.numbers("logits", min(batch * case.classes, RECORDED_LOGITS)),
-        weights=_weights(content, case),
-        points=_points(content, case),
-    )
-
-
-def _alignment(content: Reader) -> Alignment:
-    try:
-        return alignment_named(content.text("family"))
-    except UsageProblem as error:
-        raise Malformed(str(error)) from error
-
-
-def _weights(content: Reader, case: Case) -> tuple[TensorRecord, ...]:
-    shapes = {name: array.shape for name, array in case.expected.items()}
-    rows = zip(content.sections("weights", len(shapes)), shapes.items(), strict=True)
-    return tuple(
-        TensorRecord(
-            name=row.one_of("name", (name,)),
-            dtype=row.one_of("dtype", DTYPES),
-            shape=row.shape("shape", shape),
-            sha256=row.hexadecimal("sha256", _SHA256),
-        )
-        for row, (name, shape) in rows
-    )
-
-
-def _points(content: Reader, case: Case) -> tuple[PointRecord, ...]:
-    rows = zip(content.sections("points", len(case.points)), case.points, strict=True)
-    return tuple(
-        PointRecord(
-            sketch=Sketch(
-                name=row.one_of("name", (point.name,)),
-                shape=row.shape("shape", point.shape),
-                minimum=row.number("minimum"),
-                maximum=row.number("maximum"),
-                rms=row.number("rms"),
-                projections=row.numbers("projections", PROJECTIONS),
-            ),
-            float64_noise=row.number("float64_noise"),
-            float32_noise=row.number("float32_noise"),
-        )
-        for row, point in rows
-    )

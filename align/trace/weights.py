@@ -4,15 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from align.core.weights import Expected
-from align.trace.trace_file import TensorRecord
+from align.trace.golden import TensorRecord
 from convert.arrays import Array, tensor_sha256
+from convert.errors import IntegrityProblem
 
 
 def expected_hashes(recorded: Sequence[TensorRecord]) -> dict[str, Expected]:
     """Return what is expected; a tensor that is another says whose it is instead, where that is recorded."""
     owners = {tensor.sha256: tensor.name for tensor in recorded}
     return {tensor.name: _by_hash(tensor, owners) for tensor in recorded}
+
+
+def drawn_again(found: str, recorded: str, what: str, seed: int) -> None:
+    """Check that what was drawn is what was recorded.
+
+    Raises:
+        IntegrityProblem: Their hashes are not the same.
+    """
+    if found != recorded:
+        raise IntegrityProblem(
+            f"seed {seed}: the {what} drawn are not those that were recorded (SHA-256 {found[:16]}… against "
+            f"{recorded[:16]}…), so NumPy {np.__version__} draws otherwise. Record the trace again with this NumPy."
+        )
 
 
 def _by_hash(tensor: TensorRecord, owners: dict[str, str]) -> Expected:
