@@ -85,6 +85,12 @@ def without_witness(data: Data) -> str:
     return f"{NO_WITNESS}: float64 is compared between {sides['reference']} and {sides['candidate']} alone"
 
 
+def accepted_rows(data: Data) -> list[tuple[str, str, str]]:
+    """Return point, bound and reason of each difference that is accepted; results of before had none."""
+    accepted = data.get("accepted", {})
+    return [(name, f"{one['bound']:.1e}", one["reason"]) for name, one in accepted.items()]
+
+
 def worst_ratio(layer: Data) -> float:
     """Return the layer's worst figure in units of its bound."""
     return max(ratio(diff["max_abs_diff"], diff["bound"]) for _, _, diff in diffs(layer))

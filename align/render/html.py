@@ -15,6 +15,7 @@ from align.render import chart as geometry
 from align.render.data import (
     OUTCOMES,
     Data,
+    accepted_rows,
     compared,
     diffs,
     failing_layer,
@@ -50,6 +51,7 @@ def html(data: Data) -> bytes:
         size=geometry,
         figures=[figure_name(data, precision, figure) for precision, figure, _ in _diffs_of_first(data)],
         layers=[_layer(data, layer) for layer in data["layers"]],
+        accepted=accepted_rows(data),
         sections=[(section["gate"], [_check(check) for check in section["checks"]]) for section in data["sections"]],
         outcomes=OUTCOMES,
         witness=without_witness(data),

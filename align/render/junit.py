@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from junitparser import Failure, JUnitXml, Skipped, TestCase, TestSuite
 
-from align.render.data import Data, compared, failing_layer, failure_of, without_witness
+from align.render.data import Data, accepted_rows, compared, failing_layer, failure_of, without_witness
 
 NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What XML 1.0 cannot hold, not even escaped. Source: https://www.w3.org/TR/xml/#charsets."""
@@ -50,6 +50,7 @@ def _suite(data: Data, name: str, cases: list[TestCase]) -> TestSuite:
         "variant": data["variant"],
         "verdict": data["verdict"],
         "witness": without_witness(data) or "compared",
+        "accepted": "; ".join(" ".join(row) for row in accepted_rows(data)) or "none",
         "input_sha256": data["input_sha256"],
         **settings,
         **data["environment"].get("versions", {}),

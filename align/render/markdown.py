@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from align.render.data import (
     OUTCOMES,
     Data,
+    accepted_rows,
     compared,
     diffs,
     failing_layer,
@@ -35,6 +36,7 @@ def markdown(data: Data) -> str:
         *_no_witness(data),
         _table(("gate", "", "finding"), [_gate(gate) for gate in data["gates"]]),
         *_left_out(data),
+        *_accepted(data),
         *_worst(data),
         *(part for section in data["sections"] for part in _section(section)),
         *_all_layers(data),
@@ -63,6 +65,12 @@ def _left_out(data: Data) -> list[str]:
     if not data["left_out"]:
         return []
     return ["### Points left out", _table(("point", "why"), data["left_out"].items())]
+
+
+def _accepted(data: Data) -> list[str]:
+    """Return the differences that are accepted."""
+    rows = accepted_rows(data)
+    return ["### Accepted differences", _table(("point", "bound", "reason"), rows)] if rows else []
 
 
 def _gate(gate: Data) -> tuple[str, ...]:

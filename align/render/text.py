@@ -62,7 +62,7 @@ def training_rows(result: AlignmentResult) -> list[tuple[str, ...]]:
 def gate_lines(gates: Sequence[Gate]) -> list[str]:
     """Return a line per gate."""
     words = {True: "passed", False: "FAILED", None: "not run"}
-    return [f"{gate.name:<10} {words[gate.passed]:<8} {gate.sentence}" for gate in gates]
+    return [f"{gate.name:<11} {words[gate.passed]:<8} {gate.sentence}" for gate in gates]
 
 
 def verdict_line(result: AlignmentResult) -> str:
@@ -91,6 +91,8 @@ def _less(result: AlignmentResult) -> str:
     """Return in brackets what the verdict has to do without."""
     stressed = result.settings.get("stress", True)
     less = [said for said, missing in ((NO_WITNESS, not result.sides.witness), (NO_STRESS, not stressed)) if missing]
+    if count := len(result.accepted):
+        less.append(f"{count} accepted difference{'s' if count > 1 else ''}")
     return f" ({', '.join(less)})" if less else ""
 
 
