@@ -1,0 +1,151 @@
+"""Every block of docs/port-your-own-model.md, in order, in an empty folder, as a newcomer types it.
+
+What stands before a block says what it is for: the paragraph ends with the name of the file that it is (`net.py`:), or
+that it is to be added to (Add to `net.py`:), or changes (a diff, In `net.py`:); a command that fails has its exit code
+there. A text block shows lines of the output above it, in order; … and figures stand for any.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from align.pairing.file import read_pairing
+
+PAGE = (Path(__file__).resolve().parents[1] / "docs" / "port-your-own-model.md").read_text(encoding="utf-8")
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^```", flags=re.MULTILINE)
+CONDITION = re.compile(r"<!-- run where `(.*)` has (\S+) -->$")
+NAMED = re.compile(r"`([\w.]+)`:$")
+EXIT_CODE = re.compile(r"exit code(?: is)? (\d)")
+LOOSE = re.compile(r"…|\d+(?:\.\d+)?e[+-]?\d+")
+
+
+@dataclass(frozen=True)
+class Block:
+    language: str
+    text: str
+    before: str
+
+    @property
+    def file(self) -> str | None:
+        """The file that it is, is added to or changes."""
+        named = NAMED.search(self.before)
+        return named[1] if named else None
+
+    @property
+    def exit_code(self) -> int:
+        """That which its command ends with."""
+        found = EXIT_CODE.findall(self.before)
+        return int(found[-1]) if found else 0
+
+
+def blocks(page: str = PAGE) -> list[Block]:
+    """Return the blocks of a page, each with the paragraph before it; nothing where another block stands there."""
+    found, end = [], 0
+    for match in BLOCK.finditer(page):
+        paragraph = page[end : match.start()].strip().rpartition("\n\n")[2]
+        found.append(Block(language=match[1], text=match[2], before=paragraph))
+        end = match.end()
+    return found
+
+
+def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COLUMNS": "300"}
+    environment.pop("PYTEST_ADDOPTS", None)
+    shell = ["bash", "-euo", "pipefail", "-c", command]
+    out, both = subprocess.PIPE, subprocess.STDOUT
+    return subprocess.run(shell, cwd=folder, env=environment, stdout=out, stderr=both, text=True, check=False)
+
+
+def shown(wanted: str, output: str) -> str | None:
+    """Return the first line that the page shows and an output has not, or not in this order; None where it has all."""
+    lines = iter(output.splitlines())
+    for line in wanted.splitlines():
+        pattern = re.compile(".*?".join(map(re.escape, LOOSE.split(line))))
+        if not any(pattern.fullmatch(one.rstrip()) for one in lines):
+            return line
+    return None
+
+
+def changed(text: str, diff: str) -> str:
+    """Return a text after the one change that a diff of whole lines is."""
+    old, new = ("".join(f"{line[1:]}\n" for line in diff.splitlines() if line[0] == sign) for sign in "-+")
+    assert text.count(old) == 1, f"there is not one {old}"
+    return text.replace(old, new)
+
+
+def follow(page: list[Block], folder: Path) -> None:
+    """Do what a page says."""
+    output = ""
+    for block in page:
+        if (condition := CONDITION.search(block.before)) and condition[2] not in run(condition[1], folder).stdout:
+            continue
+        if block.language == "sh":
+            done = run(block.text, folder)
+            output = done.stdout
+            assert done.returncode == block.exit_code, f"{block.text}\n{output}"
+            assert "Traceback" not in output
+        elif block.language == "text":
+            missing = shown(block.text, output)
+            assert missing is None, f"not shown, or not in this order: {missing}\n{output}"
+        else:
+            assert block.file is not None, f"nothing says which file this is:\n{block.text}"
+            path = folder / block.file
+            if block.language == "diff":
+                path.write_text(changed(path.read_text(), block.text))
+            else:
+                old = path.read_text() if re.search(r"Add to `[\w.]+`:$", block.before) else ""
+                path.write_text(old + block.text)
+            if path.suffix == ".toml":
+                read_pairing(path)
+
+
+@pytest.mark.slow
+def test_a_newcomer_gets_through(tmp_path: Path) -> None:
+    follow(blocks(), tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} >= {"net.pdparams", "by_hand.pdparams", "inputs.toml"}
+
+
+def test_every_block_is_one_that_is_followed() -> None:
+    assert len(FENCE.findall(PAGE)) == 2 * len(blocks())
+    assert {block.language for block in blocks()} == {"sh", "python", "toml", "diff", "text"}
+    assert all(block.file for block in blocks() if block.language in ("python", "toml", "diff"))
+    assert [block.exit_code for block in blocks() if block.language == "sh"][:5] == [1, 1, 0, 1, 1]
+
+
+class TestWhatIsWrongOnAPageIsSeen:
+    @pytest.mark.parametrize(
+        "page",
+        [
+            "```sh\nexit 3\n```",
+            "It ends with exit code 1:\n\n```sh\nexit 3\n```",
+            "It ends with exit code 1:\n\n```sh\ntrue\n```",
+            "```sh\nfalse\ntrue\n```",
+            "```sh\necho aligned\n```\n\n```text\ndiverged\n```",
+            "```sh\necho aligned\n```\n\n```text\nalign\n```",
+            "```sh\necho a; echo b\n```\n\n```text\nb\na\n```",
+            "No file:\n\n```python\nprint()\n```",
+            "`net.py`:\n\n```python\na = 1\n```\n\nIn `net.py`:\n\n```diff\n-a = 2\n+a = 3\n```",
+        ],
+    )
+    def test_it_is(self, page: str, tmp_path: Path) -> None:
+        with pytest.raises(AssertionError):
+            follow(blocks(page), tmp_path)
+
+    def test_a_pairing_that_is_none(self, tmp_path: Path) -> None:
+        with pytest.raises(Exception, match="its schema is None"):
+            follow(blocks("`a.toml`:\n\n```toml\n[weights]\n```"), tmp_path)
+
+    def test_what_is_right_is_not(self, tmp_path: Path) -> None:
+        files = "`a.py`:\n\n```python\nx = 1\n```\n\nIn `a.py`:\n\n```diff\n-x = 1\n+x = 2\n```\n\n"
+        added = "Add to `a.py`:\n\n```python\nprint(x, 1.5e-3)\n```\n\n"
+        follow(blocks(f"{files}{added}```sh\npython a.py\n```\n\n```text\n2 0.00…\n```"), tmp_path)
+        unknown = "<!-- run where `echo a` has --b -->\n```sh\nfalse\n```"
+        follow(blocks(unknown), tmp_path)
