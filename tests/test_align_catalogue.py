@@ -10,7 +10,7 @@ from align.mixer.alignment import ALIGNMENT
 from align.mixer.faults import STRUCTURE, WEIGHTS
 from align.mixer.specimens import SPECIMENS
 from align.trace import gate
-from align.trace.trace_file import GoldenTrace
+from align.trace.golden import GoldenTrace
 from convert.arrays import StateDict
 
 SMALL = [name for name in SPECIMENS if name != "s32"]

@@ -57,8 +57,8 @@ def too_many(forward: Any, images: Any) -> Any:
 
 BATCH_FAULTS = [
     pytest.param(lambda f, x: f(x).squeeze(0), "image 1 alone: it is float32 (7,), not float32 (1, 7)", id="squeeze"),
-    pytest.param(lambda f, x: f(x[:2]), "image 1 among others: it is float32 (2, 7), not float32 (67, 7)", id="size"),
-    pytest.param(too_many, "among others: its forward fails with ValueError: at most 2 images", id="refused"),
+    pytest.param(lambda f, x: f(x[:2]), "image 1 with one other: it is float32 (2, 7), not float32 (3, 7)", id="size"),
+    pytest.param(too_many, "with one other: its forward fails with ValueError: at most 2 images", id="refused"),
     pytest.param(lambda f, x: f(x).astype("float64"), "it is float64 (1, 7), not float32", id="dtype"),
     pytest.param(lambda f, x: [f(x)], "it is list, not a tensor", id="list"),
     pytest.param(lambda f, x: f(x) * float("nan"), "differs by inf", id="NaN"),

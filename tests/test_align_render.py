@@ -136,7 +136,7 @@ class TestSchema:
         assert check["name"] == "adam/constant/step 3/parameters/float64"
 
     def test_it_has_what_a_run_records(self) -> None:
-        own = {"candidate_model", "own_buffers"}
+        own = {"candidate_model", "own_buffers", "reference_model", "inputs_given", "dropped"}
         recorded = {field.name for field in dataclasses.fields(Settings)} | {
             "reference",
             "config",

@@ -11,7 +11,7 @@ import pytest
 
 from align.core.bounds import FLOAT64, UNBOUNDED, Tolerance
 from align.core.compare import LayerDiff, compare
-from align.core.judgement import Judgement, judge, with_section
+from align.core.judgement import Judgement, judge, verdict_with, with_section
 from align.core.layer_rows import evidence_of
 from align.core.result import (
     AlignmentResult,
@@ -85,6 +85,71 @@ def test_what_was_left_out_is_said_and_does_not_fail() -> None:
     assert found.verdict == "aligned"
     said = "2 points, all finite; left out, its module is never called: norm; left out, computed by a function: pooled"
     assert found.gates[0].sentence == said
+
+
+def mispaired(name: str, inherited: float = 0.7, introduced: float = 0.7) -> LayerRow:
+    """Return a layer that shows another value on its own activations, and on the reference's."""
+    figures = {
+        "float64_inherited": diff(inherited, FLOAT64),
+        "float64_introduced": diff(introduced, FLOAT64),
+        "float32_introduced": diff(introduced, IN_FLOAT32),
+    }
+    return unwitnessed(row(name, **figures))
+
+
+class TestMispaired:
+    """A point that differs although what lies behind it agrees: the pairing is at fault, not the models."""
+
+    RIGHT, LOGITS = unwitnessed(row("conv")), unwitnessed(row("logits"))
+    MISLED = unwitnessed(row("conv", float64_introduced=diff(0.4, FLOAT64), float32_introduced=diff(0.4, IN_FLOAT32)))
+    """What was given the value of another layer."""
+
+    def test_it_is_said_and_nothing_is_proved(self) -> None:
+        found = judged(self.RIGHT, mispaired("norm"), self.MISLED, mispaired("norm2"), self.LOGITS, sides=ALONE)
+        assert found.verdict == "inconclusive"
+        assert found.first_divergence is not None
+        assert found.first_divergence.layer == "norm"
+        assert found.first_divergence.sentence.startswith("norm: mispaired: Paddle shows another value here (")
+        assert "what lies behind it agrees, as it does behind 1 more such points" in found.first_divergence.sentence
+
+    @pytest.mark.parametrize(
+        "layers",
+        [
+            pytest.param((mispaired("norm"), mispaired("logits")), id="the output differs"),
+            pytest.param((mispaired("norm"), mispaired("act"), LOGITS), id="the next point differs"),
+            pytest.param((mispaired("norm", 1e-9, 1e-9), LOGITS), id="too little for another value"),
+            pytest.param((mispaired("norm", introduced=0.0), RIGHT, LOGITS), id="inherited alone"),
+            pytest.param((mispaired("norm", inherited=0.0), RIGHT, LOGITS), id="introduced alone"),
+            pytest.param((MISLED, mispaired("norm"), RIGHT, LOGITS), id="one before it is over"),
+            pytest.param((mispaired("norm"), RIGHT, mispaired("late", 1e-9, 0.0), LOGITS), id="a small one later"),
+        ],
+    )
+    def test_a_divergence_is_none(self, layers: tuple[LayerRow, ...]) -> None:
+        assert judged(*layers, sides=ALONE).verdict == "diverged"
+
+    def test_a_witness_decides_otherwise(self) -> None:
+        assert judged(mispaired("norm"), self.RIGHT, self.LOGITS, sides=SIDES).verdict == "diverged"
+
+    def test_other_weights_do_too(self) -> None:
+        wrong = Finding(layer="conv", sentence="conv.weight: one bit")
+        layers = (mispaired("norm"), self.RIGHT, self.LOGITS)
+        assert judged(*layers, weights=[wrong], sides=ALONE).verdict == "diverged"
+        assert judged(*layers, sides=ALONE).verdict == "inconclusive"
+
+    def test_an_output_that_float32_moves_too_far_does_too(self) -> None:
+        far = dataclasses.replace(
+            self.LOGITS,
+            float32=dataclasses.replace(self.LOGITS.float32, inherited=diff(1e-4, Tolerance(atol=1e-5, rtol=0.0))),
+        )
+        assert judged(mispaired("norm"), self.RIGHT, far, sides=ALONE).verdict == "diverged"
+
+    @pytest.mark.parametrize(
+        ("name", "verdict"), [("output", "diverged"), ("redrawn", "diverged"), ("stress", "inconclusive")]
+    )
+    def test_an_output_that_differs_under_other_weights_is_a_divergence(self, name: GateName, verdict: str) -> None:
+        before = judged(mispaired("norm"), self.RIGHT, self.LOGITS, sides=ALONE)
+        gate = Gate(name=name, passed=False, sentence="other weights")
+        assert verdict_with(gate, before.gates, before.verdict) == verdict
 
 
 class TestWithoutAWitness:

@@ -8,7 +8,7 @@ from typing import Any
 
 from align.core.bounds import Precision
 from align.core.case import Case
-from align.core.inputs import seeded_labels
+from align.core.inputs import in_precision, seeded_labels
 from align.core.result import Check, Divergence, Gate, Section
 from align.learning import paddle_steps, torch_steps
 from align.learning.finite_differences import Loss, direction_check, entry_checks
@@ -82,7 +82,7 @@ def _float64(learning: Learning, progress: Progress) -> tuple[list[Check], Gradi
     """Return the float64 checks, the reference's gradients by its own names, and the least scale of a gradient."""
     case, labels = learning.case, learning.labels
     learning.cast("float64")
-    inputs = case.inputs.astype("float64")
+    inputs = in_precision(case.inputs, "float64")
     progress("backward: the reference in float64")
     loss = torch_steps.backward(learning.reference, inputs, labels)
     read, rows = torch_steps.gradients(learning.reference), in_backward_order(case)
