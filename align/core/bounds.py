@@ -45,7 +45,7 @@ ALLOWED = 4.0
 """How far apart two results of one operation may lie, in units of roundoff of its size (`align.rounding.sizes`).
 
 Either may be one such unit from the truth where no sum is taken; sums are statistical. How near right ports
-come, benchmarks/right_ports.py measures.
+come, docs/right_ports.json has recorded.
 """
 
 LOGITS_ATOL = 1e-5
