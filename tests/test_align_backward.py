@@ -70,7 +70,7 @@ class TestRightPort:
         report = tmp_path / "report.json"
         result = mixer_align("--variant", "b16_in1k", "--batch", "1", "--backward", "--json", report)
         assert result.exit_code == 0, result.output
-        assert "backward   passed   150 gradients: float64 at most " in result.stdout
+        assert "backward    passed   150 gradients: float64 at most " in result.stdout
         data = json.loads(report.read_text())
         assert data["verdict"] == "aligned"
         assert all(layer["float64"]["introduced"]["max_abs_diff"] < 1e-12 for layer in data["layers"])

@@ -77,7 +77,7 @@ class TestCheckpoints:
         [
             ("less", r"it has no fc2\.bias\. --checkpoint takes"),
             ("more", r"it has more, which the reference has not\."),
-            ("prefixed", r"it has no conv\.weight \(and 10 more\) and it has module\.conv\.bias \(and 10 more\)"),
+            ("prefixed", r"it has no conv\.weight \(and 9 more\) and it has module\.conv\.bias \(and 10 more\)"),
             ("shaped", r"fc2\.bias: it has \(7,\), the reference \(5,\)\. Is it a checkpoint of this model"),
         ],
     )

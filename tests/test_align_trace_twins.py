@@ -371,7 +371,7 @@ class TestAccepted:
         result = models.check(trace, gated=True, fault="exact")
         assert result.exit_code == 1
         assert verdict(result).startswith("diverged: Net: gate: its difference is accepted, and there is none beyond")
-        assert "structure  FAILED   gate: its difference is accepted" in result.stdout
+        assert "structure   FAILED   gate: its difference is accepted" in result.stdout
 
     def test_one_that_is_larger_is_not_recorded(self, models: Models, tmp_path: Path) -> None:
         _, result = self.record(models, tmp_path, "1e-12")

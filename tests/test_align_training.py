@@ -170,7 +170,7 @@ def test_20_steps(mixer_align: Run, tmp_path: Path, square_source: StateDict) ->
     checkpoint, report = save_safetensors(tmp_path / "x.safetensors", square_source), tmp_path / "report.json"
     result = mixer_align("--checkpoint", checkpoint, "--train-steps", "20", "--json", report)
     assert result.exit_code == 0, result.output
-    assert re.search(r"^training   passed   20 steps: float64 parameters within ", result.stdout, re.MULTILINE)
+    assert re.search(r"^training    passed   20 steps: float64 parameters within ", result.stdout, re.MULTILINE)
     assert "adamw" in result.stdout
     *_, section = json.loads(report.read_text())["sections"]
     assert len(section["checks"]) == 4 * 2 * 20 * 7

@@ -20,7 +20,8 @@ from convert.errors import BadInput
 from convert.evidence.recorded import manifest_path
 from convert.mixer.rule_tables import route
 from convert.mixer.variants import MixerConfig
-from convert.pairing.weights import WeightTable
+from convert.pairing.file import read_file
+from convert.pairing.weights import WeightTable, weights_of
 from convert.rules import KeyRule, Transform
 
 SCHEMA = 'schema = "mixer-align/pairing/1"\n'
@@ -595,7 +596,7 @@ class TestWeightTable:
 
     def test_what_the_aligner_alone_reads_is_let_through(self, tmp_path: Path) -> None:
         tables = '[inputs]\nx = 1\n[accepted]\nx = 1\n[weights]\n"a" = "b"\n'
-        weights = read_pairing(written(tmp_path / "p.toml", tables)).weights
+        weights = weights_of(read_file(written(tmp_path / "p.toml", tables)))
         assert weights is not None
         assert len(weights.entries) == 1
 

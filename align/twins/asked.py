@@ -101,11 +101,12 @@ def case_of_files(twins: Twins, files: Files, settings: Settings, say: Say) -> C
     if files.checkpoint is None and files.candidate is None:
         said = "its own weights" if twins.own_weights else f"seeded random weights (seed {twins.seed})"
         return case_of_twins(replace(twins, provenance={"kind": said, "notes": []}), settings)
-    family = _family(twins)
+    table = _table(twins)
+    family = PairedFamily(table)
     source = files.checkpoint and _read(files.checkpoint, files.selection, family, say)
     judged = files.candidate and read_candidate(files.candidate, files.candidate_key, family, say)
     if source:
-        _check_holds(source, twins)
+        _check_holds(source, twins, table)
     provenance = {
         "kind": "file" if source else "random",
         "notes": [*(source.notes if source else ())],
@@ -140,14 +141,16 @@ def _read(path: Path, selection: Selection | None, family: PairedFamily, say: Sa
     return source
 
 
-def _check_holds(source: Source, twins: Twins) -> None:
-    """Check that a file holds the reference's tensors, all and no others.
+def _check_holds(source: Source, twins: Twins, table: WeightTable) -> None:
+    """Check that a file holds the reference's tensors, all but those that are dropped, and no others.
 
     Raises:
         BadInput: It does not.
     """
     wanted = {key: array.shape for key, array in torch_probe.parameters(twins.reference).items()}
-    missing, more = [key for key in wanted if key not in source.shapes], sorted(source.shapes.keys() - wanted.keys())
+    needed = wanted.keys() - table.rules_for(wanted.keys())[1].keys()
+    missing = [key for key in wanted if key in needed and key not in source.shapes]
+    more = sorted(source.shapes.keys() - wanted.keys())
     if missing or more:
         said = [f"it has no {missing[0]}{_and(missing)}"] if missing else []
         said += [f"it has {printable(more[0])}{_and(more)}, which the reference has not"] if more else []
@@ -155,7 +158,7 @@ def _check_holds(source: Source, twins: Twins) -> None:
             f"{source.name}: {' and '.join(said)}. --checkpoint takes the reference's weights by its own names; the "
             "candidate's go with --candidate."
         )
-    if other := next((key for key, shape in wanted.items() if source.shapes[key] != shape), None):
+    if other := next((key for key, shape in wanted.items() if source.shapes.get(key, shape) != shape), None):
         raise BadInput(
             f"{source.name}: {other}: it has {source.shapes[other]}, the reference {wanted[other]}. Is it a checkpoint "
             "of this model, of the same arguments?"
@@ -166,13 +169,12 @@ def _and(keys: Sequence[str]) -> str:
     return f" (and {len(keys) - 1} more)" if len(keys) > 1 else ""
 
 
-def _family(twins: Twins) -> PairedFamily:
+def _table(twins: Twins) -> WeightTable:
     """Return the names that the files of the two models have."""
-    table = twins.pairing.weights
-    if table is None:
-        sides = Side.of(torch_probe, twins.reference), Side.of(paddle_probe, twins.candidate)
-        match = matched(*sides, twins.pairing)
-        entries = [WeightEntry(name=rule.source, to=rule.target, transform=rule.transform) for rule in match.rules]
-        dropped = [WeightEntry(name=key, why_dropped=why) for key, why in match.dropped.items()]
-        table = WeightTable(place=twins.pairing.place, entries=[*entries, *dropped])
-    return PairedFamily(table)
+    if twins.pairing.weights is not None:
+        return twins.pairing.weights
+    sides = Side.of(torch_probe, twins.reference), Side.of(paddle_probe, twins.candidate)
+    match = matched(*sides, twins.pairing)
+    entries = [WeightEntry(name=rule.source, to=rule.target, transform=rule.transform) for rule in match.rules]
+    dropped = [WeightEntry(name=key, why_dropped=why) for key, why in match.dropped.items()]
+    return WeightTable(place=twins.pairing.place, entries=[*entries, *dropped])
