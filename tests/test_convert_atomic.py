@@ -320,6 +320,7 @@ ALLOWED = {
     "convert/disk/atomic_folder.py": {"open", "rename", "rmtree"},
     "convert/disk/temporary.py": {"unlink", "rmtree"},
     "align/gates/forward.py": {"replace"},  # of an array's holder, in memory
+    "align/trace/sketches.py": {"replace"},  # the same
     "align/commands/publish.py": {"open"},  # appends to the file that GitHub names
     "align/reprod/stages.py": {"save", "unlink"},  # to a stream of write_atomically; a log that would no longer be true
     "reports/run_folder.py": {"open", "truncate", "unlink"},  # a log that grows; checkpoints that are no longer kept
