@@ -9,9 +9,11 @@ from typing import get_args
 from align.core.result import GateName
 from align.selftest.outcome import Caught, SelfTest
 
-ON_REQUEST = ("backward", "training")
-GATES: tuple[str, ...] = tuple(name for name in get_args(GateName) if name not in ON_REQUEST)
-"""Those that every alignment runs, in their order."""
+OTHERS = ("backward", "training", "settings")
+"""Gates that are run on request, and the one that is shown and fails nothing."""
+
+GATES: tuple[str, ...] = tuple(name for name in get_args(GateName) if name not in OTHERS)
+"""Those that every alignment runs, and that can fail it, in their order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
