@@ -124,5 +124,5 @@ def test_a_torch_that_is_paddle_is_refused(checkpoint: Path) -> None:
 
 
 def test_a_paddle_model_is_no_reference(case: Case) -> None:
-    with pytest.raises(BadInput, match="the reference is no module of PyTorch"):
+    with pytest.raises(BadInput, match=r"the reference: it is no torch\.nn\.Module"):
         align(replace(case, reference=replace(case.reference, build=case.candidate.build)))

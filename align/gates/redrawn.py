@@ -84,11 +84,15 @@ def section(models: Models, headline: Array, rounding: Tolerance) -> Section:
     rules = [*case.rules]
     try:
         found = trial.compared(rules)
-        culprit = None if found.passed else rules[bisect.bisect_left(range(len(rules)), x=True, key=trial.at_fault)]
+        if found.passed:
+            return _section(case, case.headline, found, "")
+        culprits = rules[bisect.bisect_left(range(len(rules)), x=True, key=trial.at_fault) :]
     except ForwardFailed as failed:
         return _section(case, case.headline, None, f"with other weights: {failed}")
-    if culprit is None:
-        return _section(case, case.headline, found, "")
+    if not culprits:
+        once = f"with other weights in both, {case.headline} differ by {said(found)}, but not in a second forward"
+        return _section(case, case.headline, found, once)
+    culprit = culprits[0]
     bad = f"{culprit.target}: what {case.sides.candidate} returns does not go with it: other weights in both models"
     return _section(case, case.place(culprit.target), found, f"{bad}, and {case.headline} differ by {said(found)}")
 
