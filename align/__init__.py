@@ -37,7 +37,7 @@ def align(
         draw: Give both seeded weights instead of their own.
         batch: Number of examples.
         input_seed: Seed of the inputs.
-        stress: Call each pair of corresponding layers alone too.
+        stress: LayerCall each pair of corresponding layers alone too.
         backward: Compare every parameter's gradient too.
         train_steps: Compare so many steps of each optimizer too.
 

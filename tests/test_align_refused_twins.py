@@ -10,7 +10,7 @@ import pytest
 import align
 from align.core.case import Settings
 from align.core.inputs import Input
-from align.twins.asked import Files, case_of_files
+from align.twins.asked import WeightFiles, case_of_files
 from align.twins.case import Twins
 from convert.errors import BadInput
 
@@ -94,7 +94,7 @@ class TestCheckpoints:
             tensors["more" if change == "more" else "fc2.bias"] = torch.ones(7)
         torch.save(tensors, tmp_path / "net.pth")
         with pytest.raises(BadInput, match=said):
-            case_of_files(of, Files(checkpoint=tmp_path / "net.pth"), Settings(), lambda *_: None)
+            case_of_files(of, WeightFiles(checkpoint=tmp_path / "net.pth"), Settings(), lambda *_: None)
 
 
 def test_weights_that_would_get_another_shape_are_told_before_anything_runs(tmp_path: Path) -> None:

@@ -121,12 +121,12 @@ def case_of_models(target: str, options: dict[str, Any], settings: Settings) -> 
         options: Those of WEIGHTS, MODEL and REFERENCE_MODEL, by name.
         settings: The batch.
     """
-    from align.twins.asked import Files, case_of_files, refuse_family_options
+    from align.twins.asked import WeightFiles, case_of_files, refuse_family_options
     from convert.files.sets import Selection
 
     refuse_family_options(options)
     selection = Selection(key=options.get("weights_key"), ema=options.get("ema"))
-    files = Files(
+    files = WeightFiles(
         checkpoint=options.get("checkpoint"),
         selection=selection,
         candidate=options.get("candidate"),

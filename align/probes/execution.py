@@ -15,7 +15,7 @@ from convert.arrays import Array, Shape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class LayerCall:
     """One call of a layer, of which number in this forward; shapes: of each tensor put out, by item, None: the only."""
 
     path: str
@@ -27,17 +27,17 @@ class Call:
         return Tapped(module=self.path, call=self.number, item=item)
 
 
-def executed(probe: Probe, model: Any, inputs: Array) -> tuple[Call, ...]:
+def executed(probe: Probe, model: Any, inputs: Array) -> tuple[LayerCall, ...]:
     """Return the calls of one forward, each where it has ended; the last one is the model's own.
 
     Raises:
         ForwardFailed: The model raises.
     """
-    found: list[Call] = []
+    found: list[LayerCall] = []
     numbers: Counter[str] = Counter()
 
     def note(path: str, _: object, __: object, output: Any) -> None:
-        found.append(Call(path=path, number=numbers[path], shapes=dict(_shapes(output))))
+        found.append(LayerCall(path=path, number=numbers[path], shapes=dict(_shapes(output))))
         numbers[path] += 1
 
     with contextlib.ExitStack() as hooks:

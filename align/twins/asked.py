@@ -13,7 +13,7 @@ from align.core.weights import in_float32
 from align.pairing.pairing import Pairing
 from align.probes import paddle_probe, torch_probe
 from align.twins.case import Twins, case_of_twins
-from align.twins.match import Side, matched
+from align.twins.match import PairedModel, matched
 from convert.arrays import Shape, StateDict
 from convert.errors import BadInput, UsageProblem, printable
 from convert.family import Source
@@ -29,7 +29,7 @@ OF_FAMILIES = ("variant", "reference", "src", "gelu", "layer_norm_eps", "dtype")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Files:
+class WeightFiles:
     """The files of weights: the reference's, and the candidate's, and which sets of them."""
 
     checkpoint: Path | None = None
@@ -89,7 +89,7 @@ def _sizes(shape: str) -> Shape:
     return sizes
 
 
-def case_of_files(twins: Twins, files: Files, settings: Settings, say: Say) -> Case:
+def case_of_files(twins: Twins, files: WeightFiles, settings: Settings, say: Say) -> Case:
     """Return the case of two models with the weights of files, or with seeded ones where there are none.
 
     Args:
@@ -173,7 +173,7 @@ def _table(twins: Twins) -> WeightTable:
     """Return the names that the files of the two models have."""
     if twins.pairing.weights is not None:
         return twins.pairing.weights
-    sides = Side.of(torch_probe, twins.reference), Side.of(paddle_probe, twins.candidate)
+    sides = PairedModel.of(torch_probe, twins.reference), PairedModel.of(paddle_probe, twins.candidate)
     match = matched(*sides, twins.pairing)
     entries = [WeightEntry(name=rule.source, to=rule.target, transform=rule.transform) for rule in match.rules]
     dropped = [WeightEntry(name=key, why_dropped=why) for key, why in match.dropped.items()]

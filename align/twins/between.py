@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from align.probes.execution import Call
+from align.probes.execution import LayerCall
 
 SAME_CLASS = {"swish": "silu", "droppath": "stochasticdepth"}
 """Classes that are written otherwise, in small letters."""
@@ -24,7 +24,7 @@ class Between:
 
 
 def leaves_between(
-    layers: tuple[Layers, Layers], calls: tuple[Sequence[Call], Sequence[Call]], owners: Mapping[str, str]
+    layers: tuple[Layers, Layers], calls: tuple[Sequence[LayerCall], Sequence[LayerCall]], owners: Mapping[str, str]
 ) -> Between:
     """Return which leaf layers without tensors go together: those behind one pair of owners, of one type, in order.
 
@@ -72,7 +72,7 @@ def _one_to_one(
     return Between(pairs=pairs, apart={**apart, **several})
 
 
-def _behind(layers: Layers, calls: Sequence[Call], owners: Mapping[str, str]) -> dict[tuple[str, str], list[str]]:
+def _behind(layers: Layers, calls: Sequence[LayerCall], owners: Mapping[str, str]) -> dict[tuple[str, str], list[str]]:
     """Return the calls of leaf layers without tensors by the owner that was called before, and by type."""
     found: dict[tuple[str, str], list[str]] = {}
     last = ""

@@ -20,9 +20,9 @@ from align.pairing.drawing import draw_and_tell
 from align.pairing.pairing import Pairing
 from align.pairing.settings import differences, known_constant
 from align.probes import paddle_probe, torch_probe
-from align.probes.execution import Call
+from align.probes.execution import LayerCall
 from align.twins.forward import called, refused
-from align.twins.match import Match, Side, matched
+from align.twins.match import Match, PairedModel, matched
 from convert.arrays import Array, StateDict
 from convert.errors import BadInput
 from convert.rules import RuleSet
@@ -72,7 +72,7 @@ def case_of_twins(twins: Twins, settings: Settings | None = None) -> Case:
     name = twins.name or type(twins.reference).__name__
     drawn_by = drawer(twins.inputs, settings.inputs)
     inputs = drawn_by(settings.batch, settings.input_seed)
-    sides = Side.of(torch_probe, twins.reference), Side.of(paddle_probe, twins.candidate)
+    sides = PairedModel.of(torch_probe, twins.reference), PairedModel.of(paddle_probe, twins.candidate)
     match = matched(*sides, twins.pairing)
     source, drawn = _source(twins, inputs)
     held = _held(twins, match, source)
@@ -137,7 +137,7 @@ def _model(model: Any, probe: Any, state_dict: StateDict, weights: StateDict | N
     return Model(state_dict=state_dict, build=build, probe=probe, lend=partial(probe.lent, model, weights))
 
 
-def _with_points(case: Case, twins: Twins, match: Match, sides: tuple[Side, Side]) -> Case:
+def _with_points(case: Case, twins: Twins, match: Match, sides: tuple[PairedModel, PairedModel]) -> Case:
     """Return the case with the points that one forward of each shows."""
     with case.reference.used() as reference, case.candidate.used() as candidate:
         there = called("reference", torch_probe, reference, case.inputs)
@@ -167,7 +167,11 @@ def _with_points(case: Case, twins: Twins, match: Match, sides: tuple[Side, Side
 
 
 def points_of(
-    there: Sequence[Call], here: Sequence[Call], twins: Twins, match: Match, sides: tuple[Side, Side]
+    there: Sequence[LayerCall],
+    here: Sequence[LayerCall],
+    twins: Twins,
+    match: Match,
+    sides: tuple[PairedModel, PairedModel],
 ) -> Iterator[tuple[Point, str]]:
     """Yield what the reference shows in one forward, in order, and why the candidate does not show it, or nothing.
 
@@ -196,14 +200,14 @@ def points_of(
                 yield _beside(point, calls[target, call.number], i, sides)
 
 
-def point_name(call: Call, i: int, item: int | str | None, reference: Side) -> str:
+def point_name(call: LayerCall, i: int, item: int | str | None, reference: PairedModel) -> str:
     """Return what a point is called: by the module's path, which call of it, and which item is put out."""
     name = call.path or (OUTPUT if OUTPUT not in reference.layers else f"{OUTPUT} of the model")
     name += f":{call.number}" if call.number else ""
     return name if item is None or (not call.path and i == 0) else f"{name}[{item}]"
 
 
-def _beside(point: Point, other: Call, i: int, sides: tuple[Side, Side]) -> tuple[Point, str]:
+def _beside(point: Point, other: LayerCall, i: int, sides: tuple[PairedModel, PairedModel]) -> tuple[Point, str]:
     """Return a point with where the candidate shows it: what it puts out in the same place."""
     items = [*other.shapes]
     if i >= len(items):
@@ -216,7 +220,7 @@ def _beside(point: Point, other: Call, i: int, sides: tuple[Side, Side]) -> tupl
     return replace(point, candidate=candidate), ""
 
 
-def _is_leaf(path: str, side: Side) -> bool:
+def _is_leaf(path: str, side: PairedModel) -> bool:
     return bool(path) and not any(other.startswith(f"{path}.") for other in side.layers)
 
 
@@ -232,7 +236,7 @@ def _places(rules: RuleSet, points: Sequence[Point], headline: str) -> dict[str,
     return places
 
 
-def remarks_of(points: Sequence[Point], sides: tuple[Side, Side]) -> dict[str, tuple[str, ...]]:
+def remarks_of(points: Sequence[Point], sides: tuple[PairedModel, PairedModel]) -> dict[str, tuple[str, ...]]:
     """Return in sentences, by point, which settings the two modules do not share, and what is known of their kind."""
     remarks = {}
     for point in points:
@@ -246,5 +250,5 @@ def remarks_of(points: Sequence[Point], sides: tuple[Side, Side]) -> dict[str, t
     return remarks
 
 
-def _shown(call: Call) -> str:
+def _shown(call: LayerCall) -> str:
     return ", ".join(map(str, call.shapes.values())) or "no tensor"

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from align.core.point import Point, Tapped
 from align.pairing.pairing import Pairing
-from align.probes.execution import Call
+from align.probes.execution import LayerCall
 from align.twins.between import containers, leaves_between
 from align.twins.case import Twins, point_name, points_of
 from align.twins.match import Match
@@ -88,7 +88,7 @@ class Draft:
         return replace(self, moved={**self.moved, **moved}, left_out=left_out)
 
 
-def drafted(owners: Owners, order: Order, calls: tuple[Sequence[Call], Sequence[Call]]) -> Draft:
+def drafted(owners: Owners, order: Order, calls: tuple[Sequence[LayerCall], Sequence[LayerCall]]) -> Draft:
     """Return what one way to lay the owners side by side comes to, before it is tried."""
     layers = owners.sides[0].layers, owners.sides[1].layers
     fits = {path: fit for path, other in order.pairs.items() if (fit := owners.fit(path, other)) is not None}
@@ -111,7 +111,7 @@ def drafted(owners: Owners, order: Order, calls: tuple[Sequence[Call], Sequence[
     return draft.without(left_out, {})
 
 
-def _idle(owners: Owners, order: Order, calls: Sequence[Call]) -> frozenset[str]:
+def _idle(owners: Owners, order: Order, calls: Sequence[LayerCall]) -> frozenset[str]:
     """Return the reference's layers that no forward calls, and that no layer that is left could be."""
     called, taken = {call.path for call in calls}, {*order.pairs.values()}
     left = [other for other in owners.candidate if other not in taken]
@@ -119,7 +119,7 @@ def _idle(owners: Owners, order: Order, calls: Sequence[Call]) -> frozenset[str]
     return frozenset(path for path in idle if not any(owners.fits(path, other) for other in left))
 
 
-def points_in(draft: Draft, twins: Twins, calls: tuple[Sequence[Call], Sequence[Call]]) -> list[Point]:
+def points_in(draft: Draft, twins: Twins, calls: tuple[Sequence[LayerCall], Sequence[LayerCall]]) -> list[Point]:
     """Return the points that are compared by a draft."""
     layers = draft.owners.sides[1].layers
     named = {path: name for path in draft.owners.sides[0].layers if (name := draft.pairing.name(path)) in layers}
@@ -128,7 +128,7 @@ def points_in(draft: Draft, twins: Twins, calls: tuple[Sequence[Call], Sequence[
     return [point for point, why in found if not why]
 
 
-def reference_points(owners: Owners, calls: Sequence[Call]) -> dict[Tapped, str]:
+def reference_points(owners: Owners, calls: Sequence[LayerCall]) -> dict[Tapped, str]:
     """Return the names of all points of the reference, by where it shows them."""
     return {
         call.tapped(item): point_name(call, i, item, owners.sides[0])

@@ -6,12 +6,12 @@ from typing import Any
 
 from align.core.lockstep import ForwardFailed
 from align.core.probe import Probe
-from align.probes.execution import Call, executed
+from align.probes.execution import LayerCall, executed
 from convert.arrays import Array
 from convert.errors import BadInput
 
 
-def called(side: str, probe: Probe, model: Any, inputs: Array) -> tuple[Call, ...]:
+def called(side: str, probe: Probe, model: Any, inputs: Array) -> tuple[LayerCall, ...]:
     """Return what a model calls in one forward.
 
     Raises:

@@ -17,17 +17,17 @@ from convert.rules import KeyRule, RuleSet, Transform
 
 
 @dataclass(frozen=True, kw_only=True)
-class Side:
+class PairedModel:
     """One model, as it is paired: its layers by path, and the shapes of the tensors that are saved."""
 
     layers: Mapping[str, Any]
     shapes: Mapping[str, Shape]
 
     @staticmethod
-    def of(probe: Probe, model: Any) -> Side:
+    def of(probe: Probe, model: Any) -> PairedModel:
         """Return a model as it is paired."""
         shapes = {key: array.shape for key, array in probe.parameters(model).items()}
-        return Side(layers=dict(probe.layers(model)), shapes=shapes)
+        return PairedModel(layers=dict(probe.layers(model)), shapes=shapes)
 
     def held_by(self, path: str) -> dict[str, str]:
         """Return the tensors of a layer itself, not of those below it: their keys, by their own names."""
@@ -63,7 +63,7 @@ class Match:
     also: frozenset[str] = frozenset()
 
 
-def matched(reference: Side, candidate: Side, pairing: Pairing) -> Match:
+def matched(reference: PairedModel, candidate: PairedModel, pairing: Pairing) -> Match:
     """Return what goes together.
 
     Raises:
@@ -88,7 +88,7 @@ def matched(reference: Side, candidate: Side, pairing: Pairing) -> Match:
     return replace(found, unpaired={**found.unpaired, **missing, **surplus}, also=also)
 
 
-def _of_another_shape(reference: Side, candidate: Side, rules: RuleSet) -> Iterator[tuple[str, str]]:
+def _of_another_shape(reference: PairedModel, candidate: PairedModel, rules: RuleSet) -> Iterator[tuple[str, str]]:
     """Yield the candidate's tensors that would be given one of another shape, and why."""
     for rule in rules:
         shape, wanted = reference.shapes[rule.source], candidate.shapes.get(rule.target)
@@ -97,7 +97,9 @@ def _of_another_shape(reference: Side, candidate: Side, rules: RuleSet) -> Itera
             yield rule.target, f"from {rule.source} {shape}{how} it would get {given}, and it has {wanted}"
 
 
-def _by_weights(rules: Collection[KeyRule] | RuleSet, reference: Side, candidate: Side) -> Mapping[str, str]:
+def _by_weights(
+    rules: Collection[KeyRule] | RuleSet, reference: PairedModel, candidate: PairedModel
+) -> Mapping[str, str]:
     """Return the layers that hold what the rules pair, where one holds all of the other's."""
     found: dict[str, set[str]] = {}
     for rule in rules:
@@ -106,7 +108,7 @@ def _by_weights(rules: Collection[KeyRule] | RuleSet, reference: Side, candidate
     return {r: c for r, c in alone.items() if r in reference.layers and c in candidate.layers}
 
 
-def _by_type(reference: Side, candidate: Side, named: Mapping[str, str], pairing: Pairing) -> Match:
+def _by_type(reference: PairedModel, candidate: PairedModel, named: Mapping[str, str], pairing: Pairing) -> Match:
     rules: list[KeyRule] = []
     dropped: dict[str, str] = {}
     unpaired: dict[str, str] = {}
@@ -125,8 +127,8 @@ def _by_type(reference: Side, candidate: Side, named: Mapping[str, str], pairing
 def _why_not(
     path: str,
     kind: ModuleType | None,
-    reference: Side,
-    candidate: Side,
+    reference: PairedModel,
+    candidate: PairedModel,
     named: Mapping[str, str],
     pairing: Pairing,
 ) -> str:
@@ -141,7 +143,9 @@ def _why_not(
     return ""
 
 
-def _rules_of(path: str, kind: ModuleType | None, reference: Side, candidate: Side, target: str) -> Iterator[KeyRule]:
+def _rules_of(
+    path: str, kind: ModuleType | None, reference: PairedModel, candidate: PairedModel, target: str
+) -> Iterator[KeyRule]:
     """Yield the rules of a layer's tensors: by its type's row, or by a shape that leaves one way to lay them out.
 
     Raises:
@@ -161,7 +165,7 @@ def _rules_of(path: str, kind: ModuleType | None, reference: Side, candidate: Si
         yield KeyRule(source=key, target=other, transform=transform)
 
 
-def _also(reference: Side, rules: RuleSet) -> set[str]:
+def _also(reference: PairedModel, rules: RuleSet) -> set[str]:
     """Return the candidate's names for tensors that have another name too, by which they are paired."""
     found = set()
     for rule in rules:

@@ -10,8 +10,8 @@ from typing import Any
 
 from align.pairing.module_type import ModuleType, matcher
 from align.pairing.types import candidate_fits, raw_transform, reference_type
-from align.probes.execution import Call
-from align.twins.match import Side
+from align.probes.execution import LayerCall
+from align.twins.match import PairedModel
 from convert.arrays import Shape
 from convert.rules import KeyRule, Transform
 
@@ -29,7 +29,7 @@ class Fit:
 class Owners:
     """The layers that hold tensors, on either side in the order of definition, and whether two may go together."""
 
-    def __init__(self, reference: Side, candidate: Side) -> None:
+    def __init__(self, reference: PairedModel, candidate: PairedModel) -> None:
         self.sides = reference, candidate
         self.kinds = {path: reference_type(reference.layers[path]) for path in reference.owners}
         self.reference = list(self.kinds)
@@ -101,7 +101,7 @@ class Owners:
         return type(side.layers[path]), *shapes
 
 
-def _candidates(side: Side, kinds: Sequence[ModuleType]) -> tuple[list[str], dict[str, set[str]]]:
+def _candidates(side: PairedModel, kinds: Sequence[ModuleType]) -> tuple[list[str], dict[str, set[str]]]:
     """Return the candidate's layers that hold tensors, and the names of these.
 
     A layer of a kind that keeps its weights in layers below it holds them itself, and those do not.
@@ -123,7 +123,7 @@ def _candidates(side: Side, kinds: Sequence[ModuleType]) -> tuple[list[str], dic
     return [path for path in side.layers if held.get(path)], held
 
 
-def _is_one_of_several(shape: Shape, keys: Iterable[str], side: Side) -> bool:
+def _is_one_of_several(shape: Shape, keys: Iterable[str], side: PairedModel) -> bool:
     return sum(side.shapes[key] == shape for key in keys) > 1
 
 
@@ -142,7 +142,7 @@ class Order:
     why_not: str = ""
 
 
-def orders(owners: Owners, there: Sequence[Call], here: Sequence[Call]) -> list[Order]:
+def orders(owners: Owners, there: Sequence[LayerCall], here: Sequence[LayerCall]) -> list[Order]:
     """Return the ways to lay the owners side by side, the best known first: by names, by calls, by definition."""
     called = in_call_order(owners.reference, there), in_call_order(owners.candidate, here)
     return [
@@ -162,7 +162,7 @@ def _by_name(owners: Owners) -> Order:
     return Order(name="names", why_not=f"{count}{which}")
 
 
-def in_call_order(owners: Sequence[str], calls: Sequence[Call]) -> list[str]:
+def in_call_order(owners: Sequence[str], calls: Sequence[LayerCall]) -> list[str]:
     """Return the owners as they are first called, those that never are at the end."""
     first = dict.fromkeys(call.path for call in calls if call.path in set(owners))
     return [*first, *(path for path in owners if path not in first)]
@@ -197,5 +197,5 @@ def counts(owners: Owners) -> tuple[Counter[str], Counter[str]]:
     return Counter(kinds.values()), Counter(known.get(name, name) for name in classes)
 
 
-def _class(side: Side, path: str) -> str:
+def _class(side: PairedModel, path: str) -> str:
     return type(side.layers[path]).__name__

@@ -17,9 +17,9 @@ from align.twins.between import is_leaf
 from align.twins.case import Twins
 from align.twins.draft import Draft, drafted, points_in, reference_points
 from align.twins.forward import refused
-from align.twins.match import Side
+from align.twins.match import PairedModel
 from align.twins.owners import Order, Owners, orders
-from align.twins.trial import SAME, Bench, Trial
+from align.twins.trial import SAME, Bench, TriedPairing
 from align.twins.unpairable import check_pairable
 from convert.arrays import Array, StateDict
 
@@ -38,7 +38,7 @@ class Tried:
 
     draft: Draft
     points: Sequence[Point]
-    trial: Trial
+    trial: TriedPairing
     output: float
 
     @property
@@ -71,7 +71,7 @@ def propose(twins: Twins) -> Proposal:
     torch_probe.check(twins.reference)
     torch_probe.check_values(twins.reference)
     paddle_probe.check(twins.candidate)
-    owners = Owners(Side.of(torch_probe, twins.reference), Side.of(paddle_probe, twins.candidate))
+    owners = Owners(PairedModel.of(torch_probe, twins.reference), PairedModel.of(paddle_probe, twins.candidate))
     settings = Settings()
     inputs = drawer(twins.inputs, settings.inputs)(settings.batch, settings.input_seed)
     with turn.taken(), ordinary():
@@ -123,7 +123,7 @@ def _tried(draft: Draft, twins: Twins, bench: Bench) -> Tried:
     return Tried(draft=mended, points=points, trial=own, output=output)
 
 
-def _run(draft: Draft, twins: Twins, bench: Bench, *, is_forced: bool) -> tuple[list[Point], Trial]:
+def _run(draft: Draft, twins: Twins, bench: Bench, *, is_forced: bool) -> tuple[list[Point], TriedPairing]:
     """Return the points of a draft, and how they compare; one that is apart may be one that nothing is paired with."""
     layers = draft.owners.sides[0].layers
     points = points_in(draft, twins, (bench.there, bench.here))
@@ -137,7 +137,9 @@ def _run(draft: Draft, twins: Twins, bench: Bench, *, is_forced: bool) -> tuple[
     return points, bench.trial(points, draft.rules, among, forced)
 
 
-def _mended(draft: Draft, points: Sequence[Point], trial: Trial, names: Mapping[Tapped, str], *, agrees: bool) -> Draft:
+def _mended(
+    draft: Draft, points: Sequence[Point], trial: TriedPairing, names: Mapping[Tapped, str], *, agrees: bool
+) -> Draft:
     """Return the draft without what is mispaired: the value there is another, and what lies behind it agrees.
 
     agrees: The outputs do, so that nothing diverged. Else it is told of containers alone, behind which a layer agrees

@@ -14,7 +14,7 @@ from align.core.inputs import in_precision
 from align.core.lockstep import ForwardFailed
 from align.core.point import Point, Tapped
 from align.probes import paddle_probe, torch_probe
-from align.probes.execution import Call
+from align.probes.execution import LayerCall
 from align.twins.forward import called
 from convert.arrays import Array, StateDict
 from convert.errors import BadInput
@@ -28,7 +28,7 @@ NEARER = 1e-2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
+class TriedPairing:
     """How far apart the points were: the greatest difference, of the largest value; infinite for another shape.
 
     elsewhere: For points that are apart, where the reference shows the value that the candidate has there, or where the
@@ -73,7 +73,7 @@ class Bench:
 
     def trial(
         self, points: Sequence[Point], rules: RuleSet, among: Collection[Tapped], forced: Collection[str] = ()
-    ) -> Trial:
+    ) -> TriedPairing:
         """Return how far apart the points are when the candidate has the reference's weights by the rules.
 
         Args:
@@ -106,7 +106,7 @@ class Bench:
             except ForwardFailed as failed:
                 raise BadInput(f"the candidate with the reference's weights: {failed}.") from failed
         never = dict.fromkeys((name for name in at if name not in distances), np.inf)
-        return Trial(distances={**distances, **never}, elsewhere=elsewhere)
+        return TriedPairing(distances={**distances, **never}, elsewhere=elsewhere)
 
     def _nearest(self, value: Array, shown: Tapped, among: Collection[Tapped], least: float) -> Tapped | None:
         """Return where the reference shows this very value later on, or the nearest to it, at least so near.
@@ -141,13 +141,13 @@ def distance(reference: Array, candidate: Array) -> float:
     return greatest / scale if scale > 0 and np.isfinite(greatest) else float("inf")
 
 
-def _called(side: str, probe: Any, model: Any, inputs: Array) -> tuple[Call, ...]:
+def _called(side: str, probe: Any, model: Any, inputs: Array) -> tuple[LayerCall, ...]:
     for _, layer in probe.layers(model):
         layer.training = False
     return called(side, probe, model, inputs)
 
 
-def _shown(model: Any, calls: Sequence[Call], inputs: Array) -> Iterator[tuple[Tapped, Array]]:
+def _shown(model: Any, calls: Sequence[LayerCall], inputs: Array) -> Iterator[tuple[Tapped, Array]]:
     """Yield all that a model shows in one forward. What a container hands on is kept once."""
     places = {str(i): tapped for i, tapped in enumerate(call.tapped(item) for call in calls for item in call.shapes)}
     found: dict[str, Array] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from align.probes.execution import Call
+from align.probes.execution import LayerCall
 from align.twins.owners import Order, Owners, counts, in_call_order
 from convert.errors import BadInput
 
@@ -13,7 +13,9 @@ LEAST = 0.5
 """What part of either side's layers has to be paired: with fewer of them it is another network."""
 
 
-def check_pairable(owners: Owners, ways: Sequence[Order], calls: tuple[Sequence[Call], Sequence[Call]]) -> None:
+def check_pairable(
+    owners: Owners, ways: Sequence[Order], calls: tuple[Sequence[LayerCall], Sequence[LayerCall]]
+) -> None:
     """Check that there is a way to pair two models: most of their layers, and some of every type that both need.
 
     Raises:
@@ -37,7 +39,7 @@ def check_pairable(owners: Owners, ways: Sequence[Order], calls: tuple[Sequence[
     )
 
 
-def _parting(owners: Owners, calls: tuple[Sequence[Call], Sequence[Call]]) -> str:
+def _parting(owners: Owners, calls: tuple[Sequence[LayerCall], Sequence[LayerCall]]) -> str:
     """Return in words where the layers part first, in the order in which they are called."""
     mine, other = (in_call_order(*one) for one in zip((owners.reference, owners.candidate), calls, strict=True))
     for i, (path, there) in enumerate(zip(mine, other, strict=False)):
