@@ -21,7 +21,7 @@ from align.core.lockstep import ForwardFailed
 from align.core.point import Tapped
 from align.core.result import Check, Divergence, Gate, Section
 from align.probes.taps import leaves
-from convert.arrays import Array, StateDict, describe_difference, same_bits
+from convert.arrays import Array, StateDict, contiguous, describe_difference, same_bits
 
 FURTHER = 24
 """Forwards of a model that keeps something else than before, or is small; the other gates make about a dozen."""
@@ -144,7 +144,7 @@ def _in_evaluation(training: Layers) -> Iterator[None]:
 def _like(before: Array, after: Array) -> Array:
     """Return the values before in float64 where the model has been cast to it, which is exact."""
     widened = (before.dtype.name, after.dtype.name) == ("float32", "float64")
-    return before.astype(np.float64) if widened else before
+    return contiguous(before).astype(np.float64) if widened else before
 
 
 def _difference(first: Sequence[Array], again: Sequence[Array]) -> str:

@@ -17,6 +17,7 @@ KNOBS = (
     "MKL_DEBUG_CPU_TYPE",
     "KMP_BLOCKTIME",
     "OPENBLAS_CORETYPE",
+    "OPENBLAS_NUM_THREADS",
     "OPENBLAS_THREAD_TIMEOUT",
     "NVIDIA_TF32_OVERRIDE",
 )
@@ -28,9 +29,11 @@ def compute_quickly() -> None:
 
     Several libraries compute in turn here. NumPy's OpenBLAS keeps its threads spinning after each product (a sixth of
     the processor time of `mixer-align --variant b16_in21k`, by perf, NumPy 2.4.6 on 2 cores), and Intel's OpenMP for
-    0.2 s, while another library could compute. Paddle's MKL takes AVX2 on Intel alone (benchmarks/train_step.py).
+    0.2 s, while another library could compute. Within a product they wait for each other, wherever both frameworks have
+    the cores: so it has half of them. Paddle's MKL takes AVX2 on Intel alone (benchmarks/train_step.py).
     """
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // 2)))
     os.environ.setdefault("KMP_BLOCKTIME", "0")
     if "paddle" not in sys.modules and _is_amd_with_avx2():
         os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")
@@ -43,18 +46,20 @@ def forbid_tf32() -> None:
 
 @contextlib.contextmanager
 def importing_frameworks() -> Iterator[None]:
-    """Import without the frameworks' warnings and without collecting garbage.
+    """Import without the frameworks' warnings, and never look through what is there by then for garbage.
 
-    Their modules stay, and looking through them for garbage takes a sixth of the time (5.4 s for 6.4 s of processor
-    time; torch 2.14.1, timm 1.0.31, paddlepaddle 3.3.1).
+    Their modules stay. To look through them takes a sixth of the time of importing them (5.4 s for 6.4 s of processor
+    time; torch 2.14.1, timm 1.0.31, paddlepaddle 3.3.1), and 1.4 s once more afterwards.
     """
-    collects = gc.isenabled()
+    collects, known = gc.isenabled(), len(sys.modules)
     gc.disable()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
+        if len(sys.modules) > known:
+            gc.freeze()
         if collects:
             gc.enable()
 
