@@ -3,8 +3,8 @@
 A pair is compared by its names, or else by the pairing that mixer-align propose writes. Where the sides differ by what
 is known, that is accepted or mended, and they are compared again.
 
-Usage: zoo.py [--only NAME …] [--faults] [--out FILE.json]. Exits with 1 where a fault is missed or misplaced, or a pair
-has no result.
+Usage: zoo.py [--only NAME …] [--faults [NAME …]] [--jobs N] [--out FILE.json]. Exits with 1 where a fault is missed or
+misplaced, or a pair has no result.
 """
 
 import argparse
@@ -15,7 +15,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
@@ -106,16 +107,22 @@ def child(pair: Pair, out: Path, *, faults: bool) -> int:
     return 0
 
 
-def run(pairs: Sequence[Pair], *, faults: bool) -> dict[str, Any]:
-    """Return the record of these pairs; a line of each is printed when it is there."""
+def run(pairs: Sequence[Pair], *, faults: Collection[str], jobs: int = 1) -> dict[str, Any]:
+    """Return the record of these pairs; a line of each is printed when it is there.
+
+    Args:
+        pairs: Which.
+        faults: The names of those in which faults are planted.
+        jobs: How many run at a time.
+    """
     started, entries, found_in = time.monotonic(), [], dict[str, Any]()
-    for pair in pairs:
-        entry, found = run_in_child(pair, faults=faults)
-        entries.append(entry)
-        found_in = found or found_in
-        print(line(entry), flush=True)
-        for sentence in complaints(entry):
-            print(f"  {sentence}", file=sys.stderr, flush=True)
+    with ThreadPoolExecutor(jobs) as pool:
+        for entry, found in pool.map(lambda pair: run_in_child(pair, faults=pair.name in faults), pairs):
+            entries.append(entry)
+            found_in = found or found_in
+            print(line(entry), flush=True)
+            for sentence in complaints(entry):
+                print(f"  {sentence}", file=sys.stderr, flush=True)
     return {
         "schema": SCHEMA,
         "versions": {name: version for name in DISTRIBUTIONS if (version := _version(name))},
@@ -183,15 +190,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     compute_quickly()  # for the processes of their own: here NumPy is imported already
     pairs = [pair_named(name) for name in options.only] if options.only else PAIRS
     if options.child:
-        return child(pairs[0], options.child, faults=options.faults)
-    found = run(pairs, faults=options.faults)
+        return child(pairs[0], options.child, faults=options.faults is not None)
+    names = [pair.name for pair in pairs] if options.faults == [] else options.faults or []
+    found = run(pairs, faults=names, jobs=options.jobs)
     if options.out:
         text = json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False)
         options.out.write_text(text + "\n", encoding="utf-8")
     counts = ", ".join(f"{count} {name}" for name, count in found["counts"].items())
     planted = found["faults"]
     print(f"pairs: {len(found['pairs'])} ({counts}), {found['seconds']} s")
-    if options.faults:
+    if names:
         print(", ".join(f"{name} {count}" for name, count in planted.items()))
     return 1 if any(True for entry in found["pairs"] for _ in complaints(entry)) else 0
 
@@ -199,14 +207,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--only", metavar="NAME", nargs="+", help="the pairs of these names")
-    parser.add_argument("--faults", action="store_true", help="plant a dozen faults in each pair that is aligned")
+    parser.add_argument(
+        "--faults", metavar="NAME", nargs="*", help="plant a dozen faults in these that are aligned, or all"
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="how many pairs run at a time")
     parser.add_argument("--out", type=Path, help="write the record to this file")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     names = [pair.name for pair in PAIRS]
-    for name in options.only or ():
-        if name not in names:
-            parser.error(f"--only {name}: there is no such pair. There are {', '.join(names)}.")
+    for option in ("only", "faults"):
+        for name in getattr(options, option) or ():
+            if name not in names:
+                parser.error(f"--{option} {name}: there is no such pair. There are {', '.join(names)}.")
+    if options.jobs < 1:
+        parser.error(f"--jobs {options.jobs}: at least one runs at a time.")
     if options.out and not options.out.parent.is_dir():
         parser.error(f"--out {options.out}: {options.out.parent} is no folder. Make it first.")
     return options

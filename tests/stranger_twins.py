@@ -215,3 +215,25 @@ class IdleTwin(paddle.nn.Layer):
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         return self.out(x)
+
+
+class Indexed(torch.nn.Module):
+    """A table and the places in it, as window attention has them."""
+
+    def __init__(self, saved: bool = False):
+        super().__init__()
+        self.table = torch.nn.Parameter(torch.ones(7, 2))
+        self.register_buffer("places", torch.arange(WIDTH) % 5, persistent=saved)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x[:, :, None] * self.table[self.places]
+
+
+class IndexedTwin(paddle.nn.Layer):
+    def __init__(self, saved: bool = True, modulus: int = 5):
+        super().__init__()
+        self.bias_table = self.create_parameter((7, 2))
+        self.register_buffer("index", paddle.arange(WIDTH) % modulus, persistable=saved)
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        return x.unsqueeze(2) * paddle.gather(self.bias_table, self.index)

@@ -333,6 +333,35 @@ class TestRefused:
             propose(Twins(reference=of.candidate, candidate=of.candidate, inputs=of.inputs))
 
 
+class TestIndices:
+    """Whole numbers that one side saves with its weights and the other one does not."""
+
+    WHY = "whole numbers, an index, of which the other side saves none"
+
+    def test_the_candidates(self, proposed: Propose) -> None:
+        result, out = proposed("Indexed", "IndexedTwin", "6")
+        assert result.exit_code == 0, result.output
+        tables = tomllib.loads(out.read_text())
+        assert tables["weights"] == {"table": "bias_table"}
+        assert tables["not-covered"] == {"index": self.WHY}
+        assert aligned(twins("Indexed", "IndexedTwin", "6"), out).verdict == "aligned"
+        wrong = aligned(twins("Indexed", "IndexedTwin", "6", modulus=4), out)
+        assert wrong.verdict == "diverged"
+
+    def test_the_references(self, proposed: Propose) -> None:
+        saved = ("--reference-args", '{"saved": true}', "--candidate-args", '{"saved": false}')
+        result, out = proposed("Indexed", "IndexedTwin", "6", *saved)
+        assert result.exit_code == 0, result.output
+        tables = tomllib.loads(out.read_text())
+        assert tables["weights"] == {"table": "bias_table", "places": {"drop": self.WHY}}
+        assert "not-covered" not in tables
+
+    def test_a_weight_of_the_candidates_is_none(self, proposed: Propose) -> None:
+        result, out = proposed("Plain", "Longer")
+        assert result.exit_code == 1
+        assert not tomllib.loads(out.read_text())["not-covered"]
+
+
 def test_a_distance_is_relative_and_shapes_count() -> None:
     one = np.array([0.0, 4.0])
     assert distance(one, np.array([1.0, 4.0])) == 0.25

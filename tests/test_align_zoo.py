@@ -302,8 +302,29 @@ class TestRecord:
         assert zoo.script.main(["--only", "own/small_gmlp", "--faults"]) == 0
 
     @pytest.mark.parametrize(
+        ("faults", "expected"), [([], {}), (["--faults", "own/small_gmlp"], {"own/small_gmlp"}), (["--faults"], None)]
+    )
+    def test_faults_are_planted_in_those_that_are_named(
+        self, zoo: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, faults: list[str], expected: set[str] | None
+    ) -> None:
+        planted, only = set(), ["own/small_gmlp", "own/small_mixer", "own/small_resmlp"]
+
+        def run(pair: Any, *, faults: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+            planted.update([pair.name] * faults)
+            return TestFaults.data(zoo), {}
+
+        monkeypatch.setattr(zoo.script, "run_in_child", run)
+        assert zoo.script.main(["--only", *only, "--jobs", "2", *faults]) == 0
+        assert planted == {*(only if expected is None else expected)}
+
+    @pytest.mark.parametrize(
         ("arguments", "says"),
-        [(["--only", "no/pair"], "there is no such pair"), (["--out", "/nowhere/x"], "is no folder")],
+        [
+            (["--only", "no/pair"], "--only no/pair: there is no such pair"),
+            (["--faults", "no/pair"], "--faults no/pair: there is no such pair"),
+            (["--jobs", "0"], "at least one"),
+            (["--out", "/nowhere/x"], "is no folder"),
+        ],
     )
     def test_what_cannot_be_done_is_refused_before_the_work(
         self, zoo: SimpleNamespace, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str

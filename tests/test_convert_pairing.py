@@ -284,6 +284,28 @@ class TestSets:
         check_same(converted(run, out), expected(reference))
         assert manifest_of(out)["source"]["shards"].keys() == shards.keys()
 
+    @pytest.mark.parametrize("before", ["module.", "_orig_mod.", "model.module."])
+    def test_what_stands_before_every_name_is_taken_away(
+        self, mixer_convert: Run, pairing: Path, reference: StateDict, tmp_path: Path, before: str
+    ) -> None:
+        given, out = tmp_path / "x.safetensors", tmp_path / "out.pdparams"
+        save_safetensors(given, {before + key: array for key, array in reference.items()})
+        run = mixer_convert("--pairing", pairing, "--checkpoint", given, "--out", out)
+        check_same(converted(run, out), expected(reference))
+        assert manifest_of(out)["source"]["stripped_prefix"] == before
+        for arguments in (("verify", out), ("verify", given, "--manifest", manifest_path(out))):
+            run = mixer_convert(*arguments)
+            assert run.exit_code == 0, run.output
+
+    def test_what_stands_before_some_names_is_not(
+        self, mixer_convert: Run, pairing: Path, reference: StateDict, tmp_path: Path
+    ) -> None:
+        given, out = tmp_path / "x.safetensors", tmp_path / "out.pdparams"
+        save_safetensors(given, {("module." * (key != "scale")) + key: array for key, array in reference.items()})
+        assert "no entry takes this tensor" in said(
+            mixer_convert("--pairing", pairing, "--checkpoint", given, "--out", out), 3
+        )
+
     def test_what_is_no_tensor_is_said_to_be_left_out(self, mixer_convert: Run, tmp_path: Path) -> None:
         given = plain(tmp_path / "x.pdparams", {"a": np.ones(3, np.float32), "epoch": 3})  # type: ignore[dict-item]
         pairing = written(tmp_path / "p.toml", '[weights]\n"a" = "b"\n')

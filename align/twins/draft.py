@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -18,6 +18,7 @@ from convert.rules import RuleSet
 
 STANDS_FOR_ANOTHER = "the candidate's layer of this name stands for another one"
 IDLE = "never called in evaluation, and the candidate has no such layer left"
+INDEX = "whole numbers, an index, of which the other side saves none"
 PLACE = "the proposed pairing"
 
 
@@ -50,7 +51,18 @@ class Draft:
         """The tensors that the candidate has nothing for, and needs nothing, and why."""
         held = ((self.owners.kinds[path], self.owners.sides[0].held_by(path)) for path in self.pairs)
         known = {key: kind.dropped[n] for kind, keys in held if kind for n, key in keys.items() if n in kind.dropped}
-        return known | {key: IDLE for path in self.idle for key in self.owners.sides[0].held_by(path).values()}
+        known |= {key: IDLE for path in self.idle for key in self.owners.sides[0].held_by(path).values()}
+        return known | self._lone_indices(0, self.pairs.keys(), known.keys() | {rule.source for rule in self.rules})
+
+    @cached_property
+    def not_covered(self) -> dict[str, str]:
+        """The candidate's tensors that nothing of the reference's goes with, and why nothing needs to."""
+        return self._lone_indices(1, self.pairs.values(), {rule.target for rule in self.rules})
+
+    def _lone_indices(self, side: int, paths: Iterable[str], known: Collection[str]) -> dict[str, str]:
+        """Return the indices that paired layers of one side hold and nothing is known of."""
+        held = (key for path in paths for key in self.owners.sides[side].held_by(path).values())
+        return {key: INDEX for key in held if key in self.owners.sides[side].indices and key not in known}
 
     @cached_property
     def modules(self) -> dict[str, str]:
@@ -80,6 +92,7 @@ class Draft:
             weights=WeightTable(place=PLACE, entries=self.weights),
             points=dict(self.moved),
             left_out=dict(self.left_out),
+            not_covered=self.not_covered,
         )
 
     def without(self, points: Mapping[str, str], moved: Mapping[str, Tapped]) -> Draft:

@@ -18,16 +18,24 @@ from convert.rules import KeyRule, RuleSet, Transform
 
 @dataclass(frozen=True, kw_only=True)
 class PairedModel:
-    """One model, as it is paired: its layers by path, and the shapes of the tensors that are saved."""
+    """One model, as it is paired: its layers by path, and the shapes of the tensors that are saved.
+
+    indices: Those that hold whole numbers or truth values, such as a table of places, which a model can make again.
+    """
 
     layers: Mapping[str, Any]
     shapes: Mapping[str, Shape]
+    indices: frozenset[str] = frozenset()
 
     @staticmethod
     def of(probe: Probe, model: Any) -> PairedModel:
         """Return a model as it is paired."""
-        shapes = {key: array.shape for key, array in probe.parameters(model).items()}
-        return PairedModel(layers=dict(probe.layers(model)), shapes=shapes)
+        held = probe.parameters(model)
+        return PairedModel(
+            layers=dict(probe.layers(model)),
+            shapes={key: array.shape for key, array in held.items()},
+            indices=frozenset(key for key, array in held.items() if array.dtype.kind in "iub"),
+        )
 
     def held_by(self, path: str) -> dict[str, str]:
         """Return the tensors of a layer itself, not of those below it: their keys, by their own names."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from typing import Any
@@ -73,8 +73,9 @@ class Owners:
 
     def _raw_fit(self, reference: str, candidate: str) -> Fit | None:
         """Return the same for a layer of no known kind: by equal names, else in the order of definition."""
-        held, other = self.sides[0].held_by(reference), self.sides[1].held_by(candidate)
-        if len(held) != len(other) or self._held[candidate] != {*other}:
+        here, there = self.sides[0].held_by(reference), self.sides[1].held_by(candidate)
+        held, other = _but_lone_indices(self.sides[0], here, there), _but_lone_indices(self.sides[1], there, here)
+        if len(held) != len(other) or self._held[candidate] != {*there}:
             return None
         names = dict(zip(held, held if {*held} == {*other} else other, strict=True))
         rules, unclear = [], []
@@ -121,6 +122,11 @@ def _candidates(side: PairedModel, kinds: Sequence[ModuleType]) -> tuple[list[st
                 for name in found:
                     held.pop(f"{before}{name.rpartition('.')[0]}", None)
     return [path for path in side.layers if held.get(path)], held
+
+
+def _but_lone_indices(side: PairedModel, held: Mapping[str, str], other: Collection[str]) -> dict[str, str]:
+    """Return the tensors of a layer but for indices of which the other side saves none of that name."""
+    return {name: key for name, key in held.items() if key not in side.indices or name in other}
 
 
 def _is_one_of_several(shape: Shape, keys: Iterable[str], side: PairedModel) -> bool:

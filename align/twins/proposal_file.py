@@ -9,6 +9,7 @@ from typing import BinaryIO
 from align.core.inputs import Input
 from align.pairing.file import read_pairing
 from align.twins.doubts import Doubt
+from align.twins.draft import INDEX
 from align.twins.propose import ANOTHER, TOGETHER, Proposal
 from align.twins.toml_text import given, quoted, tapped, weight
 from align.twins.trial import SAME
@@ -44,7 +45,7 @@ def text(proposal: Proposal, doubts: Sequence[Doubt], names: tuple[str, str], in
             doubts,
         ),
         _table("left-out", ((name, quoted(why), _seen(why)) for name, why in draft.left_out.items()), doubts),
-        _table("not-covered", (), doubts),
+        _table("not-covered", ((key, quoted(why), "by its dtype") for key, why in draft.not_covered.items()), doubts),
     ]
     return "\n\n".join("\n".join(lines) for lines in parts if lines) + "\n"
 
@@ -89,7 +90,8 @@ def write(out: Path, content: str, proposal: Proposal, doubts: Sequence[Doubt], 
     def check(path: Path) -> None:
         found = read_pairing(path)
         weights = [*found.weights.entries] if found.weights else []
-        same = all(getattr(found, table) == getattr(wanted, table) for table in ("modules", "points", "left_out"))
+        tables = ("modules", "points", "left_out", "not_covered")
+        same = all(getattr(found, table) == getattr(wanted, table) for table in tables)
         if not same or weights != entries:
             raise IntegrityProblem(f"{out}: what was written is not the pairing that was tried. Report it.")
 
@@ -116,7 +118,9 @@ def _weights(proposal: Proposal, doubts: Sequence[Doubt]) -> Iterator[tuple[str,
     for entry in draft.weights:
         if entry.name not in doubtful:
             path = entry.name.rpartition(".")[0]
-            why = "seen by running" if path in draft.idle else FROM_TYPE
+            why = (
+                "seen by running" if path in draft.idle else "by its dtype" if entry.why_dropped == INDEX else FROM_TYPE
+            )
             if entry.to is not None:
                 why = f"{draft.order}, {draft.owners.kind(path)}: {_said_of(proposal, path)}"
             yield entry.name, weight(entry), why

@@ -130,7 +130,9 @@ def read_recorded(manifest: Path) -> list[Recorded]:
         recorded = [_output(content["output"], content["tensors"])]
         if content["source"].get("file"):
             recorded.append(_source(content["source"], content["tensors"], content["dropped"]))
-        recorded = [replace(one, by_pairing=bool(content.get("pairing"))) for one in recorded]
+        if content.get("pairing"):
+            before = str(content["source"].get("stripped_prefix") or "")
+            recorded = [replace(recorded[0], by_pairing=True), *(_as_in_file(one, before) for one in recorded[1:])]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise Unreadable(manifest, f"it is damaged, or no manifest of a conversion ({error})", RESTORE) from error
     return recorded
@@ -185,6 +187,11 @@ def _source(source: dict[str, Any], entries: list[dict[str, Any]], dropped: list
         shards=shards,
         weights_key=source["weights_key"],
     )
+
+
+def _as_in_file(source: Recorded, before: str) -> Recorded:
+    """Return the source of a conversion by a pairing file with the names that are in it, behind what was taken away."""
+    return replace(source, by_pairing=True, tensors={before + key: sha256 for key, sha256 in source.tensors.items()})
 
 
 def _tensors(entries: list[dict[str, Any]], side: str) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,7 +15,7 @@ from convert.errors import BadInput, UsageProblem, printable
 from convert.family import Port, Source
 from convert.files.names import check_names
 from convert.identity import NamedVariant, Vocabulary, first_said
-from convert.naming import Naming
+from convert.naming import NUMBER, Naming
 from convert.pairing.file import malformed, read_file
 from convert.pairing.weights import WeightTable, weights_of
 from convert.request import Request
@@ -47,7 +47,8 @@ class PairedFamily:
 
     def __init__(self, table: WeightTable, described: Mapping[str, str] | None = None) -> None:
         self.described, self._table = dict(described or {}), table
-        self.naming = Naming(_names(table), (), complete=True)
+        names = _names(table)
+        self.naming = Naming(names, [*_marks(names.values())], complete=True)
 
     @classmethod
     def of_file(cls, path: Path) -> PairedFamily:
@@ -106,6 +107,8 @@ class PairedFamily:
 
     def _notes(self, source: Source, dropped: Mapping[str, str], src: str) -> Iterator[str]:
         """Yield what the user should know of how the weights were taken."""
+        if before := source.provenance.stripped_prefix:
+            yield f"the prefix {printable(before)} was stripped from every name"
         for why, count in Counter(dropped.values()).items():
             yield f"{count} tensor{'s' if count > 1 else ''} left out: {printable(why)}"
         if self.may_be(OTHER[src], source):
@@ -150,6 +153,13 @@ def refuse_others(request: Request) -> None:
         raise UsageProblem(
             f"--dst {request.dst}: --pairing leads to {' or '.join(OTHER)}. Choose one, or leave it out."
         )
+
+
+def _marks(layouts: Iterable[Sequence[KeyRule]]) -> Iterator[str]:
+    """Yield the first and the last name of each layout that has no placeholder."""
+    for rules in layouts:
+        literal = [rule.target for rule in rules if not NUMBER.search(rule.target)]
+        yield from dict.fromkeys((*literal[:1], *literal[-1:]))
 
 
 def _names(table: WeightTable) -> dict[str, list[KeyRule]]:
