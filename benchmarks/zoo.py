@@ -107,8 +107,8 @@ def child(pair: Pair, out: Path, *, faults: bool) -> int:
     return 0
 
 
-def run(pairs: Sequence[Pair], *, faults: Collection[str], jobs: int = 1) -> dict[str, Any]:
-    """Return the record of these pairs; a line of each is printed when it is there.
+def run(pairs: Sequence[Pair], *, faults: Collection[str], jobs: int = 1) -> Iterator[dict[str, Any]]:
+    """Yield the record of these pairs as far as it is known, again with each; a line of each is printed.
 
     Args:
         pairs: Which.
@@ -123,14 +123,18 @@ def run(pairs: Sequence[Pair], *, faults: Collection[str], jobs: int = 1) -> dic
             print(line(entry), flush=True)
             for sentence in complaints(entry):
                 print(f"  {sentence}", file=sys.stderr, flush=True)
+            yield _record(entries, found_in, time.monotonic() - started)
+
+
+def _record(entries: Sequence[Mapping[str, Any]], found_in: Mapping[str, Any], seconds: float) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "versions": {name: version for name in DISTRIBUTIONS if (version := _version(name))},
-        "environment": found_in,
+        "environment": dict(found_in),
         "counts": {name: count for name in OUTCOMES if (count := Counter(map(_last, entries))[name])},
         "faults": _counted([fault for entry in entries for fault in entry["faults"]]),
-        "pairs": entries,
-        "seconds": round(time.monotonic() - started),
+        "pairs": [*entries],
+        "seconds": round(seconds),
     }
 
 
@@ -192,10 +196,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.child:
         return child(pairs[0], options.child, faults=options.faults is not None)
     names = [pair.name for pair in pairs] if options.faults == [] else options.faults or []
-    found = run(pairs, faults=names, jobs=options.jobs)
-    if options.out:
-        text = json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False)
-        options.out.write_text(text + "\n", encoding="utf-8")
+    for found in run(pairs, faults=names, jobs=options.jobs):
+        if options.out:
+            text = json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False)
+            options.out.write_text(text + "\n", encoding="utf-8")
     counts = ", ".join(f"{count} {name}" for name, count in found["counts"].items())
     planted = found["faults"]
     print(f"pairs: {len(found['pairs'])} ({counts}), {found['seconds']} s")
