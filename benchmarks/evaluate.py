@@ -18,11 +18,11 @@ import timing
 from convert.mixer.init import init_state_dict
 from convert.mixer.mapping import convert_state_dict
 from convert.mixer.variants import get_variant
-from reports import engines
-from reports.accuracy import predictions_of
-from reports.batches import batches
-from reports.bfloat16 import has_bfloat16
-from reports.published import figure_by_id
+from reports.data.batches import batches
+from reports.score import engines
+from reports.score.accuracy import predictions_of
+from reports.score.bfloat16 import has_bfloat16
+from reports.score.published import figure_by_id
 
 ROUNDS, COUNT, BATCH = (int(value) for value in (sys.argv[1:] + ["5", "32", "16"][len(sys.argv) - 1 :]))
 

@@ -19,10 +19,10 @@ def measure() -> None:
     """Print the speed of a few steps in this process's environment."""
     import numpy as np
 
-    from reports.engines import cpus
-    from reports.parallel import Group
-    from reports.recipes import recipe_by_name
-    from reports.trainer import Trainer
+    from reports.score.engines import cpus
+    from reports.score.parallel import Group
+    from reports.train.recipes import recipe_by_name
+    from reports.train.trainer import Trainer
 
     weights = convert_state_dict(init_state_dict(CONFIG, 0), CONFIG).state_dict
     trainer = Trainer(CONFIG, weights, recipe_by_name("small"), device="cpu", threads=cpus(), group=Group())

@@ -11,12 +11,12 @@ from typing import Any
 
 from click.testing import CliRunner, Result
 
-from reports.audit import RENDERED, STATEMENT, as_json, derived
-from reports.audit_report import SUBJECTS, Facts, facts_of
-from reports.bundle import SUMS, sums_of
-from reports.cifar10 import ARCHIVE_SHA256
-from reports.predictions import read_predictions
-from reports.published import PublishedFigure
+from reports.audit.assemble import RENDERED, STATEMENT, as_json, derived
+from reports.audit.bundle import SUMS, sums_of
+from reports.data.cifar10 import ARCHIVE_SHA256
+from reports.render.report import SUBJECTS, Facts, facts_of
+from reports.score.predictions import read_predictions
+from reports.score.published import PublishedFigure
 
 Data = dict[str, Any]
 COUNT = 30
@@ -28,7 +28,7 @@ NAMES = {
 
 
 def run(*arguments: object) -> Result:
-    from reports.cli import main
+    from reports.commands.cli import main
 
     return CliRunner().invoke(main, [str(a) for a in arguments])
 

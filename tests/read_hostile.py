@@ -32,7 +32,7 @@ def read(path: Path) -> tuple[int, str]:
     """Return the exit code and the sentence of the command that reads such a file."""
     if path.suffix == ".gz":
         from convert.errors import MixerConvertError
-        from reports.cifar10 import read_cifar10
+        from reports.data.cifar10 import read_cifar10
 
         try:
             read_cifar10(path)

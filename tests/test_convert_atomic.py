@@ -323,11 +323,11 @@ ALLOWED = {
     "align/trace/sketches.py": {"replace"},  # the same
     "align/commands/publish.py": {"open"},  # appends to the file that GitHub names
     "align/reprod/stages.py": {"save", "unlink"},  # to a stream of write_atomically; a log that would no longer be true
-    "reports/run_folder.py": {"open", "truncate", "unlink"},  # a log that grows; checkpoints that are no longer kept
-    "reports/engines.py": {"TemporaryDirectory", "save", "open"},  # what Paddle exports for itself; /dev/null
-    "reports/predictions.py": {"savez"},  # to memory
-    "reports/curves.py": {"savefig"},  # to memory
-    "reports/thumbnails.py": {"save"},  # to memory
+    "reports/train/run_folder.py": {"open", "truncate", "unlink"},  # a log that grows; checkpoints no longer kept
+    "reports/score/engines.py": {"TemporaryDirectory", "save", "open"},  # what Paddle exports for itself; /dev/null
+    "reports/score/predictions.py": {"savez"},  # to memory
+    "reports/train/curves.py": {"savefig"},  # to memory
+    "reports/data/thumbnails.py": {"save"},  # to memory
 }
 
 

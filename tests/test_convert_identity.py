@@ -99,7 +99,7 @@ class TestEveryWay:
     def test_nor_for_the_reports(self, frameworks: None, mixer_convert: Run, tmp_path: Path) -> None:
         from convert.mixer.variants import get_variant
         from convert.request import Request
-        from reports.weights import read_weights
+        from reports.score.weights import read_weights
 
         there, on = tmp_path / "there.safetensors", tmp_path / "on.pdparams"
         mixer_convert("--variant", "gmlp_ti16", "--init", "random", "--out", there)
@@ -199,7 +199,7 @@ class TestCommands:
     def test_the_reports(self, frameworks: None, mixer_convert: Run, tmp_path: Path, square_source: StateDict) -> None:
         from convert.job import request_of
         from convert.request import Request
-        from reports.weights import read_weights
+        from reports.score.weights import read_weights
 
         source, out = save_safetensors(tmp_path / "s.safetensors", square_source), tmp_path / "out.pdparams"
         mixer_convert("--checkpoint", source, *PLANTED, "--out", out)

@@ -51,7 +51,7 @@ def imported(
     return run.stdout.strip()
 
 
-@pytest.mark.parametrize("package", ["convert.commands", "align.commands", "reports"])
+@pytest.mark.parametrize("package", ["convert.commands", "align.commands", "reports.commands"])
 @pytest.mark.parametrize("option", ["--help", "--version"])
 def test_help_imports_neither_frameworks_nor_numpy(package: str, option: str) -> None:
     assert imported([option], (*FRAMEWORKS, "numpy", "rich", "huggingface_hub"), package=package) == "[]"
@@ -81,11 +81,11 @@ def test_inspect_and_verify_import_no_framework(checkpoint: Path, command: str) 
 
 @pytest.mark.parametrize("arguments", [[name, "--help"] for name in ("audit", "evaluate", "published", "verify")])
 def test_the_reports_help_imports_nothing_heavy(arguments: list[str]) -> None:
-    assert imported(arguments, (*FRAMEWORKS, "numpy", "scipy", "PIL", "rich"), package="reports") == "[]"
+    assert imported(arguments, (*FRAMEWORKS, "numpy", "scipy", "PIL", "rich"), package="reports.commands") == "[]"
 
 
 def test_the_published_figures_need_no_framework() -> None:
-    assert imported(["published"], (*FRAMEWORKS, "scipy"), package="reports") == "[]"
+    assert imported(["published"], (*FRAMEWORKS, "scipy"), package="reports.commands") == "[]"
 
 
 def test_the_proof_can_fail(checkpoint: Path, tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_the_proof_can_fail(checkpoint: Path, tmp_path: Path) -> None:
     assert imported(arguments, FRAMEWORKS, epilogue="import torch") == "['torch']"
 
 
-@pytest.mark.parametrize("package", ["convert.commands", "align.commands", "reports"])
+@pytest.mark.parametrize("package", ["convert.commands", "align.commands", "reports.commands"])
 @pytest.mark.parametrize("option", ["--help", "--version"])
 def test_help_and_version_import_little_beyond_click(package: str, option: str) -> None:
     assert len(beyond_click(package, option)) <= MODULES_BEYOND_CLICK

@@ -13,13 +13,13 @@ import pytest
 from convert.arrays import Array
 from convert.errors import BadInput, IOProblem, OutputRefused, Unreadable, UsageProblem
 from convert.mixer.variants import IMAGENET_MEAN, get_variant
-from reports import published
-from reports.accuracy import Accuracy, accuracy_of, comparison_of, predictions_of
-from reports.cifar10 import Origin
-from reports.predictions import check_target, read_predictions, write_predictions
-from reports.preprocess import Preprocessing, imagenet, of_variant
-from reports.published import figure_by_id, figure_of, parse, published_figures
-from reports.verdict import AuditFinding, judge, limits_of
+from reports.data.cifar10 import Origin
+from reports.data.preprocess import Preprocessing, imagenet, of_variant
+from reports.score import published
+from reports.score.accuracy import Accuracy, accuracy_of, comparison_of, predictions_of
+from reports.score.predictions import check_target, read_predictions, write_predictions
+from reports.score.published import figure_by_id, figure_of, parse, published_figures
+from reports.score.verdict import AuditFinding, judge, limits_of
 
 TOML = (Path(published.__file__).parent / "published.toml").read_text(encoding="utf-8")
 

@@ -21,12 +21,12 @@ from convert.arrays import StateDict
 from convert.disk import atomic_folder
 from convert.mixer.mapping import convert_state_dict
 from convert.mixer.variants import MixerConfig
-from reports import bundle as bundles
-from reports.audit_report import SUBJECTS, report_of
-from reports.bundle import SUMS
-from reports.predictions import read_predictions
-from reports.provenance import git_state
-from reports.published import figure_by_id
+from reports.audit import bundle as bundles
+from reports.audit.bundle import SUMS
+from reports.audit.provenance import git_state
+from reports.render.report import SUBJECTS, report_of
+from reports.score.predictions import read_predictions
+from reports.score.published import figure_by_id
 
 
 class TestAudit:
@@ -159,7 +159,7 @@ class TestVerdicts:
     def test_by_the_interval(
         self, made: Path, monkeypatch: pytest.MonkeyPatch, percent: float | str, verdict: str
     ) -> None:
-        monkeypatch.setattr("reports.verdict.TEST_IMAGES", COUNT)
+        monkeypatch.setattr("reports.score.verdict.TEST_IMAGES", COUNT)
         measured = load_json(made / "bundle", "report.json")["accuracy"]["percent"]
         assert measured < 25, "of thirty images, fewer than eight: 50 % lies above the interval"
         report = self.found(made / "bundle", measured if percent == "measured" else float(percent))
@@ -169,7 +169,7 @@ class TestVerdicts:
     def test_a_port_that_failed_its_gates_makes_it_not_comparable(
         self, made: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("reports.verdict.TEST_IMAGES", COUNT)
+        monkeypatch.setattr("reports.score.verdict.TEST_IMAGES", COUNT)
         for verdict, accepted, passed in (
             ("diverged", True, False),
             ("inconclusive", True, False),
@@ -209,7 +209,7 @@ def test_git_state_is_that_of_the_checkout_a_file_is_tracked_in(tmp_path: Path) 
 
 
 def test_a_thumbnail_that_is_none_is_refused() -> None:
-    from reports.thumbnails import pixels, thumbnails
+    from reports.data.thumbnails import pixels, thumbnails
 
     pattern = np.arange(32 * 32 * 3, dtype=np.uint8).reshape(1, 32, 32, 3)
     np.testing.assert_array_equal(pixels(thumbnails(pattern, [0])[0]), pattern[0])

@@ -16,15 +16,15 @@ import pytest
 from pages import Elements, colours, contrast, in_view, load
 
 from align.render import as_data
-from reports.accuracy import Predictions
-from reports.audit_html import audit_html
-from reports.audit_markdown import audit_markdown
-from reports.audit_report import SUBJECTS, Facts, most_uncertain, report_of
-from reports.cifar10 import Origin
-from reports.interval_plot import interval_plot
-from reports.preprocess import imagenet
-from reports.published import figure_by_id
-from reports.thumbnails import thumbnails
+from reports.data.cifar10 import Origin
+from reports.data.preprocess import imagenet
+from reports.data.thumbnails import thumbnails
+from reports.render.html import audit_html
+from reports.render.interval_plot import interval_plot
+from reports.render.markdown import audit_markdown
+from reports.render.report import SUBJECTS, Facts, most_uncertain, report_of
+from reports.score.accuracy import Predictions
+from reports.score.published import figure_by_id
 
 WEIGHTS = {
     "name": made_up.HOSTILE,

@@ -19,7 +19,8 @@ from convert.arrays import StateDict
 from convert.errors import UsageProblem
 from convert.mixer.mapping import convert_state_dict
 from convert.mixer.variants import MixerConfig
-from reports import bfloat16, cifar10, engines
+from reports.data import cifar10
+from reports.score import bfloat16, engines
 
 CPUINFO = Path("/proc/cpuinfo")
 PASSES = (
@@ -47,7 +48,7 @@ def arguments(frameworks: None, tmp_path: Path, square_source: StateDict) -> lis
 
 @pytest.fixture
 def mixer_report(frameworks: None) -> Run:
-    from reports.cli import main
+    from reports.commands.cli import main
 
     return lambda *arguments: CliRunner().invoke(main, [str(a) for a in arguments])
 
@@ -77,7 +78,7 @@ def weights_rounded(has_it: None, monkeypatch: pytest.MonkeyPatch) -> None:
         cut = {key: (tensor.view(np.uint32) & 0xFFFF0000).view(np.float32) for key, tensor in state_dict.items()}
         return real(config, cut if precision == "bfloat16" else state_dict)
 
-    monkeypatch.setattr("reports.evaluate.inference", rounded)
+    monkeypatch.setattr("reports.score.evaluate.inference", rounded)
 
 
 def test_the_processor_is_known(frameworks: None) -> None:
@@ -166,8 +167,8 @@ def test_a_count_in_bfloat16_is_labelled_and_not_comparable(
 ) -> None:
     """Where float32 gets a verdict, bfloat16 gets none; it differs from float32, and its speed is in the result."""
     weights, target = arguments[2], tmp_path / "r.json"
-    monkeypatch.setattr("reports.weights.SIZES", ())
-    monkeypatch.setattr("reports.verdict.TEST_IMAGES", 30)
+    monkeypatch.setattr("reports.score.weights.SIZES", ())
+    monkeypatch.setattr("reports.score.verdict.TEST_IMAGES", 30)
     judged = [*arguments, "--variant", "b16_in21k", "--accept-preprocessing", "--json", target]
     assert mixer_report(*judged).exit_code == 1
     monkeypatch.setitem(cifar10.ARCHIVE_SHA256, "python", json.loads(target.read_text())["data"]["sha256"])
@@ -221,7 +222,7 @@ def test_the_first_batch_lies_where_bfloat16_puts_it(off: float, error: type[Exc
 
 
 def test_an_audit_is_in_float32(mixer_report: Run) -> None:
-    from reports.audit import audit
+    from reports.audit.assemble import audit
 
     result = mixer_report("audit", "--precision", "bfloat16")
     assert (result.exit_code, "No such option" in result.stderr) == (2, True)

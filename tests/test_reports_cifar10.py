@@ -15,8 +15,8 @@ import pytest
 from cifar_files import META, TEST, batch, images, pickled, python_files, write_archive, write_folder
 
 from convert.errors import BadInput, IntegrityProblem, IOProblem, MixerConvertError
-from reports import archive, cifar10
-from reports.cifar10 import read_cifar10
+from reports.data import archive, cifar10
+from reports.data.cifar10 import read_cifar10
 
 Files = dict[str, bytes]
 

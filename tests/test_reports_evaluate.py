@@ -20,17 +20,18 @@ from convert import files
 from convert.arrays import StateDict
 from convert.mixer.mapping import convert_state_dict
 from convert.mixer.variants import MixerConfig
-from reports import cifar10, engines
-from reports.batches import AHEAD, batches
-from reports.predictions import read_predictions
-from reports.preprocess import imagenet
+from reports.data import cifar10
+from reports.data.batches import AHEAD, batches
+from reports.data.preprocess import imagenet
+from reports.score import engines
+from reports.score.predictions import read_predictions
 
 COUNT = 30
 
 
 @pytest.fixture
 def mixer_report(frameworks: None) -> Run:
-    from reports.cli import main
+    from reports.commands.cli import main
 
     return lambda *arguments: CliRunner().invoke(main, [str(a) for a in arguments])
 
@@ -109,7 +110,8 @@ def test_another_model_disagrees(
 
 def test_standard_output_is_json_alone(weights: Path, data: Path) -> None:
     """Paddle's C++ code writes to the process's standard output, past Python."""
-    command = [sys.executable, "-m", "reports.cli", "evaluate", "--weights", weights, "--data", data, "--json", "-"]
+    arguments = ("evaluate", "--weights", weights, "--data", data, "--json", "-")
+    command = [sys.executable, "-m", "reports.commands.cli", *arguments]
     run = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
     assert run.returncode == 1, run.stderr
     found = json.loads(run.stdout)
@@ -126,7 +128,7 @@ def test_a_predictor_that_computes_something_else_fails(
     def off(config: MixerConfig, state_dict: StateDict, _precision: str) -> engines.Engine:
         return real(config, {**state_dict, "head.bias": state_dict["head.bias"] + np.float32(1e-3)})
 
-    monkeypatch.setattr("reports.evaluate.inference", off)
+    monkeypatch.setattr("reports.score.evaluate.inference", off)
     result = mixer_report("evaluate", "--weights", weights, "--data", data)
     assert result.exit_code == 1
     assert "its logits lie 1.0e-03 from eager's" in result.stderr
@@ -210,7 +212,7 @@ def test_a_known_upstream_is_held_against_its_row(
     manifest = Path(f"{weights}.manifest.json")
     content = json.loads(manifest.read_text())
     manifest.write_text(json.dumps({**content, "variant": {"name": "b16_in21k"}}))
-    monkeypatch.setattr("reports.weights.SIZES", ())
+    monkeypatch.setattr("reports.score.weights.SIZES", ())
     monkeypatch.setattr("convert.mixer.identity.UPSTREAM", ())
     target = tmp_path / "r.json"
     found = report(mixer_report("evaluate", "--weights", weights, "--data", data, "--json", target), target)
@@ -219,7 +221,7 @@ def test_a_known_upstream_is_held_against_its_row(
     named = [reason.partition(" (")[0] for reason in found["finding"]["reasons"]]
     assert named == ["other archive", "other count", "other preprocessing"], "32 px are not the row's 224"
     monkeypatch.setitem(cifar10.ARCHIVE_SHA256, "python", found["data"]["sha256"])
-    monkeypatch.setattr("reports.verdict.TEST_IMAGES", COUNT)
+    monkeypatch.setattr("reports.score.verdict.TEST_IMAGES", COUNT)
     changed = ["evaluate", "--weights", weights, "--data", data, "--accept-preprocessing"]
     result = mixer_report(*changed)
     assert result.exit_code == 1

@@ -28,10 +28,10 @@ from convert.mixer.init import init_state_dict
 from convert.mixer.mapping import convert_state_dict
 from convert.mixer.variants import MixerConfig
 from convert.request import Adaptation
-from reports.parallel import Group
-from reports.predictions import read_predictions
-from reports.recipes import recipe_by_name
-from reports.trainer import Trainer
+from reports.score.parallel import Group
+from reports.score.predictions import read_predictions
+from reports.train.recipes import recipe_by_name
+from reports.train.trainer import Trainer
 
 STEPS = 12
 VALUES = {
@@ -67,7 +67,7 @@ def write_recipe(path: Path, **values: object) -> Path:
 
 @pytest.fixture
 def mixer_report(frameworks: None) -> Run:
-    from reports.cli import main
+    from reports.commands.cli import main
 
     return lambda *arguments: CliRunner().invoke(main, [str(a) for a in arguments])
 
@@ -103,7 +103,7 @@ def trajectory(out: Path) -> tuple[bytes, bytes, bytes]:
 
 @pytest.fixture(scope="module")
 def uninterrupted(arguments: list[object], tmp_path_factory: pytest.TempPathFactory, frameworks: None) -> Path:
-    from reports.cli import main
+    from reports.commands.cli import main
 
     out = tmp_path_factory.mktemp("runs") / "uninterrupted"
     succeeded(CliRunner().invoke(main, [*map(str, arguments), "--out", str(out)]))
@@ -370,7 +370,7 @@ def test_three_kills_leave_the_trajectory(arguments: list[object], tmp_path: Pat
     """SIGKILL at moments that nobody chose; 150 steps, a checkpoint every 7."""
     recipe = write_recipe(tmp_path / "r.toml", epochs=40)
     given = [*map(str, arguments), "--recipe", str(recipe), "--checkpoint-every", "7"]
-    command = [sys.executable, "-m", "reports.cli", *given, "--out"]
+    command = [sys.executable, "-m", "reports.commands.cli", *given, "--out"]
     subprocess.run([*command, str(tmp_path / "whole")], check=True, capture_output=True)
     out, chance = tmp_path / "killed", np.random.default_rng(0)
     for kill in range(3):
@@ -390,7 +390,7 @@ def test_three_kills_leave_the_trajectory(arguments: list[object], tmp_path: Pat
 @pytest.mark.slow
 def test_two_processes_do_what_one_does(arguments: list[object], uninterrupted: Path, tmp_path: Path) -> None:
     program = tmp_path / "mixer-report"
-    program.write_text(f"#!{sys.executable}\nfrom reports.cli import main\nmain()\n")
+    program.write_text(f"#!{sys.executable}\nfrom reports.commands.cli import main\nmain()\n")
     program.chmod(0o755)
     launch = [sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", "2", "--backend", "gloo"]
     launch += ["--log_dir", str(tmp_path / "log"), str(program)]

@@ -9,12 +9,12 @@ import pytest
 
 from convert.arrays import Array
 from convert.errors import BadInput
-from reports.augment import ASPECT, AUGMENTATIONS, PADDING, inception_boxes, rows_of_step, training_batch
-from reports.curves import running_mean
-from reports.preprocess import imagenet
-from reports.recipes import NOT_SOURCED, parse, recipe_by_name, recipes
+from reports.data.preprocess import imagenet
+from reports.train.augment import ASPECT, AUGMENTATIONS, PADDING, inception_boxes, rows_of_step, training_batch
+from reports.train.curves import running_mean
+from reports.train.recipes import NOT_SOURCED, parse, recipe_by_name, recipes
 
-TEXT = files("reports").joinpath("recipes.toml").read_text(encoding="utf-8")
+TEXT = files("reports.train").joinpath("recipes.toml").read_text(encoding="utf-8")
 PLAIN = imagenet(32, "")
 
 

@@ -23,13 +23,13 @@ from convert.arrays import StateDict
 from convert.errors import BadInput, IntegrityProblem
 from convert.mixer.mapping import convert_state_dict
 from convert.mixer.variants import MixerConfig
-from reports import bundle as bundles
-from reports.audit_report import SUBJECTS, facts_of, report_of
-from reports.bundle import SUMS
-from reports.predictions import predictions_bytes, read_predictions, write_predictions
-from reports.published import figure_by_id
-from reports.rejudge import contradiction
-from reports.verify import Bundle, difference
+from reports.audit import bundle as bundles
+from reports.audit.bundle import SUMS
+from reports.audit.rejudge import contradiction
+from reports.audit.verify import Bundle, difference
+from reports.render.report import SUBJECTS, facts_of, report_of
+from reports.score.predictions import predictions_bytes, read_predictions, write_predictions
+from reports.score.published import figure_by_id
 
 
 def refused(bundle: Path) -> str:
@@ -347,4 +347,4 @@ def test_a_file_that_is_far_too_large_is_not_read(tmp_path: Path, monkeypatch: p
 
 
 def test_verifying_needs_no_framework(bundle: Path) -> None:
-    assert imported(["verify", str(bundle)], FRAMEWORKS, package="reports") == "[]"
+    assert imported(["verify", str(bundle)], FRAMEWORKS, package="reports.commands") == "[]"

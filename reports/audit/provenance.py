@@ -1,0 +1,67 @@
+"""Where and how an audit ran: versions, processor, threads, knobs, seeds, command line, inputs, and our own commit."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from align.probes.environment import environment
+from convert.evidence.manifest import versions
+from reports.score.engines import cpus
+
+SCHEMA = "mixer-report/environment/1"
+PACKAGES = ("scipy", "pillow", "jinja2")
+
+
+def environment_of(
+    *, device: str, input_seed: int, command_line: list[str], inputs: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the environment of an audit as plain data, without a time stamp.
+
+    Args:
+        device: What Paddle ran on.
+        input_seed: Of the images of the alignment's gates.
+        command_line: As the command was called.
+        inputs: The paths and options that a rerun needs.
+    """
+    found = environment()
+    return {
+        "schema": SCHEMA,
+        **found,
+        "versions": {**found["versions"], **versions(PACKAGES)},
+        "device": device,
+        "threads": cpus(),
+        "seeds": {"alignment_images": input_seed},
+        "command_line": command_line,
+        "inputs": dict(inputs),
+        "git": git_state(Path(__file__).resolve()),
+    }
+
+
+def git_state(file: Path) -> dict[str, Any] | None:
+    """Return commit and dirty flag of the checkout that a file is tracked in; None where there is none, or no git."""
+    if _git(file, "ls-files", "--error-unmatch", file.name) is None:
+        return None
+    commit, status = _git(file, "rev-parse", "HEAD"), _git(file, "status", "--porcelain", "--untracked-files=no")
+    return None if commit is None or status is None else {"commit": commit.strip(), "dirty": bool(status.strip())}
+
+
+def _git(file: Path, *arguments: str) -> str | None:
+    """Return what git says in the file's folder, or None; GIT_DIR and the like would make it speak of another one."""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    try:
+        run = subprocess.run(  # noqa: S603  # the arguments are our own
+            ["git", *arguments],  # noqa: S607  # the user's git, wherever it is
+            cwd=file.parent,
+            env=clean,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return run.stdout if run.returncode == 0 else None

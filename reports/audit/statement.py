@@ -1,0 +1,68 @@
+"""The audit as an in-toto Statement: which files by their digests, and which checks of them passed. Unsigned. Pure.
+
+Sources: https://github.com/in-toto/attestation, spec/v1/statement.md and spec/predicates/test-result.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from reports.audit.bundle import sha256
+
+TYPE = "https://in-toto.io/Statement/v1"
+PREDICATE = "https://in-toto.io/attestation/test-result/v0.1"
+
+Data = dict[str, Any]
+
+
+def statement_of(report: Data, alignments: Mapping[str, Data], files: Mapping[str, bytes]) -> Data:
+    """Return the Statement.
+
+    Args:
+        report: The audit's report.
+        alignments: An alignment's plain data per subject.
+        files: The bundle's files, without the statement and the checksums.
+    """
+    outcomes = dict(_outcomes(report, alignments))
+    return {
+        "_type": TYPE,
+        "subject": [*(_descriptor(name, sha256(files[name])) for name in sorted(files)), *_inputs(report)],
+        "predicateType": PREDICATE,
+        "predicate": {
+            "result": "PASSED" if report["passed"] else "FAILED",
+            "configuration": list(_configuration(report, files)),
+            "passedTests": [name for name, passed in outcomes.items() if passed],
+            "warnedTests": [],
+            "failedTests": [name for name, passed in outcomes.items() if not passed],
+        },
+    }
+
+
+def _inputs(report: Data) -> Iterator[Data]:
+    for role in ("weights", "source"):
+        if report[role]["sha256"]:
+            yield _descriptor(f"{role}/{report[role]['name']}", report[role]["sha256"])
+    data = report["data"]
+    if data["sha256"]:
+        yield _descriptor(f"data/{data['name']}", data["sha256"])
+    else:
+        yield from (_descriptor(f"data/{name}", digest) for name, digest in data["files"].items())
+
+
+def _configuration(report: Data, files: Mapping[str, bytes]) -> Iterator[Data]:
+    yield _descriptor("environment.json", sha256(files["environment.json"]))
+    if report["published"]:
+        yield {"name": report["published"]["id"], "uri": report["published"]["source"]}
+
+
+def _outcomes(report: Data, alignments: Mapping[str, Data]) -> Iterator[tuple[str, bool]]:
+    """Yield every check by name; a gate that an earlier failure kept from running has not passed."""
+    for subject, data in alignments.items():
+        for gate in data["gates"]:
+            yield f"alignment of {subject}: {gate['name']}", gate["passed"] is True
+    yield "accuracy: consistent with or above the published figure", report["passed"]
+
+
+def _descriptor(name: str, digest: str) -> Data:
+    return {"name": name, "digest": {"sha256": digest}}

@@ -1,0 +1,211 @@
+"""The options of the evaluation, the settings they stand for, and its progress bar."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from convert.commands.options import FILE, IDENTITY, SELECTION, SRC
+
+if TYPE_CHECKING:
+    from convert.mixer.variants import Variant
+    from convert.request import Request
+    from reports.data.cifar10 import Cifar10
+    from reports.data.preprocess import Preprocessing
+    from reports.score.bfloat16 import Precision
+    from reports.score.evaluate import EvaluationSettings, Progress
+    from reports.score.published import PublishedFigure
+    from reports.score.weights import Weights
+
+WEIGHTS = (
+    click.option("--weights", type=FILE, required=True, help="Fine-tuned weights, in any format of mixer-convert."),
+    click.option(
+        "--variant", metavar="NAME", help="The upstream that was fine-tuned. Default: what its manifest says."
+    ),
+    SRC,
+    *IDENTITY,
+    *SELECTION,
+)
+DATA = (
+    click.option(
+        "--data",
+        type=FILE,
+        required=True,
+        help="CIFAR-10, the archive (.tar.gz) or its folder, either version.",
+    ),
+    click.option("--limit", type=click.IntRange(min=1), help="The first N images only; then not comparable."),
+)
+IMAGES = (
+    click.option("--figure", metavar="ID", help="The published row, an id of `published`. Default: the upstream's."),
+    click.option(
+        "--preprocess",
+        type=click.Choice(["published", "variant", "imagenet"]),
+        help="Mean, std and interpolation: the row's, timm's for the variant, or ImageNet's. Default: the first known.",
+    ),
+    click.option("--no-resize", is_flag=True, help="Refuse images that are not of the model's size."),
+    click.option(
+        "--accept-preprocessing", is_flag=True, help="Judge by the row although the preprocessing is not the row's."
+    ),
+)
+ENGINE = (
+    click.option(
+        "--engine",
+        type=click.Choice(["auto", "inference", "eager"]),
+        default="auto",
+        show_default=True,
+        help="Paddle's predictor with oneDNN (CPU only), or the model as it is. auto: the predictor on cpu.",
+    ),
+    click.option("--device", default="cpu", show_default=True, help="cpu, gpu or gpu:N."),
+    click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True, help="Images per batch."),
+)
+PRECISION = (
+    click.option(
+        "--precision",
+        type=click.Choice(["float32", "bfloat16"]),
+        default="float32",
+        show_default=True,
+        help="Of the predictor. bfloat16 needs a processor that has it, and is not comparable.",
+    ),
+)
+TRAINING = (
+    click.option(
+        "--recipe",
+        required=True,
+        metavar="NAME",
+        help="paddle_reproduction, google or small; or a .toml with one [[recipe]] of your own, like recipes.toml.",
+    ),
+    click.option(
+        "--out", type=FILE, required=True, metavar="DIR", help="A folder for the run; has to be new or empty."
+    ),
+    click.option("--resume", is_flag=True, help="Go on with the run in --out, from its newest checkpoint."),
+    click.option("--seed", type=click.IntRange(min=0), help="Default: the recipe's."),
+    click.option(
+        "--micro-batch",
+        type=click.IntRange(min=1),
+        help="Images per forward, to fit the memory; the batch stays. Default: the recipe's.",
+    ),
+    click.option("--threads", type=click.IntRange(min=1), help="On a CPU. Default: all; --resume keeps the run's own."),
+    click.option("--checkpoint-every", type=click.IntRange(min=1), default=100, show_default=True, help="Steps."),
+    click.option(
+        "--stop-after", type=click.IntRange(min=1), metavar="STEP", help="Save and end there; --resume goes on."
+    ),
+    click.option("--device", default="cpu", show_default=True, help="cpu, gpu or gpu:N."),
+)
+
+
+def weights_request(options: dict[str, Any]) -> Request:
+    """Take the options of the weights out of a command's; return what they stand for. The variant is the upstream."""
+    from convert.job import request_of
+
+    names = ("variant", "src", "gelu", "layer_norm_eps", "weights_key", "ema")
+    return request_of(checkpoint=options.pop("weights"), **{name: options.pop(name) for name in names})
+
+
+def choose_figure(figure: str | None, upstream: Variant | None) -> PublishedFigure | None:
+    """Return the published row asked for, or else the upstream's, if there is one."""
+    from reports.score.published import figure_by_id, figure_of
+
+    if figure is not None:
+        return figure_by_id(figure)
+    return figure_of(upstream.name) if upstream else None
+
+
+def choose_preprocessing(
+    preprocess: str | None, weights: Weights, figure: PublishedFigure | None, *, no_resize: bool
+) -> Preprocessing:
+    """Return the preprocessing asked for; by default the row's, else the variant's, else ImageNet's, saying so.
+
+    Raises:
+        UsageProblem: The one asked for does not exist for these weights.
+        BadInput: The images would have to be resized, and must not be.
+    """
+    from dataclasses import replace
+
+    from convert.errors import UsageProblem
+    from reports.data.cifar10 import SIZE
+    from reports.data.preprocess import imagenet, of_variant, refuse_unresized
+
+    size, upstream = weights.config.image_size, weights.upstream
+    if no_resize:
+        refuse_unresized(weights.name, SIZE, size)
+    chosen = preprocess or ("published" if figure else "variant" if upstream else "assumed")
+    if chosen == "published" and figure is not None:
+        return replace(figure.preprocessing, image_size=size)
+    if chosen == "variant" and upstream is not None:
+        return of_variant(upstream, size)
+    if chosen in ("published", "variant"):
+        needs = "--figure, or a --variant that has one" if chosen == "published" else "--variant"
+        raise UsageProblem(f"--preprocess {chosen}: for these weights there is none. Pass {needs}.")
+    reason = "ImageNet's, as asked" if preprocess else "ImageNet's, assumed: no variant is known; --preprocess says"
+    return imagenet(size, reason)
+
+
+def settings_of(
+    weights: Weights,
+    *,
+    figure: str | None,
+    preprocess: str | None,
+    no_resize: bool,
+    accept_preprocessing: bool,
+    engine: str,
+    device: str,
+    batch_size: int,
+    precision: Precision = "float32",
+) -> EvaluationSettings:
+    """Return how these weights are to be evaluated."""
+    from reports.score.bfloat16 import check_precision
+    from reports.score.engines import choose_engine
+    from reports.score.evaluate import EvaluationSettings
+
+    engine_name = choose_engine(engine, device)
+    check_precision(precision, engine_name)
+    row = choose_figure(figure, weights.upstream)
+    return EvaluationSettings(
+        preprocessing=choose_preprocessing(preprocess, weights, row, no_resize=no_resize),
+        figure=row,
+        engine=engine_name,
+        precision=precision,
+        device=device,
+        batch_size=batch_size,
+        accept_preprocessing=accept_preprocessing,
+    )
+
+
+def images_of(data: Path, limit: int | None) -> Cifar10:
+    """Return the test images, or the first so many of them."""
+    from reports.data.cifar10 import first, read_cifar10
+
+    images = read_cifar10(data)
+    return first(images, limit) if limit else images
+
+
+@contextlib.contextmanager
+def progress_bar(total: int) -> Iterator[Progress]:
+    """Show images/s, running accuracy and time left on a terminal's standard error; elsewhere show nothing."""
+    if not sys.stderr.isatty():
+        yield lambda *_: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TextColumn("{task.fields[right]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=total, rate="", right="")
+
+        def show(done: int, right: int) -> None:
+            bar.update(task, completed=done, right=f"{100 * right / done:.2f} % right")
+            speed = bar.tasks[0].speed
+            bar.update(task, rate=f"{speed:.1f} images/s" if speed else "")
+
+        yield show

@@ -1,0 +1,1 @@
+"""From weights and images to an accuracy beside a published one, with how sure it is."""

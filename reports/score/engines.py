@@ -1,0 +1,187 @@
+"""The engines that turn images into logits: Paddle's predictor with oneDNN, Paddle eager, timm; same call, one each."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from align.mixer.models import build_paddle, build_timm
+from convert.arrays import Array, StateDict
+from convert.errors import MixerConvertError, UsageProblem
+from convert.mixer.variants import MixerConfig
+from reports.score.bfloat16 import (
+    AGREEMENT_RTOL,
+    INSTEAD,
+    NotInBfloat16,
+    Precision,
+    ask_for_bfloat16,
+    check_program,
+    saying_what_fails,
+)
+
+EngineName = Literal["inference", "eager"]
+Engine = Callable[[Array], Array]
+"""Returns logits (n, classes) float32 of normalised images (n, 3, image_size, image_size) float32."""
+
+AGREEMENT_ATOL = 1e-5
+"""Bound on how far the predictor's logits may lie from eager's, per unit of the largest logit (and at least one)."""
+
+
+class EngineDisagrees(MixerConvertError):
+    """The predictor does not compute what the model does (exit 1): a failed gate."""
+
+    exit_code = 1
+
+    def __init__(self, found: float, bound: float, precision: Precision = "float32") -> None:
+        asked = "--engine inference" if precision == "float32" else f"--precision {precision}"
+        super().__init__(
+            f"{asked}: on the first batch its logits lie {found:.1e} from eager's, more than {bound:.1e}. "
+            f"{'Pass --engine eager.' if precision == 'float32' else INSTEAD}"
+        )
+
+
+def cpus() -> int:
+    """Return how many CPUs this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def choose_engine(asked: str, device: str) -> EngineName:
+    """Return the engine that `auto` stands for on a device: the predictor on CPU, eager elsewhere.
+
+    Raises:
+        UsageProblem: The predictor was asked for on another device than the CPU.
+    """
+    if asked == "inference" and device != "cpu":
+        raise UsageProblem(f"--engine inference: it runs on cpu, not on {device}. Pass --engine eager.")
+    if asked == "auto":
+        return "inference" if device == "cpu" else "eager"
+    return "inference" if asked == "inference" else "eager"
+
+
+def eager(config: MixerConfig, state_dict: StateDict, device: str = "cpu") -> Engine:
+    """Return the Paddle model, run as it is, on a device (`cpu`, `gpu`, `gpu:1`).
+
+    Raises:
+        UsageProblem: There is no such device.
+    """
+    model = build_paddle(config, state_dict)
+    import paddle
+
+    if device != "cpu":
+        try:
+            paddle.device.set_device(device)
+            model.to(device=device)
+        except (ValueError, RuntimeError, OSError) as error:
+            reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+            raise UsageProblem(f"--device {device}: Paddle cannot use it ({reason}). Pass --device cpu.") from error
+
+    def logits(images: Array) -> Array:
+        with paddle.no_grad():
+            return np.asarray(model(paddle.to_tensor(images)).numpy())
+
+    return logits
+
+
+def inference(config: MixerConfig, state_dict: StateDict, precision: Precision = "float32") -> Engine:
+    """Return Paddle's inference predictor with oneDNN, on all CPUs; the program it runs is exported from the model.
+
+    Raises:
+        NotInBfloat16: It was asked for bfloat16, and computes something else.
+    """
+    model = build_paddle(config, state_dict)
+    import paddle
+    from paddle import inference as paddle_inference
+
+    shape = [None, config.in_chans, config.image_size, config.image_size]
+    with tempfile.TemporaryDirectory(prefix="mixer-report-") as folder, _quiet(1, 2):
+        stem = str(Path(folder) / "model")
+        spec = paddle.static.InputSpec(shape, "float32", "images")
+        paddle.jit.save(model, stem, input_spec=[spec])
+        settings = paddle_inference.Config(f"{stem}.json", f"{stem}.pdiparams")
+        settings.disable_gpu()
+        settings.disable_glog_info()
+        (settings.enable_onednn if hasattr(settings, "enable_onednn") else settings.enable_mkldnn)()
+        settings.set_cpu_math_library_num_threads(cpus())
+        if precision == "bfloat16":
+            ask_for_bfloat16(settings, Path(folder))
+        predictor = paddle_inference.create_predictor(settings)
+        if precision == "bfloat16":
+            check_program(Path(folder))
+    (source,) = (predictor.get_input_handle(name) for name in predictor.get_input_names())
+    (target,) = (predictor.get_output_handle(name) for name in predictor.get_output_names())
+    shapes: set[tuple[int, ...]] = set()
+
+    def logits(images: Array) -> Array:
+        source.reshape(images.shape)
+        source.copy_from_cpu(images)
+        talks = images.shape not in shapes  # it does when it meets a new one
+        with _quiet(1) if talks else contextlib.nullcontext(), saying_what_fails(precision):
+            predictor.run()
+        shapes.add(images.shape)
+        return np.asarray(target.copy_to_cpu())
+
+    return logits
+
+
+def timm_eager(config: MixerConfig, state_dict: StateDict) -> Engine:
+    """Return timm's own model, run eagerly by torch on the CPU.
+
+    Args:
+        config: Sizes and GELU.
+        state_dict: timm's layout, float32.
+    """
+    model: Any = build_timm(config, None, state_dict)
+    import torch
+
+    def logits(images: Array) -> Array:
+        with torch.inference_mode():
+            return np.asarray(model(torch.from_numpy(images)).numpy())
+
+    return logits
+
+
+def agreement(found: Array, expected: Array, precision: Precision = "float32") -> tuple[float, float]:
+    """Return the largest difference between an engine's logits and eager's in float32, and the bound it has to keep.
+
+    Raises:
+        EngineDisagrees: It is over the bound, or not finite.
+        NotInBfloat16: They agree as only float32 does.
+    """
+    difference = float(np.abs(found.astype(np.float64) - expected).max())
+    largest = float(np.abs(expected).max())
+    rounding = AGREEMENT_ATOL * max(1.0, largest)
+    bound = rounding if precision == "float32" else AGREEMENT_RTOL * largest
+    if precision == "bfloat16" and difference <= rounding:
+        raise NotInBfloat16(f"its logits lie within {difference:.1e} of eager's, as float32's do")
+    if not difference <= bound:
+        raise EngineDisagrees(difference, bound, precision)
+    return difference, bound
+
+
+@contextlib.contextmanager
+def _quiet(*outputs: int) -> Iterator[None]:
+    """Keep the notes that Paddle's C++ code writes out of these file descriptors; 1 belongs to the result."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept: dict[int, int] = {}
+    with contextlib.suppress(OSError):  # one that is closed needs no keeping
+        for output in outputs:
+            kept[output] = os.dup(output)
+    with Path(os.devnull).open("w") as nowhere, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for output in kept:
+            os.dup2(nowhere.fileno(), output)
+        try:
+            yield
+        finally:
+            for output, copy in kept.items():
+                os.dup2(copy, output)
+                os.close(copy)

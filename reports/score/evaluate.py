@@ -1,0 +1,180 @@
+"""Accuracy of fine-tuned weights on CIFAR-10: read, preprocess, run, count, and hold against the published row."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from align.probes.environment import environment
+from convert.arrays import Array
+from convert.evidence.manifest import versions
+from reports.data.batches import batches
+from reports.data.cifar10 import CLASSES, Cifar10
+from reports.data.preprocess import Preprocessing
+from reports.score.accuracy import Accuracy, Comparison, Predictions, accuracy_of, comparison_of, predictions_of
+from reports.score.bfloat16 import Precision
+from reports.score.engines import Engine, EngineName, agreement, cpus, eager, inference, timm_eager
+from reports.score.parallel import Group, gathered
+from reports.score.published import PublishedFigure
+from reports.score.verdict import AuditFinding, judge, limits_of
+from reports.score.weights import Weights, check_classes
+
+SCHEMA = "mixer-report/evaluation/1"
+PACKAGES = ("scipy", "pillow")
+Progress = Callable[[int, int], None]
+"""Is told how many images are done, and how many of them were right."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationSettings:
+    """How to evaluate. figure is the published row to judge by; accept_preprocessing allows another than the row's."""
+
+    preprocessing: Preprocessing
+    figure: PublishedFigure | None = None
+    engine: EngineName = "inference"
+    precision: Precision = "float32"
+    device: str = "cpu"
+    batch_size: int = 16
+    accept_preprocessing: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Evaluation:
+    """What was measured, on what, and what follows. engine holds the check of the predictor, where it ran."""
+
+    accuracy: Accuracy
+    comparison: Comparison | None
+    finding: AuditFinding
+    predictions: Predictions
+    weights: Weights
+    against: Weights | None
+    data: Cifar10
+    settings: EvaluationSettings
+    engine: dict[str, Any]
+
+    def as_data(self) -> dict[str, Any]:
+        """Return the evaluation as plain data; the per-image predictions are a file of their own."""
+        return {
+            "schema": SCHEMA,
+            "verdict": self.finding.verdict,
+            "passed": self.finding.passed,
+            "finding": {**asdict(self.finding), "sentence": self.finding.sentence},
+            "limits": limits_of(self.settings.figure),
+            "accuracy": {**asdict(self.accuracy), "classes": list(CLASSES)},
+            "against": self.against and {**self.against.as_data(), **asdict(self.comparison)},  # type: ignore[arg-type]
+            "published": self.settings.figure and asdict(self.settings.figure),
+            "preprocessing": asdict(self.settings.preprocessing),
+            "weights": self.weights.as_data(),
+            "data": asdict(self.data.origin),
+            "engine": self.engine,
+            "environment": self._environment(),
+        }
+
+    def _environment(self) -> dict[str, Any]:
+        found = environment()
+        return {**found, "versions": {**found["versions"], **versions(PACKAGES)}, "device": self.settings.device}
+
+
+def evaluate(
+    weights: Weights,
+    data: Cifar10,
+    settings: EvaluationSettings,
+    *,
+    against: Weights | None = None,
+    group: Group | None = None,
+    progress: Progress = lambda *_: None,
+) -> Evaluation:
+    """Return the accuracy of weights on images, every image counted once.
+
+    Args:
+        weights: Paddle's layout, ten classes.
+        data: The images and their labels.
+        settings: Preprocessing, engine, batch size, and the published row.
+        against: timm's layout; timm's model is run on the same preprocessed images.
+        group: The processes that share the batches, and call this together; each gets the whole result.
+        progress: Is told after every batch.
+
+    Raises:
+        BadInput: A head of another number of classes, or logits that are not finite.
+        EngineDisagrees: The predictor's first batch is not eager's.
+    """
+    for each in filter(None, (weights, against)):
+        check_classes(each, len(CLASSES))
+    reference = timm_eager(against.config, against.state_dict) if against else None
+    predictions, engine = _run(weights, data, settings, reference, group or Group(), progress)
+    accuracy = accuracy_of(predictions, len(CLASSES))
+    return Evaluation(
+        accuracy=accuracy,
+        comparison=comparison_of(predictions),
+        finding=_finding(accuracy, weights, data, settings),
+        predictions=predictions,
+        weights=weights,
+        against=against,
+        data=data,
+        settings=settings,
+        engine=engine,
+    )
+
+
+def _finding(accuracy: Accuracy, weights: Weights, data: Cifar10, settings: EvaluationSettings) -> AuditFinding:
+    return judge(
+        accuracy,
+        settings.figure,
+        upstream=weights.upstream.name if weights.upstream else None,
+        origin=data.origin,
+        preprocessing=settings.preprocessing,
+        accept_preprocessing=settings.accept_preprocessing,
+        precision=settings.precision,
+    )
+
+
+def _run(
+    weights: Weights,
+    data: Cifar10,
+    settings: EvaluationSettings,
+    reference: Engine | None,
+    group: Group,
+    progress: Progress,
+) -> tuple[Predictions, dict[str, Any]]:
+    """Return the predictions of all images, and how they came about."""
+    engine = _engine(weights, settings)
+    check: dict[str, float] | None = None
+    parts: list[tuple[slice, Predictions]] = []
+    seconds, right, done = 0.0, 0, 0
+    mine = {"rank": group.rank, "processes": group.processes}
+    for part, images in batches(data.images, settings.preprocessing, settings.batch_size, **mine):
+        started = time.perf_counter()
+        logits = engine(images)
+        seconds += time.perf_counter() - started
+        if settings.engine == "inference" and not parts:
+            check = _checked(weights, images, logits, settings.precision)
+        there = reference(images) if reference else None
+        found = predictions_of(logits, data.labels[part], there)
+        parts.append((part, found))
+        right += int((found.predictions == found.labels).sum())
+        done += len(found)
+        progress(done, right)
+    described = {
+        "name": settings.engine,
+        **({} if settings.precision == "float32" else {"precision": settings.precision}),
+        "threads": cpus(),
+        "batch_size": settings.batch_size,
+        "processes": group.processes,
+        "images_per_second": done / seconds if seconds else None,
+        "first_batch": check,
+    }
+    return gathered(parts, len(data.labels), reference is not None, group), described
+
+
+def _engine(weights: Weights, settings: EvaluationSettings) -> Engine:
+    if settings.engine == "inference":
+        return inference(weights.config, weights.state_dict, settings.precision)
+    return eager(weights.config, weights.state_dict, settings.device)
+
+
+def _checked(weights: Weights, images: Array, logits: Array, precision: Precision) -> dict[str, float]:
+    """Return how far the predictor's first batch lies from eager's, and the bound; the eager model is let go again."""
+    difference, bound = agreement(logits, eager(weights.config, weights.state_dict)(images), precision)
+    return {"max_abs_diff": difference, "bound": bound, "images": len(images)}

@@ -1,0 +1,168 @@
+"""A model in training, Paddle's: one step at a time, its gradients summed over micro-batches and processes."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from align.mixer.models import build_paddle
+from align.probes import paddle_probe
+from convert.arrays import Array, StateDict
+from convert.errors import BadInput, MixerConvertError, UsageProblem
+from convert.mixer.variants import MixerConfig
+from reports.score.parallel import Group
+from reports.train.recipes import Recipe
+
+if TYPE_CHECKING:
+    from paddle import Tensor
+    from paddle.optimizer import Optimizer
+
+WEIGHT, STATE = "model|", "optimizer|"
+"""Prefixes of a checkpoint's tensors; in `optimizer|<parameter>|<what>` Paddle's own names of the parameters, which
+differ from process to process, are replaced by the model's."""
+
+
+class Diverged(MixerConvertError):
+    """The loss is not finite (exit 1): training has failed."""
+
+    exit_code = 1
+
+    def __init__(self, step: int, loss: float) -> None:
+        super().__init__(f"step {step}: the loss is {loss}, training diverged. Take a lower learning rate.")
+
+
+class Trainer:
+    """A model and its optimizer. Every process of a group holds the same ones, and keeps them the same.
+
+    Args:
+        config: Sizes and GELU; as many classes as there are labels.
+        state_dict: Paddle's layout, float32.
+        recipe: Optimizer, clipping, label smoothing, micro-batches.
+        device: `cpu`, `gpu` or `gpu:N`; on a GPU matrix products run in bfloat16 where it can.
+        threads: For the CPU's matrix products.
+        group: The processes that share each batch.
+
+    Raises:
+        UsageProblem: There is no such device.
+    """
+
+    def __init__(
+        self, config: MixerConfig, state_dict: StateDict, recipe: Recipe, *, device: str, threads: int, group: Group
+    ) -> None:
+        self.model = build_paddle(config, state_dict)
+        import paddle
+
+        paddle.base.core.set_num_threads(threads)
+        if device != "cpu":
+            try:
+                paddle.device.set_device(device)
+                self.model.to(device=device)
+            except (ValueError, RuntimeError, OSError) as error:
+                raise UsageProblem(f"--device {device}: Paddle cannot use it. Pass --device cpu.") from error
+        self.model.train()
+        self.recipe, self.group = recipe, group
+        self.amp = device != "cpu" and bool(paddle.amp.is_bfloat16_supported())
+        self.names = {parameter.name: name for name, parameter in self.model.named_parameters()}
+        self.optimizer = self._optimizer()
+
+    def _optimizer(self) -> Optimizer:
+        import paddle
+
+        recipe, parameters = self.recipe, self.model.parameters()
+        weights = {parameter.name for parameter in parameters if parameter.ndim > 1}
+        clip = paddle.nn.ClipGradByGlobalNorm(recipe.clip_norm) if recipe.clip_norm else None
+        shared: dict[str, Any] = {"parameters": parameters, "grad_clip": clip}
+        optimizers: dict[str, Callable[[], Optimizer]] = {
+            "adam": lambda: paddle.optimizer.Adam(recipe.learning_rate, **shared),
+            "adamw": lambda: paddle.optimizer.AdamW(
+                recipe.learning_rate,
+                weight_decay=recipe.weight_decay,
+                apply_decay_param_fun=weights.__contains__,
+                **shared,
+            ),
+            "sgd": lambda: paddle.optimizer.Momentum(recipe.learning_rate, recipe.momentum, **shared),
+        }
+        return optimizers[recipe.optimizer]()
+
+    def step(self, images: Array, labels: Array, rate: float, count: int) -> tuple[float, int]:
+        """Return the mean loss of the whole batch, float64, and how many of it were right; the model has moved on.
+
+        Args:
+            images: This process's share of the batch, (n, in_chans, image_size, image_size) float32.
+            labels: (n,) int64.
+            rate: The learning rate.
+            count: How many images the whole batch has.
+        """
+        import paddle
+
+        total, right = 0.0, 0
+        for start in range(0, len(labels), self.recipe.micro_batch):
+            part = slice(start, start + self.recipe.micro_batch)
+            with paddle.amp.auto_cast(enable=self.amp, dtype="bfloat16"):
+                logits = self.model(paddle.to_tensor(images[part]))
+            losses = self._losses(logits, labels[part])
+            (losses.sum() / count).backward()
+            total += float(losses.numpy().astype(np.float64).sum())
+            right += int((logits.numpy().argmax(axis=1) == labels[part]).sum())
+        if self.group.processes > 1:
+            for parameter in self.model.parameters():
+                paddle.distributed.all_reduce(parameter.grad)  # type: ignore[arg-type]  # there after backward
+        total, right = self.group.sum_of(np.array([total, right]))
+        if np.isfinite(total):
+            self.optimizer.set_lr(rate)
+            self.optimizer.step()
+        self.optimizer.clear_grad()
+        return float(total) / count, int(right)
+
+    def _losses(self, logits: Tensor, labels: Array) -> Tensor:
+        import paddle
+
+        return paddle.nn.functional.cross_entropy(
+            logits.astype("float32"),
+            paddle.to_tensor(labels),
+            reduction="none",
+            label_smoothing=self.recipe.label_smoothing,
+        )
+
+    def weights(self) -> StateDict:
+        """Return the model's weights, float32."""
+        return paddle_probe.parameters(self.model)
+
+    def tensors(self) -> StateDict:
+        """Return all that the next step depends on, but for the step's number."""
+        kept = {WEIGHT + name: array for name, array in self.weights().items()}
+        for key, value in self.optimizer.state_dict().items():
+            if hasattr(value, "numpy"):
+                parameter = max((name for name in self.names if key.startswith(f"{name}_")), key=len)
+                kept[f"{STATE}{self.names[parameter]}|{key[len(parameter) + 1 :]}"] = np.asarray(value.numpy())
+        return kept
+
+    def restore(self, tensors: StateDict, whose: str) -> None:
+        """Take over what `tensors` returned in another process.
+
+        Raises:
+            BadInput: They are another model's.
+        """
+        import paddle
+
+        weights = {
+            key.removeprefix(WEIGHT): paddle.to_tensor(tensors[key]) for key in tensors if key.startswith(WEIGHT)
+        }
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # Paddle only warns about a shape that differs
+            try:
+                missing, unexpected = self.model.set_state_dict(weights)
+            except UserWarning as warning:
+                raise BadInput(f"{whose}: it is another model's ({warning}). Take another --out.") from warning
+        if missing or unexpected:
+            raise BadInput(f"{whose}: it is another model's. Take another --out.")
+        paddle_names = {name: parameter for parameter, name in self.names.items()}
+        state = {}
+        for key in tensors:
+            if key.startswith(STATE):
+                parameter, what = key.removeprefix(STATE).split("|")
+                state[f"{paddle_names[parameter]}_{what}"] = paddle.to_tensor(tensors[key])
+        self.optimizer.set_state_dict(state)
