@@ -176,7 +176,10 @@ class _Measuring:
         layers = tuple(LayerRow(name=name, float64=in64.figures[name], float32=in32.figures[name]) for name in names)
         left_out = dict.fromkeys(in32.never_shown, NEVER_CALLED)
         return Observation(
-            structure=[*uncovered, *in64.idle_acceptances], layers=layers, left_out=left_out, sections=sections
+            structure=[*uncovered, *in64.idle_acceptances, *_unequal(case)],
+            layers=layers,
+            left_out=left_out,
+            sections=sections,
         )
 
     def _at_last(self, alone: stress.Stress) -> Iterator[Section]:
@@ -213,6 +216,12 @@ class _Measuring:
         rounding = self._roundings.found[self._models.case.headline]
         batch = output.batch_section(self._models, self._headline, rounding, self._settings)
         return output.output_section(self._models, self._headline), batch
+
+
+def _unequal(case: Case) -> Iterator[Finding]:
+    """Yield what the models return that no bound judges: whole numbers that differ, what only one of them returns."""
+    for name, how in case.unequal.items():
+        yield Finding(layer=name, sentence=how, is_open=True)
 
 
 def _uncovered(models: Models, never_shown: Sequence[str]) -> list[Finding]:

@@ -9,7 +9,7 @@ from convert import families, files
 from convert.arrays import StateDict
 from convert.disk.hashing import EarlyHash, file_sha256
 from convert.disk.unchanged import Snapshot, unchanged
-from convert.errors import LISTED, IOProblem, NoPretrainedWeights
+from convert.errors import LISTED, IOProblem, NoPretrainedWeights, printable
 from convert.evidence.recorded import is_by_pairing, said_of
 from convert.family import Family, Provenance, Source
 from convert.files.content import Content
@@ -70,6 +70,7 @@ def from_file(
             *_left_out(chosen, naming),
             *said.aside,
             *([] if file == path else [f"of the folder, {file.name} was taken"]),
+            *([f"the prefix {printable(prefix)} was stripped from every name"] if prefix else []),
         ),
     )
 

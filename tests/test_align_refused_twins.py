@@ -77,7 +77,6 @@ class TestCheckpoints:
         [
             ("less", r"it has no fc2\.bias\. --checkpoint takes"),
             ("more", r"it has more, which the reference has not\."),
-            ("prefixed", r"it has no conv\.weight \(and 9 more\) and it has module\.conv\.bias \(and 10 more\)"),
             ("shaped", r"fc2\.bias: it has \(7,\), the reference \(5,\)\. Is it a checkpoint of this model"),
         ],
     )
@@ -88,13 +87,22 @@ class TestCheckpoints:
         tensors = dict(of.reference.state_dict())
         if change == "less":
             del tensors["fc2.bias"]
-        elif change == "prefixed":
-            tensors = {f"module.{key}": tensor for key, tensor in tensors.items()}
         else:
             tensors["more" if change == "more" else "fc2.bias"] = torch.ones(7)
         torch.save(tensors, tmp_path / "net.pth")
         with pytest.raises(BadInput, match=said):
             case_of_files(of, WeightFiles(checkpoint=tmp_path / "net.pth"), Settings(), lambda *_: None)
+
+    def test_what_stands_before_every_name_is_taken_away_and_told(self, tmp_path: Path) -> None:
+        import torch
+
+        of, told = twins(), list[str]()
+        tensors = {f"module.{key}": tensor for key, tensor in of.reference.state_dict().items()}
+        torch.save(tensors, tmp_path / "net.pth")
+        files = WeightFiles(checkpoint=tmp_path / "net.pth")
+        case = case_of_files(of, files, Settings(), lambda _, notes: told.extend(notes))
+        assert "the prefix module. was stripped from every name" in told
+        assert not case.unpaired
 
 
 def test_weights_that_would_get_another_shape_are_told_before_anything_runs(tmp_path: Path) -> None:

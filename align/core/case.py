@@ -84,7 +84,8 @@ class Case:
     none. witness_layer: Its layers, each alone. places: The point that each of the reference's parameters acts in.
     left_out: The points that the candidate does not show, and why. not_covered: The candidate's parameters that no
     point covers, and why that is accepted. accepted: Points whose difference is accepted. unpaired: Tensors of either
-    side that nothing pairs, and why; nothing is compared then. to_be_used: The candidate's parameters of which no
+    side that nothing pairs, and why; nothing is compared then. unequal: What the models return that no point compares
+    and that is not the same, and how. to_be_used: The candidate's parameters of which no
     family says that they have part in the result. remarks: By point, which settings of the two modules are not the
     same. drawn: How those of the reference's weights are drawn again that were drawn, by name. wanted: What the
     inputs were drawn by. settings: What a result says of the case.
@@ -110,6 +111,7 @@ class Case:
     not_covered: Mapping[str, str] = field(default_factory=dict)
     accepted: Mapping[str, Accepted] = field(default_factory=dict)
     unpaired: Mapping[str, str] = field(default_factory=dict)
+    unequal: Mapping[str, str] = field(default_factory=dict)
     to_be_used: frozenset[str] = frozenset()
     remarks: Mapping[str, Sequence[str]] = field(default_factory=dict)
     drawn: Mapping[str, DrawnTensor] = field(default_factory=dict)

@@ -146,11 +146,12 @@ def _mispaired(rows: Sequence[LayerEvidence]) -> Divergence | None:
 
     On its own activations the candidate has to agree at every other point, the one right behind each such point and the
     last, the output, among them. What is introduced behind it does not count: the candidate was given a value that does
-    not belong there.
+    not belong there. Behind the headline, the first tensor that the model returns, come none but the others.
     """
     apart = [i for i, row in enumerate(rows) if row.is_apart]
+    returned = next((i for i, row in enumerate(rows) if row.name == row.sides.headline), len(rows))
     inherits = [i for i, row in enumerate(rows) if not row.row.float64.inherited.passed]
-    if not apart or inherits != apart or any(i + 1 in (*apart, len(rows)) for i in apart):
+    if not apart or inherits != apart or any(i + 1 in apart or i >= returned for i in apart):
         return None
     if any(not row.passed("float64") for row in rows[: apart[0]]):
         return None

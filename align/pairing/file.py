@@ -9,7 +9,7 @@ from typing import Any, get_args, get_type_hints
 
 from align.core.bounds import Accepted
 from align.core.inputs import Input
-from align.core.point import Tapped
+from align.core.point import Item, Tapped
 from align.pairing.pairing import Pairing
 from convert.pairing.file import check_placeholders, malformed, read_file
 from convert.pairing.weights import weights_of
@@ -127,7 +127,11 @@ def _tapped(path: Path, key: str, value: Any) -> Tapped:
         raise malformed(path, f"[points] {key}: it has to name one module, or an input or output of one")
     where = "input" if "input" in fields else "output"
     module, call, item = fields[where], fields.get("call", 0), fields.get("item")
-    if not isinstance(module, str) or type(call) is not int or call < 0 or type(item) not in (int, str, type(None)):
-        raise malformed(path, f"[points] {key}: a module is a text, a call a number from 0, an item a number or text")
+    steps: list[Any] = item if isinstance(item, list) and item else [item]
+    is_item = item is None or all(type(step) in (int, str) for step in steps)
+    if not isinstance(module, str) or type(call) is not int or call < 0 or not is_item:
+        said = "a module is a text, a call a number from 0, an item a number or text, or a list of these"
+        raise malformed(path, f"[points] {key}: {said}")
     check_placeholders(path, "points", key, module)
-    return Tapped(module=module, where="input" if where == "input" else "output", call=call, item=item)
+    way: Item = tuple(steps) if len(steps) > 1 else steps[0]
+    return Tapped(module=module, where="input" if where == "input" else "output", call=call, item=way)

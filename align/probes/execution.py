@@ -4,25 +4,37 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from align.core.point import Tapped
+import numpy as np
+
+from align.core.point import Item, Tapped
 from align.core.probe import Probe
+from align.probes.taps import items
 from convert.arrays import Array, Shape
+
+PLAIN = int | float | str | None
+"""What a model may return beside tensors and can be compared, or is nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerCall:
-    """One call of a layer, of which number in this forward; shapes: of each tensor put out, by item, None: the only."""
+    """One call of a layer, of which number in this forward.
+
+    shapes: Of each floating-point tensor that is put out, by item, None: the only. whole: The other tensors, numbers
+    and texts that the model itself returns; unseen: The types of what it returns and nobody can look into.
+    """
 
     path: str
     number: int
-    shapes: Mapping[int | str | None, Shape]
+    shapes: Mapping[Item, Shape]
+    whole: Mapping[Item, Array] = field(default_factory=dict)
+    unseen: Mapping[Item, str] = field(default_factory=dict)
 
-    def tapped(self, item: int | str | None = None) -> Tapped:
+    def tapped(self, item: Item = None) -> Tapped:
         """Return where this is shown."""
         return Tapped(module=self.path, call=self.number, item=item)
 
@@ -44,21 +56,22 @@ def executed(probe: Probe, model: Any, inputs: Array) -> tuple[LayerCall, ...]:
         for path, layer in probe.layers(model):
             register = getattr(layer, "register_forward_post_hook", None) or layer.register_forward_hook
             hooks.callback(register(partial(note, path)).remove)
-        probe.forward(model, inputs)
-    return tuple(found)
+        returned = probe.forward(model, inputs)
+    *others, last = found
+    unseen = {item: type(one).__name__ for item, one in items(returned) if not isinstance(one, np.ndarray | PLAIN)}
+    return (*others, replace(last, whole=dict(_whole(returned)), unseen=unseen))
 
 
-def _shapes(output: Any) -> Iterator[tuple[int | str | None, Shape]]:
+def _shapes(output: Any) -> Iterator[tuple[Item, Shape]]:
     """Yield the shape of each floating-point tensor that is put out, by its item."""
-    if (shape := _shape(output)) is not None:
-        yield None, shape
-        return
-    items: Iterator[tuple[Any, Any]] = iter(())
-    if isinstance(output, Mapping):
-        items = iter(output.items())
-    elif isinstance(output, Sequence) and not isinstance(output, str | bytes):
-        items = enumerate(output)
-    yield from ((item, shape) for item, one in items if (shape := _shape(one)) is not None)
+    return ((item, shape) for item, one in items(output) if (shape := _shape(one)) is not None)
+
+
+def _whole(returned: Any) -> Iterator[tuple[Item, Array]]:
+    """Yield what a model returns beside floating-point tensors: whole numbers and truth values, numbers and texts."""
+    for item, one in items(returned):
+        if isinstance(one, int | float | str) or (isinstance(one, np.ndarray) and one.dtype.kind != "f"):
+            yield item, np.asarray(one)
 
 
 def _shape(value: Any) -> Shape | None:

@@ -6,14 +6,14 @@ import contextlib
 import copy
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from functools import partial
 from typing import Any
 
 from align.core.inputs import together
 from align.core.lockstep import ForwardFailed, Tap
-from align.core.point import Tapped
+from align.core.point import Item, Tapped, steps_to
 from align.core.probe import Forward
 from convert.arrays import Array, Shape
 from convert.errors import BadInput, printable
@@ -117,7 +117,9 @@ class Taps:
         except Exception as error:  # of the tap, not of the model
             self._running.error = error
             raise
-        return value if replacement is None else _with_item(value, tapped.item, self._to_tensor(replacement))
+        if replacement is None:
+            return value
+        return _with_item(value, steps_to(tapped.item), self._to_tensor(replacement))
 
 
 @contextlib.contextmanager
@@ -141,19 +143,25 @@ def item_of(value: Any, tapped: Tapped) -> Any:
     Raises:
         ForwardFailed: There is none.
     """
-    if tapped.item is None:
-        return value
     try:
-        by_name = isinstance(tapped.item, str) and _has_fields(value)
-        return getattr(value, str(tapped.item)) if by_name else value[tapped.item]
+        for step in steps_to(tapped.item):
+            value = _item(value, step)
     except (AttributeError, TypeError, KeyError, IndexError) as error:
         raise ForwardFailed(f"{tapped}: {type(value).__name__} has no such item") from error
+    return value
 
 
-def _with_item(value: Any, item: int | str | None, new: Any) -> Any:
-    """Return the value with one item replaced, of the same kind."""
-    if item is None:
+def _item(value: Any, step: int | str) -> Any:
+    by_name = isinstance(step, str) and _has_fields(value)
+    return getattr(value, str(step)) if by_name else value[step]
+
+
+def _with_item(value: Any, steps: Sequence[int | str], new: Any) -> Any:
+    """Return the value with one item replaced, of the same kind, and so what lies around it."""
+    if not steps:
         return new
+    item, *further = steps
+    new = _with_item(_item(value, item), further, new) if further else new
     if isinstance(item, str) and hasattr(value, "_fields"):
         return value._replace(**{item: new})
     if isinstance(item, str) and _has_fields(value):
@@ -204,13 +212,23 @@ def as_arrays(value: Any, to_array: Callable[[Any], Array | None]) -> Any:
 
 def leaves(value: Any) -> Iterator[Any]:
     """Yield what lies in tuples, lists and dicts, however deep."""
+    return (leaf for _, leaf in items(value))
+
+
+def items(value: Any, before: tuple[Any, ...] = ()) -> Iterator[tuple[Item, Any]]:
+    """Yield what lies in tuples, lists, dicts and dataclasses, however deep, with the way to each."""
+    inside: list[tuple[Any, Any]]
     if is_dataclass(value) and not isinstance(value, type | dict):
-        value = [getattr(value, one.name) for one in fields(value)]
-    if isinstance(value, dict | tuple | list):
-        for one in value.values() if isinstance(value, dict) else value:
-            yield from leaves(one)
+        inside = [(one.name, getattr(value, one.name)) for one in fields(value)]
+    elif isinstance(value, Mapping):
+        inside = [*value.items()]
+    elif isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        inside = [*enumerate(value)]
     else:
-        yield value
+        yield (before[0] if len(before) == 1 else before or None), value
+        return
+    for step, one in inside:
+        yield from items(one, (*before, step))
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from typing import Any, Literal, cast, get_args, get_type_hints
 from align.core.bounds import Accepted
 from align.core.drawn import HOW_MANY, Distribution, DrawnTensor
 from align.core.inputs import Input
-from align.core.point import Tapped
+from align.core.point import Item, Tapped
 from align.core.reader import Malformed, Reader
 from convert.arrays import Shape
 from convert.rules import KeyRule, Transform
@@ -141,14 +141,19 @@ def read_twins(content: Reader, batch: int, seed: int | None, shapes: Mapping[st
 
 
 def _tapped(row: Reader) -> Tapped:
-    item = row.data.get("item")
-    is_number = type(item) is int
     return Tapped(
         module=row.text("module"),
         where=cast('Literal["input", "output"]', row.one_of("where", ("input", "output"))),
         call=row.integer("call", 0),
-        item=row.integer("item", 0) if is_number else row.text_or_none("item"),
+        item=_item(row),
     )
+
+
+def _item(row: Reader) -> Item:
+    item = row.data.get("item")
+    if isinstance(item, list) and len(item) > 1 and all(type(step) in (int, str) for step in item):
+        return tuple(item)
+    return row.integer("item", 0) if type(item) is int else row.text_or_none("item")
 
 
 def _origin(row: Reader, seed: int | None, shape: Shape, points: Collection[str]) -> TensorOrigin:

@@ -14,7 +14,7 @@ from align.core.case import Case, Model, Settings
 from align.core.drawn import DrawnTensor
 from align.core.inputs import Input, drawer
 from align.core.lockstep import ForwardFailed
-from align.core.point import Point
+from align.core.point import Item, Point, steps_to
 from align.core.weights import in_float32
 from align.pairing.drawing import draw_and_tell
 from align.pairing.pairing import Pairing
@@ -23,7 +23,7 @@ from align.probes import paddle_probe, torch_probe
 from align.probes.execution import LayerCall
 from align.twins.forward import called, refused
 from align.twins.match import Match, PairedModel, matched
-from convert.arrays import Array, StateDict
+from convert.arrays import Array, StateDict, first_index
 from convert.errors import BadInput
 from convert.rules import RuleSet
 
@@ -147,20 +147,24 @@ def _with_points(case: Case, twins: Twins, match: Match, sides: tuple[PairedMode
     headline = next((point for point in points if point.reference.module == ""), None)
     if headline is None:
         shown = f"it returns {_shown(there[-1])}, and the candidate {_shown(here[-1])}"
-        raise BadInput(f"{case.name}: {shown}. Wrap both so that they return tensors of one shape, in no nested list.")
+        raise BadInput(f"{case.name}: {shown}. Wrap both so that they return tensors of one shape.")
     buffers = torch_probe.buffers(twins.reference)
     known = {*sides[0].layers, *sides[0].shapes} - {""}
-    twins.pairing.check(known, [point.name for point, _ in found], [*sides[1].layers, *sides[1].shapes])
+    unequal = dict(_unequal(found, there[-1], here[-1]))
+    accepted = {name: why for name in unequal if (why := twins.pairing.why_left_out(name)) is not None}
+    names = [*(point.name for point, _ in found), *unequal]
+    twins.pairing.check(known, names, [*sides[1].layers, *sides[1].shapes])
     return replace(
         case,
         points=tuple(points),
         headline=headline.name,
         sample=points[0].name,
         classes=(headline.shape or (1,))[-1],
-        left_out={point.name: why for point, why in found if why},
+        left_out={point.name: why for point, why in found if why} | accepted,
         not_covered=twins.pairing.not_covered_among(sides[1].shapes),
         accepted=twins.pairing.accepted_among(point.name for point in points),
         places=_places(match.rules, points, headline.name),
+        unequal={name: how for name, how in unequal.items() if name not in accepted},
         to_be_used=frozenset(rule.target for rule in match.rules if rule.source not in buffers),
         remarks=remarks_of(points, sides),
     )
@@ -200,11 +204,15 @@ def points_of(
                 yield _beside(point, calls[target, call.number], i, sides)
 
 
-def point_name(call: LayerCall, i: int, item: int | str | None, reference: PairedModel) -> str:
+def point_name(call: LayerCall, i: int, item: Item, reference: PairedModel) -> str:
     """Return what a point is called: by the module's path, which call of it, and which item is put out."""
     name = call.path or (OUTPUT if OUTPUT not in reference.layers else f"{OUTPUT} of the model")
     name += f":{call.number}" if call.number else ""
-    return name if item is None or (not call.path and i == 0) else f"{name}[{item}]"
+    return name if not call.path and i == 0 else name + _in_brackets(item)
+
+
+def _in_brackets(item: Item) -> str:
+    return "".join(f"[{step}]" for step in steps_to(item))
 
 
 def _beside(point: Point, other: LayerCall, i: int, sides: tuple[PairedModel, PairedModel]) -> tuple[Point, str]:
@@ -218,6 +226,29 @@ def _beside(point: Point, other: LayerCall, i: int, sides: tuple[PairedModel, Pa
     if shapes[0] != shapes[1] and not (is_leaf and np.prod(shapes[0]) != np.prod(shapes[1])):
         return point, f"another shape: {shapes[1]}, not {shapes[0]}"
     return replace(point, candidate=candidate), ""
+
+
+def _unequal(found: Sequence[tuple[Point, str]], there: LayerCall, here: LayerCall) -> Iterator[tuple[str, str]]:
+    """Yield what the models return that no point compares and that is not the same, and how."""
+    for point, why in found:
+        if why and point.reference.module == "":
+            yield point.name, f"the reference returns it, and nothing compares it: {why}"
+    compared = {point.candidate for point, why in found if not why}
+    further = [item for item in [*here.shapes][len(there.shapes) :] if here.tapped(item) not in compared]
+    pairs = [*zip(there.whole.items(), here.whole.values(), strict=False)]
+    alone = {"reference": [*there.whole][len(pairs) :], "candidate": [*further, *[*here.whole][len(pairs) :]]}
+    for side, items in alone.items():
+        yield from ((OUTPUT + _in_brackets(item), f"the {side} alone returns it") for item in items)
+    for item, kind in {**here.unseen, **there.unseen}.items():
+        yield OUTPUT + _in_brackets(item), f"what is returned there is of type {kind}, which nothing looks into"
+    for (item, one), other in pairs:
+        name = OUTPUT + _in_brackets(item)
+        if one.shape != other.shape:
+            yield name, f"another shape: {other.shape}, not {one.shape}"
+        elif not np.array_equal(one, other):
+            differ = np.asarray(one != other)
+            at, count = first_index(differ), np.count_nonzero(differ)
+            yield name, f"{count} of {one.size} values differ, the first at {[*at]}: {other[at]!s}, not {one[at]!s}"
 
 
 def _is_leaf(path: str, side: PairedModel) -> bool:

@@ -39,6 +39,11 @@ def tapped(at: Tapped) -> str:
     """Return where a point is shown; what is the only output of the only call needs no more than the layer's name."""
     if not at.call and at.item is None:
         return quoted(at.module)
-    fields = {"output": at.module, "call": at.call or None, "item": at.item}
-    said = (f"{key} = {quoted(v) if isinstance(v, str) else v}" for key, v in fields.items() if v is not None)
+    item = f"[{', '.join(map(_step, at.item))}]" if isinstance(at.item, tuple) else _step(at.item)
+    fields = {"output": quoted(at.module), "call": at.call and str(at.call), "item": item}
+    said = (f"{key} = {value}" for key, value in fields.items() if value)
     return f"{{ {', '.join(said)} }}"
+
+
+def _step(item: int | str | None) -> str:
+    return quoted(item) if isinstance(item, str) else "" if item is None else str(item)

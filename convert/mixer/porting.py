@@ -60,8 +60,6 @@ def _notes(
 ) -> Iterator[str]:
     """Yield what the user should know of how the weights were taken."""
     yield from source.notes
-    if source.provenance.stripped_prefix:
-        yield f"the prefix {source.provenance.stripped_prefix} was stripped from every name"
     if layout == "google":
         yield TANH_NOTE if config.gelu == "tanh" else ERF_NOTE
     elif choices := ORIGIN.get(layout):

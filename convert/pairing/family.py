@@ -107,8 +107,6 @@ class PairedFamily:
 
     def _notes(self, source: Source, dropped: Mapping[str, str], src: str) -> Iterator[str]:
         """Yield what the user should know of how the weights were taken."""
-        if before := source.provenance.stripped_prefix:
-            yield f"the prefix {printable(before)} was stripped from every name"
         for why, count in Counter(dropped.values()).items():
             yield f"{count} tensor{'s' if count > 1 else ''} left out: {printable(why)}"
         if self.may_be(OTHER[src], source):
