@@ -21,7 +21,7 @@ import align
 from align.core.case import Case
 from align.core.result import AlignmentResult
 from align.faults.front import layer_of, put_in_front
-from align.gates.stress import Trial
+from align.gates.stress import NotCalled, Trial, _trial
 from align.mixer.case import Subject, case_of, case_of_models
 from align.pairing.file import read_pairing
 from align.pairing.layers import Part, parts_of
@@ -147,6 +147,20 @@ class TestMagnitudes:
         assert found.shape[-1] == shape[-1]
         assert by_row or found.shape[1:] == shape[1:]
 
+    @pytest.mark.parametrize(
+        ("shape", "part"),
+        [
+            ((2, 64, 112, 112), (2, 64, 16, 16)),
+            ((2, 2048, 7, 7), (2, 2048, 7, 7)),
+            ((2, 1024, 9, 40), (2, 1024, 8, 8)),
+            ((2, 3, 8, 128, 128), (2, 3, 8, 17, 17)),
+            ((2, 197, 768), (2, 197, 768)),
+            ((2, 10**6), (2, 10**6)),
+        ],
+    )
+    def test_of_a_large_image_a_part_is_enough(self, shape: tuple[int, ...], part: tuple[int, ...]) -> None:
+        assert magnitudes.smaller(shape) == part
+
     def test_what_cancels_may_lie_farther_apart(self) -> None:
         """What is left of a constant row's deviations is rounding, and a norm divides by it."""
         values = np.stack([np.full(10, 1e4), np.linspace(-3, 3, 10)])
@@ -159,6 +173,31 @@ class TestMagnitudes:
     def test_of_zeros_nothing_is_explained(self) -> None:
         zeros = np.zeros((1, 10))
         assert magnitudes.explained(zeros, zeros, zeros, by_row=True) == 0
+
+
+class TestTrial:
+    """A layer alone, given a part of an image, or the whole where it takes no part."""
+
+    SHAPE = (2, 256, 56, 56)
+
+    def given_to(self, size: int) -> tuple[int, ...]:
+        def layer(values: np.ndarray) -> np.ndarray:
+            if values.shape[-1] < size:
+                raise ValueError(f"it takes {size} by {size}")
+            return np.maximum(values, 0)
+
+        trial, _ = _trial(self.SHAPE, layer, layer)
+        return trial.values.shape[1:]
+
+    def test_a_part(self) -> None:
+        assert self.given_to(8) == (256, 8, 8)
+
+    def test_the_whole_where_it_takes_no_part(self) -> None:
+        assert self.given_to(9) == self.given_to(56) == (256, 56, 56)
+
+    def test_neither(self) -> None:
+        with pytest.raises(NotCalled):
+            self.given_to(57)
 
 
 class TestFarthest:

@@ -19,7 +19,7 @@ from align.core.result import Check, Divergence, Gate, Section
 from align.gates.forward import Models
 from align.pairing.layers import Part, parts_of
 from align.probes.taps import shapes_given
-from align.rounding.magnitudes import LARGEST, OUTLIER, SMALLEST, explained, moved, stress
+from align.rounding.magnitudes import LARGEST, OUTLIER, SMALLEST, explained, moved, smaller, stress
 from convert.arrays import Array, Shape
 
 NOT_RUN = Section(gate=Gate(name="stress", passed=None, sentence="not run"))
@@ -169,8 +169,9 @@ def _trial(shape: Shape, truth: Layer, layer: Layer) -> tuple[Trial, Array]:
     Raises:
         NotCalled: One of them takes neither.
     """
-    for by_row in (True, False) if len(shape) in ROWS_OF else (False,):
-        values, axis = stress(shape, by_row=by_row), -2 if by_row else 0
+    examples = [(False, one) for one in dict.fromkeys((smaller(shape), shape))]
+    for by_row, tried in [(True, shape)] * (len(shape) in ROWS_OF) + examples:
+        values, axis = stress(tried, by_row=by_row), -2 if by_row else 0
         try:
             with_moved, result = truth(np.concatenate([values, moved(values)], axis=axis)), layer(values)
             true, of_moved = np.split(with_moved, 2, axis=axis)

@@ -29,6 +29,13 @@ MAGNITUDES = (SMALLEST, 1e-2, 1.0, 1e1, 1e2, LARGEST)
 FEWER = (SMALLEST, 1e1, LARGEST)
 """For a layer that takes whole examples, each of which has as many values as a batch's."""
 
+EXAMPLE = 2**14
+"""Values of an image, or of a map of it, above which a part of it does: each of 17 examples is one for a convolution."""
+
+IMAGE_AXES = (2, 3)
+LEAST_SIDE = 8
+"""Of such a part: more than a kernel, so that there is something beside its border."""
+
 MOVED = 2.0**-40
 """By what part of itself a value is moved: far above the roundoff of float64, too little for the result to bend."""
 
@@ -43,6 +50,20 @@ def rows(width: int, magnitudes: tuple[float, ...] = MAGNITUDES) -> Array:
     rng, factors = np.random.default_rng([SEED, width]), np.array(magnitudes)[:, None]
     drawn = [pattern(rng.standard_normal((len(magnitudes), width))) * factors for pattern in PATTERNS]
     return np.concatenate([*drawn, np.zeros((1, width)), np.linspace(-NEAR, NEAR, width)[None]])
+
+
+def smaller(shape: Shape) -> Shape:
+    """Return the shape of as much of an image, or of a map of it, as shows what a layer does.
+
+    Example:
+        >>> smaller((2, 256, 56, 56)), smaller((2, 3, 32, 32))
+        ((2, 256, 8, 8), (2, 3, 32, 32))
+    """
+    axes = len(shape) - 2
+    if axes not in IMAGE_AXES or math.prod(shape[1:]) <= EXAMPLE:
+        return shape
+    side = max(LEAST_SIDE, int((EXAMPLE / shape[1]) ** (1 / axes)))
+    return (*shape[:2], *(min(side, size) for size in shape[2:]))
 
 
 def stress(shape: Shape, *, by_row: bool) -> Array:
