@@ -30,7 +30,7 @@ FEWER = (SMALLEST, 1e1, LARGEST)
 """For a layer that takes whole examples, each of which has as many values as a batch's."""
 
 EXAMPLE = 2**14
-"""Values of an image, or of a map of it, above which a part of it does: each of 17 examples is one for a convolution."""
+"""Values of an image, or of a map of it, above which a part of it does: a convolution is given 17 examples."""
 
 IMAGE_AXES = (2, 3)
 LEAST_SIDE = 8
