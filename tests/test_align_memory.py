@@ -29,36 +29,67 @@ from convert.mixer.variants import MixerConfig, get_variant
 pytestmark = pytest.mark.usefixtures("frameworks")
 
 COMMAND = """
+import sys
+from importlib import import_module
 from pathlib import Path
 from align.commands.cli import main
-main(["--variant", "l16_in21k", "--json", "report.json"], standalone_mode=False)
-status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-print("peak", status["VmHWM"].split()[0])
+
+def status(name):
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return 1024 * int(lines[name].split()[0])
+
+modules, arguments = {modules!r}, {arguments!r}
+for module in modules:
+    import_module(module)
+before = status("VmRSS") if modules else 0
+main([*arguments, "--json", "report.json"], standalone_mode=False)
+print("peak", status("VmHWM") - before)
 """
+RESNET50 = (
+    *("--reference-model", "torchvision.models:resnet50", "--candidate-model", "paddle.vision.models:resnet50"),
+    *("--input-shape", "3,224,224"),
+)
+RESNET50_WEIGHTS = 25_610_152
+"""Parameters and running statistics; He et al., "Deep Residual Learning for Image Recognition", table 1."""
+
+
+def peak_of(folder: Path, arguments: tuple[str, ...], modules: tuple[str, ...] = ()) -> tuple[int, dict[str, Any]]:
+    """Return the peak of a process that aligns, above what it takes to import these modules, and what it reports."""
+    root, command = str(Path(__file__).parents[1]), COMMAND.format(modules=modules, arguments=arguments)
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", f"import sys; sys.path.insert(0, {root!r}){command}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+        env={name: value for name, value in os.environ.items() if name not in SHARED_OUT},
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    data = json.loads((folder / "report.json").read_text())
+    assert data["verdict"] == "aligned"
+    return int(run.stdout.split()[-1]), data
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
 def test_l16_aligns_within_three_float64_copies_and_a_gigabyte(tmp_path: Path, record_property: Any) -> None:
     """In a process of its own, at the default batch; the peak of that process, not of what it was forked from."""
-    root = str(Path(__file__).parents[1])
-    run = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", f"import sys; sys.path.insert(0, {root!r}){COMMAND}"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-        env={name: value for name, value in os.environ.items() if name not in SHARED_OUT},
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
-    data = json.loads((tmp_path / "report.json").read_text())
-    assert data["verdict"] == "aligned"
+    peak, data = peak_of(tmp_path, ("--variant", "l16_in21k"))
     assert all(layer["float64"]["introduced"]["max_abs_diff"] < 1e-12 for layer in data["layers"])
     float64_copy = 8 * parameter_count(get_variant("l16_in21k").config)
-    peak = 1024 * int(run.stdout.split()[-1])
     record_property("peak RSS of the l16_in21k gate, bytes", peak)
     print(f"peak RSS {peak / 1e9:.2f} GB")
     assert peak <= 3 * float64_copy + 1e9
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
+def test_resnet50_takes_three_float64_copies_and_a_gigabyte_beside_its_imports(tmp_path: Path) -> None:
+    """Those of torch, torchvision and Paddle, which alone take more than a gigabyte; at 224 by 224 pixels."""
+    pytest.importorskip("torchvision")
+    peak, _ = peak_of(tmp_path, RESNET50, ("torch", "torchvision", "paddle"))
+    print(f"peak RSS above the imports {peak / 1e9:.2f} GB")
+    assert peak <= 3 * 8 * RESNET50_WEIGHTS + 1e9
 
 
 class Kept:

@@ -139,6 +139,14 @@ class TestPlaces:
         assert found.first_divergence is not None
         assert found.first_divergence.layer == "conv"
 
+    def test_its_tensors_act_there(self, proposed: Propose) -> None:
+        """What is wrong with one is told of the point that is shown, not of the model around it."""
+        _, out = proposed("FusedReference", "Fused")
+        case = case_of_twins(replace(twins("FusedReference", "Fused"), pairing=read_pairing(out)))
+        places = {key: case.place(key) for key in case.candidate.state_dict}
+        assert {place for key, place in places.items() if key.startswith("bn.")} == {"act"}
+        assert {place for key, place in places.items() if key.startswith("c.")} == {"conv"}
+
     def test_without_that_the_alignment_calls_it_mispaired(self, proposed: Propose) -> None:
         _, out = proposed("FusedReference", "Fused")
         text = re.sub(r"(?s)\[points\].*", "", out.read_text())

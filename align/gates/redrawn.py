@@ -21,11 +21,11 @@ from align.core.layer_rows import said
 from align.core.lockstep import ForwardFailed
 from align.core.result import Check, Divergence, Gate, Section
 from align.core.weights import as_float32
-from align.gates.forward import TIDY_FROM, Models
+from align.gates.forward import Models, saves_memory
 from align.gates.output import headline_in
 from align.probes.heap import give_back
 from align.rounding.magnitudes import MOVED, moved
-from convert.arrays import Array, StateDict, total_bytes
+from convert.arrays import Array, StateDict
 from convert.rules import KeyRule
 
 NOT_RUN = Section(gate=Gate(name="redrawn", passed=None, sentence="not run"))
@@ -105,7 +105,7 @@ class _Trial:
         self._case, self._models = models.case, models
         self._headline, self._rounding = headline, rounding
         self._values: dict[str, Array] = {}
-        self._large = total_bytes(self._case.reference.state_dict.values()) >= TIDY_FROM
+        self._one_by_one = bool(models.case.accepted) or saves_memory(models.case)
         self._point = next(point for point in self._case.points if point.name == self._case.headline)
         self._image = changed(self._case.inputs[:1], lambda one: np.abs(one) * np.float32(BRIGHT))
 
@@ -125,7 +125,7 @@ class _Trial:
         true = lanes.reference.submit(self._true, weights, self._image)
         rules = {rule.target: rule for rule in case.rules}
         other = Made(rules, lambda key: rules[key].transform.apply(weights[rules[key].source]))
-        if case.accepted or self._large:
+        if self._one_by_one:
             true.result()  # whose values are wanted, or whose weights have to be let go of before there are others
             give_back()
         found = lanes.candidate.submit(self._candidates, other)

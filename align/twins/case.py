@@ -256,11 +256,16 @@ def _is_leaf(path: str, side: PairedModel) -> bool:
 
 
 def _places(rules: RuleSet, points: Sequence[Point], headline: str) -> dict[str, str]:
-    """Return the point that each of the reference's tensors acts in: its module's, or that of the nearest around it."""
+    """Return the point that each of the reference's tensors acts in.
+
+    That is its module's, or what the candidate's layer shows, fused with what is behind it, or the nearest around it.
+    """
     shown = {point.reference.module: point.name for point in reversed(points)}
+    here = {point.candidate.module: point.reference.module for point in reversed(points)}
     places = {}
     for rule in rules:
-        path = rule.source.rpartition(".")[0]
+        path, other = (name.rpartition(".")[0] for name in (rule.source, rule.target))
+        path = path if path in shown else here.get(other, path)
         while path and path not in shown:
             path = path.rpartition(".")[0]
         places[rule.source] = shown.get(path, headline)

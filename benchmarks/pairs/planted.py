@@ -206,5 +206,5 @@ def _with_first(array: Array, change: Callable[[Any], Any]) -> Array:
 
 
 def _padding(layer: Any) -> bool:
-    given = layer._padding
-    return layer._padding_mode == "zeros" and not isinstance(given, str) and bool(np.any(np.asarray(given)))
+    """Return whether a convolution pads by one number, which is all that Paddle repeats an edge by."""
+    return layer._padding_mode == "zeros" and isinstance(layer._padding, int) and layer._padding > 0
