@@ -20,6 +20,9 @@ SIZES = ("s32", "b32", "b16_in1k", "l32", "l16_in1k")
 CONVERT = [sys.executable, "-m", "convert.commands.cli"]
 COPY = ["sh", "-c", 'cp "$1" "$2" && sync "$2"', "sh"]
 SAVE_PTH = "import sys, torch; from safetensors.torch import load_file; torch.save(load_file(sys.argv[1]), sys.argv[2])"
+RESNET50 = ("--reference-model", "torchvision.models:resnet50", "--candidate-model", "paddle.vision.models:resnet50")
+PROPOSE = [sys.executable, "-m", "align.commands.cli", "propose", *RESNET50, "--input-shape", "3,64,64"]
+SAVE_RESNET50 = "import sys, torch, torchvision; torch.save(torchvision.models.resnet50().state_dict(), sys.argv[1])"
 SAVE_TINY = """
 import sys
 from pathlib import Path
@@ -69,6 +72,28 @@ def ratios_of(folder: Path, variant: str) -> list[timing.Ratio]:
     ]
 
 
+def paired_ratios(folder: Path) -> list[timing.Ratio]:
+    """Return the ratios of a ResNet-50, converted by the pairing file that is proposed for it."""
+    source, pairing, copy = folder / "resnet50.pth", folder / "resnet50.toml", folder / "copy.pth"
+    timing.measured([sys.executable, "-c", SAVE_RESNET50, str(source)])
+    timing.measured([*PROPOSE, "--out", str(pairing)])
+    convert, output = conversion(source)
+    ours, copied = timing.in_turn(
+        {
+            "mixer-convert": ([*convert, "--pairing", str(pairing)], output),
+            "cp and fsync": ([*COPY, str(source), str(copy)], copy),
+        },
+        RUNS,
+    ).values()
+    seconds = [[run.seconds for run in runs] for runs in (ours, copied)]
+    what = f"resnet50 by a pairing, {source.stat().st_size / 1e6:.0f} MB"
+    return [
+        timing.Ratio(what=f"{what}: conversion / (cp + fsync)", target="≤ 4", values=timing.over(*seconds)),
+        timing.Ratio(what=f"{what}: peak of the conversion, MB", target="≤ 160", values=[run.peak for run in ours]),
+        timing.Ratio(what=f"{what}: conversion, s", target="", values=seconds[0]),
+    ]
+
+
 def costs(folder: Path) -> str:
     """Return what a byte costs, by size, as a table; start-up is the same command on a Mixer of a few kilobytes."""
     tiny = folder / "tiny.safetensors"
@@ -88,5 +113,6 @@ def costs(folder: Path) -> str:
 
 with tempfile.TemporaryDirectory(dir=FOLDER) as name:
     ratios = [ratio for variant in VARIANTS for ratio in ratios_of(Path(name), variant)]
+    ratios += paired_ratios(Path(name))
     details = "" if timing.rows_alone() else costs(Path(name))
 timing.report(ratios, details)

@@ -237,3 +237,40 @@ class IndexedTwin(paddle.nn.Layer):
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         return x.unsqueeze(2) * paddle.gather(self.bias_table, self.index)
+
+
+class Normed(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = torch.nn.Linear(WIDTH, WIDTH)
+        self.norm = torch.nn.LayerNorm(WIDTH)
+        self.head = torch.nn.Linear(WIDTH, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.norm(self.fc(x)))
+
+
+class OwnNorm(paddle.nn.Layer):
+    """A norm of somebody's own, as ConvNeXts have it."""
+
+    def __init__(self, epsilon: float):
+        super().__init__()
+        self.weight, self.bias = self.create_parameter([WIDTH]), self.create_parameter([WIDTH])
+        self.epsilon = epsilon
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        centred = x - x.mean(-1, keepdim=True)
+        return (
+            self.weight * centred / paddle.sqrt((centred * centred).mean(-1, keepdim=True) + self.epsilon) + self.bias
+        )
+
+
+class NormedTwin(paddle.nn.Layer):
+    def __init__(self, epsilon: float = 1e-5):
+        super().__init__()
+        self.first = paddle.nn.Linear(WIDTH, WIDTH)
+        self.scaled = OwnNorm(epsilon)
+        self.last = paddle.nn.Linear(WIDTH, 5)
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        return self.last(self.scaled(self.first(x)))

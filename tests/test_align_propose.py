@@ -370,6 +370,16 @@ class TestIndices:
         assert not tomllib.loads(out.read_text())["not-covered"]
 
 
+def test_a_layer_of_somebody_s_own_may_stand_for_a_known_one(proposed: Propose) -> None:
+    result, out = proposed("Normed", "NormedTwin", "6")
+    assert result.exit_code == 0, result.output
+    assert tomllib.loads(out.read_text())["weights"]["norm.bias"] == "scaled.bias"
+    assert aligned(twins("Normed", "NormedTwin", "6"), out).verdict == "aligned"
+    wrong = aligned(twins("Normed", "NormedTwin", "6", epsilon=1e-3), out)
+    assert wrong.first_divergence is not None
+    assert (wrong.verdict, wrong.first_divergence.layer) == ("diverged", "norm")
+
+
 def test_a_distance_is_relative_and_shapes_count() -> None:
     one = np.array([0.0, 4.0])
     assert distance(one, np.array([1.0, 4.0])) == 0.25

@@ -10,7 +10,7 @@ from align.pairing.type_table import TYPES
 from convert.arrays import Shape
 from convert.rules import Transform
 
-__all__ = ["TYPES", "Held", "ModuleType", "candidate_fits", "raw_transform", "reference_type"]
+__all__ = ["TYPES", "Held", "ModuleType", "candidate_fits", "is_of_no_kind", "raw_transform", "reference_type"]
 
 
 def reference_type(module: Any) -> ModuleType | None:
@@ -33,6 +33,11 @@ def candidate_fits(kind: ModuleType, module: Any) -> bool:
     own = [(one.candidate, one) for one in kind.weights if "." not in one.candidate]
     has_other_names = any(one.also for one in kind.weights)
     return _fits(held, own) and not (has_other_names and _has_others_below(module))
+
+
+def is_of_no_kind(layer: Any) -> bool:
+    """Return whether one of the candidate's layers is somebody's own, and derives from none that is known."""
+    return _class(layer, "paddle.nn.", [name for kind in TYPES for name in kind.candidate]) is None
 
 
 def raw_transform(reference: Shape, candidate: Shape) -> Transform | None:

@@ -9,7 +9,7 @@ from difflib import SequenceMatcher
 from typing import Any
 
 from align.pairing.module_type import ModuleType, matcher
-from align.pairing.types import candidate_fits, raw_transform, reference_type
+from align.pairing.types import candidate_fits, is_of_no_kind, raw_transform, reference_type
 from align.probes.execution import LayerCall
 from align.twins.match import PairedModel
 from convert.arrays import Shape
@@ -54,10 +54,10 @@ class Owners:
 
     def fit(self, reference: str, candidate: str) -> Fit | None:
         """Return how the tensors of a layer lie in those of another; None where they cannot."""
-        kind = self.kinds[reference]
-        if kind is None:
+        kind, layer = self.kinds[reference], self.sides[1].layers[candidate]
+        if kind is None or (not kind.why_not and is_of_no_kind(layer)):
             return self._raw_fit(reference, candidate)
-        if kind.why_not or not candidate_fits(kind, self.sides[1].layers[candidate]):
+        if kind.why_not or not candidate_fits(kind, layer):
             return None
         rules, filled = [], set()
         for name, key in self.sides[0].held_by(reference).items():
@@ -72,7 +72,7 @@ class Owners:
         return Fit(rules=tuple(rules)) if self._held[candidate] <= filled else None
 
     def _raw_fit(self, reference: str, candidate: str) -> Fit | None:
-        """Return the same for a layer of no known kind: by equal names, else in the order of definition."""
+        """Return the same where either layer is of no known kind: by equal names, else in the order of definition."""
         here, there = self.sides[0].held_by(reference), self.sides[1].held_by(candidate)
         held, other = _but_lone_indices(self.sides[0], here, there), _but_lone_indices(self.sides[1], there, here)
         if len(held) != len(other) or self._held[candidate] != {*there}:
