@@ -18,17 +18,20 @@ from test_align_families import in_paddle, in_torch
 from toy_family import LAYOUTS, SMALL, TOY
 
 import align
-from align.core.case import Case
+from align.core.case import Case, Settings
 from align.core.result import AlignmentResult
 from align.faults.front import layer_of, put_in_front
-from align.gates.stress import NotCalled, Trial, _trial
+from align.gates import stress
+from align.gates.stress import Trial
 from align.mixer.case import Subject, case_of, case_of_models
+from align.mixer.specimens import small
 from align.pairing.file import read_pairing
 from align.pairing.layers import Part, parts_of
 from align.probes import paddle_probe, torch_probe
 from align.rounding import magnitudes
 from align.run import align as run
-from convert.arrays import Array, StateDict
+from convert.arrays import Array, Shape, StateDict
+from convert.mixer.init import init_state_dict
 from convert.mixer.variants import MixerConfig
 from convert.rules import RuleSet
 
@@ -153,7 +156,8 @@ class TestMagnitudes:
             ((2, 64, 112, 112), (2, 64, 16, 16)),
             ((2, 2048, 7, 7), (2, 2048, 7, 7)),
             ((2, 1024, 9, 40), (2, 1024, 8, 8)),
-            ((2, 3, 8, 128, 128), (2, 3, 8, 17, 17)),
+            ((2, 3, 8, 128, 128), (2, 3, 8, 16, 16)),
+            ((2, 3, 224, 224), (2, 3, 64, 64)),
             ((2, 197, 768), (2, 197, 768)),
             ((2, 10**6), (2, 10**6)),
         ],
@@ -175,29 +179,24 @@ class TestMagnitudes:
         assert magnitudes.explained(zeros, zeros, zeros, by_row=True) == 0
 
 
-class TestTrial:
-    """A layer alone, given a part of an image, or the whole where it takes no part."""
+class TestParts:
+    """A layer alone, given a part of an image, or the whole where one of the sides takes no part."""
 
-    SHAPE = (2, 256, 56, 56)
+    @pytest.mark.parametrize(("patch", "side"), [(16, 64), (7, 224)])
+    def test_patches(self, monkeypatch: pytest.MonkeyPatch, patch: int, side: int) -> None:
+        given = []
 
-    def given_to(self, size: int) -> tuple[int, ...]:
-        def layer(values: np.ndarray) -> np.ndarray:
-            if values.shape[-1] < size:
-                raise ValueError(f"it takes {size} by {size}")
-            return np.maximum(values, 0)
+        def noted(shape: Shape, *, by_row: bool) -> Array:
+            given.append(shape)
+            return magnitudes.stress(shape, by_row=by_row)
 
-        trial, _ = _trial(self.SHAPE, layer, layer)
-        return trial.values.shape[1:]
-
-    def test_a_part(self) -> None:
-        assert self.given_to(8) == (256, 8, 8)
-
-    def test_the_whole_where_it_takes_no_part(self) -> None:
-        assert self.given_to(9) == self.given_to(56) == (256, 56, 56)
-
-    def test_neither(self) -> None:
-        with pytest.raises(NotCalled):
-            self.given_to(57)
+        monkeypatch.setattr(stress, "stress", noted)
+        config = replace(small("mixer"), image_size=224, patch_size=patch, num_blocks=1)
+        source = Subject(source=init_state_dict(config, 0), config=config, name="large image")
+        result = run(case_of(source, Settings()), Settings())
+        assert result.gate("stress").passed
+        assert result.verdict == "aligned"
+        assert (2, 3, side, side) in given
 
 
 class TestFarthest:

@@ -119,12 +119,19 @@ class Stress:
         Raises:
             NotCalled: It cannot be called alone.
         """
-        truths, name = self._truths(part), self._case.sides.candidate
+        truths, shape = self._truths(part), self._shape(part)
         if not truths:
             raise NotCalled("there is nothing to compare them with")
+        if (of_part := smaller(shape)) != shape:
+            with contextlib.suppress(NotCalled, ValueError):  # one of them takes no part of an image
+                return self._worst_given(part, truths, of_part)
+        return self._worst_given(part, truths, shape)
+
+    def _worst_given(self, part: Part, truths: Mapping[str, Layer], shape: Shape) -> Worst:
+        name = self._case.sides.candidate
         layer = partial(_call, self._case.candidate.probe.forward, self._candidate[part.candidate])
         (truth_name, truth), *others = truths.items()
-        trial, true = _trial(self._shape(part), truth, layer)
+        trial, true = _trial(shape, truth, layer)
         trial = replace(trial, allowed=trial.allowed + SEVERAL * trial.greatest(self._moved(part, trial.values, true)))
         found = [trial.farthest(part, name, true, truth_name)]
         for other_name, other in others:
@@ -169,9 +176,8 @@ def _trial(shape: Shape, truth: Layer, layer: Layer) -> tuple[Trial, Array]:
     Raises:
         NotCalled: One of them takes neither.
     """
-    examples = [(False, one) for one in dict.fromkeys((smaller(shape), shape))]
-    for by_row, tried in [(True, shape)] * (len(shape) in ROWS_OF) + examples:
-        values, axis = stress(tried, by_row=by_row), -2 if by_row else 0
+    for by_row in (True, False) if len(shape) in ROWS_OF else (False,):
+        values, axis = stress(shape, by_row=by_row), -2 if by_row else 0
         try:
             with_moved, result = truth(np.concatenate([values, moved(values)], axis=axis)), layer(values)
             true, of_moved = np.split(with_moved, 2, axis=axis)

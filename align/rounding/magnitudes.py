@@ -34,7 +34,7 @@ EXAMPLE = 2**14
 
 IMAGE_AXES = (2, 3)
 LEAST_SIDE = 8
-"""Of such a part: more than a kernel, so that there is something beside its border."""
+"""Of such a part, more than a kernel: there is something beside its border. All are powers of two, as patches are."""
 
 MOVED = 2.0**-40
 """By what part of itself a value is moved: far above the roundoff of float64, too little for the result to bend."""
@@ -62,7 +62,7 @@ def smaller(shape: Shape) -> Shape:
     axes = len(shape) - 2
     if axes not in IMAGE_AXES or math.prod(shape[1:]) <= EXAMPLE:
         return shape
-    side = max(LEAST_SIDE, int((EXAMPLE / shape[1]) ** (1 / axes)))
+    side = max(LEAST_SIDE, 2 ** int(math.log2(EXAMPLE / shape[1]) / axes))
     return (*shape[:2], *(min(side, size) for size in shape[2:]))
 
 
