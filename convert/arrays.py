@@ -115,8 +115,8 @@ def row_blocks(array: Array) -> Iterator[Array]:
 
 def location_of(array: Array) -> tuple[Stored, int] | None:
     """Return what a C-contiguous array is a view of, if it is stored, and where in it the array begins; else None."""
-    base: object = array
-    while isinstance(base, (np.ndarray, memoryview)) or (base is not None and not isinstance(base, Stored)):
+    base: Any = array
+    while base is not None and not hasattr(base, "read_into"):  # 0.1 µs; whether it is Stored takes 11
         # as_strided puts an object of its own between two arrays
         base = base.obj if isinstance(base, memoryview) else getattr(base, "base", None)
     if base is None or not array.flags.c_contiguous:
