@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,12 +67,7 @@ def from_file(
         claims=said.claims,
         tool=content.tool,
         foreign=content.foreign,
-        notes=(
-            *_left_out(chosen, naming),
-            *said.aside,
-            *([] if file == path else [f"of the folder, {file.name} was taken"]),
-            *([f"the prefix {printable(prefix)} was stripped from every name"] if prefix else []),
-        ),
+        notes=(*_left_out(chosen, naming), *said.aside, *_taken(path, file, prefix)),
     )
 
 
@@ -188,6 +184,14 @@ def _left_out(chosen: WeightSet, naming: Naming) -> tuple[str, ...]:
     named = sorted({**dict.fromkeys(counters, "a counter"), **chosen.others}.items())
     more = ", …" if len(named) > LISTED else ""
     return (f"left out: {', '.join(f'{name} ({what})' for name, what in named[:LISTED])}{more}",) if named else ()
+
+
+def _taken(path: Path, file: Path, prefix: str | None) -> Iterator[str]:
+    """Yield which file of a folder was taken, and what was taken away from its names."""
+    if file != path:
+        yield f"of the folder, {file.name} was taken"
+    if prefix:
+        yield f"the prefix {printable(prefix)} was stripped from every name"
 
 
 def _without_prefix(state_dict: StateDict, naming: Naming) -> tuple[StateDict, str | None]:
