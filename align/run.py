@@ -173,7 +173,16 @@ class _Measuring:
             return Observation(structure=findings, sections=(*sections, *LAST_NOT_RUN))
         sections = (*sections, *self._at_last(alone))
         names = [name for name in in32.figures if name in in64.figures]
-        layers = tuple(LayerRow(name=name, float64=in64.figures[name], float32=in32.figures[name]) for name in names)
+        layers = tuple(
+            LayerRow(
+                name=name,
+                float64=in64.figures[name],
+                float32=in32.figures[name],
+                size=self._roundings.sizes.get(name),
+                slack=self._roundings.slacks.get(name, 0.0),
+            )
+            for name in names
+        )
         left_out = dict.fromkeys(in32.never_shown, NEVER_CALLED)
         return Observation(
             structure=[*uncovered, *in64.idle_acceptances, *_unequal(case)],

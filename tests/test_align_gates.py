@@ -454,7 +454,7 @@ class TestCommand:
         result = mixer_align("--checkpoint", checkpoint, "--json", "-")
         assert result.exit_code == 0, result.output
         data = json.loads(result.stdout)
-        assert data["schema"] == "mixer-align/result/2"
+        assert data["schema"] == "mixer-align/result/3"
         assert data["verdict"] == "aligned"
         assert [gate["name"] for gate in data["gates"]] == GATES
         assert data["settings"]["weights"]["file"] == "x.safetensors"

@@ -20,6 +20,7 @@ from toy_family import LAYOUTS, SMALL, TOY
 import align
 from align.core.case import Case, Settings
 from align.core.result import AlignmentResult
+from align.core.sections import GIVEN
 from align.faults.front import layer_of, put_in_front
 from align.gates import stress
 from align.gates.stress import Trial
@@ -221,7 +222,10 @@ class TestFarthest:
 def test_a_right_port_says_how_near_it_comes(case: Case) -> None:
     section = next(section for section in run(case).sections if section.gate.name == "stress")
     assert section.gate.passed is True
-    (check,) = section.checks
+    check, called = section.checks
+    assert called.bound is None
+    assert section.gate.sentence.startswith(f"{called.figure:.0f} layers alone, {GIVEN}")
+    assert GIVEN == f"given values of {magnitudes.SMALLEST:.0e} to {magnitudes.LARGEST * magnitudes.OUTLIER:.0e}"
     assert 0 < check.figure < 0.5
     assert "layers alone, given values of 1e-04 to 1e+07" in section.gate.sentence
     assert "not called alone" not in section.gate.sentence

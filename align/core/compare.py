@@ -61,7 +61,7 @@ def compare(name: str, reference: Array, candidate: Array, tolerance: Tolerance,
         dtype=candidate.dtype.name,
         scale=scale,
         max_abs_diff=greatest,
-        max_ulp_diff=_in_ulp(greatest, scale),
+        max_ulp_diff=in_ulp(greatest, scale),
         worst_index=tuple(int(i) for i in worst),
         reference_value=float(reference[worst]),
         candidate_value=float(candidate[worst]),
@@ -101,7 +101,8 @@ def largest(array: Array) -> float:
     return float(max(abs(array.max()), abs(array.min())))
 
 
-def _in_ulp(difference: float, scale: float) -> float:
+def in_ulp(difference: float, scale: float) -> float:
+    """Return a difference in float32 units in the last place of the largest magnitude."""
     if scale == 0:
         return 0.0 if difference == 0 else math.inf
     return difference / (FLOAT32_ULP * scale)

@@ -57,11 +57,16 @@ class Differences:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerRow:
-    """One comparison point in both precisions."""
+    """One comparison point in both precisions, and what its bounds follow from.
+
+    size, slack: As `align.core.bounds.Roundings` has them; None: the arithmetic of the point is not known.
+    """
 
     name: str
     float64: Differences
     float32: Differences
+    size: float | None = None
+    slack: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

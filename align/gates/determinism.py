@@ -20,6 +20,7 @@ from align.core.lockstep import Abandoned, ForwardFailed, Side, Tap, WrongPoint,
 from align.core.point import Point
 from align.core.probe import Probe
 from align.core.result import Check, Divergence, Gate, Section
+from align.core.sections import REPEATS, good_sentence
 from align.gates.forward import Tapping
 from convert.arrays import Array, describe_difference, same_bits
 
@@ -57,7 +58,7 @@ class Repeat:
     def check(self) -> Check:
         """Return how many points changed: none may."""
         layer, detail = self.first or ("", "")
-        subject = f"{self.side}, second run: points with other bits"
+        subject = f"{self.side}, {REPEATS}"
         return Check(subject=subject, layer=layer, figure=self.changed, bound=0, detail=detail, passed=not self.changed)
 
     def single_threaded(self) -> Iterator[Check]:
@@ -85,6 +86,7 @@ class Repetition:
     """The second runs of both sides, beside the measured one; to be used as its observer, within a `with`."""
 
     def __init__(self, case: Case, tapping: Tapping) -> None:
+        self._sides = case.sides
         self._repeats = (
             Repeat(case.reference.probe, case.sample, partial(tapping.reference, case.inputs), tapping.lanes.reference),
             Repeat(case.candidate.probe, case.sample, partial(tapping.candidate, case.inputs), tapping.lanes.candidate),
@@ -113,12 +115,12 @@ class Repetition:
             for repeat, check in zip(self._repeats, again, strict=True)
             if not check.passed
         ]
-        moved = "; ".join(f"{check.subject} {check.figure:.1e}" for check in single)
-        sentence = "; ".join(changed) or "both sides repeat every point bit for bit" + (f"; {moved}" if moved else "")
+        checks = (*again, *single)
+        sentence = "; ".join(changed) or good_sentence("determinism", checks, self._sides)
         where = next((check.layer for check in again if not check.passed), "")
         divergence = Divergence(layer=where, sentence=f"{sentence}. {ADVICE}") if changed else None
         gate = Gate(name="determinism", passed=not changed, sentence=sentence)
-        return Section(gate=gate, checks=(*again, *single), divergence=divergence)
+        return Section(gate=gate, checks=checks, divergence=divergence)
 
 
 def _value_at(name: str, forward: Callable[[Tap], object]) -> Array | None:

@@ -18,6 +18,7 @@ from align.core.judgement import nan_last
 from align.core.lockstep import ForwardFailed
 from align.core.point import Tapped
 from align.core.result import Check, Divergence, Gate, GateName, Section
+from align.core.sections import ANOTHER_BATCH, RETURNED, good_sentence
 from align.gates.forward import Models
 from align.probes.taps import item_of
 from convert.arrays import Array, Shape, describe_difference, same_bits
@@ -54,15 +55,14 @@ def output_section(models: Models, headline: Array) -> Section:
         wrong = describe_difference(headline, found)
     said = f"what {case.sides.candidate} returns when nothing is hooked"
     check = Check(
-        subject=f"{said}: tensors with other bits",
+        subject=f"{case.sides.candidate} {RETURNED}",
         layer=case.headline,
         figure=float(bool(wrong)),
         bound=0,
         detail=wrong,
         passed=not wrong,
     )
-    good = f"{said} is {case.headline} as compared, bit for bit"
-    return _section("output", check, good, f"{said} is not {case.headline} as compared: {wrong}")
+    return _section(case, "output", check, f"{said} is not {case.headline} as compared: {wrong}")
 
 
 def batch_section(models: Models, headline: Array, rounding: float, settings: Settings) -> Section:
@@ -88,23 +88,23 @@ def batch_section(models: Models, headline: Array, rounding: float, settings: Se
         if difference > worst:
             worst, detail = difference, f"image {image} {name}{f': {wrong}' if wrong else ''}"
     check = Check(
-        subject=f"{case.headline} of one image in another batch",
+        subject=f"{case.headline} {ANOTHER_BATCH}",
         layer=case.headline,
         figure=worst,
         bound=bound,
         detail=detail,
         passed=worst <= bound,
     )
-    good = f"each image alone, in other company and in another order: {worst:.1e} ≤ {bound:.1e}"
     over = f"the result of an image depends on its batch: {detail}: it differs by {worst:.2e}, exceeds {bound:.1e}"
-    return _section("batch", check, good, over)
+    return _section(case, "batch", check, over)
 
 
 _NAMES: tuple[GateName, GateName] = ("output", "batch")
 
 
-def _section(name: GateName, check: Check, good: str, bad: str) -> Section:
-    gate = Gate(name=name, passed=check.passed, sentence=good if check.passed else bad)
+def _section(case: Case, name: GateName, check: Check, bad: str) -> Section:
+    sentence = good_sentence(name, (check,), case.sides) if check.passed else bad
+    gate = Gate(name=name, passed=check.passed, sentence=sentence)
     divergence = None if check.passed else Divergence(layer=check.layer, sentence=f"{check.layer}: {bad}")
     return Section(gate=gate, checks=(check,), divergence=divergence)
 

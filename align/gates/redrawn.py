@@ -20,6 +20,7 @@ from align.core.inputs import changed, in_precision
 from align.core.layer_rows import said
 from align.core.lockstep import ForwardFailed
 from align.core.result import Check, Divergence, Gate, Section
+from align.core.sections import OTHER_WEIGHTS, good_sentence
 from align.core.weights import as_float32
 from align.gates.forward import Models, saves_memory
 from align.gates.output import headline_in
@@ -189,10 +190,9 @@ def _section(case: Case, layer: str, found: LayerDiff | None, wrong: str) -> Sec
     """Return the gate; wrong says what is, or nothing."""
     checks: tuple[Check, ...] = ()
     if found is not None:
-        subject, (figure, bound) = f"{case.headline} with other weights in both", (found.max_abs_diff, found.bound)
+        subject, (figure, bound) = f"{case.headline} {OTHER_WEIGHTS}", (found.max_abs_diff, found.bound)
         check = Check(subject=subject, layer=layer, figure=figure, bound=bound, detail=wrong, passed=not wrong)
         checks = (check,)
-    good = f"with other weights in both, {case.headline} differ by {said(found)}" if found is not None else ""
-    gate = Gate(name="redrawn", passed=not wrong, sentence=wrong or good)
+    gate = Gate(name="redrawn", passed=not wrong, sentence=wrong or good_sentence("redrawn", checks, case.sides))
     divergence = Divergence(layer=layer, sentence=f"{layer}: {wrong}") if wrong else None
     return Section(gate=gate, checks=checks, divergence=divergence)

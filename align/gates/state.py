@@ -20,11 +20,9 @@ from align.core.judgement import nan_last
 from align.core.lockstep import ForwardFailed
 from align.core.point import Tapped
 from align.core.result import Check, Divergence, Gate, Section
+from align.core.sections import CHANGED, FURTHER, FURTHER_BITS, KEPT, TRAINING, good_sentence
 from align.probes.taps import leaves
 from convert.arrays import Array, StateDict, contiguous, describe_difference, same_bits
-
-FURTHER = 24
-"""Forwards of a model that keeps something else than before, or is small; the other gates make about a dozen."""
 
 SMALL = 2**20
 """Elements of all tensors up to which the further forwards cost nothing that would be felt."""
@@ -60,18 +58,19 @@ class Holdings:
         changed, new = self._changed()
         kept = [*new, *self._kept()]
         training = [(path, layer) for path, layer in self._probe.layers(self._model) if layer.training]
-        checks, told = [self._of_tensors(changed)], ["no forward changes a parameter or a buffer"]
+        checks = [self._of_tensors(changed)]
+        if kept:
+            place, count = self._place(kept[0].rpartition(".")[0]), len(kept)
+            detail = _listed(kept)
+            checks.append(Check(subject=KEPT, layer=place, figure=count, bound=None, detail=detail, passed=True))
         try:
             if kept or self._is_small:
                 checks.append(self._repeats(kept, image))
-                told += [f"{_listed(kept)} changes with use"] if kept else []
-                told.append(f"{FURTHER} further forwards give the same bits")
             if training:
                 checks.append(self._evaluated(training, image))
-                told.append(f"training mode ({_paths(training)}) gives what evaluation mode does")
         except ForwardFailed as failed:
             checks.append(_check("further forwards that fail", self._case.headline, 1.0, 0, str(failed)))
-        return _section(checks, "; ".join(told))
+        return _section(self._case, checks)
 
     def _changed(self) -> tuple[dict[str, str], list[str]]:
         """Return how tensors differ from those before, one in memory at a time; and which were not there."""
@@ -98,7 +97,7 @@ class Holdings:
                 detail = f"{why}further forward {number} of one image differs: {how}"
                 break
         layer = self._place(kept[0].rpartition(".")[0] if kept else "")
-        return _check("further forwards with other bits", layer, float(bool(detail)), 0, detail)
+        return _check(FURTHER_BITS, layer, float(bool(detail)), 0, detail)
 
     def _evaluated(self, training: Layers, image: Array) -> Check:
         """Return how far evaluation mode moves what the model returns."""
@@ -109,15 +108,16 @@ class Holdings:
         if [one.shape for one in used] == [one.shape for one in evaluated]:
             moved = max((_distance(*pair) for pair in zip(used, evaluated, strict=True)), default=0.0)
         detail = f"it is in training mode ({_paths(training)}), and eval() moves what it returns by {moved:.2e}"
-        subject = "training mode, from evaluation mode"
-        return _check(subject, self._place(training[0][0]), moved, bound, "" if moved <= bound else detail)
+        return _check(
+            TRAINING, self._place(training[0][0]), moved, bound, _paths(training) if moved <= bound else detail
+        )
 
     def _of_tensors(self, changed: Mapping[str, str]) -> Check:
         key, how = next(iter(changed.items()), ("", ""))
         more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
         detail = f"{key}: {how}{more}" if changed else ""
         layer = self._place(key.rpartition(".")[0])
-        return _check("tensors changed by a forward", layer, float(len(changed)), 0, detail)
+        return _check(CHANGED, layer, float(len(changed)), 0, detail)
 
     def _place(self, path: str) -> str:
         """Return the point that a layer of the candidate's shows; the headline for the model itself."""
@@ -162,11 +162,12 @@ def _check(subject: str, layer: str, figure: float, bound: float, detail: str) -
     return Check(subject=subject, layer=layer, figure=figure, bound=bound, detail=detail, passed=figure <= bound)
 
 
-def _section(checks: Sequence[Check], good: str) -> Section:
+def _section(case: Case, checks: Sequence[Check]) -> Section:
     """Return the gate over its checks: the first that fails is what is wrong."""
     failed = next((check for check in checks if not check.passed), None)
     if failed is None:
-        return Section(gate=Gate(name="state", passed=True, sentence=good), checks=tuple(checks))
+        sentence = good_sentence("state", checks, case.sides)
+        return Section(gate=Gate(name="state", passed=True, sentence=sentence), checks=tuple(checks))
     divergence = Divergence(layer=failed.layer, sentence=failed.detail)
     gate = Gate(name="state", passed=False, sentence=failed.detail)
     return Section(gate=gate, checks=tuple(checks), divergence=divergence)

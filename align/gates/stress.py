@@ -14,12 +14,14 @@ from typing import Any
 
 import numpy as np
 
+from align.core.case import Case
 from align.core.lockstep import ForwardFailed
 from align.core.result import Check, Divergence, Gate, Section
+from align.core.sections import ALONE, CALLED, NOT_CALLED, good_sentence
 from align.gates.forward import Models
 from align.pairing.layers import Part, parts_of
 from align.probes.taps import shapes_given
-from align.rounding.magnitudes import LARGEST, OUTLIER, SMALLEST, explained, moved, smaller, stress
+from align.rounding.magnitudes import explained, moved, smaller, stress
 from convert.arrays import Array, Shape
 
 NOT_RUN = Section(gate=Gate(name="stress", passed=None, sentence="not run"))
@@ -111,7 +113,7 @@ class Stress:
                 found.append(self._worst(part))
             except NotCalled as why:
                 passed_over.setdefault(str(why), []).append(part.candidate)
-        return _section(found, passed_over)
+        return _section(self._case, found, passed_over)
 
     def _worst(self, part: Part) -> Worst:
         """Return how a layer compares with the reference's and with the witness.
@@ -199,29 +201,35 @@ def _call(forward: Callable[[Any, Array], Any], layer: Any, values: Array) -> Ar
     return result
 
 
-def _section(found: Sequence[Worst], passed_over: Mapping[str, Sequence[str]]) -> Section:
-    said = [f"not called alone ({why}): {_listed(paths)}" for why, paths in passed_over.items()]
+def _section(case: Case, found: Sequence[Worst], passed_over: Mapping[str, Sequence[str]]) -> Section:
+    """Return the gate: the worst layer, then how many were called alone, and which were not, and why."""
+    left = [_counted(f"{NOT_CALLED} ({why})", len(paths), _listed(paths)) for why, paths in passed_over.items()]
     if not found:
-        return Section(gate=Gate(name="stress", passed=None, sentence="; ".join(["no layer was called alone", *said])))
+        said = "; ".join(["no layer was called alone", *(f"{check.subject}: {check.detail}" for check in left)])
+        return Section(gate=Gate(name="stress", passed=None, sentence=said))
     over = [one for one in found if not one.times <= 1]
     worst = max(found, key=lambda one: one.times)
     check = Check(
-        subject="layers alone, in units of what rounding explains",
+        subject=ALONE,
         layer=(over or [worst])[0].part.place,
         figure=worst.times,
         bound=1.0,
         detail=over[0].said if over else "",
         passed=not over,
     )
+    checks = (check, _counted(CALLED, len(found), ""), *left)
     if over:
         more = f" (and {len(over) - 1} more)" if len(over) > 1 else ""
         divergence = Divergence(layer=check.layer, sentence=f"{check.layer}: {check.detail}")
         return Section(
-            gate=Gate(name="stress", passed=False, sentence=check.detail + more), checks=(check,), divergence=divergence
+            gate=Gate(name="stress", passed=False, sentence=check.detail + more), checks=checks, divergence=divergence
         )
-    good = f"{len(found)} layers alone, given values of {SMALLEST:.0e} to {LARGEST * OUTLIER:.0e}, are at most "
-    good += f"{worst.times:.2g} of what rounding explains apart (at {check.layer})"
-    return Section(gate=Gate(name="stress", passed=True, sentence="; ".join([good, *said])), checks=(check,))
+    sentence = good_sentence("stress", checks, case.sides)
+    return Section(gate=Gate(name="stress", passed=True, sentence=sentence), checks=checks)
+
+
+def _counted(subject: str, count: int, detail: str) -> Check:
+    return Check(subject=subject, layer="", figure=count, bound=None, detail=detail, passed=True)
 
 
 def _listed(names: Sequence[str]) -> str:

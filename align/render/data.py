@@ -11,7 +11,7 @@ from typing import Any
 from align.core.result import FIGURES, AlignmentResult
 from align.render.text import NO_WITNESS, verdict_line
 
-SCHEMA = "mixer-align/result/2"
+SCHEMA = "mixer-align/result/3"
 PRECISIONS = ("float64", "float32")
 OUTCOMES = {True: "passed", False: "failed", None: "not run"}
 
