@@ -11,10 +11,12 @@ from typing import Any
 
 from click.testing import CliRunner, Result
 
-from reports.audit.assemble import RENDERED, STATEMENT, as_json, derived
-from reports.audit.bundle import SUMS, sums_of
+from reports.audit.assemble import derived
+from reports.audit.bundle import SUMS, as_json, sha256, sums_of
+from reports.audit.names import RENDERED, STATEMENT, names_of
+from reports.audit.records import read_records
 from reports.data.cifar10 import ARCHIVE_SHA256
-from reports.render.report import SUBJECTS, Facts, facts_of
+from reports.render.report import Facts, facts_of
 from reports.score.predictions import read_predictions
 from reports.score.published import PublishedFigure
 
@@ -56,11 +58,11 @@ def alter(bundle: Path, name: str, change: Callable[[Data], None]) -> None:
 
 def mend(bundle: Path) -> None:
     """Render the reports, the Statement and the checksums again."""
-    report, environment = load_json(bundle, "report.json"), load_json(bundle, "environment.json")
-    alignments = {name: load_json(bundle, f"alignment-{name}.json") for name in SUBJECTS}
     files = {file.name: file.read_bytes() for file in bundle.iterdir()}
-    others = {name: content for name, content in files.items() if name not in (*RENDERED, STATEMENT, SUMS)}
-    for name, content in derived(report, environment, alignments, others).items():
+    records = read_records(files)
+    sha256s = {name: sha256(files[name]) for name in files if name not in (*RENDERED, STATEMENT, SUMS)}
+    again = derived(records.report, records.environment, records.alignments, sha256s)
+    for name, content in again.items():
         (bundle / name).write_bytes(content)
     sum_up(bundle)
 
@@ -71,11 +73,23 @@ def sum_up(bundle: Path) -> None:
     (bundle / SUMS).write_bytes(sums_of({file.name: file.read_bytes() for file in bundle.iterdir()}))
 
 
+def facts_in(bundle: Path) -> Facts:
+    """Return what a bundle holds."""
+    own = names_of(manifest=True)
+    records = read_records({file.name: file.read_bytes() for file in bundle.iterdir() if file.name in own})
+    return facts_of(
+        records.report,
+        read_predictions(bundle / "predictions.npz"),
+        conversions=records.conversions,
+        alignments=records.alignments,
+        manifest=records.manifest,
+    )
+
+
 def with_circumstances(bundle: Path, figure: PublishedFigure, **changes: Any) -> Facts:
     """Return a real bundle's facts as if its weights and images were those that a published row is about."""
-    files = {file.stem: json.loads(file.read_bytes()) for file in bundle.glob("*.json")}
-    facts = facts_of(files["report"], read_predictions(bundle / "predictions.npz"), files)
-    weights, sha256 = {**facts.weights, "upstream": figure.upstream}, ARCHIVE_SHA256["python"]
+    facts = facts_in(bundle)
+    weights, sha256 = replace(facts.weights, upstream=figure.upstream), ARCHIVE_SHA256["python"]
     around = {
         "figure": figure,
         "weights": weights,
@@ -83,3 +97,18 @@ def with_circumstances(bundle: Path, figure: PublishedFigure, **changes: Any) ->
         "preprocessing": figure.preprocessing,
     }
     return replace(facts, **{**around, **changes})
+
+
+def at(data: Any, path: tuple[Any, ...]) -> Any:
+    for key in path:
+        data = data[key]
+    return data
+
+
+def other(value: Any) -> Any:
+    """Return another value of the same type."""
+    if isinstance(value, bool) or value is None:
+        return not value
+    if isinstance(value, (int, float)):
+        return value + 1 if isinstance(value, int) else value * 1.001 + 1e-3
+    return [*value, 1] if isinstance(value, list) else f"{value} "

@@ -225,7 +225,7 @@ def test_a_right_port_says_how_near_it_comes(case: Case) -> None:
     check, called = section.checks
     assert called.bound is None
     assert section.gate.sentence.startswith(f"{called.figure:.0f} layers alone, {GIVEN}")
-    assert GIVEN == f"given values of {magnitudes.SMALLEST:.0e} to {magnitudes.LARGEST * magnitudes.OUTLIER:.0e}"
+    assert f"given values of {magnitudes.SMALLEST:.0e} to {magnitudes.LARGEST * magnitudes.OUTLIER:.0e}" == GIVEN
     assert 0 < check.figure < 0.5
     assert "layers alone, given values of 1e-04 to 1e+07" in section.gate.sentence
     assert "not called alone" not in section.gate.sentence

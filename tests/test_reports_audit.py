@@ -24,7 +24,8 @@ from convert.mixer.variants import MixerConfig
 from reports.audit import bundle as bundles
 from reports.audit.bundle import SUMS
 from reports.audit.provenance import git_state
-from reports.render.report import SUBJECTS, report_of
+from reports.render.conversion import Manifest, ManifestOutput, ManifestSource
+from reports.render.report import SUBJECTS, AuditReport, report_of
 from reports.score.predictions import read_predictions
 from reports.score.published import figure_by_id
 
@@ -149,10 +150,10 @@ class TestAudit:
 class TestVerdicts:
     """Facts of a real bundle with other circumstances around them."""
 
-    def found(self, bundle: Path, percent: float, verdict: str = "aligned", **changes: Any) -> dict[str, Any]:
+    def found(self, bundle: Path, percent: float, verdict: str = "aligned", **changes: Any) -> AuditReport:
         figure = replace(figure_by_id("google_b16_in1k"), percent=percent)
         facts = with_circumstances(bundle, figure, **changes)
-        alignments = {**facts.alignments, "finetuned": {**facts.alignments["finetuned"], "verdict": verdict}}
+        alignments = {**facts.alignments, "finetuned": replace(facts.alignments["finetuned"], verdict=verdict)}
         return report_of(replace(facts, alignments=alignments))
 
     @pytest.mark.parametrize(("percent", "verdict"), [(0.0, "above"), (50.0, "below"), ("measured", "consistent with")])
@@ -163,8 +164,8 @@ class TestVerdicts:
         measured = load_json(made / "bundle", "report.json")["accuracy"]["percent"]
         assert measured < 25, "of thirty images, fewer than eight: 50 % lies above the interval"
         report = self.found(made / "bundle", measured if percent == "measured" else float(percent))
-        assert report["verdict"] == verdict
-        assert report["passed"] is (verdict != "below")
+        assert report.verdict == verdict
+        assert report.passed is (verdict != "below")
 
     def test_a_port_that_failed_its_gates_makes_it_not_comparable(
         self, made: Path, monkeypatch: pytest.MonkeyPatch
@@ -177,13 +178,14 @@ class TestVerdicts:
             ("rounding", True, True),
         ):
             report = self.found(made / "bundle", 0.0, verdict, accept_rounding=accepted)
-            assert report["passed"] is passed, verdict
-            assert ("another function" in report["sentence"]) is not passed
+            assert report.passed is passed, verdict
+            assert ("another function" in report.sentence) is not passed
 
     def test_lineage(self, made: Path) -> None:
         for recorded, named in (("0" * 64, False), (None, None)):
-            manifest = {"source": {"fingerprint": recorded}} if recorded else None
-            assert self.found(made / "bundle", 50.0, manifest=manifest)["lineage"]["names_source"] is named
+            beside = Manifest(output=ManifestOutput(fingerprint=""), source=ManifestSource(fingerprint=recorded))
+            found = self.found(made / "bundle", 50.0, manifest=beside if recorded else None)
+            assert found.lineage.names_source is named
 
 
 def test_git_state_is_that_of_the_checkout_a_file_is_tracked_in(tmp_path: Path) -> None:
@@ -202,10 +204,10 @@ def test_git_state_is_that_of_the_checkout_a_file_is_tracked_in(tmp_path: Path) 
     git("commit", "-q", "-m", "a")
     state = git_state(tracked)
     assert state is not None
-    assert (len(state["commit"]), state["dirty"]) == (40, False)
+    assert (len(state.commit), state.dirty) == (40, False)
     assert git_state(untracked) is None, "a package that is installed below somebody else's checkout"
     tracked.write_text("2")
-    assert (git_state(tracked) or {})["dirty"] is True
+    assert git_state(tracked) == replace(state, dirty=True)
 
 
 def test_a_thumbnail_that_is_none_is_refused() -> None:

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,33 +15,65 @@ import numpy as np
 import pytest
 from pages import Elements, colours, contrast, in_view, load
 
-from align.render import as_data
+from convert.mixer.variants import MixerConfig
+from reports.audit.records import record_of
 from reports.data.cifar10 import Origin
 from reports.data.preprocess import imagenet
 from reports.data.thumbnails import thumbnails
+from reports.render.conversion import Conversion, Converted, Layouts, Output
+from reports.render.environment import ENVIRONMENT_SCHEMA, Environment, GitState, Inputs
 from reports.render.html import audit_html
-from reports.render.interval_plot import interval_plot
+from reports.render.interval_plot import IntervalPlot, interval_plot
 from reports.render.markdown import audit_markdown
-from reports.render.report import SUBJECTS, Facts, most_uncertain, report_of
+from reports.render.report import SUBJECTS, AuditReport, Facts, most_uncertain, report_of
 from reports.score.accuracy import Predictions
+from reports.score.engines import EngineUse
 from reports.score.published import figure_by_id
+from reports.score.verdict import AuditFinding
+from reports.score.weights import WeightsIdentity
 
-WEIGHTS = {
-    "name": made_up.HOSTILE,
-    "sha256": "1" * 64,
-    "fingerprint": "2" * 64,
-    "dtype": "float32",
-    "config": {},
-    "upstream": "b16_in1k",
-    "known_from": "--variant",
-    "weights_key": made_up.HOSTILE,
-    "notes": [made_up.HOSTILE],
-}
-ENVIRONMENT = {
+WEIGHTS = WeightsIdentity(
+    name=made_up.HOSTILE,
+    sha256="1" * 64,
+    fingerprint="2" * 64,
+    dtype="float32",
+    config=MixerConfig(**made_up.SETTINGS["config"]),
+    upstream="b16_in1k",
+    known_from="--variant",
+    weights_key=made_up.HOSTILE,
+    notes=(made_up.HOSTILE,),
+)
+ENVIRONMENT = Environment(
+    schema=ENVIRONMENT_SCHEMA,
     **made_up.ENVIRONMENT,
-    "git": {"commit": "3" * 40, "dirty": True},
-    "command_line": ["mixer-report", "<b>"],
-}
+    git=GitState(commit="3" * 40, dirty=True),
+    command_line=("mixer-report", "<b>"),
+    threads=2,
+    seeds={"alignment_images": 0},
+    inputs=Inputs(
+        weights="w",
+        checkpoint="c",
+        data="d",
+        src=None,
+        checkpoint_src=None,
+        weights_key=None,
+        checkpoint_key=None,
+    ),
+)
+NOTHING = Conversion(
+    schema="mixer-convert/manifest/2",
+    variant=None,
+    config=WEIGHTS.config,
+    random=False,
+    weights_key=None,
+    layouts=Layouts(source="timm", target="paddle"),
+    notes=(),
+    source=Converted(name="w", sha256=None, weights_key=None, fingerprint="2" * 64),
+    output=Output(file=None, fingerprint="2" * 64),
+    tensors=(),
+    versions={},
+    command_line=(),
+)
 CASES = {
     "consistent with": (318, "aligned"),
     "below": (900, "aligned"),
@@ -49,10 +81,6 @@ CASES = {
     "not comparable": (318, "diverged"),
 }
 EVERY = pytest.mark.parametrize("verdict", CASES)
-
-
-def alignment(name: str) -> dict[str, Any]:
-    return json.loads(json.dumps(as_data(made_up.ALL[name]())))  # type: ignore[no-any-return]
 
 
 def facts(wrong: int, port: str) -> Facts:
@@ -71,8 +99,8 @@ def facts(wrong: int, port: str) -> Facts:
         weights=WEIGHTS,
         source=WEIGHTS,
         manifest=None,
-        conversions={name: {"tensors": []} for name in SUBJECTS},
-        alignments={"source": alignment("aligned"), "finetuned": alignment(port)},
+        conversions=dict.fromkeys(SUBJECTS, NOTHING),
+        alignments={"source": made_up.ALL["aligned"](), "finetuned": made_up.ALL[port]()},
         figure=figure,
         preprocessing=figure.preprocessing,
         origin=Origin(
@@ -84,7 +112,15 @@ def facts(wrong: int, port: str) -> Facts:
             images_sha256="5" * 64,
             canonical=True,
         ),
-        engine={"name": "inference", "threads": 2, "batch_size": 16, "images_per_second": 1.0, "first_batch": None},
+        engine=EngineUse(
+            name="inference",
+            precision="float32",
+            threads=2,
+            batch_size=16,
+            processes=1,
+            images_per_second=1.0,
+            first_batch=None,
+        ),
         thumbnails=thumbnails(pictures, most_uncertain(found)),
     )
 
@@ -92,7 +128,7 @@ def facts(wrong: int, port: str) -> Facts:
 def page(verdict: str) -> str:
     made = facts(*CASES[verdict])
     report = report_of(made)
-    assert report["verdict"] == verdict
+    assert report.verdict == verdict
     return audit_html(report, ENVIRONMENT, made.alignments).decode()
 
 
@@ -129,8 +165,9 @@ def test_nothing_but_its_own_style_and_images_may_load(verdict: str) -> None:
 def test_the_same_data_gives_the_same_bytes() -> None:
     assert page("below") == page("below")
     made = facts(*CASES["below"])
+    read = record_of(AuditReport, json.loads(json.dumps(asdict(report_of(made)))))
     assert audit_markdown(report_of(made), ENVIRONMENT, made.alignments) == audit_markdown(
-        json.loads(json.dumps(report_of(made))), ENVIRONMENT, made.alignments
+        read, ENVIRONMENT, made.alignments
     )
 
 
@@ -141,17 +178,25 @@ def test_markdown_shows_any_name_as_it_is() -> None:
     assert text.count("\n# ") == 0, "a title, and no line of a name opens another"
 
 
+def plotted(interval: tuple[float, float], measured: float, published: float | None) -> IntervalPlot:
+    return interval_plot(
+        AuditFinding(
+            verdict="above", measured=measured, interval=interval, published=published, figure=None, reasons=()
+        )
+    )
+
+
 class TestInterval:
     @pytest.mark.parametrize(("published", "inside"), [(96.72, True), (96.35, True), (96.34, False), (97.2, False)])
     def test_the_line_stands_in_the_interval_when_it_does(self, published: float, inside: bool) -> None:
-        plot = interval_plot({"interval": [96.35, 97.05], "measured": 96.72, "published": published})
+        plot = plotted((96.35, 97.05), 96.72, published)
         assert plot.published is not None
         assert (plot.low <= plot.published <= plot.high) is inside
         assert plot.low < plot.measured < plot.high
         assert all(0 < x < 100 for x in (plot.low, plot.high, plot.published))
 
     def test_it_is_to_scale(self) -> None:
-        plot = interval_plot({"interval": [20.0, 60.0], "measured": 40.0, "published": 90.0})
+        plot = plotted((20.0, 60.0), 40.0, 90.0)
         assert plot.published is not None
         assert (plot.published - plot.measured) / (plot.high - plot.low) == pytest.approx(50 / 40, abs=1e-3)
         ticks = {float(text): x for x, text in plot.ticks}
@@ -160,7 +205,7 @@ class TestInterval:
 
     @pytest.mark.parametrize("interval", [(0.0, 0.0), (100.0, 100.0), (0.0, 100.0)])
     def test_any_finding_can_be_drawn(self, interval: tuple[float, float]) -> None:
-        plot = interval_plot({"interval": list(interval), "measured": interval[0], "published": None})
+        plot = plotted(interval, interval[0], None)
         assert plot.published is None
         assert all(0 <= float(text) <= 100 and 0 <= x <= 100 for x, text in plot.ticks)
 

@@ -48,6 +48,18 @@ def rejudged(found: AlignmentResult, points: Sequence[Point], atol: float) -> Al
     return result
 
 
+def roundings_of(found: AlignmentResult) -> Roundings:
+    """Return what a result knows of rounding at each point."""
+    roundings = Roundings()
+    for row in found.layers:
+        if row.size is not None:
+            roundings.note_size(row.name, row.size, row.slack)
+    for row in found.layers:
+        if (true := row.float32.reference_vs_witness) is not None:
+            roundings.note_found(row.name, _distance(true), math.prod(true.shape))
+    return roundings
+
+
 def _judged(found: AlignmentResult, layers: Sequence[LayerRow]) -> Judgement:
     structure, weights = found.gates[:2]
     bad = None if weights.passed is None else [] if weights.passed else [_finding(weights)]
@@ -72,13 +84,7 @@ class _Rows:
 
     def again(self, points: Mapping[str, Point]) -> tuple[LayerRow, ...]:
         """Return them as their figures give them."""
-        rows, roundings = self.found.layers, Roundings()
-        for row in rows:
-            if row.size is not None:
-                roundings.note_size(row.name, row.size, row.slack)
-        for row in rows:
-            if (true := row.float32.reference_vs_witness) is not None:
-                roundings.note_found(row.name, _distance(true), math.prod(points[row.name].shape or true.shape))
+        rows, roundings = self.found.layers, roundings_of(self.found)
         self._check_rounds()
         again = tuple(self._row(row, points[row.name], roundings) for row in rows)
         self._check_sizes(again)

@@ -59,7 +59,9 @@ class Repeat:
         """Return how many points changed: none may."""
         layer, detail = self.first or ("", "")
         subject = f"{self.side}, {REPEATS}"
-        return Check(subject=subject, layer=layer, figure=self.changed, bound=0, detail=detail, passed=not self.changed)
+        return Check(
+            subject=subject, layer=layer, figure=float(self.changed), bound=0.0, detail=detail, passed=not self.changed
+        )
 
     def single_threaded(self) -> Iterator[Check]:
         """Yield how far a single thread moves the sample, where there are several and the framework lets us choose."""

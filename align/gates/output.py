@@ -58,7 +58,7 @@ def output_section(models: Models, headline: Array) -> Section:
         subject=f"{case.sides.candidate} {RETURNED}",
         layer=case.headline,
         figure=float(bool(wrong)),
-        bound=0,
+        bound=0.0,
         detail=wrong,
         passed=not wrong,
     )

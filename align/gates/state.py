@@ -62,14 +62,14 @@ class Holdings:
         if kept:
             place, count = self._place(kept[0].rpartition(".")[0]), len(kept)
             detail = _listed(kept)
-            checks.append(Check(subject=KEPT, layer=place, figure=count, bound=None, detail=detail, passed=True))
+            checks.append(Check(subject=KEPT, layer=place, figure=float(count), bound=None, detail=detail, passed=True))
         try:
             if kept or self._is_small:
                 checks.append(self._repeats(kept, image))
             if training:
                 checks.append(self._evaluated(training, image))
         except ForwardFailed as failed:
-            checks.append(_check("further forwards that fail", self._case.headline, 1.0, 0, str(failed)))
+            checks.append(_check("further forwards that fail", self._case.headline, 1.0, 0.0, str(failed)))
         return _section(self._case, checks)
 
     def _changed(self) -> tuple[dict[str, str], list[str]]:
@@ -97,7 +97,7 @@ class Holdings:
                 detail = f"{why}further forward {number} of one image differs: {how}"
                 break
         layer = self._place(kept[0].rpartition(".")[0] if kept else "")
-        return _check(FURTHER_BITS, layer, float(bool(detail)), 0, detail)
+        return _check(FURTHER_BITS, layer, float(bool(detail)), 0.0, detail)
 
     def _evaluated(self, training: Layers, image: Array) -> Check:
         """Return how far evaluation mode moves what the model returns."""
@@ -117,7 +117,7 @@ class Holdings:
         more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
         detail = f"{key}: {how}{more}" if changed else ""
         layer = self._place(key.rpartition(".")[0])
-        return _check(CHANGED, layer, float(len(changed)), 0, detail)
+        return _check(CHANGED, layer, float(len(changed)), 0.0, detail)
 
     def _place(self, path: str) -> str:
         """Return the point that a layer of the candidate's shows; the headline for the model itself."""

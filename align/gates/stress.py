@@ -229,7 +229,7 @@ def _section(case: Case, found: Sequence[Worst], passed_over: Mapping[str, Seque
 
 
 def _counted(subject: str, count: int, detail: str) -> Check:
-    return Check(subject=subject, layer="", figure=count, bound=None, detail=detail, passed=True)
+    return Check(subject=subject, layer="", figure=float(count), bound=None, detail=detail, passed=True)
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -71,7 +71,7 @@ def verdict_line(result: AlignmentResult) -> str:
     if result.first_divergence is not None:
         return f"{named}: {result.first_divergence.sentence}"
     if result.verdict in ("diverged", "inconclusive"):
-        return f"{named}: {next(gate.sentence for gate in result.gates if gate.passed is False)}"
+        return f"{named}: {next((gate.sentence for gate in result.gates if gate.passed is False), 'no gate says why')}"
     headline = result.headline
     if headline is None:
         return f"{named}: {'; '.join(gate.sentence for gate in result.gates)}"

@@ -2,46 +2,60 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from align.core.case import Settings as GateSettings
+from align.core.result import AlignmentResult
 from align.core.weights import in_float32
-from align.mixer.case import Subject, case_of
+from align.mixer.case import Subject as GateSubject
+from align.mixer.case import case_of
 from align.render.data import as_data
 from align.run import align
 from convert.arrays import StateDict, fingerprint, tensor_sha256s
-from convert.engine import Conversion
+from convert.engine import Conversion as Mapped
 from convert.errors import BadInput, UsageProblem
 from convert.evidence.manifest import Written, build_manifest
 from convert.family import Port
-from convert.files import strict_json
 from convert.mixer.mapping import convert_state_dict
 from convert.mixer.rule_tables import Layout
-from reports.audit.bundle import NAME, Files
+from reports.audit.alignments import said_of
+from reports.audit.bundle import NAME, Files, as_json, sha256
+from reports.audit.names import (
+    ALIGNMENTS,
+    CONVERSIONS,
+    ENVIRONMENT,
+    MANIFEST,
+    PREDICTIONS,
+    REPORT,
+    STATEMENT,
+    names_of,
+)
+from reports.audit.provenance import environment_of
+from reports.audit.records import record_of
 from reports.audit.statement import statement_of
 from reports.data.cifar10 import Cifar10
 from reports.data.thumbnails import thumbnails
+from reports.render.conversion import Conversion, Manifest
+from reports.render.environment import Environment, Inputs
 from reports.render.html import audit_html
 from reports.render.markdown import audit_markdown
-from reports.render.report import Facts, most_uncertain, report_of
+from reports.render.report import AuditReport, Facts, Subject, most_uncertain, report_of
 from reports.score.evaluate import EvaluationSettings, Progress, evaluate
 from reports.score.predictions import predictions_bytes
 from reports.score.weights import SIZES, Weights
 
 Data = dict[str, Any]
-RENDERED = ("report.md", "report.html")
-STATEMENT = "statement.intoto.json"
-PREDICTIONS = "predictions.npz"
-MANIFEST = "manifest-finetuned.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Audited:
-    """What is audited. source is read in timm's layout, weights in Paddle's; attached are further files, by name."""
+    """What is audited. source is read in timm's layout, weights in Paddle's; attached are further files, by name.
+
+    inputs: What a rerun needs. command_line: As the command was called.
+    """
 
     source: Weights
     weights: Weights
@@ -51,20 +65,20 @@ class Audited:
     timm: bool = True
     accept_rounding: bool = False
     attached: Mapping[str, bytes]
+    inputs: Inputs
+    command_line: Sequence[str]
 
 
 def audit(
     audited: Audited,
-    environment: Data,
     *,
     say: Callable[[str], None] = lambda _: None,
     progress: Progress = lambda *_: None,
-) -> tuple[Data, Files]:
+) -> tuple[AuditReport, Files]:
     """Return the report and all files of the bundle.
 
     Args:
         audited: What is audited.
-        environment: From `provenance.environment_of`.
         say: Is told what is about to run.
         progress: Is told after every batch of images.
 
@@ -75,17 +89,17 @@ def audit(
     source, weights, settings = audited.source, audited.weights, audited.settings
     _refuse_other_precision(settings)
     check_pair(source, weights)
-    in_timm = in_float32(_mapped(weights, "timm").state_dict)
-    alignments = _alignments(audited, in_timm, say)
+    alignments = alignments_of(source, weights, audited.gates, say)
     say("accuracy")
-    against = replace(weights, state_dict=in_timm) if audited.timm else None
+    against = replace(weights, state_dict=_in_timm(weights)) if audited.timm else None
     evaluation = evaluate(weights, audited.data, settings, against=against, progress=progress)
+    conversions = _conversions(source, weights)
     facts = Facts(
         predictions=evaluation.predictions,
-        weights=_loaded(weights.as_data()),
-        source=_loaded(source.as_data()),
-        manifest=weights.manifest,
-        conversions=_conversions(source, weights),
+        weights=weights.identity,
+        source=source.identity,
+        manifest=None if weights.manifest is None else record_of(Manifest, weights.manifest),
+        conversions={subject: record_of(Conversion, data) for subject, data in conversions.items()},
         alignments=alignments,
         figure=settings.figure,
         preprocessing=settings.preprocessing,
@@ -96,8 +110,28 @@ def audit(
         accept_preprocessing=settings.accept_preprocessing,
         accept_rounding=audited.accept_rounding,
     )
-    report = report_of(facts)
-    return report, _files(report, facts, environment, audited.attached)
+    report, environment = report_of(facts), _environment(audited)
+    files = {
+        **audited.attached,
+        REPORT: as_json(asdict(report)),
+        ENVIRONMENT: as_json(asdict(environment)),
+        PREDICTIONS: predictions_bytes(Path(PREDICTIONS), facts.predictions),
+        **{name: as_json(as_data(alignments[subject])) for subject, name in ALIGNMENTS.items()},
+        **{name: as_json(conversions[subject]) for subject, name in CONVERSIONS.items()},
+        **({} if weights.manifest is None else {MANIFEST: as_json(weights.manifest)}),
+    }
+    sha256s = {name: sha256(content) for name, content in files.items()}
+    return report, {**files, **derived(report, environment, alignments, sha256s)}
+
+
+def _environment(audited: Audited) -> Environment:
+    """Return where it ran, once the frameworks are loaded, which set knobs of their own."""
+    return environment_of(
+        device=audited.settings.device,
+        input_seed=audited.gates.input_seed,
+        command_line=audited.command_line,
+        inputs=audited.inputs,
+    )
 
 
 def _refuse_other_precision(settings: EvaluationSettings) -> None:
@@ -105,21 +139,31 @@ def _refuse_other_precision(settings: EvaluationSettings) -> None:
         raise UsageProblem(f"An audit is in float32, not in {settings.precision}. Use evaluate.")
 
 
-def _alignments(audited: Audited, in_timm: StateDict, say: Callable[[str], None]) -> dict[str, Data]:
-    """Return the gates' plain data for the port of the upstream's checkpoint and for that of the fine-tuned weights."""
-    source, weights = audited.source, audited.weights
-    subjects = {
-        "source": Subject(source=source.state_dict, config=source.config, name=source.name),
-        "finetuned": Subject(source=in_timm, config=weights.config, name=weights.name, candidate=weights.state_dict),
+def alignments_of(
+    source: Weights, weights: Weights, gates: GateSettings, say: Callable[[str], None]
+) -> dict[Subject, AlignmentResult]:
+    """Return the gates' results for the port of the upstream's checkpoint and for that of the fine-tuned weights."""
+    subjects: dict[Subject, GateSubject] = {
+        "source": _subject(source, source.state_dict),
+        "finetuned": replace(_subject(weights, _in_timm(weights)), candidate=weights.state_dict),
     }
-    alignments = {}
+    alignments = dict[Subject, AlignmentResult]()
     for name, subject in subjects.items():
         say(f"alignment of {subject.name}")
-        alignments[name] = _loaded(as_data(align(case_of(subject, audited.gates), audited.gates)))
+        alignments[name] = align(case_of(subject, gates), gates)
     return alignments
 
 
-def _conversions(source: Weights, weights: Weights) -> dict[str, Data]:
+def _in_timm(weights: Weights) -> StateDict:
+    return in_float32(_mapped(weights, "timm").state_dict)
+
+
+def _subject(weights: Weights, in_timm: StateDict) -> GateSubject:
+    said = said_of(weights.identity)
+    return GateSubject(source=in_timm, config=weights.config, name=weights.name, provenance=said)
+
+
+def _conversions(source: Weights, weights: Weights) -> dict[Subject, Data]:
     """Return the manifests of both ports: the upstream's to Paddle, the fine-tuned one's back to timm."""
     return {
         "source": _conversion(source, read_as="timm", other="paddle"),
@@ -156,50 +200,29 @@ def attach(paths: Sequence[Path]) -> dict[str, bytes]:
     return attached
 
 
-def names_of(*, manifest: bool) -> set[str]:
-    """Return the names of the files that every bundle holds, without those that are attached."""
-    parts = {f"{kind}-{subject}.json" for kind in ("alignment", "conversion") for subject in ("source", "finetuned")}
-    own = {"report.json", "environment.json", PREDICTIONS, STATEMENT, *RENDERED, *parts}
-    return {*own, MANIFEST} if manifest else own
-
-
-def derived(report: Data, environment: Data, alignments: Mapping[str, Data], others: Files) -> Files:
+def derived(
+    report: AuditReport,
+    environment: Environment,
+    alignments: Mapping[Subject, AlignmentResult],
+    sha256s: Mapping[str, str],
+) -> Files:
     """Return the files that follow from the others: the rendered reports and the Statement.
 
     Args:
-        report: report.json.
-        environment: environment.json.
-        alignments: An alignment's plain data per subject.
-        others: All other files of the bundle, which the Statement names.
+        report: Of the audit.
+        environment: Where it ran.
+        alignments: The gates' results per subject.
+        sha256s: Those of all other files of the bundle, which the Statement names.
     """
     rendered = {
         "report.md": audit_markdown(report, environment, alignments),
         "report.html": audit_html(report, environment, alignments),
     }
-    return {**rendered, STATEMENT: as_json(statement_of(report, alignments, {**others, **rendered}))}
+    named = {**sha256s, **{name: sha256(content) for name, content in rendered.items()}}
+    return {**rendered, STATEMENT: as_json(statement_of(report, alignments, named))}
 
 
-def as_json(data: Any) -> bytes:
-    """Return data as a file of JSON."""
-    return json.dumps(data, indent=1, allow_nan=False).encode() + b"\n"
-
-
-def _files(report: Data, facts: Facts, environment: Data, attached: Mapping[str, bytes]) -> Files:
-    files = {
-        **attached,
-        "report.json": as_json(report),
-        "environment.json": as_json(environment),
-        PREDICTIONS: predictions_bytes(Path(PREDICTIONS), facts.predictions),
-        **{f"alignment-{name}.json": as_json(data) for name, data in facts.alignments.items()},
-        **{f"conversion-{name}.json": as_json(data) for name, data in facts.conversions.items()},
-    }
-    if facts.manifest is not None:
-        files[MANIFEST] = as_json(facts.manifest)
-    # What is rendered is rendered from what was written, as `verify` does it.
-    return {**files, **derived(_loaded(report), _loaded(environment), facts.alignments, files)}
-
-
-def _mapped(weights: Weights, dst: Layout) -> Conversion:
+def _mapped(weights: Weights, dst: Layout) -> Mapped:
     port = _port(weights)
     return convert_state_dict(port.source.state_dict, weights.config, src=port.layout, dst=dst, name=weights.name)
 
@@ -217,16 +240,10 @@ def _conversion(weights: Weights, *, read_as: Layout, other: Layout) -> Data:
         target_sha256s=target,
     )
     said = port.source.identity(weights.config, dst, weights.upstream, weights.weights_key)
-    manifest = build_manifest(written, conversion, layout=port.layout, said=said, notes=port.notes, command_line=[])
-    return _loaded(manifest)  # type: ignore[no-any-return]
+    return build_manifest(written, conversion, layout=port.layout, said=said, notes=port.notes, command_line=[])
 
 
 def _port(weights: Weights) -> Port:
     if weights.port is None:
         raise ValueError(f"{weights.name}: these weights were not read by read_weights")
     return weights.port
-
-
-def _loaded(data: Any) -> Any:
-    """Return data as JSON gives it back."""
-    return strict_json.parse(as_json(data))

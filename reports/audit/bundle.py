@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import json
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from convert.disk.atomic_folder import write_folder_atomically
 from convert.errors import BadInput, IntegrityProblem, IOProblem, OutputRefused
@@ -17,8 +21,9 @@ SUMS = "SHA256SUMS"
 LINE = re.compile(r"([0-9a-f]{64})  (.+)")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """Names that no shell, file system or checksum tool reads as anything else."""
-FILE_LIMIT = 2**28
-"""Bytes. The largest file of a bundle, an alignment of 24 blocks, has some million."""
+LIMIT = 2**26
+"""Bytes of all files that are not attached. Those of 24 blocks have some million each."""
+SUMS_LIMIT = 2**20
 
 Files = dict[str, bytes]
 
@@ -55,34 +60,67 @@ def sums_of(files: Mapping[str, bytes]) -> bytes:
     return "".join(f"{sha256(files[name])}  {name}\n" for name in sorted(files)).encode()
 
 
+def as_json(data: Any) -> bytes:
+    """Return data as a file of JSON.
+
+    Raises:
+        ValueError: A number is not finite.
+    """
+    return json.dumps(data, indent=1, allow_nan=False).encode() + b"\n"
+
+
 def sha256(content: bytes) -> str:
     """Return the SHA-256 in hex."""
     return hashlib.sha256(content).hexdigest()
 
 
-def read_bundle(path: Path) -> Files:
-    """Return the files of a bundle, each read once and found to be the one that was written; not the checksums.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """What a bundle holds: the SHA-256 of each of its files, by name, and the content of those that were asked for."""
+
+    sha256s: Mapping[str, str]
+    files: Files
+
+
+def read_bundle(path: Path, wanted: Collection[str]) -> Held:
+    """Return what a bundle holds, each file read once and found to be the one that was written.
+
+    The checksums are read first, and no file that they do not list. In memory are those that are wanted, which are
+    small, and a piece of one other.
 
     Raises:
         IOProblem: There is no such folder.
-        BadInput: Something in it is a symlink or no plain file, or the checksums name a path outside of it.
+        BadInput: It is no bundle, something in it is a symlink or no plain file, the checksums name a path outside of
+            it, or what is wanted is far too large.
         IntegrityProblem: A file was changed, removed or added.
     """
-    if not path.is_dir():
-        raise IOProblem(f"{path}: there is no such folder. Pass the folder that `mixer-report audit` wrote.")
-    found = {entry.name: _read(path, Path(entry.path)) for entry in sorted(os.scandir(path), key=lambda e: e.name)}
+    found = _names_in(path)
+    if not found & set(wanted):
+        raise BadInput(f"{path}: it is no bundle. Pass the folder that `mixer-report audit` wrote.")
     if SUMS not in found:
         raise IntegrityProblem(f"{path}: {SUMS} is missing. The bundle is not whole; get it again.")
-    listed = _parse(path, found.pop(SUMS))
+    listed = _parse(path, _content(path, SUMS, SUMS_LIMIT))
+    for name in sorted(found - {SUMS} - listed.keys()):
+        raise IntegrityProblem(f"{path}: {name} was added; {SUMS} does not list it. Get the bundle again.")
+    left, files = LIMIT, Files()
     for name, expected in listed.items():
         if name not in found:
             raise IntegrityProblem(f"{path}: {name} is missing. The bundle is not whole; get it again.")
-        if sha256(found[name]) != expected:
+        if name in wanted:
+            files[name] = _content(path, name, left)
+            left -= len(files[name])
+        if (sha256(files[name]) if name in wanted else _sha256_of(path, name)) != expected:
             raise IntegrityProblem(f"{path}: {name} was changed, or its line of {SUMS}. Get the bundle again.")
-    for name in found:
-        if name not in listed:
-            raise IntegrityProblem(f"{path}: {name} was added; {SUMS} does not list it. Get the bundle again.")
-    return found
+    return Held(sha256s=listed, files=files)
+
+
+def _names_in(path: Path) -> set[str]:
+    if not path.exists():
+        raise IOProblem(f"{path}: there is no such folder. Pass the folder that `mixer-report audit` wrote.")
+    if not path.is_dir():
+        raise BadInput(f"{path}: it is a file, no bundle. Pass the folder that `mixer-report audit` wrote.")
+    with os.scandir(path) as entries:
+        return {entry.name for entry in entries}
 
 
 def _parse(path: Path, content: bytes) -> dict[str, str]:
@@ -101,12 +139,24 @@ def _parse(path: Path, content: bytes) -> dict[str, str]:
     return listed
 
 
-def _read(path: Path, file: Path) -> bytes:
-    status = file.lstat()
+def _open(path: Path, name: str) -> io.BufferedReader:
+    """Open a file of a bundle, which has to be a plain one."""
+    status = (path / name).lstat()
     if stat.S_ISDIR(status.st_mode):
-        raise IntegrityProblem(f"{path}: the folder {file.name} was added. Get the bundle again.")
+        raise IntegrityProblem(f"{path}: the folder {name} was added. Get the bundle again.")
     if not stat.S_ISREG(status.st_mode):
-        raise BadInput(f"{path}: {file.name} is a symlink or a special file. Do not trust the bundle.")
-    if status.st_size > FILE_LIMIT:
-        raise BadInput(f"{path}: {file.name} has {status.st_size:,} bytes, more than {FILE_LIMIT:,}. Do not trust it.")
-    return file.read_bytes()
+        raise BadInput(f"{path}: {name} is a symlink or a special file. Do not trust the bundle.")
+    return (path / name).open("rb")
+
+
+def _content(path: Path, name: str, limit: int) -> bytes:
+    with _open(path, name) as stream:
+        content = stream.read(limit + 1)
+    if len(content) > limit:
+        raise BadInput(f"{path}: {name} is larger than any bundle's, {limit:,} bytes. Do not trust it.")
+    return content
+
+
+def _sha256_of(path: Path, name: str) -> str:
+    with _open(path, name) as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -4,49 +4,50 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from align.probes.environment import environment
 from convert.evidence.manifest import versions
+from reports.render.environment import ENVIRONMENT_SCHEMA, Environment, GitState, Inputs
 from reports.score.engines import cpus
 
-SCHEMA = "mixer-report/environment/1"
 PACKAGES = ("scipy", "pillow", "jinja2")
 
 
-def environment_of(
-    *, device: str, input_seed: int, command_line: list[str], inputs: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return the environment of an audit as plain data, without a time stamp.
+def environment_of(*, device: str, input_seed: int, command_line: Sequence[str], inputs: Inputs) -> Environment:
+    """Return the environment of an audit, without a time stamp.
 
     Args:
         device: What Paddle ran on.
         input_seed: Of the images of the alignment's gates.
         command_line: As the command was called.
-        inputs: The paths and options that a rerun needs.
+        inputs: What a rerun needs.
     """
     found = environment()
-    return {
-        "schema": SCHEMA,
-        **found,
-        "versions": {**found["versions"], **versions(PACKAGES)},
-        "device": device,
-        "threads": cpus(),
-        "seeds": {"alignment_images": input_seed},
-        "command_line": command_line,
-        "inputs": dict(inputs),
-        "git": git_state(Path(__file__).resolve()),
-    }
+    return Environment(
+        schema=ENVIRONMENT_SCHEMA,
+        **found
+        | {
+            "versions": {**found["versions"], **versions(PACKAGES)},
+            "device": device,
+            "threads": cpus(),
+            "seeds": {"alignment_images": input_seed},
+            "command_line": tuple(command_line),
+            "inputs": inputs,
+            "git": git_state(Path(__file__).resolve()),
+        },
+    )
 
 
-def git_state(file: Path) -> dict[str, Any] | None:
+def git_state(file: Path) -> GitState | None:
     """Return commit and dirty flag of the checkout that a file is tracked in; None where there is none, or no git."""
     if _git(file, "ls-files", "--error-unmatch", file.name) is None:
         return None
     commit, status = _git(file, "rev-parse", "HEAD"), _git(file, "status", "--porcelain", "--untracked-files=no")
-    return None if commit is None or status is None else {"commit": commit.strip(), "dirty": bool(status.strip())}
+    if commit is None or status is None:
+        return None
+    return GitState(commit=commit.strip(), dirty=bool(status.strip()))
 
 
 def _git(file: Path, *arguments: str) -> str | None:

@@ -1,65 +1,118 @@
-"""An audit's accuracy measured again from its inputs, and held against the bundle's predictions, image by image."""
+"""An audit run again from its inputs: the gates' figures and every prediction, held against the bundle's."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from align.core.case import Settings as GateSettings
 from convert.arrays import Array
 from convert.errors import IntegrityProblem, UsageProblem
 from convert.files.sets import Selection
+from convert.mixer.variants import get_variant
 from convert.request import Request
+from reports.audit.assemble import alignments_of
+from reports.audit.nearness import far_from
 from reports.audit.verify import Bundle
 from reports.data.cifar10 import first, read_cifar10
 from reports.data.thumbnails import pixels
+from reports.render.report import SUBJECTS
+from reports.score.accuracy import Predictions
+from reports.score.engines import choose_engine
 from reports.score.evaluate import EvaluationSettings, Progress, evaluate
-from reports.score.weights import Weights, read_weights
+from reports.score.weights import Weights, WeightsIdentity, read_weights, reference_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """Where the inputs are now, and what to run on; None: where they were, and on what it ran."""
+
+    weights: Path | None = None
+    checkpoint: Path | None = None
+    data: Path | None = None
+    device: str | None = None
 
 
 def rerun(
-    bundle: Bundle, *, weights: Path | None, data: Path | None, progress: Progress = lambda *_: None
-) -> tuple[bool, str]:
-    """Return whether the predictions are the bundle's, every one, and that in a sentence.
+    bundle: Bundle,
+    inputs: Inputs,
+    *,
+    say: Callable[[str], None] = lambda _: None,
+    progress: Progress = lambda *_: None,
+) -> Iterator[tuple[bool, str]]:
+    """Yield whether the gates' figures are the bundle's, within rounding, and every prediction, each in a sentence.
 
     Args:
         bundle: A verified bundle.
-        weights: The fine-tuned file; None: where it was.
-        data: The archive or folder; None: where it was.
+        inputs: Where to find what was audited.
+        say: Is told what is about to run.
         progress: Is told after every batch.
 
     Raises:
         IntegrityProblem: The weights or the images are others than the bundle's.
     """
-    report, inputs = bundle.report, bundle.environment["inputs"]
-    path, archive = weights or Path(inputs["weights"]), data or Path(inputs["data"])
-    subject = _subject(path, report["weights"]["config"], inputs, moved=weights is not None)
-    if subject.fingerprint != report["weights"]["fingerprint"]:
-        raise _other(path, "fingerprint", subject.fingerprint, report["weights"]["fingerprint"])
+    report = bundle.report
+    weights = _weights(bundle, inputs)
+    _check_same(inputs.weights or Path(bundle.environment.inputs.weights), weights, report.weights)
+    source = _source(bundle, inputs, weights)
+    _check_same(inputs.checkpoint or Path(bundle.environment.inputs.checkpoint), source, report.source)
+    yield _gates(bundle, source, weights, say)
+    say("accuracy")
+    yield _predictions(bundle, inputs, weights, progress)
+
+
+def _gates(bundle: Bundle, source: Weights, weights: Weights, say: Callable[[str], None]) -> tuple[bool, str]:
+    again = alignments_of(source, weights, GateSettings(), say)
+    for subject, title in SUBJECTS.items():
+        if (far := far_from(bundle.facts.alignments[subject], again[subject])) is not None:
+            return False, f"rerun: the gates of {title} give other figures: {far}."
+    return True, "rerun: the gates of both ports give the bundle's figures within rounding."
+
+
+def _predictions(bundle: Bundle, inputs: Inputs, weights: Weights, progress: Progress) -> tuple[bool, str]:
+    report = bundle.report
+    archive = inputs.data or Path(bundle.environment.inputs.data)
     images = read_cifar10(archive, bundle.facts.origin.split)
-    if images.origin.images_sha256 != report["data"]["images_sha256"]:
-        raise _other(archive, "pixels' SHA-256", images.origin.images_sha256, report["data"]["images_sha256"])
-    if images.origin.canonical is not report["data"]["canonical"] and report["data"]["canonical"]:
+    if images.origin.images_sha256 != report.data.images_sha256:
+        raise _other(archive, "pixels' SHA-256", images.origin.images_sha256, report.data.images_sha256)
+    if images.origin.canonical is not report.data.canonical and report.data.canonical:
         raise IntegrityProblem(f"{archive}: it is not the canonical archive, which the bundle says it is. Pass that.")
-    images = first(images, report["accuracy"]["total"])
-    for image in report["uncertain"]:
-        if not np.array_equal(pixels(image["png"]), images.images[image["index"]]):
-            raise IntegrityProblem(f"{bundle.path}: report.json: image {image['index']} is not the archive's.")
+    images = first(images, report.accuracy.total)
+    for image in report.uncertain:
+        if not np.array_equal(pixels(image.png), images.images[image.index]):
+            raise IntegrityProblem(f"{bundle.path}: report.json: image {image.index} is not the archive's.")
+    device = inputs.device or bundle.environment.device
     settings = EvaluationSettings(
         preprocessing=bundle.facts.preprocessing,
-        engine=report["engine"]["name"],
-        device=bundle.environment["device"],
-        batch_size=report["engine"]["batch_size"],
+        engine=report.engine.name if device == bundle.environment.device else choose_engine("auto", device),
+        device=device,
+        batch_size=report.engine.batch_size,
     )
-    return _compared(bundle, evaluate(subject, images, settings, progress=progress).predictions)
+    return _compared(bundle, evaluate(weights, images, settings, progress=progress).predictions)
 
 
-def _subject(path: Path, config: dict[str, Any], inputs: dict[str, Any], *, moved: bool) -> Weights:
+def _weights(bundle: Bundle, inputs: Inputs) -> Weights:
     """Return the weights as the audit read them; another file may hold them under another name."""
-    key, said = inputs["weights_key"], {name: config[name] for name in ("gelu", "layer_norm_eps")}
-    request = Request(checkpoint=path, src=inputs["src"], selection=Selection(key=key), stated=said)
+    recorded, config = bundle.environment.inputs, bundle.report.weights.config
+    said = {name: getattr(config, name) for name in ("gelu", "layer_norm_eps")}
+    path = inputs.weights or Path(recorded.weights)
+    request = Request(checkpoint=path, src=recorded.src, selection=Selection(key=recorded.weights_key), stated=said)
+    return _read(request, moved=inputs.weights is not None)
+
+
+def _source(bundle: Bundle, inputs: Inputs, weights: Weights) -> Weights:
+    recorded, upstream = bundle.environment.inputs, bundle.report.weights.upstream
+    path = inputs.checkpoint or Path(recorded.checkpoint)
+    request = reference_of(weights, path, recorded.checkpoint_key, option="--checkpoint-key")
+    variant = get_variant(upstream) if upstream else None
+    request = replace(request, src=recorded.checkpoint_src, variant=variant)
+    return _read(request, moved=inputs.checkpoint is not None)
+
+
+def _read(request: Request, *, moved: bool) -> Weights:
     try:
         return read_weights(request)
     except UsageProblem:
@@ -68,7 +121,14 @@ def _subject(path: Path, config: dict[str, Any], inputs: dict[str, Any], *, move
         return read_weights(replace(request, selection=Selection()))
 
 
-def _compared(bundle: Bundle, found: Any) -> tuple[bool, str]:
+def _check_same(path: Path, found: Weights, expected: WeightsIdentity) -> None:
+    if found.fingerprint != expected.fingerprint:
+        raise _other(path, "fingerprint", found.fingerprint, expected.fingerprint)
+    if asdict(found.config) != asdict(expected.config):
+        raise IntegrityProblem(f"{path}: its config is not the bundle's. Pass the right file.")
+
+
+def _compared(bundle: Bundle, found: Predictions) -> tuple[bool, str]:
     expected = bundle.predictions
     if not np.array_equal(found.labels, expected.labels):
         raise IntegrityProblem(f"{bundle.path}: its labels are not the archive's. Do not trust the bundle.")

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from reports.audit.bundle import sha256
+from align.core.result import AlignmentResult
+from reports.render.report import AuditReport, Subject
 
 TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://in-toto.io/attestation/test-result/v0.1"
@@ -16,22 +17,24 @@ PREDICATE = "https://in-toto.io/attestation/test-result/v0.1"
 Data = dict[str, Any]
 
 
-def statement_of(report: Data, alignments: Mapping[str, Data], files: Mapping[str, bytes]) -> Data:
+def statement_of(
+    report: AuditReport, alignments: Mapping[Subject, AlignmentResult], sha256s: Mapping[str, str]
+) -> Data:
     """Return the Statement.
 
     Args:
         report: The audit's report.
-        alignments: An alignment's plain data per subject.
-        files: The bundle's files, without the statement and the checksums.
+        alignments: The gates' results per subject.
+        sha256s: Those of the bundle's files, without the statement and the checksums.
     """
     outcomes = dict(_outcomes(report, alignments))
     return {
         "_type": TYPE,
-        "subject": [*(_descriptor(name, sha256(files[name])) for name in sorted(files)), *_inputs(report)],
+        "subject": [*(_descriptor(name, sha256s[name]) for name in sorted(sha256s)), *_inputs(report)],
         "predicateType": PREDICATE,
         "predicate": {
-            "result": "PASSED" if report["passed"] else "FAILED",
-            "configuration": list(_configuration(report, files)),
+            "result": "PASSED" if report.passed else "FAILED",
+            "configuration": list(_configuration(report, sha256s)),
             "passedTests": [name for name, passed in outcomes.items() if passed],
             "warnedTests": [],
             "failedTests": [name for name, passed in outcomes.items() if not passed],
@@ -39,29 +42,29 @@ def statement_of(report: Data, alignments: Mapping[str, Data], files: Mapping[st
     }
 
 
-def _inputs(report: Data) -> Iterator[Data]:
-    for role in ("weights", "source"):
-        if report[role]["sha256"]:
-            yield _descriptor(f"{role}/{report[role]['name']}", report[role]["sha256"])
-    data = report["data"]
-    if data["sha256"]:
-        yield _descriptor(f"data/{data['name']}", data["sha256"])
+def _inputs(report: AuditReport) -> Iterator[Data]:
+    for role, weights in (("weights", report.weights), ("source", report.source)):
+        if weights.sha256:
+            yield _descriptor(f"{role}/{weights.name}", weights.sha256)
+    data = report.data
+    if data.sha256:
+        yield _descriptor(f"data/{data.name}", data.sha256)
     else:
-        yield from (_descriptor(f"data/{name}", digest) for name, digest in data["files"].items())
+        yield from (_descriptor(f"data/{name}", digest) for name, digest in data.files.items())
 
 
-def _configuration(report: Data, files: Mapping[str, bytes]) -> Iterator[Data]:
-    yield _descriptor("environment.json", sha256(files["environment.json"]))
-    if report["published"]:
-        yield {"name": report["published"]["id"], "uri": report["published"]["source"]}
+def _configuration(report: AuditReport, sha256s: Mapping[str, str]) -> Iterator[Data]:
+    yield _descriptor("environment.json", sha256s["environment.json"])
+    if report.published:
+        yield {"name": report.published.id, "uri": report.published.source}
 
 
-def _outcomes(report: Data, alignments: Mapping[str, Data]) -> Iterator[tuple[str, bool]]:
+def _outcomes(report: AuditReport, alignments: Mapping[Subject, AlignmentResult]) -> Iterator[tuple[str, bool]]:
     """Yield every check by name; a gate that an earlier failure kept from running has not passed."""
-    for subject, data in alignments.items():
-        for gate in data["gates"]:
-            yield f"alignment of {subject}: {gate['name']}", gate["passed"] is True
-    yield "accuracy: consistent with or above the published figure", report["passed"]
+    for subject, result in alignments.items():
+        for gate in result.gates:
+            yield f"alignment of {subject}: {gate.name}", gate.passed is True
+    yield "accuracy: consistent with or above the published figure", report.passed
 
 
 def _descriptor(name: str, digest: str) -> Data:

@@ -1,29 +1,51 @@
-"""A bundle checked: every hash, then every statistic again from the per-image file, then all that follows from them."""
+"""A bundle checked: every hash, then every statistic again from the per-image file, then all that follows from them.
+
+What does not follow from anything in the bundle is listed in docs/audit-bundle.md; a rerun tells.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
+import re
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from align.core.reader import Malformed
+from align.render.data import as_data
 from convert.errors import IntegrityProblem, Unreadable
 from convert.files import strict_json
-from convert.mixer.variants import get_variant
-from reports.audit.assemble import MANIFEST, PREDICTIONS, RENDERED, STATEMENT, as_json, derived, names_of
-from reports.audit.bundle import Files, read_bundle
-from reports.audit.rejudge import contradiction
+from convert.mixer.variants import VARIANTS
+from reports.audit.alignments import Alignment
+from reports.audit.assemble import derived
+from reports.audit.bundle import Held, as_json, read_bundle
+from reports.audit.conversions import check_conversion
+from reports.audit.difference import difference
+from reports.audit.names import (
+    ALIGNMENTS,
+    CONVERSIONS,
+    ENVIRONMENT,
+    MANIFEST,
+    PREDICTIONS,
+    RENDERED,
+    REPORT,
+    STATEMENT,
+    names_of,
+)
+from reports.audit.records import NotOfItsForm, Records, read_records
 from reports.data.cifar10 import ARCHIVE_SHA256, CLASSES
+from reports.data.preprocess import ASKED, ASSUMED, imagenet, of_variant
 from reports.data.thumbnails import pixels
-from reports.render.report import SUBJECTS, Facts, conversion_fingerprints, facts_of, report_of
+from reports.render.report import UNCERTAIN, Facts, Subject, facts_of, report_of
 from reports.score.accuracy import Predictions
+from reports.score.engines import AGREEMENT_ATOL, EngineUse
 from reports.score.predictions import parse_predictions
+from reports.score.weights import WeightsIdentity
 
-Data = dict[str, Any]
-RTOL = 1e-9
-"""Of floating-point statistics that another NumPy or SciPy computes; counts have to be equal."""
+DEVICE = re.compile(r"[a-z]+(:\d+)?")
+"""Such as cpu, gpu or gpu:1."""
+
 ADVICE = "Get the bundle again, or audit again."
 
 
@@ -35,47 +57,36 @@ class Bundle:
 
         Raises:
             IOProblem: There is no such folder.
-            BadInput: It holds what no bundle holds (`read_bundle`).
+            BadInput: It is no bundle, or holds what no bundle holds (`read_bundle`).
             IntegrityProblem: A file was changed, removed or added, or says what does not follow from the others.
         """
         self.path = path
-        files = read_bundle(path)
+        self._held = read_bundle(path, names_of(manifest=True))
         try:
-            self._check(files)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, OSError) as error:
-            detail = f"{type(error).__name__}: {error}"
-            raise IntegrityProblem(f"{path}: its files are not of the form of a bundle ({detail}). {ADVICE}") from error
+            self._records = read_records(self._held.files)
+        except NotOfItsForm as wrong:
+            raise self._problem(wrong.file, str(wrong)) from wrong
+        self.report, self.environment = self._records.report, self._records.environment
+        self._check_names(self._held)
+        self.predictions = self._read_predictions()
+        self._check_conversions(self._records)
+        self._check_alignments(self._records)
+        self._check_identity(self._records)
+        self._check_circumstances()
+        self.facts = self._facts()
+        self._check_report()
+        self._check_derived()
 
-    def _check(self, files: Files) -> None:
-        others = {
-            name.removesuffix(".json"): strict_json.parse(content) for name, content in files.items() if _is_own(name)
-        }
-        self.report, self.environment = others["report"], others["environment"]
-        self._check_names(files)
-        for name in (name for name in files if _is_own(name)):
-            if files[name] != as_json(others[name.removesuffix(".json")]):
-                raise self._problem(name, "it is not written as we write it")
-        self.predictions = self._read_predictions(files)
-        self.facts = facts_of(self.report, self.predictions, others)
-        self._check_identity(self.facts)
-        self._check_alignments(self.facts.alignments)
-        if (where := difference(report_of(self.facts), self.report)) is not None:
-            raise self._problem("report.json", f"{where} is not what follows from the other files")
-        for image in self.report["uncertain"]:
-            pixels(image["png"])
-        self._check_derived(files)
-
-    def _check_names(self, files: Files) -> None:
-        attached = self.report["attached"]
-        expected = names_of(manifest=self.report["lineage"]["manifest"]) | set(attached)
-        if missing := sorted(expected - files.keys()):
+    def _check_names(self, held: Held) -> None:
+        expected = names_of(manifest=self.report.lineage.manifest) | set(self.report.attached)
+        if missing := sorted(expected - held.sha256s.keys()):
             raise self._problem(missing[0], "it is missing, and so is its checksum")
-        if extra := sorted(files.keys() - expected):
+        if extra := sorted(held.sha256s.keys() - expected):
             raise self._problem(extra[0], "it was added with a checksum; a bundle has no such file")
 
-    def _read_predictions(self, files: Files) -> Predictions:
+    def _read_predictions(self) -> Predictions:
         try:
-            found = parse_predictions(self.path / PREDICTIONS, files[PREDICTIONS])
+            found = parse_predictions(self.path / PREDICTIONS, self._held.files[PREDICTIONS])
         except Unreadable as error:
             raise IntegrityProblem(str(error)) from error
         answers = [found.labels, found.predictions]
@@ -87,78 +98,116 @@ class Bundle:
             raise self._problem(PREDICTIONS, "a margin, loss or difference is negative or not finite")
         return found
 
-    def _check_identity(self, facts: Facts) -> None:
-        """Check that weights, conversions, manifest and archive name each other by the right hashes."""
-        report, said = self.report, {"source": facts.source, "finetuned": facts.weights}
-        for subject in SUBJECTS:
-            conversion = facts.conversions[subject]
-            stated = (conversion["source"]["fingerprint"], conversion["output"]["fingerprint"])
-            if stated != conversion_fingerprints(conversion) or conversion["config"] != said[subject]["config"]:
-                raise self._problem(f"conversion-{subject}.json", "its fingerprints are not those of its tensors")
-            if conversion["source"]["sha256"] != said[subject]["sha256"]:
-                raise self._problem("report.json", f"SHA-256 of {subject} is not that of its conversion")
-            if facts.alignments[subject]["settings"]["config"] != conversion["config"]:
-                raise self._problem(f"alignment-{subject}.json", "it is about another model")
-        fingerprints = {name: conversion_fingerprints(facts.conversions[name]) for name in SUBJECTS}
-        if facts.source["fingerprint"] not in fingerprints["source"]:
-            raise self._problem("report.json", "fingerprint of source is not that of its conversion")
-        if facts.weights["fingerprint"] not in fingerprints["finetuned"]:
-            raise self._problem("report.json", "fingerprint of weights is not that of their conversion")
-        origin = report["data"]
-        if origin["sha256"] and origin["canonical"] != (origin["sha256"] == ARCHIVE_SHA256[origin["version"]]):
-            raise self._problem("report.json", "data.canonical does not follow from the archive's hash")
-        if facts.manifest is not None:
-            self._check_manifest(facts.manifest, fingerprints["finetuned"][0])
+    def _check_conversions(self, records: Records) -> None:
+        for subject, found in records.conversions.items():
+            try:
+                check_conversion(found, self._weights(subject), self.environment.versions)
+            except Malformed as wrong:
+                raise self._problem(CONVERSIONS[subject], str(wrong)) from wrong
 
-    def _check_manifest(self, manifest: Data, fingerprint: str) -> None:
-        if manifest["output"]["fingerprint"] != fingerprint:
+    def _check_alignments(self, records: Records) -> None:
+        for subject, found in records.alignments.items():
+            name = ALIGNMENTS[subject]
+            about = Alignment(found=found, weights=self._weights(subject), environment=self.environment)
+            try:
+                again = about.again()
+            except Malformed as wrong:
+                raise self._problem(name, str(wrong)) from wrong
+            where = None if again == found else difference(_loaded(as_data(again)), _loaded(as_data(found)), rtol=0.0)
+            if where is not None:
+                raise self._problem(name, f"{where} is not what follows from its figures and from the other files")
+
+    def _check_identity(self, records: Records) -> None:
+        """Check that manifest and archive name the weights and the images by the right hashes."""
+        report, manifest = records.report, records.manifest
+        origin = report.data
+        if origin.sha256 and origin.canonical != (origin.sha256 == ARCHIVE_SHA256[origin.version]):
+            raise self._problem(REPORT, "data.canonical does not follow from the archive's hash")
+        if manifest is None:
+            return
+        of_file = records.conversions["finetuned"].fingerprints[0]
+        if not manifest.output.fingerprint == of_file == (manifest.fingerprint if manifest.tensors else of_file):
             raise self._problem(MANIFEST, "it is about other weights")
-        named = (manifest.get("variant") or {}).get("name")
-        if (manifest.get("source") or {}).get("kind") == "random":
+        if manifest.output.sha256 not in (None, report.weights.sha256):
+            raise self._problem(MANIFEST, "it is about another file")
+        if manifest.config not in (None, report.weights.config):
+            raise self._problem(MANIFEST, "its config is not that of the weights")
+        named = manifest.variant.name if manifest.variant else None
+        if manifest.source is not None and manifest.source.kind == "random":
             expected = None
         else:
-            expected = get_variant(named).name if named else self.report["weights"]["upstream"]
-        if self.report["weights"]["upstream"] != expected:
-            raise self._problem("report.json", f"weights.upstream is not what {MANIFEST} says")
+            expected = named or report.weights.upstream
+        if report.weights.upstream != expected:
+            raise self._problem(REPORT, f"weights.upstream is not what {MANIFEST} says")
 
-    def _check_alignments(self, alignments: Mapping[str, Data]) -> None:
-        for subject, data in alignments.items():
-            if (wrong := contradiction(data)) is not None:
-                raise self._problem(f"alignment-{subject}.json", wrong)
+    def _check_circumstances(self) -> None:
+        """Check that engine, preprocessing and environment are such as an audit has."""
+        report, environment, engine = self.report, self.environment, self.report.engine
+        alone = (engine.precision, engine.processes, engine.threads) == ("float32", 1, environment.threads)
+        if not alone or not self._agrees(engine):
+            raise self._problem(REPORT, "engine is not one that an audit has, or did not agree with the eager model")
+        if report.weights.weights_key != environment.inputs.weights_key:
+            raise self._problem(ENVIRONMENT, "inputs.weights_key is not the set of weights that was taken")
+        if environment.seeds != {"alignment_images": 0}:
+            raise self._problem(ENVIRONMENT, "the images of the gates have another seed")
+        upstream, found = report.weights.upstream, report.preprocessing
+        size = report.weights.config.image_size
+        known = [imagenet(size, ASKED), imagenet(size, ASSUMED)]
+        known += [replace(report.published.preprocessing, image_size=size)] if report.published else []
+        known += [of_variant(variant, size) for variant in VARIANTS if variant.name == upstream]
+        if found not in known:
+            raise self._problem(REPORT, "preprocessing is neither the row's nor the variant's nor ImageNet's")
 
-    def _check_derived(self, files: Files) -> None:
-        facts = self.facts
-        alignments = {name: facts.alignments[name] for name in SUBJECTS}
-        others = {name: content for name, content in files.items() if name not in (*RENDERED, STATEMENT)}
-        again = derived(self.report, self.environment, alignments, others)
+    def _agrees(self, engine: EngineUse) -> bool:
+        """Return whether the predictor's first batch was eager's, as its figures say; no other engine has one."""
+        check, predicts = engine.first_batch, engine.name == "inference"
+        if check is None or not predicts:
+            return check is None and not predicts and bool(DEVICE.fullmatch(self.environment.device))
+        images = min(engine.batch_size, len(self.predictions))
+        right = check.max_abs_diff <= check.bound and check.bound >= AGREEMENT_ATOL and check.images == images
+        return right and self.environment.device == "cpu"
+
+    def _facts(self) -> Facts:
+        records, images = self._records, self.report.uncertain
+        if len(images) != min(UNCERTAIN, len(self.predictions)):
+            raise self._problem(REPORT, f"it shows {len(images)} images")
+        for image in images:
+            try:
+                pixels(image.png)
+            except (ValueError, OSError, SyntaxError) as error:
+                raise self._problem(REPORT, f"image {image.index} is no PNG") from error
+        return facts_of(
+            records.report,
+            self.predictions,
+            conversions=records.conversions,
+            alignments=records.alignments,
+            manifest=records.manifest,
+        )
+
+    def _check_report(self) -> None:
+        where = difference(_plain(report_of(self.facts)), _plain(self.report))
+        if where is not None:
+            raise self._problem(REPORT, f"{where} is not what follows from the other files")
+
+    def _check_derived(self) -> None:
+        given = {name: digest for name, digest in self._held.sha256s.items() if name not in (*RENDERED, STATEMENT)}
+        again = derived(self.report, self.environment, self.facts.alignments, given)
         for name, content in again.items():
-            if files[name] != content:
-                made = self.environment["versions"]["mixer-convert"]
+            if self._held.files[name] != content:
+                made = self.environment.versions.get("mixer-convert")
                 raise self._problem(name, f"it does not follow from report.json (made by mixer-convert {made})")
+
+    def _weights(self, subject: Subject) -> WeightsIdentity:
+        return self.report.source if subject == "source" else self.report.weights
 
     def _problem(self, name: str, what: str) -> IntegrityProblem:
         return IntegrityProblem(f"{self.path}: {name}: {what}. {ADVICE}")
 
 
-def difference(expected: Any, found: Any, where: str = "") -> str | None:
-    """Return the first place at which plain data is not as expected, or None; floats may differ in the last digits."""
-    if isinstance(expected, Mapping) and isinstance(found, Mapping):
-        if expected.keys() != found.keys():
-            return where or "its list of entries"
-        return _first(difference(expected[key], found[key], f"{where}.{key}".lstrip(".")) for key in expected)
-    if isinstance(expected, list) and isinstance(found, list):
-        if len(expected) != len(found):
-            return where
-        return _first(difference(a, b, f"{where}[{i}]") for i, (a, b) in enumerate(zip(expected, found, strict=True)))
-    if isinstance(expected, float) and type(found) in (float, int):
-        return None if math.isclose(expected, found, rel_tol=RTOL, abs_tol=1e-300) else where
-    return None if type(expected) is type(found) and expected == found else where
+def _plain(record: Any) -> Any:
+    return _loaded(asdict(record))
 
 
-def _first(found: Iterable[str | None]) -> str | None:
-    return next((where for where in found if where is not None), None)
-
-
-def _is_own(name: str) -> bool:
-    """Return whether a file is JSON that we wrote; an attached one may be anything."""
-    return name.endswith(".json") and name in names_of(manifest=True) and name != STATEMENT
+def _loaded(data: Any) -> Any:
+    """Return data as JSON gives it back."""
+    return strict_json.parse(as_json(data))

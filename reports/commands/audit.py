@@ -22,6 +22,7 @@ from reports.commands.options import (
 
 if TYPE_CHECKING:
     from reports.audit.assemble import Audited
+    from reports.audit.verify import Bundle
 
 
 @click.command()
@@ -46,56 +47,80 @@ def audit(ctx: click.Context, /, out: Path, force: bool, **options: Any) -> None
     from reports.audit.bundle import check_bundle_target, write_bundle
 
     check_bundle_target(out, force=force)
-    audited, environment = _audited(**options)
+    audited = _audited(**options)
     from reports.audit.assemble import audit as run
 
     with progress_bar(len(audited.data.labels)) as progress:
-        report, files = run(audited, environment, say=_say, progress=progress)
+        report, files = run(audited, say=_say, progress=progress)
     write_bundle(out, files, force=force)
-    for found in report["alignments"].values():
-        click.echo(found["sentence"])
-    click.echo(report["limits"])
-    click.echo(report["sentence"])
+    for found in report.alignments.values():
+        click.echo(found.sentence)
+    click.echo(report.limits)
+    click.echo(report.sentence)
     click.echo(f"{len(files) + 1} files in {out}", err=True)
-    ctx.exit(0 if report["passed"] else 1)
+    ctx.exit(0 if report.passed else 1)
 
 
 @click.command()
 @click.argument("bundle", type=FILE)
-@click.option("--rerun", is_flag=True, help="Measure the accuracy again and compare every prediction.")
+@click.option("--rerun", is_flag=True, help="Run the gates and the images again; compare every figure and prediction.")
 @click.option("--weights", type=FILE, help="For --rerun. Default: where they were.")
+@click.option("--checkpoint", type=FILE, help="The upstream's, for --rerun. Default: where it was.")
 @click.option("--data", type=FILE, help="For --rerun. Default: where it was.")
+@click.option("--device", help="For --rerun: cpu, gpu or gpu:N. Default: that of the audit.")
 @json_option
 @debug_option
 @click.pass_context
 def verify(
-    ctx: click.Context, /, bundle: Path, rerun: bool, weights: Path | None, data: Path | None, json_target: str | None
+    ctx: click.Context, /, bundle: Path, rerun: bool, json_target: str | None, **inputs: Path | str | None
 ) -> None:
-    """Recompute every hash of a bundle, and every statistic from its per-image file.
+    """Recompute every hash of a bundle, every statistic from its per-image file, and all that follows from them.
 
-    Exit 5 names what was changed, removed or added; exit 1 means that a rerun predicts otherwise. The verdict itself is
-    printed and does not change the exit code.
+    Exit 5 names what was changed, removed, added or does not follow, 3 means that it is no bundle; 1 that a rerun gives
+    other figures. The verdict itself is printed and does not change the exit code.
     """
     from convert.errors import UsageProblem
 
-    if not rerun and (weights or data):
-        raise UsageProblem("--weights and --data go with --rerun. Pass it, or leave them out.")
+    if not rerun and any(inputs.values()):
+        raise UsageProblem("--weights, --checkpoint, --data and --device go with --rerun. Pass it, or leave them out.")
     from reports.audit.verify import Bundle
 
     found = Bundle(bundle)
-    said = f"{bundle}: whole; {found.report['accuracy']['total']:,} predictions give every statistic and the verdict."
-    same, again = True, None
-    if rerun:
-        from reports.audit.rerun import rerun as run
-
-        with progress_bar(len(found.predictions)) as progress:
-            same, again = run(found, weights=weights, data=data, progress=progress)
-    lines = [said, *([again] if again else []), found.report["sentence"]]
+    said = f"{bundle}: whole; {found.report.accuracy.total:,} predictions give every statistic and the verdict."
+    again = _rerun(found, **inputs) if rerun else []
+    lines = [said, *(sentence for _, sentence in again), found.report.sentence]
     click.echo("\n".join(lines), err=json_target == "-")
+    same = all(one for one, _ in again)
     if json_target:
-        result = {"schema": "mixer-report/verification/1", "same": same, "rerun": again, "report": found.report}
+        from dataclasses import asdict
+
+        told = " ".join(sentence for _, sentence in again) or None
+        result = {"schema": "mixer-report/verification/1", "same": same, "rerun": told, "report": asdict(found.report)}
         write_json(result, json_target)
     ctx.exit(0 if same else 1)
+
+
+@click.command()
+@click.argument("name", type=click.Choice(["audit", "environment"]))
+@debug_option
+def schema(name: str) -> None:
+    """Print what the JSON files of a bundle keep to, as JSON Schema (draft 2020-12): report.json or environment.json.
+
+    That of the alignments is `mixer-align schema`.
+    """
+    import json
+
+    from reports.audit.records import schema_of
+
+    click.echo(json.dumps(schema_of(name), indent=1))
+
+
+def _rerun(found: Bundle, **inputs: Any) -> list[tuple[bool, str]]:
+    from reports.audit.rerun import Inputs
+    from reports.audit.rerun import rerun as run
+
+    with progress_bar(len(found.predictions)) as progress:
+        return list(run(found, Inputs(**inputs), say=_say, progress=progress))
 
 
 def _audited(
@@ -110,15 +135,15 @@ def _audited(
     accept_rounding: bool,
     attach: tuple[Path, ...],
     **options: Any,
-) -> tuple[Audited, dict[str, Any]]:
-    """Return what is to be audited, and the environment; everything that can be refused is refused here."""
+) -> Audited:
+    """Return what is to be audited; everything that can be refused is refused here."""
     from dataclasses import replace
 
     from align.core.case import Settings as GateSettings
     from reports.audit.assemble import Audited, check_pair
     from reports.audit.assemble import attach as attached
-    from reports.audit.provenance import environment_of
     from reports.data.cifar10 import CLASSES
+    from reports.render.environment import Inputs
     from reports.score.weights import check_channels, check_classes, read_weights, reference_of
 
     further = attached(attach)
@@ -129,7 +154,7 @@ def _audited(
     check_classes(tuned, len(CLASSES))
     check_channels(tuned)
     check_pair(source, tuned)
-    audited = Audited(
+    return Audited(
         source=source,
         weights=tuned,
         settings=settings_of(tuned, **options),
@@ -138,11 +163,17 @@ def _audited(
         timm=not skip_timm,
         accept_rounding=accept_rounding,
         attached=further,
+        inputs=Inputs(
+            weights=str(weights),
+            checkpoint=str(checkpoint),
+            data=str(data),
+            src=src,
+            checkpoint_src=checkpoint_src,
+            weights_key=tuned.weights_key,
+            checkpoint_key=checkpoint_key,
+        ),
+        command_line=command_line(),
     )
-    paths = {"weights": str(weights), "checkpoint": str(checkpoint), "data": str(data)}
-    inputs = {**paths, "src": src, "weights_key": tuned.weights_key}
-    seed, device = audited.gates.input_seed, audited.settings.device
-    return audited, environment_of(device=device, input_seed=seed, command_line=command_line(), inputs=inputs)
 
 
 def _say(what: str) -> None:

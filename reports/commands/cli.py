@@ -20,7 +20,7 @@ from convert.commands.command_line import (
     write_json,
 )
 from convert.commands.options import FILE
-from reports.commands.audit import audit, verify
+from reports.commands.audit import audit, schema, verify
 from reports.commands.options import (
     DATA,
     ENGINE,
@@ -138,7 +138,7 @@ def _print(evaluation: Evaluation, *, to_stderr: bool) -> None:
         print("\n".join(lines(evaluation)))
 
 
-for command in (audit, verify):
+for command in (audit, verify, schema):
     main.add_command(command)
 
 

@@ -128,7 +128,7 @@ def choose_preprocessing(
 
     from convert.errors import UsageProblem
     from reports.data.cifar10 import SIZE
-    from reports.data.preprocess import imagenet, of_variant, refuse_unresized
+    from reports.data.preprocess import ASKED, ASSUMED, imagenet, of_variant, refuse_unresized
 
     size, upstream = weights.config.image_size, weights.upstream
     if no_resize:
@@ -141,8 +141,7 @@ def choose_preprocessing(
     if chosen in ("published", "variant"):
         needs = "--figure, or a --variant that has one" if chosen == "published" else "--variant"
         raise UsageProblem(f"--preprocess {chosen}: for these weights there is none. Pass {needs}.")
-    reason = "ImageNet's, as asked" if preprocess else "ImageNet's, assumed: no variant is known; --preprocess says"
-    return imagenet(size, reason)
+    return imagenet(size, ASKED if preprocess else ASSUMED)
 
 
 def settings_of(

@@ -16,6 +16,9 @@ from convert.arrays import Array
 from convert.errors import BadInput
 from convert.mixer.variants import IMAGENET_MEAN, IMAGENET_STD, Rgb, Variant
 
+ASKED = "ImageNet's, as asked"
+ASSUMED = "ImageNet's, assumed: no variant is known; --preprocess says"
+
 Interpolation = Literal["bilinear", "bicubic"]
 INTERPOLATIONS: dict[str, Image.Resampling] = {
     "bilinear": Image.Resampling.BILINEAR,

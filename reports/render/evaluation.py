@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from convert.files.sets import TOP
 from reports.data.cifar10 import CLASSES
 from reports.score.accuracy import Interval
+from reports.score.engines import EngineUse
 from reports.score.evaluate import Evaluation
 from reports.score.verdict import limits_of
 
@@ -32,12 +33,11 @@ def lines(evaluation: Evaluation) -> Iterator[str]:
     yield evaluation.finding.sentence
 
 
-def _engine(engine: dict[str, object]) -> str:
-    check = engine["first_batch"]
-    name = f"{engine['name']} in {engine['precision']}" if "precision" in engine else engine["name"]
-    text = f"{name}, {engine['threads']} threads, {engine['images_per_second']:.1f} images/s"
-    if isinstance(check, dict):
-        text += f"; first batch within {check['max_abs_diff']:.1e} of eager (bound {check['bound']:.1e})"
+def _engine(engine: EngineUse) -> str:
+    text = engine.name if engine.precision == "float32" else f"{engine.name} in {engine.precision}"
+    text += f", {engine.threads} threads, {engine.images_per_second or 0:.1f} images/s"
+    if check := engine.first_batch:
+        text += f"; first batch within {check.max_abs_diff:.1e} of eager (bound {check.bound:.1e})"
     return text
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+
+from reports.score.verdict import AuditFinding
 
 MARGIN = 0.25
 """Room on either side, as a share of what is shown."""
@@ -31,10 +32,10 @@ class IntervalPlot:
     ticks: tuple[tuple[float, str], ...]
 
 
-def interval_plot(finding: dict[str, Any]) -> IntervalPlot:
+def interval_plot(finding: AuditFinding) -> IntervalPlot:
     """Return the plot of a finding: measured, its interval, and the published figure if there is one."""
-    low, high = finding["interval"]
-    values = [low, high, finding["measured"], *([] if finding["published"] is None else [finding["published"]])]
+    low, high = finding.interval
+    values = [low, high, finding.measured, *([] if finding.published is None else [finding.published])]
     span = max(max(values) - min(values), LEAST)
     centre = (max(values) + min(values)) / 2
     left, right = centre - span * (0.5 + MARGIN), centre + span * (0.5 + MARGIN)
@@ -42,11 +43,11 @@ def interval_plot(finding: dict[str, Any]) -> IntervalPlot:
     def at(value: float) -> float:
         return float(round(100 * (value - left) / (right - left), 3))
 
-    published = None if finding["published"] is None else at(finding["published"])
+    published = None if finding.published is None else at(finding.published)
     return IntervalPlot(
         low=at(low),
         high=at(high),
-        measured=at(finding["measured"]),
+        measured=at(finding.measured),
         published=published,
         near_end=published is not None and published > 50,
         ticks=tuple((at(value), text) for value, text in _ticks(left, right)),

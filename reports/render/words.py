@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from dataclasses import asdict
 
 from convert.files.sets import TOP
+from reports.data.cifar10 import Origin
+from reports.render.environment import Environment
+from reports.render.report import AuditReport
+from reports.score.accuracy import Interval
+from reports.score.engines import EngineUse
 
-Data = dict[str, Any]
 Facts = Iterator[tuple[str, str]]
 
 MEANINGS = {
@@ -23,86 +27,81 @@ VERIFY = (
 )
 
 
-def statistics(report: Data) -> Facts:
+def statistics(report: AuditReport) -> Facts:
     """Yield name and value of what was counted."""
-    accuracy, figure = report["accuracy"], report["published"]
-    yield "correct", f"{accuracy['correct']:,} of {accuracy['total']:,} = {accuracy['percent']:.2f} %"
-    yield "95 % interval (Wilson)", _interval(accuracy["wilson"])
-    yield "95 % interval (Clopper-Pearson)", _interval(accuracy["clopper_pearson"])
-    yield "loss (mean cross-entropy)", f"{accuracy['loss']:.4f}"
+    accuracy, figure = report.accuracy, report.published
+    yield "correct", f"{accuracy.correct:,} of {accuracy.total:,} = {accuracy.percent:.2f} %"
+    yield "95 % interval (Wilson)", _interval(accuracy.wilson)
+    yield "95 % interval (Clopper-Pearson)", _interval(accuracy.clopper_pearson)
+    yield "loss (mean cross-entropy)", f"{accuracy.loss:.4f}"
     if figure:
-        yield "published", f"{figure['percent']:.2f} % over {figure['counted']:,} of {figure['of']:,} images"
-        yield "published where", f"{figure['source']}, {figure['locator']}"
-        yield "its recipe", figure["recipe"]
-        yield "its remark", figure["remark"]
-    if timm := report["timm"]:
-        yield "timm on the same images", f"{timm['disagreements']:,} disagreements"
-        alone = f"{timm['only_here']} right in Paddle alone, {timm['only_there']} in timm alone"
-        yield "McNemar, exact", f"p = {timm['mcnemar_p']:.3g} ({alone})"
-        yield "largest logit difference", f"{timm['max_logit_diff']:.1e}"
+        yield "published", f"{figure.percent:.2f} % over {figure.counted:,} of {figure.of:,} images"
+        yield "published where", f"{figure.source}, {figure.locator}"
+        yield "its recipe", figure.recipe
+        yield "its remark", figure.remark
+    if timm := report.timm:
+        yield "timm on the same images", f"{timm.disagreements:,} disagreements"
+        alone = f"{timm.only_here} right in Paddle alone, {timm.only_there} in timm alone"
+        yield "McNemar, exact", f"p = {timm.mcnemar_p:.3g} ({alone})"
+        yield "largest logit difference", f"{timm.max_logit_diff:.1e}"
 
 
-def identity_facts(report: Data) -> Facts:
+def identity_facts(report: AuditReport) -> Facts:
     """Yield which weights and which images these are."""
-    for role, name in (("weights", "fine-tuned weights"), ("source", "upstream's checkpoint")):
-        found = report[role]
-        yield name, f"{found['name']} ({found['dtype']})"
-        yield f"{name}: set", "the outermost" if found["weights_key"] == TOP else found["weights_key"]
-        yield from ((f"{name}: note", note) for note in found["notes"])
-        yield f"{name}: fingerprint", found["fingerprint"]
-        yield f"{name}: file SHA-256", str(found["sha256"])
-    upstream = report["weights"]["upstream"]
-    yield "upstream", f"{upstream}, says {report['weights']['known_from']}" if upstream else "unknown"
-    yield "lineage", report["lineage"]["sentence"]
-    data = report["data"]
-    canonical = "the canonical archive" if data["canonical"] else "not the canonical archive"
-    yield "images", f"{data['name']}, {data['split']} split, {data['version']} version, {canonical}"
-    if data["sha256"]:
-        yield "images: archive SHA-256", data["sha256"]
-    yield "images: pixels' SHA-256", data["images_sha256"]
-    yield "preprocessing", preprocessing_said(report["preprocessing"])
-    if report["accept_preprocessing"]:
+    for found, name in ((report.weights, "fine-tuned weights"), (report.source, "upstream's checkpoint")):
+        yield name, f"{found.name} ({found.dtype})"
+        yield f"{name}: set", "the outermost" if found.weights_key == TOP else str(found.weights_key)
+        yield from ((f"{name}: note", note) for note in found.notes)
+        yield f"{name}: fingerprint", found.fingerprint
+        yield f"{name}: file SHA-256", str(found.sha256)
+    upstream = report.weights.upstream
+    yield "upstream", f"{upstream}, says {report.weights.known_from}" if upstream else "unknown"
+    yield "lineage", report.lineage.sentence
+    data = report.data
+    yield "images", f"{data.name}, {data.split} split, {data.version} version, {_whose(data)}"
+    if data.sha256:
+        yield "images: archive SHA-256", data.sha256
+    yield "images: pixels' SHA-256", data.images_sha256
+    yield "preprocessing", report.preprocessing.said
+    if report.accept_preprocessing:
         yield "preprocessing accepted", "whatever the published row's is (--accept-preprocessing)"
-    if report["accept_rounding"]:
+    if report.accept_rounding:
         yield "rounding accepted", "the gates' verdict `rounding` counts as passed (--accept-rounding)"
-    yield "engine", engine_said(report["engine"])
-    yield from (("attached", name) for name in report["attached"])
+    yield "engine", _engine(report.engine)
+    yield from (("attached", name) for name in report.attached)
 
 
-def environment_facts(environment: Data) -> Facts:
+def environment_facts(environment: Environment) -> Facts:
     """Yield name and value of where and how the audit ran."""
-    git = environment["git"]
+    git = environment.git
     if git:
-        yield "our commit", git["commit"] + (", with uncommitted changes" if git["dirty"] else "")
+        yield "our commit", git.commit + (", with uncommitted changes" if git.dirty else "")
     else:
         yield "our commit", "not run from a checkout"
-    yield "command line", " ".join(environment["command_line"])
-    yield "versions", ", ".join(f"{name} {found}" for name, found in environment["versions"].items() if found)
+    yield "command line", " ".join(environment.command_line)
+    yield "versions", ", ".join(f"{name} {found}" for name, found in environment.versions.items() if found)
     shown = ("git", "command_line", "versions", "schema")
-    yield from _flat({key: value for key, value in environment.items() if key not in shown})
+    yield from _flat({key: value for key, value in asdict(environment).items() if key not in shown})
 
 
-def preprocessing_said(preprocessing: Data) -> str:
-    """Return the preprocessing in words."""
-    mean, std = (", ".join(f"{value:g}" for value in preprocessing[name]) for name in ("mean", "std"))
-    size, interpolation = preprocessing["image_size"], preprocessing["interpolation"]
-    return f"{size} px, {interpolation}, mean {mean}, std {std} ({preprocessing['reason']})"
+def _whose(data: Origin) -> str:
+    return "the canonical archive" if data.canonical else "not the canonical archive"
 
 
-def engine_said(engine: Data) -> str:
+def _engine(engine: EngineUse) -> str:
     """Return how the logits were computed, in words."""
-    text = f"{engine['name']}, {engine['threads']} threads, batches of {engine['batch_size']}"
-    if check := engine["first_batch"]:
-        text += f"; first batch within {check['max_abs_diff']:.1e} of the eager model (bound {check['bound']:.1e})"
+    text = f"{engine.name}, {engine.threads} threads, batches of {engine.batch_size}"
+    if check := engine.first_batch:
+        text += f"; first batch within {check.max_abs_diff:.1e} of the eager model (bound {check.bound:.1e})"
     return text
 
 
-def _interval(interval: list[float]) -> str:
+def _interval(interval: Interval) -> str:
     low, high = interval
     return f"{low:.2f} to {high:.2f} %"
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Facts:
+def _flat(values: Mapping[str, object], prefix: str = "") -> Facts:
     for key, value in values.items():
         name = f"{prefix}{key.replace('_', ' ')}"
         if isinstance(value, Mapping):

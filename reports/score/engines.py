@@ -8,6 +8,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,6 +34,28 @@ Engine = Callable[[Array], Array]
 
 AGREEMENT_ATOL = 1e-5
 """Bound on how far the predictor's logits may lie from eager's, per unit of the largest logit (and at least one)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstBatch:
+    """How far the predictor's logits lie from eager's on the first batch, the bound, and how many images it has."""
+
+    max_abs_diff: float
+    bound: float
+    images: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineUse:
+    """What computed the logits; first_batch is there where the predictor did, images_per_second where any did."""
+
+    name: EngineName
+    precision: Precision
+    threads: int
+    batch_size: int
+    processes: int
+    images_per_second: float | None
+    first_batch: FirstBatch | None
 
 
 class EngineDisagrees(MixerConvertError):

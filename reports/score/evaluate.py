@@ -15,7 +15,17 @@ from reports.data.cifar10 import CLASSES, Cifar10
 from reports.data.preprocess import Preprocessing
 from reports.score.accuracy import Accuracy, Comparison, Predictions, accuracy_of, comparison_of, predictions_of
 from reports.score.bfloat16 import Precision
-from reports.score.engines import Engine, EngineName, agreement, cpus, eager, inference, timm_eager
+from reports.score.engines import (
+    Engine,
+    EngineName,
+    EngineUse,
+    FirstBatch,
+    agreement,
+    cpus,
+    eager,
+    inference,
+    timm_eager,
+)
 from reports.score.parallel import Group, gathered
 from reports.score.published import PublishedFigure
 from reports.score.verdict import AuditFinding, judge, limits_of
@@ -52,7 +62,7 @@ class Evaluation:
     against: Weights | None
     data: Cifar10
     settings: EvaluationSettings
-    engine: dict[str, Any]
+    engine: EngineUse
 
     def as_data(self) -> dict[str, Any]:
         """Return the evaluation as plain data; the per-image predictions are a file of their own."""
@@ -68,7 +78,7 @@ class Evaluation:
             "preprocessing": asdict(self.settings.preprocessing),
             "weights": self.weights.as_data(),
             "data": asdict(self.data.origin),
-            "engine": self.engine,
+            "engine": asdict(self.engine),
             "environment": self._environment(),
         }
 
@@ -137,10 +147,10 @@ def _run(
     reference: Engine | None,
     group: Group,
     progress: Progress,
-) -> tuple[Predictions, dict[str, Any]]:
+) -> tuple[Predictions, EngineUse]:
     """Return the predictions of all images, and how they came about."""
     engine = _engine(weights, settings)
-    check: dict[str, float] | None = None
+    check: FirstBatch | None = None
     parts: list[tuple[slice, Predictions]] = []
     seconds, right, done = 0.0, 0, 0
     mine = {"rank": group.rank, "processes": group.processes}
@@ -156,16 +166,16 @@ def _run(
         right += int((found.predictions == found.labels).sum())
         done += len(found)
         progress(done, right)
-    described = {
-        "name": settings.engine,
-        **({} if settings.precision == "float32" else {"precision": settings.precision}),
-        "threads": cpus(),
-        "batch_size": settings.batch_size,
-        "processes": group.processes,
-        "images_per_second": done / seconds if seconds else None,
-        "first_batch": check,
-    }
-    return gathered(parts, len(data.labels), reference is not None, group), described
+    used = EngineUse(
+        name=settings.engine,
+        precision=settings.precision,
+        threads=cpus(),
+        batch_size=settings.batch_size,
+        processes=group.processes,
+        images_per_second=done / seconds if seconds else None,
+        first_batch=check,
+    )
+    return gathered(parts, len(data.labels), reference is not None, group), used
 
 
 def _engine(weights: Weights, settings: EvaluationSettings) -> Engine:
@@ -174,7 +184,7 @@ def _engine(weights: Weights, settings: EvaluationSettings) -> Engine:
     return eager(weights.config, weights.state_dict, settings.device)
 
 
-def _checked(weights: Weights, images: Array, logits: Array, precision: Precision) -> dict[str, float]:
+def _checked(weights: Weights, images: Array, logits: Array, precision: Precision) -> FirstBatch:
     """Return how far the predictor's first batch lies from eager's, and the bound; the eager model is let go again."""
     difference, bound = agreement(logits, eager(weights.config, weights.state_dict)(images), precision)
-    return {"max_abs_diff": difference, "bound": bound, "images": len(images)}
+    return FirstBatch(max_abs_diff=difference, bound=bound, images=len(images))

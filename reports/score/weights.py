@@ -26,6 +26,21 @@ SIZES = tuple(
 """What a fine-tuned model has in common with its upstream: everything but the head, and what no shape tells."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightsIdentity:
+    """Everything that is known of weights but the weights themselves; the fields are those of `Weights`."""
+
+    name: str
+    sha256: str | None
+    fingerprint: str
+    dtype: str
+    config: MixerConfig
+    upstream: str | None
+    known_from: str
+    weights_key: str | None
+    notes: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Weights:
     """Weights in float32, their config, and their origin.
@@ -48,19 +63,24 @@ class Weights:
     port: Port | None = None
     manifest: dict[str, Any] | None = None
 
+    @property
+    def identity(self) -> WeightsIdentity:
+        """Everything but the weights themselves."""
+        return WeightsIdentity(
+            name=self.name,
+            sha256=self.sha256,
+            fingerprint=self.fingerprint,
+            dtype=self.dtype,
+            config=self.config,
+            upstream=self.upstream.name if self.upstream else None,
+            known_from=self.known_from,
+            weights_key=self.weights_key,
+            notes=self.notes,
+        )
+
     def as_data(self) -> dict[str, Any]:
-        """Return everything but the weights themselves."""
-        return {
-            "name": self.name,
-            "sha256": self.sha256,
-            "fingerprint": self.fingerprint,
-            "dtype": self.dtype,
-            "config": asdict(self.config),
-            "upstream": self.upstream.name if self.upstream else None,
-            "known_from": self.known_from,
-            "weights_key": self.weights_key,
-            "notes": list(self.notes),
-        }
+        """Return that as plain data."""
+        return asdict(self.identity)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -86,6 +106,8 @@ def read_weights(request: Request) -> Weights:
     port = check_and_map(source, replace(request, variant=None))
     beside = manifest_path(path)
     manifest = read_manifest(beside) if beside.is_file() else None
+    if manifest is not None and manifest["output"].get("sha256") != source.provenance.sha256:
+        manifest = None  # it is about another file, and was left aside
     stated = get_variant(request.variant.name) if request.variant else None
     upstream, known_from = _upstream(source, stated)
     _check_sizes(path, port.config, upstream)

@@ -1,0 +1,123 @@
+"""The JSON files of a bundle as records, read without trust: each field is there, of its type, and written as we do.
+
+The types are the contract: `schema_of` gives each file's as JSON Schema (draft 2020-12).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import Any, TypeVar, cast
+
+from pydantic import TypeAdapter, ValidationError
+
+from align.core.reader import Malformed
+from align.core.result import AlignmentResult
+from align.render.data import SCHEMA as ALIGNMENT_SCHEMA
+from align.render.data import as_data
+from convert.errors import printable
+from convert.files import strict_json
+from reports.audit.bundle import Files, as_json
+from reports.audit.difference import difference
+from reports.audit.names import ALIGNMENTS, CONVERSIONS, ENVIRONMENT, MANIFEST, REPORT
+from reports.render.conversion import Conversion, Manifest
+from reports.render.environment import Environment
+from reports.render.report import AuditReport, Subject
+
+Record = TypeVar("Record")
+RECORDS: dict[str, type] = {"audit": AuditReport, "environment": Environment}
+"""What has a schema of ours, by its name."""
+
+
+class NotOfItsForm(Malformed):
+    """A file that is not of its form; file is its name."""
+
+    def __init__(self, file: str, what: str) -> None:
+        super().__init__(what)
+        self.file = file
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Records:
+    """What a bundle's files say; of the alignments also as plain data."""
+
+    report: AuditReport
+    environment: Environment
+    conversions: Mapping[Subject, Conversion]
+    alignments: Mapping[Subject, AlignmentResult]
+    manifest: Manifest | None
+
+
+def read_records(files: Files) -> Records:
+    """Return what the files of a bundle say.
+
+    Raises:
+        NotOfItsForm: One is no JSON, lacks a field, has one too many, or one of another type.
+    """
+    report = _exactly(AuditReport, REPORT, files)
+    return Records(
+        report=report,
+        environment=_exactly(Environment, ENVIRONMENT, files),
+        conversions={subject: _read(Conversion, name, files)[0] for subject, name in CONVERSIONS.items()},
+        alignments={subject: _alignment(name, files) for subject, name in ALIGNMENTS.items()},
+        manifest=_read(Manifest, MANIFEST, files)[0] if report.lineage.manifest else None,
+    )
+
+
+def schema_of(name: str) -> dict[str, Any]:
+    """Return the JSON Schema of a file, by its name in RECORDS."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **_adapter(RECORDS[name]).json_schema()}
+
+
+def record_of(kind: type[Record], data: Mapping[str, Any]) -> Record:
+    """Return our own plain data as a record."""
+    return _adapter(kind).validate_python(data)
+
+
+def _alignment(name: str, files: Files) -> AlignmentResult:
+    result, data = _read(AlignmentResult, name, files)
+    if data.get("schema") != ALIGNMENT_SCHEMA:
+        raise NotOfItsForm(name, f"its schema is {printable(repr(data.get('schema')))}, not {ALIGNMENT_SCHEMA!r}")
+    _check_written(name, files, as_data(result), data)
+    return result
+
+
+def _exactly(kind: type[Record], name: str, files: Files) -> Record:
+    record, data = _read(kind, name, files)
+    _check_written(name, files, asdict(record), data)  # type: ignore[call-overload]
+    return record
+
+
+def _check_written(name: str, files: Files, again: Any, data: Any) -> None:
+    """Check that a file is, byte for byte, what its record is written as: it has no field more, and none less."""
+    written = as_json(again)
+    if written != files[name]:
+        where = difference(strict_json.parse(written), data, rtol=0.0)
+        raise NotOfItsForm(name, f"{where or 'something'} is not as we write it")
+
+
+def _read(kind: type[Record], name: str, files: Files) -> tuple[Record, dict[str, Any]]:
+    """Return a file's record, and its plain data."""
+    if name not in files:
+        raise NotOfItsForm(name, "it is missing, and so is its checksum")
+    try:
+        data = strict_json.parse(files[name])
+        if not isinstance(data, dict):
+            raise ValueError("it is no object")
+        return _adapter(kind).validate_python(data), data
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise NotOfItsForm(name, printable(f"{where}: {first['msg']}")) from error
+    except ValueError as error:
+        raise NotOfItsForm(name, printable(str(error))) from error
+
+
+def _adapter(kind: type[Record]) -> TypeAdapter[Record]:
+    return _cached(cast("Any", kind))
+
+
+@cache
+def _cached(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
