@@ -11,8 +11,8 @@ from typing import Any
 
 from click.testing import CliRunner, Result
 
-from reports.audit.assemble import derived
 from reports.audit.bundle import SUMS, as_json, sha256, sums_of
+from reports.audit.derived import derived
 from reports.audit.names import RENDERED, STATEMENT, names_of
 from reports.audit.records import read_records
 from reports.data.cifar10 import ARCHIVE_SHA256

@@ -27,10 +27,9 @@ from reports.render.interval_plot import IntervalPlot, interval_plot
 from reports.render.markdown import audit_markdown
 from reports.render.report import SUBJECTS, AuditReport, Facts, most_uncertain, report_of
 from reports.score.accuracy import Predictions
-from reports.score.engines import EngineUse
 from reports.score.published import figure_by_id
+from reports.score.records import EngineUse, WeightsIdentity
 from reports.score.verdict import AuditFinding
-from reports.score.weights import WeightsIdentity
 
 WEIGHTS = WeightsIdentity(
     name=made_up.HOSTILE,

@@ -28,7 +28,7 @@ from align.mixer.config_data import read_config
 from align.mixer.points import LOGITS, points_of
 from convert.mixer.variants import MixerConfig
 from reports.render.environment import Environment
-from reports.score.weights import WeightsIdentity
+from reports.score.records import WeightsIdentity
 
 SIDES = Sides(reference="torch", candidate="Paddle", headline=LOGITS)
 MOST_PIXELS = 1 << 24

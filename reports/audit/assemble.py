@@ -23,6 +23,7 @@ from convert.mixer.mapping import convert_state_dict
 from convert.mixer.rule_tables import Layout
 from reports.audit.alignments import said_of
 from reports.audit.bundle import NAME, Files, as_json, sha256
+from reports.audit.derived import derived
 from reports.audit.names import (
     ALIGNMENTS,
     CONVERSIONS,
@@ -30,18 +31,14 @@ from reports.audit.names import (
     MANIFEST,
     PREDICTIONS,
     REPORT,
-    STATEMENT,
     names_of,
 )
 from reports.audit.provenance import environment_of
 from reports.audit.records import record_of
-from reports.audit.statement import statement_of
 from reports.data.cifar10 import Cifar10
 from reports.data.thumbnails import thumbnails
 from reports.render.conversion import Conversion, Manifest
 from reports.render.environment import Environment, Inputs
-from reports.render.html import audit_html
-from reports.render.markdown import audit_markdown
 from reports.render.report import AuditReport, Facts, Subject, most_uncertain, report_of
 from reports.score.evaluate import EvaluationSettings, Progress, evaluate
 from reports.score.predictions import predictions_bytes
@@ -198,28 +195,6 @@ def attach(paths: Sequence[Path]) -> dict[str, bytes]:
             raise UsageProblem(f"--attach {path}: a bundle cannot hold a file of this name. Rename it.")
         attached[path.name] = path.read_bytes()
     return attached
-
-
-def derived(
-    report: AuditReport,
-    environment: Environment,
-    alignments: Mapping[Subject, AlignmentResult],
-    sha256s: Mapping[str, str],
-) -> Files:
-    """Return the files that follow from the others: the rendered reports and the Statement.
-
-    Args:
-        report: Of the audit.
-        environment: Where it ran.
-        alignments: The gates' results per subject.
-        sha256s: Those of all other files of the bundle, which the Statement names.
-    """
-    rendered = {
-        "report.md": audit_markdown(report, environment, alignments),
-        "report.html": audit_html(report, environment, alignments),
-    }
-    named = {**sha256s, **{name: sha256(content) for name, content in rendered.items()}}
-    return {**rendered, STATEMENT: as_json(statement_of(report, alignments, named))}
 
 
 def _mapped(weights: Weights, dst: Layout) -> Mapped:

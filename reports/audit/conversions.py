@@ -12,7 +12,7 @@ from convert.mixer.variants import VARIANTS, MixerConfig
 from convert.rules import Transform
 from reports.audit.alignments import checked_config
 from reports.render.conversion import Conversion, NamedVariant, Tensor
-from reports.score.weights import WeightsIdentity
+from reports.score.records import WeightsIdentity
 
 LAYOUTS = get_args(Layout)
 

@@ -23,7 +23,8 @@ from reports.render.report import SUBJECTS
 from reports.score.accuracy import Predictions
 from reports.score.engines import choose_engine
 from reports.score.evaluate import EvaluationSettings, Progress, evaluate
-from reports.score.weights import Weights, WeightsIdentity, read_weights, reference_of
+from reports.score.records import WeightsIdentity
+from reports.score.weights import Weights, read_weights, reference_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

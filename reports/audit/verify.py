@@ -18,9 +18,9 @@ from convert.errors import IntegrityProblem, Unreadable
 from convert.files import strict_json
 from convert.mixer.variants import VARIANTS
 from reports.audit.alignments import Alignment
-from reports.audit.assemble import derived
 from reports.audit.bundle import Held, as_json, read_bundle
 from reports.audit.conversions import check_conversion
+from reports.audit.derived import derived
 from reports.audit.difference import difference
 from reports.audit.names import (
     ALIGNMENTS,
@@ -39,9 +39,8 @@ from reports.data.preprocess import ASKED, ASSUMED, imagenet, of_variant
 from reports.data.thumbnails import pixels
 from reports.render.report import UNCERTAIN, Facts, Subject, facts_of, report_of
 from reports.score.accuracy import Predictions
-from reports.score.engines import AGREEMENT_ATOL, EngineUse
 from reports.score.predictions import parse_predictions
-from reports.score.weights import WeightsIdentity
+from reports.score.records import AGREEMENT_ATOL, EngineUse, WeightsIdentity
 
 DEVICE = re.compile(r"[a-z]+(:\d+)?")
 """Such as cpu, gpu or gpu:1."""

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from convert.request import Request
     from reports.data.cifar10 import Cifar10
     from reports.data.preprocess import Preprocessing
-    from reports.score.bfloat16 import Precision
     from reports.score.evaluate import EvaluationSettings, Progress
     from reports.score.published import PublishedFigure
+    from reports.score.records import Precision
     from reports.score.weights import Weights
 
 WEIGHTS = (

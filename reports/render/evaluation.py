@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from convert.files.sets import TOP
 from reports.data.cifar10 import CLASSES
 from reports.score.accuracy import Interval
-from reports.score.engines import EngineUse
 from reports.score.evaluate import Evaluation
+from reports.score.records import EngineUse
 from reports.score.verdict import limits_of
 
 

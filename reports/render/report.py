@@ -14,11 +14,10 @@ from reports.data.cifar10 import CLASSES, Origin
 from reports.data.preprocess import Preprocessing
 from reports.render.conversion import Conversion, Manifest
 from reports.score.accuracy import Accuracy, Comparison, Predictions, accuracy_of, comparison_of
-from reports.score.engines import EngineUse
 from reports.score.published import PublishedFigure, published_figures
+from reports.score.records import EngineUse, WeightsIdentity
 from reports.score.verdict import AuditFinding, judge, limits_of
 from reports.score.verdict import Verdict as AuditVerdict
-from reports.score.weights import WeightsIdentity
 
 SCHEMA: Final = "mixer-report/audit/2"
 UNCERTAIN = 24

@@ -10,7 +10,7 @@ from reports.data.cifar10 import Origin
 from reports.render.environment import Environment
 from reports.render.report import AuditReport
 from reports.score.accuracy import Interval
-from reports.score.engines import EngineUse
+from reports.score.records import EngineUse
 
 Facts = Iterator[tuple[str, str]]
 

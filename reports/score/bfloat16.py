@@ -11,13 +11,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from align.probes.knobs import importing_frameworks
 from convert.errors import MixerConvertError, UsageProblem
 from convert.files import strict_json
+from reports.score.records import Precision
 
-Precision = Literal["float32", "bfloat16"]
 OPTIMIZED = "_optimized.json"
 """What Paddle calls the program it made, beside which it writes its parameters."""
 PRODUCTS = frozenset({"fc", "matmul", "fused_matmul", "conv2d", "fused_conv2d"})

@@ -8,9 +8,8 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -22,40 +21,14 @@ from reports.score.bfloat16 import (
     AGREEMENT_RTOL,
     INSTEAD,
     NotInBfloat16,
-    Precision,
     ask_for_bfloat16,
     check_program,
     saying_what_fails,
 )
+from reports.score.records import AGREEMENT_ATOL, EngineName, Precision
 
-EngineName = Literal["inference", "eager"]
 Engine = Callable[[Array], Array]
 """Returns logits (n, classes) float32 of normalised images (n, 3, image_size, image_size) float32."""
-
-AGREEMENT_ATOL = 1e-5
-"""Bound on how far the predictor's logits may lie from eager's, per unit of the largest logit (and at least one)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FirstBatch:
-    """How far the predictor's logits lie from eager's on the first batch, the bound, and how many images it has."""
-
-    max_abs_diff: float
-    bound: float
-    images: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineUse:
-    """What computed the logits; first_batch is there where the predictor did, images_per_second where any did."""
-
-    name: EngineName
-    precision: Precision
-    threads: int
-    batch_size: int
-    processes: int
-    images_per_second: float | None
-    first_batch: FirstBatch | None
 
 
 class EngineDisagrees(MixerConvertError):

@@ -14,12 +14,8 @@ from reports.data.batches import batches
 from reports.data.cifar10 import CLASSES, Cifar10
 from reports.data.preprocess import Preprocessing
 from reports.score.accuracy import Accuracy, Comparison, Predictions, accuracy_of, comparison_of, predictions_of
-from reports.score.bfloat16 import Precision
 from reports.score.engines import (
     Engine,
-    EngineName,
-    EngineUse,
-    FirstBatch,
     agreement,
     cpus,
     eager,
@@ -28,6 +24,7 @@ from reports.score.engines import (
 )
 from reports.score.parallel import Group, gathered
 from reports.score.published import PublishedFigure
+from reports.score.records import EngineName, EngineUse, FirstBatch, Precision
 from reports.score.verdict import AuditFinding, judge, limits_of
 from reports.score.weights import Weights, check_classes
 

@@ -11,7 +11,7 @@ from reports.score.accuracy import Accuracy, Interval
 from reports.score.published import PublishedFigure, published_figures
 
 if TYPE_CHECKING:
-    from reports.score.bfloat16 import Precision
+    from reports.score.records import Precision
 
 Verdict = Literal["consistent with", "above", "below", "not comparable"]
 PASSED: tuple[Verdict, ...] = ("consistent with", "above")

@@ -18,27 +18,13 @@ from convert.mixer.identity import CHOICES, check_variant
 from convert.mixer.variants import MixerConfig, Variant, get_variant
 from convert.request import Request
 from convert.sources import from_file, with_sha256
+from reports.score.records import WeightsIdentity
 
 CHANNELS = 3
 SIZES = tuple(
     field.name for field in fields(MixerConfig) if field.name not in ("num_classes", "gelu", "layer_norm_eps")
 )
 """What a fine-tuned model has in common with its upstream: everything but the head, and what no shape tells."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WeightsIdentity:
-    """Everything that is known of weights but the weights themselves; the fields are those of `Weights`."""
-
-    name: str
-    sha256: str | None
-    fingerprint: str
-    dtype: str
-    config: MixerConfig
-    upstream: str | None
-    known_from: str
-    weights_key: str | None
-    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
