@@ -29,7 +29,7 @@ class MixerFamily:
     elsewhere: Mapping[str, str] = {"google": f"Google's files are at {GOOGLE_FILES}."}
     variants: Sequence[NamedVariant] = VARIANTS
     headers: Sequence[str] = listing.HEADERS
-    alignment = "align.mixer:ALIGNMENT"
+    alignment = "align.mixer.alignment:ALIGNMENT"
 
     get_variant = staticmethod(get_variant)
     as_row, as_data = staticmethod(listing.as_row), staticmethod(listing.as_data)
