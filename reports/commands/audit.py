@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from convert.commands.command_line import command_line, debug_option, json_option, with_options, write_json
+from convert.commands.command_line import (
+    OneSentence,
+    command_line,
+    debug_option,
+    json_option,
+    with_options,
+    write_json,
+)
 from convert.commands.options import FILE
 from reports.commands.options import (
     DATA,
@@ -24,7 +31,7 @@ if TYPE_CHECKING:
     from reports.audit.assemble import Audited
 
 
-@click.command()
+@click.command(cls=OneSentence)
 @with_options(WEIGHTS)
 @click.option("--checkpoint", type=FILE, required=True, help="The upstream's weights, as mixer-convert reads them.")
 @click.option("--checkpoint-key", metavar="NAME", help="Which set of its weights, where it holds several.")
@@ -60,7 +67,7 @@ def audit(ctx: click.Context, /, out: Path, force: bool, **options: Any) -> None
     ctx.exit(0 if report["passed"] else 1)
 
 
-@click.command()
+@click.command(cls=OneSentence)
 @click.argument("bundle", type=FILE)
 @click.option("--rerun", is_flag=True, help="Measure the accuracy again and compare every prediction.")
 @click.option("--weights", type=FILE, help="For --rerun. Default: where they were.")
