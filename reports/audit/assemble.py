@@ -21,7 +21,7 @@ from convert.family import Port
 from convert.files import strict_json
 from convert.mixer.mapping import convert_state_dict
 from convert.mixer.rule_tables import Layout
-from reports.audit.bundle import NAME, Files
+from reports.audit.bundle import ENVELOPE, NAME, Files
 from reports.audit.statement import statement_of
 from reports.data.cifar10 import Cifar10
 from reports.data.thumbnails import thumbnails
@@ -150,7 +150,7 @@ def attach(paths: Sequence[Path]) -> dict[str, bytes]:
     """
     attached: dict[str, bytes] = {}
     for path in paths:
-        if not NAME.fullmatch(path.name) or path.name in attached or path.name in names_of(manifest=True):
+        if not NAME.fullmatch(path.name) or path.name in {*attached, *names_of(manifest=True), ENVELOPE}:
             raise UsageProblem(f"--attach {path}: a bundle cannot hold a file of this name. Rename it.")
         attached[path.name] = path.read_bytes()
     return attached
