@@ -13,7 +13,7 @@ from convert.errors import IntegrityProblem, Unreadable
 from convert.files import strict_json
 from convert.mixer.variants import get_variant
 from reports.audit.assemble import MANIFEST, PREDICTIONS, RENDERED, STATEMENT, as_json, derived, names_of
-from reports.audit.bundle import Files, read_bundle
+from reports.audit.bundle import ENVELOPE, Files, read_bundle
 from reports.audit.rejudge import contradiction
 from reports.data.cifar10 import ARCHIVE_SHA256, CLASSES
 from reports.data.thumbnails import pixels
@@ -28,7 +28,7 @@ ADVICE = "Get the bundle again, or audit again."
 
 
 class Bundle:
-    """A verified bundle: its report, environment, predictions and facts."""
+    """A verified bundle: its report, environment, predictions and facts; `signature.check` is about its envelope."""
 
     def __init__(self, path: Path) -> None:
         """Read and verify a bundle.
@@ -40,11 +40,13 @@ class Bundle:
         """
         self.path = path
         files = read_bundle(path)
+        self.envelope = files.pop(ENVELOPE, None)
         try:
             self._check(files)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, OSError) as error:
             detail = f"{type(error).__name__}: {error}"
             raise IntegrityProblem(f"{path}: its files are not of the form of a bundle ({detail}). {ADVICE}") from error
+        self.statement = files[STATEMENT]
 
     def _check(self, files: Files) -> None:
         others = {

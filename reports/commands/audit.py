@@ -28,6 +28,7 @@ from reports.commands.options import (
 )
 
 if TYPE_CHECKING:
+    from convert.errors import MixerConvertError
     from reports.audit.assemble import Audited
 
 
@@ -42,9 +43,10 @@ if TYPE_CHECKING:
 @click.option("--skip-timm", is_flag=True, help="Do not run timm on the images too; the gates still do on theirs.")
 @click.option("--accept-rounding", is_flag=True, help="Compare accuracies on the gates' verdict `rounding` too.")
 @click.option("--attach", type=FILE, multiple=True, metavar="FILE", help="A further file, a training log or curve.")
+@click.option("--sign", type=FILE, metavar="KEY", help="An SSH key, or the public one of a key in the SSH agent.")
 @debug_option
 @click.pass_context
-def audit(ctx: click.Context, /, out: Path, force: bool, **options: Any) -> None:
+def audit(ctx: click.Context, /, out: Path, force: bool, sign: Path | None, **options: Any) -> None:
     """Check both ports, measure the accuracy, hold it against the published row, and write a bundle that says so.
 
     \b
@@ -53,12 +55,19 @@ def audit(ctx: click.Context, /, out: Path, force: bool, **options: Any) -> None
     from reports.audit.bundle import check_bundle_target, write_bundle
 
     check_bundle_target(out, force=force)
+    if sign is not None:
+        from reports.audit.signature import check_key
+
+        check_key(sign)
     audited, environment = _audited(**options)
     from reports.audit.assemble import audit as run
 
     with progress_bar(len(audited.data.labels)) as progress:
         report, files = run(audited, environment, say=_say, progress=progress)
+    files, unsigned = _signed(files, sign)
     write_bundle(out, files, force=force)
+    if unsigned is not None:
+        raise type(unsigned)(f"{out}: written, but unsigned. {unsigned}") from unsigned
     for found in report["alignments"].values():
         click.echo(found["sentence"])
     click.echo(report["limits"])
@@ -72,24 +81,36 @@ def audit(ctx: click.Context, /, out: Path, force: bool, **options: Any) -> None
 @click.option("--rerun", is_flag=True, help="Measure the accuracy again and compare every prediction.")
 @click.option("--weights", type=FILE, help="For --rerun. Default: where they were.")
 @click.option("--data", type=FILE, help="For --rerun. Default: where it was.")
+@click.option("--signer", type=FILE, metavar="FILE", help="Who has to have signed: a public key, or allowed signers.")
 @json_option
 @debug_option
 @click.pass_context
 def verify(
-    ctx: click.Context, /, bundle: Path, rerun: bool, weights: Path | None, data: Path | None, json_target: str | None
+    ctx: click.Context,
+    /,
+    bundle: Path,
+    rerun: bool,
+    weights: Path | None,
+    data: Path | None,
+    signer: Path | None,
+    json_target: str | None,
 ) -> None:
-    """Recompute every hash of a bundle, and every statistic from its per-image file.
+    """Recompute every hash of a bundle, and every statistic from its per-image file, and check its signature.
 
-    Exit 5 names what was changed, removed or added; exit 1 means that a rerun predicts otherwise. The verdict itself is
-    printed and does not change the exit code.
+    Exit 5 names what was changed, removed or added; exit 1 means that a rerun predicts otherwise, or that another than
+    --signer signed; exit 3 that nobody did. The verdict itself is printed and does not change the exit code.
     """
     from convert.errors import UsageProblem
 
     if not rerun and (weights or data):
         raise UsageProblem("--weights and --data go with --rerun. Pass it, or leave them out.")
+    from reports.audit.signature import check
+    from reports.audit.signers import read_signers
     from reports.audit.verify import Bundle
 
+    signers = read_signers(signer) if signer else None
     found = Bundle(bundle)
+    signed = check(found, signers)
     said = f"{bundle}: whole; {found.report['accuracy']['total']:,} predictions give every statistic and the verdict."
     same, again = True, None
     if rerun:
@@ -97,12 +118,12 @@ def verify(
 
         with progress_bar(len(found.predictions)) as progress:
             same, again = run(found, weights=weights, data=data, progress=progress)
-    lines = [said, *([again] if again else []), found.report["sentence"]]
+    lines = [said, signed.sentence, *([again] if again else []), found.report["sentence"]]
     click.echo("\n".join(lines), err=json_target == "-")
     if json_target:
-        result = {"schema": "mixer-report/verification/1", "same": same, "rerun": again, "report": found.report}
-        write_json(result, json_target)
-    ctx.exit(0 if same else 1)
+        checked = {"same": same, "rerun": again, "signature": signed.as_data()}
+        write_json({"schema": "mixer-report/verification/1", **checked, "report": found.report}, json_target)
+    ctx.exit(0 if same and signed.trusted is not False else 1)
 
 
 def _audited(
@@ -150,6 +171,17 @@ def _audited(
     inputs = {**paths, "src": src, "weights_key": tuned.weights_key}
     seed, device = audited.gates.input_seed, audited.settings.device
     return audited, environment_of(device=device, input_seed=seed, command_line=command_line(), inputs=inputs)
+
+
+def _signed(files: dict[str, bytes], key: Path | None) -> tuple[dict[str, bytes], MixerConvertError | None]:
+    """Return the files with their signature, or without and why: hours of work outlive an agent that forgot the key."""
+    from convert.errors import MixerConvertError
+    from reports.audit.signature import signed
+
+    try:
+        return (files if key is None else signed(files, key)), None
+    except MixerConvertError as error:
+        return files, error
 
 
 def _say(what: str) -> None:
