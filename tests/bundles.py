@@ -11,7 +11,7 @@ from typing import Any
 
 from click.testing import CliRunner, Result
 
-from reports.audit.bundle import SUMS, as_json, sha256, sums_of
+from reports.audit.bundle import ENVELOPE, SUMS, as_json, sha256, sums_of
 from reports.audit.derived import derived
 from reports.audit.names import RENDERED, STATEMENT, names_of
 from reports.audit.records import read_records
@@ -60,7 +60,7 @@ def mend(bundle: Path) -> None:
     """Render the reports, the Statement and the checksums again."""
     files = {file.name: file.read_bytes() for file in bundle.iterdir()}
     records = read_records(files)
-    sha256s = {name: sha256(files[name]) for name in files if name not in (*RENDERED, STATEMENT, SUMS)}
+    sha256s = {name: sha256(files[name]) for name in files if name not in (*RENDERED, STATEMENT, SUMS, ENVELOPE)}
     again = derived(records.report, records.environment, records.alignments, sha256s)
     for name, content in again.items():
         (bundle / name).write_bytes(content)

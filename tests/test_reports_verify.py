@@ -306,6 +306,14 @@ def test_a_file_that_is_far_too_large_is_not_read(tmp_path: Path, monkeypatch: p
         bundles.read_bundle(tmp_path / "b", {"a"})
 
 
+def test_the_json_does_not_replace_an_input(made: Path, bundle: Path, tmp_path: Path) -> None:
+    data = tmp_path / "tiny.tar.gz"
+    data.write_bytes(content := (made / "tiny.tar.gz").read_bytes())
+    result = run("verify", bundle, "--rerun", "--data", data, "--json", data)
+    assert (result.exit_code, "--data names the same file" in result.stderr) == (2, True)
+    assert data.read_bytes() == content
+
+
 def test_verifying_needs_no_framework(bundle: Path) -> None:
     assert imported(["verify", str(bundle)], FRAMEWORKS, package="reports.commands") == "[]"
 

@@ -22,7 +22,7 @@ from convert.family import Port
 from convert.mixer.mapping import convert_state_dict
 from convert.mixer.rule_tables import Layout
 from reports.audit.alignments import said_of
-from reports.audit.bundle import NAME, Files, as_json, sha256
+from reports.audit.bundle import ENVELOPE, NAME, Files, as_json, sha256
 from reports.audit.derived import derived
 from reports.audit.names import (
     ALIGNMENTS,
@@ -191,7 +191,7 @@ def attach(paths: Sequence[Path]) -> dict[str, bytes]:
     """
     attached: dict[str, bytes] = {}
     for path in paths:
-        if not NAME.fullmatch(path.name) or path.name in attached or path.name in names_of(manifest=True):
+        if not NAME.fullmatch(path.name) or path.name in {*attached, *names_of(manifest=True), ENVELOPE}:
             raise UsageProblem(f"--attach {path}: a bundle cannot hold a file of this name. Rename it.")
         attached[path.name] = path.read_bytes()
     return attached

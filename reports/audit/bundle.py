@@ -18,6 +18,8 @@ from convert.errors import BadInput, IntegrityProblem, IOProblem, OutputRefused
 
 SUMS = "SHA256SUMS"
 """As sha256sum of GNU coreutils writes and checks it. Source: its manual, section 6.4."""
+ENVELOPE = "statement.dsse.json"
+"""Of a signed bundle: the Statement with its signature. No file of the bundle names it but the checksums."""
 LINE = re.compile(r"([0-9a-f]{64})  (.+)")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """Names that no shell, file system or checksum tool reads as anything else."""

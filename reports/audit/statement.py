@@ -1,4 +1,4 @@
-"""The audit as an in-toto Statement: which files by their digests, and which checks of them passed. Unsigned. Pure.
+"""The audit as an in-toto Statement: which files by their digests, and which checks of them passed. Pure.
 
 Sources: https://github.com/in-toto/attestation, spec/v1/statement.md and spec/predicates/test-result.md.
 """

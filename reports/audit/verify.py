@@ -18,7 +18,7 @@ from convert.errors import IntegrityProblem, Unreadable
 from convert.files import strict_json
 from convert.mixer.variants import VARIANTS
 from reports.audit.alignments import Alignment
-from reports.audit.bundle import Held, as_json, read_bundle
+from reports.audit.bundle import ENVELOPE, Held, as_json, read_bundle
 from reports.audit.conversions import check_conversion
 from reports.audit.derived import derived
 from reports.audit.difference import difference
@@ -45,11 +45,14 @@ from reports.score.records import AGREEMENT_ATOL, EngineUse, WeightsIdentity
 DEVICE = re.compile(r"[a-z]+(:\d+)?")
 """Such as cpu, gpu or gpu:1."""
 
+NAMELESS = (*RENDERED, STATEMENT, ENVELOPE)
+"""Files that the Statement does not name, or that are made again to be named."""
+
 ADVICE = "Get the bundle again, or audit again."
 
 
 class Bundle:
-    """A verified bundle: its report, environment, predictions and facts."""
+    """A verified bundle: its report, environment, predictions and facts; `signature.check` is about its envelope."""
 
     def __init__(self, path: Path) -> None:
         """Read and verify a bundle.
@@ -60,7 +63,8 @@ class Bundle:
             IntegrityProblem: A file was changed, removed or added, or says what does not follow from the others.
         """
         self.path = path
-        self._held = read_bundle(path, names_of(manifest=True))
+        self._held = read_bundle(path, {*names_of(manifest=True), ENVELOPE})
+        self.envelope = self._held.files.pop(ENVELOPE, None)
         try:
             self._records = read_records(self._held.files)
         except NotOfItsForm as wrong:
@@ -75,12 +79,16 @@ class Bundle:
         self.facts = self._facts()
         self._check_report()
         self._check_derived()
+        self.statement = self._held.files[STATEMENT]
 
     def _check_names(self, held: Held) -> None:
-        expected = names_of(manifest=self.report.lineage.manifest) | set(self.report.attached)
+        own, attached = names_of(manifest=self.report.lineage.manifest), self.report.attached
+        if taken := sorted({*attached} & {*names_of(manifest=True), ENVELOPE}):
+            raise self._problem(REPORT, f"attached: {taken[0]} is a file of the bundle's own")
+        expected = own | set(attached)
         if missing := sorted(expected - held.sha256s.keys()):
             raise self._problem(missing[0], "it is missing, and so is its checksum")
-        if extra := sorted(held.sha256s.keys() - expected):
+        if extra := sorted(held.sha256s.keys() - expected - {ENVELOPE}):
             raise self._problem(extra[0], "it was added with a checksum; a bundle has no such file")
 
     def _read_predictions(self) -> Predictions:
@@ -189,7 +197,7 @@ class Bundle:
             raise self._problem(REPORT, f"{where} is not what follows from the other files")
 
     def _check_derived(self) -> None:
-        given = {name: digest for name, digest in self._held.sha256s.items() if name not in (*RENDERED, STATEMENT)}
+        given = {name: digest for name, digest in self._held.sha256s.items() if name not in NAMELESS}
         again = derived(self.report, self.environment, self.facts.alignments, given)
         for name, content in again.items():
             if self._held.files[name] != content:

@@ -1,0 +1,95 @@
+"""Who signed a bundle: its Statement, which names every other file by its digest, in an envelope beside it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from convert.errors import BadInput, IntegrityProblem, UsageProblem, printable
+from reports.audit.bundle import ENVELOPE, SUMS, Files
+from reports.audit.names import STATEMENT
+from reports.audit.verify import Bundle
+from reports.sign import ssh_keygen
+from reports.sign.dsse import Signature, enveloped, pae, signature_in
+from reports.sign.signers import ANYBODY, Signers
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """By which key a bundle is signed, if by any; trusted is None where there was no list of signers."""
+
+    sentence: str
+    key: str | None = None
+    identity: str | None = None
+    trusted: bool | None = None
+
+    def as_data(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return {"signed": self.key is not None, **asdict(self)}
+
+
+def check_key(key: Path) -> None:
+    """Check, before the work is done, that a key can sign.
+
+    Raises:
+        IOProblem, BadInput, UsageProblem: As `ssh_keygen.sign` says.
+    """
+    if str(key) == "sigstore" and not key.exists():
+        raise UsageProblem(
+            "--sign sigstore: only SSH keys sign here. Leave it out, install Sigstore's client and sign the checksums, "
+            f"which name every file: pip install sigstore && sigstore sign BUNDLE/{SUMS} --bundle BUNDLE.sigstore.json"
+        )
+    ssh_keygen.sign(key, pae(b""))
+
+
+def signed(files: Files, key: Path) -> Files:
+    """Return the files of a bundle with the envelope, signed by a key (see `ssh_keygen.sign`)."""
+    payload = files[STATEMENT]
+    content = ssh_keygen.sign(key, pae(payload))
+    key_id = ssh_keygen.signer_of(pae(payload), content)
+    return {**files, ENVELOPE: enveloped(payload, Signature(key_id, content))}
+
+
+def check(bundle: Bundle, signers: Signers | None = None) -> Signed:
+    """Return who signed a bundle.
+
+    Args:
+        bundle: A verified bundle.
+        signers: Those that are trusted.
+
+    Raises:
+        IntegrityProblem: The envelope is not that of the bundle's Statement, or its signature is wrong.
+        BadInput: There are signers to compare with, and the bundle is unsigned.
+        UsageProblem: There is no ssh-keygen.
+    """
+    if bundle.envelope is None:
+        if signers is not None:
+            raise BadInput(f"{bundle.path}: it is unsigned, it has no {ENVELOPE}. Get the signed one, or audit --sign.")
+        return Signed(f"{bundle.path}: unsigned; who made it is not known (audit --sign KEY signs).")
+    message = pae(bundle.statement)
+    try:
+        signature = signature_in(bundle.envelope, bundle.statement)
+        key = ssh_keygen.signer_of(message, signature.content)
+    except ValueError as error:
+        raise _altered(bundle, str(error)) from error
+    if key != signature.key_id:
+        raise _altered(bundle, f"it is signed by {key}, not by the key that it names")
+    if signers is None:
+        return Signed(f"{bundle.path}: signed by {key} (not checked against a signer you trust; --signer does).", key)
+    return _held_against(signers, bundle.path, key, message, signature.content)
+
+
+def _held_against(signers: Signers, path: Path, key: str, message: bytes, signature: bytes) -> Signed:
+    try:
+        identity = ssh_keygen.identity_of(message, signature, signers.allowed)
+    except ValueError as error:
+        what = f"{path}: signed by {key}, whom {signers.path} does not allow ({error}). Ask that signer who they are."
+        return Signed(what, key, trusted=False)
+    if identity == ANYBODY:
+        return Signed(f"{path}: signed by {key}, a key of {signers.path}.", key, trusted=True)
+    return Signed(f"{path}: signed by {key}, {identity} in {signers.path}.", key, identity, trusted=True)
+
+
+def _altered(bundle: Bundle, what: str) -> IntegrityProblem:
+    return IntegrityProblem(f"{bundle.path}: {ENVELOPE}: {printable(what)}. Get the bundle again from its signer.")
