@@ -215,23 +215,22 @@ def points_in(data: dict[str, Any]) -> tuple[Point, ...]:
     return points_of(MixerConfig(**data["settings"]["config"]), data["settings"]["batch"])
 
 
-def moved(data: dict[str, Any], precision: str, by: float) -> None:
-    """Move what the candidate shows at every point by a part of its magnitude."""
+def moved(data: dict[str, Any], precision: str, figure: str, by: float) -> None:
+    """Have a figure differ by a part of the magnitude at every point."""
     for layer in data["layers"]:
-        for name, diff in layer[precision].items():
-            if name != "reference_vs_witness":
-                diff["candidate_value"] = diff["reference_value"] + by * diff["scale"]
+        diff = layer[precision][figure]
+        diff["candidate_value"] = diff["reference_value"] + by * diff["scale"]
 
 
 class TestRerun:
     @pytest.mark.parametrize(
         ("what", "change"),
         [
-            ("logits: float32 inherited", lambda d: moved(d, "float32", 0.0)),
-            ("float64 inherited", lambda d: moved(d, "float64", 3e-13)),
+            ("float32 reference vs witness", lambda d: moved(d, "float32", "reference_vs_witness", 3e-10)),
+            ("float32 candidate vs witness", lambda d: moved(d, "float32", "candidate_vs_witness", 1e-3)),
             ("its size", lambda d: d["layers"][2].update(size=d["layers"][2]["size"] * 1.5)),
-            ("redrawn", lambda d: d["sections"][5]["checks"][0].update(bound=1e-3)),
-            ("stress", lambda d: d["sections"][3]["checks"][0].update(figure=1e-6)),
+            ("gate redrawn", lambda d: d["sections"][5]["checks"][0].update(bound=1e-3)),
+            ("the verdict", lambda d: moved(d, "float64", "introduced", 1e-9)),
         ],
     )
     def test_figures_that_were_invented_are_found(
@@ -243,6 +242,7 @@ class TestRerun:
         result = run("verify", bundle, "--rerun")
         assert result.exit_code == 1, result.output
         assert "the gates of the upstream's checkpoint give other figures" in result.stdout
+        assert what in result.stdout
 
     def test_the_gates_are_run_on_the_checkpoint_that_is_named(self, made: Path, bundle: Path, tmp_path: Path) -> None:
         copied = tmp_path / "moved.safetensors"
