@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import pickle
 import subprocess
 import sys
@@ -268,6 +269,17 @@ class TestRerun:
         path.write_bytes(pickle.dumps({"model": tensors}, 4))
         result = run("verify", bundle, "--rerun", "--weights", path)
         assert result.exit_code == 0, result.output
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("kernels", ["Haswell", "SkylakeX"])
+    def test_another_processor_rounds_otherwise_and_gives_the_bundle_s(self, bundle: Path, kernels: str) -> None:
+        """In the widest instructions but one: of OpenBLAS (SkylakeX: as far as there are such), oneDNN, MKL, PyTorch."""
+        knobs = {"OPENBLAS_CORETYPE": kernels}
+        if kernels == "Haswell":
+            knobs |= {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
+        command = [sys.executable, "-m", "reports.commands.cli", "verify", str(bundle), "--rerun"]
+        found = subprocess.run(command, env=os.environ | knobs, capture_output=True, text=True, check=False)
+        assert found.returncode == 0, found.stdout + found.stderr
 
     def test_other_weights_or_images_are_refused(
         self, made: Path, bundle: Path, square_config: MixerConfig, square_source: StateDict, tmp_path: Path

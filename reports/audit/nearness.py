@@ -47,9 +47,8 @@ def _rows(row: LayerRow, other: LayerRow) -> Iterator[str]:
     for precision in ("float64", "float32"):
         mine, theirs = getattr(row, precision).each(), getattr(other, precision).each()
         for figure, diff in mine.items():
-            if figure in theirs and not _same(
-                diff, theirs[figure], true=precision == "float32" and "witness" in figure
-            ):
+            true = precision == "float32" and "witness" in figure
+            if figure in theirs and not _same(diff, theirs[figure], true=true):
                 one, two = diff.max_abs_diff, theirs[figure].max_abs_diff
                 yield f"{row.name}: {precision} {figure.replace('_', ' ')} is {one:.1e} in the bundle, {two:.1e} here"
 
