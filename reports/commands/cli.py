@@ -37,7 +37,8 @@ from reports.commands.options import (
 if TYPE_CHECKING:
     from reports.score.evaluate import Evaluation
     from reports.score.parallel import Group
-    from reports.train.finetune import Job, Outcome
+    from reports.train.finetune import Outcome
+    from reports.train.job import Job
 
 
 @click.group(cls=OneSentenceGroup)
@@ -178,7 +179,7 @@ def _job(*, data: Path, recipe: str, seed: int | None, micro_batch: int | None, 
     from convert.request import Adaptation
     from reports.data.cifar10 import CLASSES, read_cifar10
     from reports.score.weights import check_channels, read_weights
-    from reports.train.finetune import Job
+    from reports.train.job import Job
     from reports.train.recipes import choose_recipe
 
     chosen = choose_recipe(recipe, seed=seed, micro_batch=micro_batch)

@@ -4,78 +4,31 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from align.probes.environment import environment
-from convert import files
-from convert.arrays import Array, StateDict, fingerprint, tensor_sha256s, total_bytes
-from convert.disk.hashing import file_sha256
+from convert.arrays import Array
 from convert.errors import IntegrityProblem, UsageProblem
-from convert.evidence.manifest import describe_output
-from convert.files.sets import TOP
-from convert.output import write_with_manifest
 from reports.data.ahead import made_ahead
 from reports.data.batches import AHEAD
-from reports.data.cifar10 import Cifar10
-from reports.data.preprocess import Preprocessing
-from reports.score.engines import choose_engine, cpus
-from reports.score.evaluate import Evaluation, EvaluationSettings, Progress, evaluate
+from reports.score.engines import cpus
+from reports.score.evaluate import Evaluation, Progress
 from reports.score.parallel import Group
-from reports.score.predictions import write_predictions
-from reports.score.published import PublishedFigure, published_figures
-from reports.score.weights import Weights
 from reports.train.augment import rows_of_step, training_batch
 from reports.train.curves import write_curves
+from reports.train.finish import finish
 from reports.train.head import with_head
-from reports.train.recipes import Recipe
-from reports.train.run_folder import CURVES, EVALUATION, FINAL, LOG, PREDICTIONS, TIMING, Lines, RunFolder
+from reports.train.job import Job
+from reports.train.run_folder import CURVES, LOG, TIMING, Lines, RunFolder
 from reports.train.signals import Stop, stop_on_signals
 from reports.train.trainer import Diverged, Trainer
 
-SCHEMA, MANIFEST_SCHEMA = "mixer-report/finetune/1", "mixer-report/finetuned/1"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Job:
-    """What to fine-tune, on what, how, and where to.
-
-    threads are the CPU's for matrix products (None: all, shared among the processes); a resumed run keeps its own.
-    stop_after: end after that step, as a signal would.
-    """
-
-    weights: Weights
-    train: Cifar10
-    test: Cifar10
-    recipe: Recipe
-    out: Path
-    resume: bool = False
-    device: str = "cpu"
-    threads: int | None = None
-    checkpoint_every: int = 100
-    stop_after: int | None = None
-    command_line: list[str] = field(default_factory=list)
-
-    @property
-    def preprocessing(self) -> Preprocessing:
-        """What is done to the images."""
-        return self.recipe.preprocessing(self.weights.config.image_size)
-
-    @property
-    def images(self) -> int:
-        """How many of the training images are used."""
-        return self.recipe.images_used(len(self.train.labels))
-
-    @property
-    def length(self) -> tuple[int, int]:
-        """How many steps there are, and how many images they see."""
-        return self.recipe.length(self.images)
+SCHEMA = "mixer-report/finetune/1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +68,7 @@ def finetune(job: Job, *, group: Group | None = None, progress: Progress = lambd
     if group.first:
         write_curves(job.out / CURVES, entries, f"{job.weights.name}, recipe {job.recipe.name}")
     steps, _ = job.length
-    evaluation = None if early else _finish(job, trainer.weights(), folder, group)
+    evaluation = None if early else finish(job, trainer.weights(), folder, group)
     return Outcome(step=len(entries), steps=steps, evaluation=evaluation, signal=stop.signal)
 
 
@@ -210,80 +163,3 @@ def _keep(folder: RunFolder, trainer: Trainer, step: int, logs: list[Lines]) -> 
         for log in logs:
             log.sync()
         folder.write_checkpoint(step, trainer.tensors())
-
-
-def _finish(job: Job, state_dict: StateDict, folder: RunFolder, group: Group) -> Evaluation:
-    """Return the accuracy on the test images; weights, manifest and predictions are written."""
-    sha256s = tensor_sha256s(state_dict)
-    origin = f"fine-tuned from {job.weights.name}, whose upstream was known from {job.weights.known_from}"
-    tuned = replace(
-        job.weights,
-        state_dict=state_dict,
-        name=FINAL,
-        sha256=None,
-        fingerprint=fingerprint(sha256s),
-        known_from=origin,
-        weights_key=None,
-        port=None,
-    )
-    if group.first:
-        _write_weights(job, state_dict, sha256s)
-    settings = EvaluationSettings(
-        preprocessing=job.preprocessing,
-        figure=_figure(job),
-        engine=choose_engine("auto", job.device),
-        device=job.device,
-        batch_size=min(job.recipe.micro_batch, 64),
-    )
-    evaluation = evaluate(tuned, job.test, settings, group=group)
-    if group.first:
-        write_predictions(job.out / PREDICTIONS, evaluation.predictions)
-        folder.write_json(EVALUATION, evaluation.as_data())
-    return evaluation
-
-
-def _figure(job: Job) -> PublishedFigure | None:
-    """Return the published row of the upstream, if any, that has the recipe's preprocessing; else its first."""
-    name = job.weights.upstream.name if job.weights.upstream else None
-    rows = [figure for figure in published_figures() if figure.upstream == name]
-    same = [row for row in rows if replace(row.preprocessing, reason="") == replace(job.preprocessing, reason="")]
-    return next(iter([*same, *rows]), None)
-
-
-def _write_weights(job: Job, state_dict: StateDict, sha256s: dict[str, str]) -> None:
-    """Write the final weights, read them back, then their manifest, which `evaluate` knows their upstream from."""
-    path, described = job.out / FINAL, dict[str, Any]()
-
-    def check(written: Path) -> None:
-        if tensor_sha256s(files.read(written)) != sha256s:
-            raise IntegrityProblem(f"{path}: what was read back is not what was written. Check the disk.")
-        described.update(
-            describe_output(path, written, file_sha256(written), sha256s, total_bytes(state_dict.values()))
-        )
-
-    write_with_manifest(
-        path,
-        lambda stream: files.write(path, stream, state_dict),
-        check,
-        lambda: dict(_manifest(job, described, sha256s)),
-        force=True,
-    )
-
-
-def _manifest(job: Job, described: dict[str, Any], sha256s: dict[str, str]) -> Iterator[tuple[str, Any]]:
-    upstream = job.weights.upstream
-    yield "schema", MANIFEST_SCHEMA
-    yield "variant", upstream and {"name": upstream.name, "timm_id": upstream.timm_id, "note": upstream.note}
-    yield "config", asdict(job.weights.config)
-    yield "layouts", {"target": "paddle"}
-    yield "weights_key", None if job.weights.weights_key == TOP else job.weights.weights_key
-    yield "notes", list(job.weights.notes)
-    yield "source", {"kind": "fine-tuned", **job.weights.as_data()}
-    yield "recipe", {**job.recipe.as_data(), "sources": job.recipe.sources}
-    yield "steps", job.length[0]
-    yield "data", asdict(job.train.origin)
-    yield "preprocessing", asdict(job.preprocessing)
-    yield "output", described
-    yield "tensors", [{"target": key, "target_sha256": sha256} for key, sha256 in sha256s.items()]
-    yield "environment", environment()
-    yield "command_line", job.command_line

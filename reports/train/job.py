@@ -1,0 +1,47 @@
+"""What is asked of a fine-tuning: weights, images, recipe, folder. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from reports.data.cifar10 import Cifar10
+from reports.data.preprocess import Preprocessing
+from reports.score.weights import Weights
+from reports.train.recipes import Recipe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Job:
+    """What to fine-tune, on what, how, and where to.
+
+    threads are the CPU's for matrix products (None: all, shared among the processes); a resumed run keeps its own.
+    stop_after: end after that step, as a signal would.
+    """
+
+    weights: Weights
+    train: Cifar10
+    test: Cifar10
+    recipe: Recipe
+    out: Path
+    resume: bool = False
+    device: str = "cpu"
+    threads: int | None = None
+    checkpoint_every: int = 100
+    stop_after: int | None = None
+    command_line: list[str] = field(default_factory=list)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What is done to the images."""
+        return self.recipe.preprocessing(self.weights.config.image_size)
+
+    @property
+    def images(self) -> int:
+        """How many of the training images are used."""
+        return self.recipe.images_used(len(self.train.labels))
+
+    @property
+    def length(self) -> tuple[int, int]:
+        """How many steps there are, and how many images they see."""
+        return self.recipe.length(self.images)
