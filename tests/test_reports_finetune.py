@@ -284,17 +284,39 @@ def test_what_is_refused(mixer_report: Run, arguments: list[object], tmp_path: P
     assert refusal("--out", tmp_path / "b", "--recipe", tmp_path / "nothing.toml")[0] == 4
     assert not (tmp_path / "b").exists()
     newest = out / "checkpoints" / "step-0000006.safetensors"
-    content = bytearray(newest.read_bytes())
-    content[-100] ^= 1
-    newest.write_bytes(content)
-    code, said = refusal("--out", out, "--resume")
-    assert (code, "it was altered" in said) == (5, True)
     newest.unlink()
     (out / "log.jsonl").write_text("".join((out / "log.jsonl").read_text().splitlines(keepends=True)[:4]))
     code, said = refusal("--out", out, "--resume")
     assert (code, "does not hold steps 1 to 5" in said) == (5, True)
     (out / "run.json").write_text("{")
     assert refusal("--out", out, "--resume")[0] == 5
+
+
+def test_a_damaged_checkpoint_says_what_to_remove(
+    uninterrupted: Path, mixer_report: Run, arguments: list[object], tmp_path: Path
+) -> None:
+    """Truncated anywhere or with one bit flipped, the newest is named, and so is what --resume goes on from then."""
+    out = tmp_path / "out"
+    succeeded(mixer_report(*arguments, "--out", out, "--stop-after", 6))
+    older, newest = sorted((out / "checkpoints").iterdir())
+    whole = newest.read_bytes()
+    flipped = bytearray(whole)
+    flipped[-100] ^= 1
+    for content in (bytes(flipped), whole[:-1], whole[: len(whole) // 2], whole[:5], b""):
+        newest.write_bytes(content)
+        result = mixer_report(*arguments, "--out", out, "--resume")
+        assert result.exit_code == 5, result.output
+        assert f"{newest}: it is truncated or altered" in result.stderr
+        assert f"Remove it; then --resume goes on from {older.name}, the one before it." in result.stderr
+    newest.unlink()
+    kept = older.read_bytes()
+    older.write_bytes(kept[:-1])
+    assert (
+        "Remove it; then --resume begins at step 1 again." in mixer_report(*arguments, "--out", out, "--resume").stderr
+    )
+    older.write_bytes(kept)
+    succeeded(mixer_report(*arguments, "--out", out, "--resume"))
+    assert trajectory(out) == trajectory(uninterrupted)
 
 
 def test_bad_data_and_weights(mixer_report: Run, arguments: list[object], tmp_path: Path, weights: StateDict) -> None:

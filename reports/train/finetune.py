@@ -20,6 +20,7 @@ from reports.score.engines import cpus
 from reports.score.evaluate import Evaluation, Progress
 from reports.score.parallel import Group
 from reports.train.augment import rows_of_step, training_batch
+from reports.train.checkpoints import Checkpoint
 from reports.train.curves import write_curves
 from reports.train.finish import finish
 from reports.train.head import with_head
@@ -98,10 +99,12 @@ def _about(job: Job, group: Group) -> dict[str, Any]:
 
 def _restored(trainer: Trainer, folder: RunFolder, group: Group) -> list[dict[str, Any]]:
     """Return the log up to the newest checkpoint, whose state the trainer has then."""
-    found = folder.read_checkpoint()
-    step = found[0] if found else 0
-    if found:
-        trainer.restore(found[1], found[2])
+    found = folder.checkpoints.newest()
+    step = 0
+    if found is not None:
+        checkpoint, path = found
+        step = checkpoint.step
+        trainer.restore(checkpoint.tensors, str(path))
     if group.sum_of(np.array([step]))[0] != step * group.processes:
         raise IntegrityProblem(f"{folder.path}: the processes see different checkpoints. Share the folder among them.")
     entries = folder.log(step, cut=group.first)
@@ -162,4 +165,4 @@ def _keep(folder: RunFolder, trainer: Trainer, step: int, logs: list[Lines]) -> 
     if trainer.group.first:
         for log in logs:
             log.sync()
-        folder.write_checkpoint(step, trainer.tensors())
+        folder.checkpoints.write(Checkpoint(step=step, tensors=trainer.tensors()))

@@ -1,4 +1,4 @@
-"""The folder of a fine-tuning run: what it is, its logs, its checkpoints. A kill at any moment leaves it usable."""
+"""The folder of a fine-tuning run: what it is, its logs. A kill at any moment leaves it usable."""
 
 from __future__ import annotations
 
@@ -7,30 +7,25 @@ import os
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
-
-from convert import files
-from convert.arrays import Array, StateDict, fingerprint, tensor_sha256s
 from convert.disk.atomic import write_atomically
 from convert.disk.temporary import sweep
 from convert.errors import IntegrityProblem, IOProblem, OutputRefused, UsageProblem
 from convert.files import strict_json
+from reports.train.checkpoints import Checkpoints
 
 RUN, LOG, TIMING, CURVES = "run.json", "log.jsonl", "timing.jsonl", "curves.png"
 FINAL, EVALUATION, PREDICTIONS = "final.pdparams", "evaluation.json", "predictions.npz"
 CHECKPOINTS = "checkpoints"
-KEPT = 2
-"""Checkpoints that stay: the newest, and the one before it."""
-STEP, DIGEST = "step", "fingerprint"
 SAME = ("recipe", "weights", "data", "processes", "device")
 """What of run.json a resumed run has to have in common with the one it goes on with."""
 
 
 class RunFolder:
-    """The files of a run."""
+    """The files of a run; checkpoints are its folder of them."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.checkpoints = Checkpoints(path / CHECKPOINTS)
 
     def start(self, about: dict[str, Any]) -> None:
         """Make the folder and write what the run is.
@@ -45,7 +40,7 @@ class RunFolder:
                 self.path, "it is not empty", "Pass --resume to go on with it, or choose another --out."
             )
         try:
-            (self.path / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
+            self.checkpoints.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise IOProblem(f"{self.path}: cannot be made ({error.strerror}). Choose another --out.") from error
         self.write_json(RUN, about)
@@ -69,47 +64,13 @@ class RunFolder:
                     )
         except (ValueError, KeyError, TypeError) as error:
             raise IntegrityProblem(f"{run}: it is damaged ({error}). Start again in another --out.") from error
-        (self.path / CHECKPOINTS).mkdir(exist_ok=True)
+        self.checkpoints.path.mkdir(exist_ok=True)
         return there
 
     def write_json(self, name: str, data: dict[str, Any]) -> None:
         """Write one of the folder's JSON files, whole or not at all."""
         text = json.dumps(data, indent=1).encode() + b"\n"
         write_atomically(self.path / name, lambda stream: _write(stream, text))
-
-    def write_checkpoint(self, step: int, tensors: StateDict) -> None:
-        """Write all that the step after `step` depends on, whole or not at all, and drop what is older than KEPT.
-
-        Raises:
-            IOProblem, IntegrityProblem: The disk refused, or keeps something else; the checkpoints that were there
-                still are.
-        """
-        content = {**tensors, STEP: np.array([step], np.int64)}
-        digest = fingerprint(tensor_sha256s(content))
-        sealed = {**content, DIGEST: np.frombuffer(bytes.fromhex(digest), np.uint8)}
-        path = self.path / CHECKPOINTS / f"step-{step:07}.safetensors"
-
-        def check(written: Path) -> None:
-            if _unsealed(written) is None:
-                raise IntegrityProblem(f"{path}: what was read back is not what was written. Check the disk.")
-
-        write_atomically(path, lambda stream: files.write(path, stream, sealed), check)
-        for old in self._checkpoints()[:-KEPT]:
-            old.unlink(missing_ok=True)
-
-    def read_checkpoint(self) -> tuple[int, StateDict, str] | None:
-        """Return the newest checkpoint's step, tensors and name, or None where there is none yet.
-
-        Raises:
-            IntegrityProblem: It is not what was written.
-        """
-        paths = self._checkpoints()
-        if not paths:
-            return None
-        content = _unsealed(paths[-1])
-        if content is None:
-            raise IntegrityProblem(f"{paths[-1]}: it was altered. Remove it to go on from the checkpoint before it.")
-        return int(content.pop(STEP)[0]), content, str(paths[-1])
 
     def log(self, done: int, *, cut: bool) -> list[dict[str, Any]]:
         """Return the log's lines up to a step, of which there is one for each.
@@ -135,9 +96,6 @@ class RunFolder:
         for name in (LOG, TIMING) if cut else ():
             _cut(self.path / name, sum(map(len, _read_lines(self.path / name)[:done])))
         return entries
-
-    def _checkpoints(self) -> list[Path]:
-        return sorted((self.path / CHECKPOINTS).glob("step-*.safetensors"))
 
 
 class Lines:
@@ -166,15 +124,6 @@ class Lines:
 
     def __exit__(self, *_: object) -> None:
         self._stream.close()
-
-
-def _unsealed(path: Path) -> dict[str, Array] | None:
-    """Return a checkpoint's step and tensors, or None where they do not give the fingerprint that is with them."""
-    content = dict(files.read(path))
-    digest = content.pop(DIGEST, None)
-    if digest is None or STEP not in content or bytes(digest).hex() != fingerprint(tensor_sha256s(content)):
-        return None
-    return content
 
 
 def _read_lines(path: Path) -> list[bytes]:

@@ -1,0 +1,84 @@
+"""The checkpoints of a run: written whole or not at all, each sealed with the fingerprint of what is in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from convert import files
+from convert.arrays import StateDict, fingerprint, tensor_sha256s
+from convert.disk.atomic import write_atomically
+from convert.errors import BadInput, IntegrityProblem
+
+KEPT = 2
+"""Checkpoints that stay: the newest, and the one before it for when the disk loses the newest; each may be 0.7 GB."""
+STEP, DIGEST = "step", "fingerprint"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Checkpoint:
+    """All that the step after `step` depends on."""
+
+    step: int
+    tensors: StateDict
+
+
+class Checkpoints:
+    """The folder of a run's checkpoints."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def write(self, checkpoint: Checkpoint) -> None:
+        """Write a checkpoint, whole or not at all, and drop what is older than KEPT.
+
+        Raises:
+            IOProblem, IntegrityProblem: The disk refused, or keeps something else; the checkpoints that were there
+                still are.
+        """
+        content = {**checkpoint.tensors, STEP: np.array([checkpoint.step], np.int64)}
+        digest = fingerprint(tensor_sha256s(content))
+        sealed = {**content, DIGEST: np.frombuffer(bytes.fromhex(digest), np.uint8)}
+        path = self.path / f"step-{checkpoint.step:07}.safetensors"
+
+        def check(written: Path) -> None:
+            if _unsealed(written) is None:
+                raise IntegrityProblem(f"{path}: what was read back is not what was written. Check the disk.")
+
+        write_atomically(path, lambda stream: files.write(path, stream, sealed), check)
+        for old in self._paths()[:-KEPT]:
+            old.unlink(missing_ok=True)
+
+    def newest(self) -> tuple[Checkpoint, Path] | None:
+        """Return the newest checkpoint and where it lies, or None where there is none yet.
+
+        Raises:
+            IntegrityProblem: It is not what was written.
+        """
+        paths = self._paths()
+        if not paths:
+            return None
+        found = _unsealed(paths[-1])
+        if found is None:
+            goes_on = f"goes on from {paths[-2].name}, the one before it" if paths[1:] else "begins at step 1 again"
+            raise IntegrityProblem(
+                f"{paths[-1]}: it is truncated or altered, not what was written. Remove it; then --resume {goes_on}."
+            )
+        return found, paths[-1]
+
+    def _paths(self) -> list[Path]:
+        return sorted(self.path.glob("step-*.safetensors"))
+
+
+def _unsealed(path: Path) -> Checkpoint | None:
+    """Return a checkpoint, or None where its content does not give the fingerprint that is with it."""
+    try:
+        content = dict(files.read(path))
+    except BadInput:
+        return None
+    digest = content.pop(DIGEST, None)
+    if digest is None or STEP not in content or bytes(digest).hex() != fingerprint(tensor_sha256s(content)):
+        return None
+    return Checkpoint(step=int(content.pop(STEP)[0]), tensors=content)
