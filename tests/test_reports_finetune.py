@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from conftest import Run, save_safetensors
 
 from convert import files
 from convert.arrays import Array, StateDict
+from convert.errors import BadInput
 from convert.mixer.adapt import HEAD, adapt
 from convert.mixer.init import init_state_dict
 from convert.mixer.mapping import convert_state_dict
@@ -30,6 +32,7 @@ from convert.mixer.variants import MixerConfig
 from convert.request import Adaptation
 from reports.score.parallel import Group
 from reports.score.predictions import read_predictions
+from reports.train import run_file
 from reports.train.recipes import recipe_by_name
 from reports.train.trainer import Trainer
 
@@ -288,8 +291,74 @@ def test_what_is_refused(mixer_report: Run, arguments: list[object], tmp_path: P
     (out / "log.jsonl").write_text("".join((out / "log.jsonl").read_text().splitlines(keepends=True)[:4]))
     code, said = refusal("--out", out, "--resume")
     assert (code, "does not hold steps 1 to 5" in said) == (5, True)
-    (out / "run.json").write_text("{")
-    assert refusal("--out", out, "--resume")[0] == 5
+
+
+SHA256 = "a SHA-256 in hexadecimal"
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        ((), [], "it holds no object with names"),
+        (("schema",), "mixer-report/finetune/0", "schema is "),
+        (("luck",), 7, "it has the unknown luck"),
+        (("threads",), None, "it lacks threads"),
+        (("threads",), "1", 'threads is "1", not a whole number from 1 to 65536'),
+        (("threads",), True, "threads is true, not a whole number"),
+        (("threads",), 0, "threads is 0, not a whole number"),
+        (("threads",), 10**30, "not a whole number"),
+        (("processes",), 1.0, "processes is 1.0, not a whole number"),
+        (("device",), ["cpu"], "device is "),
+        (("recipe",), 3, "recipe is 3, not an object"),
+        (("recipe", "seed"), -1, "seed = -1 is not valid"),
+        (("recipe", "interpolation"), ["bilinear"], "interpolation = ['bilinear'] is not valid"),
+        (("recipe", "learning_rate"), 10**400, "is not valid"),
+        (("recipe", "mean"), {"r": 1}, "mean = {'r': 1} is not valid"),
+        (("recipe", "epochs"), None, "it has not exactly one of epochs, steps"),
+        (("sources",), [], "sources is [], not an object"),
+        (("sources", "seed"), 3, "it names no source for seed"),
+        (("weights", "fingerprint"), "0", f'weights: fingerprint is "0", not {SHA256}'),
+        (("weights", "config", "image_size"), "32", "config's image_size is 32, not a whole number"),
+        (("weights", "config", "num_blocks"), None, "config has the fields"),
+        (("data", "train"), 5, f"data: train is 5, not {SHA256}"),
+        (("upstream", "notes"), "none", "upstream: notes is "),
+        (("origins", "train", "canonical"), 0, "origins: train: canonical is 0, not true or false"),
+        (("origins", "test", "split"), "train", 'split is "train", not "test"'),
+        (("environment",), "here", "environment is "),
+        (("command_line",), [1], "command_line is [1], not a list of texts"),
+    ],
+)
+def test_a_run_s_description_is_checked_field_by_field(
+    uninterrupted: Path, place: tuple[str, ...], value: object, said: str
+) -> None:
+    """None takes the field away. The file as it was written passes."""
+    content = (uninterrupted / "run.json").read_bytes()
+    whole = run_file.parse("run.json", content)
+    data: Any = json.loads(content)
+    *path, last = place or ("",)
+    inner = data
+    for name in path:
+        inner = inner[name]
+    if value is None:
+        del inner[last]
+    else:
+        inner[last] = value
+    with pytest.raises(BadInput, match=r"^run\.json: ") as caught:
+        run_file.parse("run.json", json.dumps(data if place else value).encode())
+    assert said in str(caught.value)
+    assert whole == json.loads(content)
+
+
+def test_a_run_whose_description_is_none_is_not_resumed(
+    uninterrupted: Path, mixer_report: Run, arguments: list[object], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(uninterrupted, out)
+    for content, said in ((b"{", "it is no JSON"), (b"\xff", "it is no JSON"), (b"[" * 10**5, "it is no JSON")):
+        (out / "run.json").write_bytes(content)
+        result = mixer_report(*arguments, "--out", out, "--resume")
+        assert (result.exit_code, said in result.stderr) == (3, True), result.output
+        assert result.stderr.splitlines()[-1].startswith("Error: ")
 
 
 def test_a_damaged_checkpoint_says_what_to_remove(

@@ -5,20 +5,19 @@ from __future__ import annotations
 import math
 import time
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from align.probes.environment import environment
 from convert.arrays import Array
 from convert.errors import IntegrityProblem, UsageProblem
 from reports.data.ahead import made_ahead
 from reports.data.batches import AHEAD
-from reports.score.engines import cpus
 from reports.score.evaluate import Evaluation, Progress
 from reports.score.parallel import Group
+from reports.train import run_file
 from reports.train.augment import rows_of_step, training_batch
 from reports.train.checkpoints import Checkpoint
 from reports.train.curves import write_curves
@@ -28,8 +27,6 @@ from reports.train.job import Job
 from reports.train.run_folder import CURVES, LOG, TIMING, Lines, RunFolder
 from reports.train.signals import Stop, stop_on_signals
 from reports.train.trainer import Diverged, Trainer
-
-SCHEMA = "mixer-report/finetune/1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +51,7 @@ def finetune(job: Job, *, group: Group | None = None, progress: Progress = lambd
     group = group or Group()
     _refuse_idle(job, group)
     job = replace(job, weights=with_head(job.weights, job.recipe))
-    folder, about = RunFolder(job.out), _about(job, group)
+    folder, about = RunFolder(job.out), run_file.about(job, group)
     if job.resume:
         about = folder.resume(about)
     elif group.first:
@@ -78,23 +75,6 @@ def _refuse_idle(job: Job, group: Group) -> None:
     least = min(job.recipe.batch_size, seen - (steps - 1) * job.recipe.batch_size)
     if least < group.processes:
         raise UsageProblem(f"A step has {least} images, and there are {group.processes} processes. Start fewer.")
-
-
-def _about(job: Job, group: Group) -> dict[str, Any]:
-    return {
-        "schema": SCHEMA,
-        "recipe": job.recipe.as_data(),
-        "weights": {"fingerprint": job.weights.fingerprint, "config": asdict(job.weights.config)},
-        "data": {"train": job.train.origin.images_sha256, "test": job.test.origin.images_sha256},
-        "processes": group.processes,
-        "device": job.device,
-        "threads": job.threads or max(cpus() // group.processes, 1),
-        "sources": job.recipe.sources,
-        "upstream": {**job.weights.as_data(), "config": None},
-        "origins": {"train": asdict(job.train.origin), "test": asdict(job.test.origin)},
-        "environment": environment(),
-        "command_line": job.command_line,
-    }
 
 
 def _restored(trainer: Trainer, folder: RunFolder, group: Group) -> list[dict[str, Any]]:

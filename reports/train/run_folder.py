@@ -11,13 +11,12 @@ from convert.disk.atomic import write_atomically
 from convert.disk.temporary import sweep
 from convert.errors import IntegrityProblem, IOProblem, OutputRefused, UsageProblem
 from convert.files import strict_json
+from reports.train import run_file
 from reports.train.checkpoints import Checkpoints
 
 RUN, LOG, TIMING, CURVES = "run.json", "log.jsonl", "timing.jsonl", "curves.png"
 FINAL, EVALUATION, PREDICTIONS = "final.pdparams", "evaluation.json", "predictions.npz"
 CHECKPOINTS = "checkpoints"
-SAME = ("recipe", "weights", "data", "processes", "device")
-"""What of run.json a resumed run has to have in common with the one it goes on with."""
 
 
 class RunFolder:
@@ -50,22 +49,15 @@ class RunFolder:
 
         Raises:
             UsageProblem: There is none, or it is another than the one asked for.
-            IntegrityProblem: Its description is damaged.
+            BadInput: Its description is none.
         """
         run = self.path / RUN
         if not run.is_file():
             raise UsageProblem(f"{self.path}: there is no run to resume ({RUN} is missing). Leave --resume out.")
-        try:
-            there: dict[str, Any] = strict_json.parse(run.read_bytes())
-            for name in SAME:
-                if there[name] != strict_json.parse(json.dumps(about[name])):
-                    raise UsageProblem(
-                        f"{run}: this run has another {name} than the one asked for. Repeat its options."
-                    )
-        except (ValueError, KeyError, TypeError) as error:
-            raise IntegrityProblem(f"{run}: it is damaged ({error}). Start again in another --out.") from error
+        recorded = run_file.parse(str(run), run.read_bytes())
+        run_file.check_same(str(run), recorded, about)
         self.checkpoints.path.mkdir(exist_ok=True)
-        return there
+        return recorded
 
     def write_json(self, name: str, data: dict[str, Any]) -> None:
         """Write one of the folder's JSON files, whole or not at all."""
