@@ -286,11 +286,6 @@ def test_what_is_refused(mixer_report: Run, arguments: list[object], tmp_path: P
     assert refusal("--out", tmp_path / "b", "--recipe", "nothing")[0] == 2
     assert refusal("--out", tmp_path / "b", "--recipe", tmp_path / "nothing.toml")[0] == 4
     assert not (tmp_path / "b").exists()
-    newest = out / "checkpoints" / "step-0000006.safetensors"
-    newest.unlink()
-    (out / "log.jsonl").write_text("".join((out / "log.jsonl").read_text().splitlines(keepends=True)[:4]))
-    code, said = refusal("--out", out, "--resume")
-    assert (code, "does not hold steps 1 to 5" in said) == (5, True)
 
 
 SHA256 = "a SHA-256 in hexadecimal"
@@ -359,6 +354,37 @@ def test_a_run_whose_description_is_none_is_not_resumed(
         result = mixer_report(*arguments, "--out", out, "--resume")
         assert (result.exit_code, said in result.stderr) == (3, True), result.output
         assert result.stderr.splitlines()[-1].startswith("Error: ")
+
+
+def test_a_log_that_was_changed_is_found(
+    uninterrupted: Path, mixer_report: Run, arguments: list[object], tmp_path: Path
+) -> None:
+    """Each line up to the checkpoint counts, what comes after it is cut off; a changed description is found too."""
+    out = tmp_path / "out"
+    succeeded(mixer_report(*arguments, "--out", out, "--stop-after", 6))
+    log, run = out / "log.jsonl", out / "run.json"
+    whole, lines = log.read_bytes(), log.read_bytes().splitlines(keepends=True)
+    first = json.loads(lines[0])
+    better = json.dumps({**first, "loss": first["loss"] / 2}).encode() + b"\n"
+    for content, said in (
+        (b"".join([better, *lines[1:]]), "its SHA-256, steps 1 to 6, is not the one"),
+        (b"".join([b" " + lines[0], *lines[1:]]), "it was changed"),
+        (b"".join([lines[1], lines[0], *lines[2:]]), "it was changed"),
+        (b"".join([*lines[:5], b"\xff\n"]), "it was changed"),
+        (b"".join(lines[:4]), "of the steps 1 to 6 the last 2 are missing"),
+        (whole[:-1], "of the steps 1 to 6 the last 1 are missing"),
+    ):
+        log.write_bytes(content)
+        result = mixer_report(*arguments, "--out", out, "--resume")
+        assert (result.exit_code, f"{log}: " in result.stderr, said in result.stderr) == (5, True, True), result.output
+    log.write_bytes(whole + whole + b"and half a li")
+    described = run.read_text()
+    run.write_text(described.replace('"threads": 1', '"threads": 2'))
+    result = mixer_report(*arguments, "--out", out, "--resume")
+    assert (result.exit_code, f"{run}: its SHA-256 is not the one" in result.stderr) == (5, True), result.output
+    run.write_text(described)
+    succeeded(mixer_report(*arguments, "--out", out, "--resume"))
+    assert trajectory(out) == trajectory(uninterrupted)
 
 
 def test_a_damaged_checkpoint_says_what_to_remove(

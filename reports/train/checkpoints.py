@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from convert import files
-from convert.arrays import StateDict, fingerprint, tensor_sha256s
+from convert.arrays import Array, StateDict, fingerprint, tensor_sha256s
 from convert.disk.atomic import write_atomically
 from convert.errors import BadInput, IntegrityProblem
 
 KEPT = 2
 """Checkpoints that stay: the newest, and the one before it for when the disk loses the newest; each may be 0.7 GB."""
-STEP, DIGEST = "step", "fingerprint"
+STEP, DIGEST, BESIDE = "step", "fingerprint", "sha256|"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Checkpoint:
-    """All that the step after `step` depends on."""
+    """All that the step after `step` depends on, and the SHA-256 of the run's other files as they were, by name."""
 
     step: int
     tensors: StateDict
+    sha256s: Mapping[str, str]
 
 
 class Checkpoints:
@@ -38,9 +40,9 @@ class Checkpoints:
             IOProblem, IntegrityProblem: The disk refused, or keeps something else; the checkpoints that were there
                 still are.
         """
-        content = {**checkpoint.tensors, STEP: np.array([checkpoint.step], np.int64)}
-        digest = fingerprint(tensor_sha256s(content))
-        sealed = {**content, DIGEST: np.frombuffer(bytes.fromhex(digest), np.uint8)}
+        beside = {BESIDE + name: _as_array(sha256) for name, sha256 in checkpoint.sha256s.items()}
+        content = {**checkpoint.tensors, **beside, STEP: np.array([checkpoint.step], np.int64)}
+        sealed = {**content, DIGEST: _as_array(fingerprint(tensor_sha256s(content)))}
         path = self.path / f"step-{checkpoint.step:07}.safetensors"
 
         def check(written: Path) -> None:
@@ -81,4 +83,11 @@ def _unsealed(path: Path) -> Checkpoint | None:
     digest = content.pop(DIGEST, None)
     if digest is None or STEP not in content or bytes(digest).hex() != fingerprint(tensor_sha256s(content)):
         return None
-    return Checkpoint(step=int(content.pop(STEP)[0]), tensors=content)
+    step = int(content.pop(STEP)[0])
+    beside = {name: content.pop(name) for name in list(content) if name.startswith(BESIDE)}
+    sha256s = {name.removeprefix(BESIDE): bytes(array).hex() for name, array in beside.items()}
+    return Checkpoint(step=step, tensors=content, sha256s=sha256s)
+
+
+def _as_array(digest: str) -> Array:
+    return np.frombuffer(bytes.fromhex(digest), np.uint8)

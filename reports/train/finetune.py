@@ -24,7 +24,7 @@ from reports.train.curves import write_curves
 from reports.train.finish import finish
 from reports.train.head import with_head
 from reports.train.job import Job
-from reports.train.run_folder import CURVES, LOG, TIMING, Lines, RunFolder
+from reports.train.run_folder import CURVES, LOG, RUN, TIMING, Lines, RunFolder
 from reports.train.signals import Stop, stop_on_signals
 from reports.train.trainer import Diverged, Trainer
 
@@ -80,14 +80,13 @@ def _refuse_idle(job: Job, group: Group) -> None:
 def _restored(trainer: Trainer, folder: RunFolder, group: Group) -> list[dict[str, Any]]:
     """Return the log up to the newest checkpoint, whose state the trainer has then."""
     found = folder.checkpoints.newest()
-    step = 0
-    if found is not None:
-        checkpoint, path = found
-        step = checkpoint.step
-        trainer.restore(checkpoint.tensors, str(path))
+    checkpoint = found and found[0]
+    step = checkpoint.step if checkpoint else 0
     if group.sum_of(np.array([step]))[0] != step * group.processes:
         raise IntegrityProblem(f"{folder.path}: the processes see different checkpoints. Share the folder among them.")
-    entries = folder.log(step, cut=group.first)
+    entries = folder.log(checkpoint, cut=group.first)
+    if found is not None:
+        trainer.restore(found[0].tensors, str(found[1]))
     group.sum_of(np.zeros(1))  # nobody writes before everybody has read
     return entries
 
@@ -145,4 +144,5 @@ def _keep(folder: RunFolder, trainer: Trainer, step: int, logs: list[Lines]) -> 
     if trainer.group.first:
         for log in logs:
             log.sync()
-        folder.checkpoints.write(Checkpoint(step=step, tensors=trainer.tensors()))
+        sha256s = {LOG: logs[0].sha256, RUN: folder.sha256_of(RUN)}
+        folder.checkpoints.write(Checkpoint(step=step, tensors=trainer.tensors(), sha256s=sha256s))

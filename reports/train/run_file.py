@@ -18,7 +18,7 @@ from reports.score.parallel import Group
 from reports.train.job import Job
 from reports.train.recipes import from_data
 
-SCHEMA = "mixer-report/finetune/1"
+SCHEMA = "mixer-report/finetune/2"
 SAME = ("recipe", "weights", "data", "processes", "device")
 """What a resumed run has to have in common with the one it goes on with."""
 MOST = 1 << 16

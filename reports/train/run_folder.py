@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,7 +13,8 @@ from convert.disk.temporary import sweep
 from convert.errors import IntegrityProblem, IOProblem, OutputRefused, UsageProblem
 from convert.files import strict_json
 from reports.train import run_file
-from reports.train.checkpoints import Checkpoints
+from reports.train.checkpoints import Checkpoint, Checkpoints
+from reports.train.run_file import ADVICE
 
 RUN, LOG, TIMING, CURVES = "run.json", "log.jsonl", "timing.jsonl", "curves.png"
 FINAL, EVALUATION, PREDICTIONS = "final.pdparams", "evaluation.json", "predictions.npz"
@@ -59,35 +61,46 @@ class RunFolder:
         self.checkpoints.path.mkdir(exist_ok=True)
         return recorded
 
+    def sha256_of(self, name: str) -> str:
+        """Return the SHA-256 of one of the folder's files."""
+        return sha256((self.path / name).read_bytes()).hexdigest()
+
     def write_json(self, name: str, data: dict[str, Any]) -> None:
         """Write one of the folder's JSON files, whole or not at all."""
         text = json.dumps(data, indent=1).encode() + b"\n"
         write_atomically(self.path / name, lambda stream: _write(stream, text))
 
-    def log(self, done: int, *, cut: bool) -> list[dict[str, Any]]:
-        """Return the log's lines up to a step, of which there is one for each.
+    def log(self, checkpoint: Checkpoint | None, *, cut: bool) -> list[dict[str, Any]]:
+        """Return the log's lines up to a checkpoint, of which there is one for each step.
 
         Args:
-            done: The step.
+            checkpoint: None where there is none yet.
             cut: Whether to cut off what comes after it.
 
         Raises:
-            IntegrityProblem: A line is missing or damaged: the log says less than the checkpoint has seen.
+            IntegrityProblem: Lines are missing, or they or run.json are not what they were at the checkpoint.
         """
-        lines = _read_lines(self.path / LOG)
-        kept = lines[:done]
-        try:
-            entries = [strict_json.parse(line) for line in kept]
-            whole = [entry["step"] for entry in entries] == list(range(1, done + 1))
-        except (ValueError, KeyError, TypeError):
-            whole = False
-        if not whole:
-            raise IntegrityProblem(
-                f"{self.path / LOG}: it does not hold steps 1 to {done}. Start again in another --out."
-            )
+        done = checkpoint.step if checkpoint else 0
+        kept = b"".join(_read_lines(self.path / LOG)[:done])
+        if checkpoint is not None:
+            self._check_beside(checkpoint, {LOG: kept, RUN: (self.path / RUN).read_bytes()})
         for name in (LOG, TIMING) if cut else ():
             _cut(self.path / name, sum(map(len, _read_lines(self.path / name)[:done])))
-        return entries
+        return [strict_json.parse(line) for line in kept.splitlines()]
+
+    def _check_beside(self, checkpoint: Checkpoint, contents: dict[str, bytes]) -> None:
+        missing = checkpoint.step - contents[LOG].count(b"\n")
+        if missing:
+            raise IntegrityProblem(
+                f"{self.path / LOG}: of the steps 1 to {checkpoint.step} the last {missing} are missing. {ADVICE}"
+            )
+        for name, content in contents.items():
+            if checkpoint.sha256s.get(name) != sha256(content).hexdigest():
+                lines = f", steps 1 to {checkpoint.step}," if name == LOG else ""
+                raise IntegrityProblem(
+                    f"{self.path / name}: its SHA-256{lines} is not the one that the checkpoint of step "
+                    f"{checkpoint.step} holds: it was changed. {ADVICE}"
+                )
 
 
 class Lines:
@@ -96,6 +109,12 @@ class Lines:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._stream = path.open("ab", buffering=0)
+        self._digest = sha256(path.read_bytes())
+
+    @property
+    def sha256(self) -> str:
+        """Of all that is in the file."""
+        return self._digest.hexdigest()
 
     def add(self, entry: dict[str, Any]) -> None:
         """Append an entry. Floats keep all their digits."""
@@ -106,6 +125,7 @@ class Lines:
             raise IOProblem(f"{self.path}: cannot be written ({error.strerror}). Is the disk full?") from error
         if written != len(line):
             raise IOProblem(f"{self.path}: a line was cut short. Is the disk full?")
+        self._digest.update(line)
 
     def sync(self) -> None:
         """Wait until the disk has it."""
