@@ -249,6 +249,45 @@ def test_a_signal_saves_and_exits(
     assert trajectory(out) == trajectory(uninterrupted)
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("moment", ["reports.data.cifar10.read_files", "reports.train.trainer.Trainer._optimizer"])
+def test_a_signal_before_training_leaves_nothing(
+    mixer_report: Run,
+    arguments: list[object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    moment: str,
+    number: int,
+    code: int,
+) -> None:
+    """While the data is being read, or the model built."""
+    out, handler = tmp_path / "out", signal.getsignal(number)
+    monkeypatch.setattr(moment, lambda *_: os.kill(os.getpid(), number))
+    result = mixer_report(*arguments, "--out", out)
+    assert result.exit_code == code, result.output
+    name = signal.Signals(number).name
+    assert f"Error: Ended by {name}. {out} was not written to; start again." in result.stderr
+    assert not out.exists()
+    assert signal.getsignal(number) == handler
+
+
+def test_a_signal_after_the_last_step_leaves_the_evaluation(
+    uninterrupted: Path, mixer_report: Run, arguments: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the last step it is a stop as in any other; while the model is evaluated it ends at once."""
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        before_step(patch, STEPS, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        result = mixer_report(*arguments, "--out", out)
+    assert (result.exit_code, "after step 12 of 12" in result.stderr) == (143, True), result.output
+    with monkeypatch.context() as patch:
+        patch.setattr("reports.train.finish.evaluate", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
+        result = mixer_report(*arguments, "--out", out, "--resume")
+    assert (result.exit_code, "all 12 steps are done; --resume evaluates." in result.stderr) == (143, True)
+    succeeded(mixer_report(*arguments, "--out", out, "--resume"))
+    assert trajectory(out) == trajectory(uninterrupted)
+
+
 def test_a_full_disk_leaves_a_run_that_goes_on(
     uninterrupted: Path, mixer_report: Run, arguments: list[object], tmp_path: Path
 ) -> None:

@@ -153,16 +153,20 @@ def finetune(ctx: click.Context, /, json_target: str | None, **options: Any) -> 
 
     \b
     OUT gets log.jsonl, checkpoints, curves.png, final.pdparams with its manifest, evaluation.json, predictions.npz.
-    Exit codes: 0 done; SIGTERM and SIGINT save a checkpoint and exit 143 and 130.
+    Exit codes: 0 done; SIGTERM and SIGINT save a checkpoint, once training has begun, and exit 143 and 130.
     """  # noqa: D301  # \b is click's mark for text that is not to be wrapped
     from reports.score.parallel import launched
     from reports.train.finetune import finetune as run
+    from reports.train.signals import ended_by_signals
 
-    group = launched()
-    job = _job(**options)
-    _, seen = job.length
-    with progress_bar(seen) as progress:
-        outcome = run(job, group=group, progress=progress)
+    out = options["out"]
+    as_before = "is as it was; --resume goes on" if options["resume"] else "was not written to; start again"
+    with ended_by_signals(f"{out} {as_before}."):
+        group = launched()
+        job = _job(**options)
+        _, seen = job.length
+        with progress_bar(seen) as progress:
+            outcome = run(job, group=group, progress=progress)
     if not group.first:
         ctx.exit(0)
     if outcome.evaluation is not None:

@@ -25,7 +25,7 @@ from reports.train.finish import finish
 from reports.train.head import with_head
 from reports.train.job import Job
 from reports.train.run_folder import CURVES, LOG, RUN, TIMING, Lines, RunFolder
-from reports.train.signals import Stop, stop_on_signals
+from reports.train.signals import Stop, ended_by_signals, stop_on_signals
 from reports.train.trainer import Diverged, Trainer
 
 
@@ -46,6 +46,7 @@ def finetune(job: Job, *, group: Group | None = None, progress: Progress = lambd
         UsageProblem: The folder is not empty, or not this run's; or a step has fewer images than there are processes.
         IOProblem: The disk refused; `resume` goes on from the last checkpoint.
         IntegrityProblem: A checkpoint or the log is not what was written.
+        EndedBySignal: A signal came after the last step.
         Diverged: The loss is not finite.
     """
     group = group or Group()
@@ -55,18 +56,21 @@ def finetune(job: Job, *, group: Group | None = None, progress: Progress = lambd
     if job.resume:
         about = folder.resume(about)
     elif group.first:
-        folder.start(about)
-    group.sum_of(np.zeros(1))  # the others wait for the folder
+        folder.refuse_used()
     config, state_dict = job.weights.config, job.weights.state_dict
     options = {"device": job.device, "threads": about["threads"], "group": group}
     trainer = Trainer(config, state_dict, job.recipe, **options)
     entries = _restored(trainer, folder, group) if job.resume else []
     with stop_on_signals() as stop:
+        if group.first and not job.resume:
+            folder.start(about)
+        group.sum_of(np.zeros(1))  # the others wait for the folder
         early = _train(job, trainer, folder, entries, stop, progress)
-    if group.first:
-        write_curves(job.out / CURVES, entries, f"{job.weights.name}, recipe {job.recipe.name}")
     steps, _ = job.length
-    evaluation = None if early else finish(job, trainer.weights(), folder, group)
+    with ended_by_signals(f"{job.out}: all {steps} steps are done; --resume evaluates."):
+        if group.first:
+            write_curves(job.out / CURVES, entries, f"{job.weights.name}, recipe {job.recipe.name}")
+        evaluation = None if early else finish(job, trainer.weights(), folder, group)
     return Outcome(step=len(entries), steps=steps, evaluation=evaluation, signal=stop.signal)
 
 
@@ -96,7 +100,7 @@ def _train(
 ) -> bool:
     """Return whether training ended early; entries, the log so far, has grown."""
     steps, _ = job.length
-    group, first = trainer.group, len(entries)
+    group, first, stopping = trainer.group, len(entries), False
     last = min(steps, job.stop_after or steps)
     with (
         ExitStack() as files_open,
@@ -116,7 +120,7 @@ def _train(
                 _keep(folder, trainer, step + 1, logs)
             if stopping:
                 break
-    return len(entries) < steps
+    return stopping or len(entries) < steps
 
 
 def _batch(job: Job, group: Group, step: int) -> tuple[Array, Array]:

@@ -28,6 +28,18 @@ class RunFolder:
         self.path = path
         self.checkpoints = Checkpoints(path / CHECKPOINTS)
 
+    def refuse_used(self) -> None:
+        """Check that a run can start in the folder, which need not be there.
+
+        Raises:
+            OutputRefused: There is something in it.
+        """
+        sweep(self.path)
+        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise OutputRefused(
+                self.path, "it is not empty", "Pass --resume to go on with it, or choose another --out."
+            )
+
     def start(self, about: dict[str, Any]) -> None:
         """Make the folder and write what the run is.
 
@@ -35,11 +47,7 @@ class RunFolder:
             OutputRefused: There is something in it.
             IOProblem: The disk refused.
         """
-        sweep(self.path)
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
-            raise OutputRefused(
-                self.path, "it is not empty", "Pass --resume to go on with it, or choose another --out."
-            )
+        self.refuse_used()
         try:
             self.checkpoints.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
