@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,12 +19,13 @@ from align.mixer.models import build_paddle
 from align.probes import paddle_probe
 from convert import files
 from convert.arrays import StateDict
+from convert.errors import UsageProblem
 from convert.mixer.mapping import convert_state_dict
 from convert.mixer.variants import MixerConfig
 from reports.data import cifar10
 from reports.data.batches import AHEAD, batches
 from reports.data.preprocess import imagenet
-from reports.score import engines
+from reports.score import devices, engines
 from reports.score.predictions import read_predictions
 
 COUNT = 30
@@ -145,8 +147,7 @@ def test_nan_is_no_agreement() -> None:
     ("options", "code", "sentence"),
     [
         (["--variant", "b16_in21k"], 3, "has 196"),
-        (["--engine", "inference", "--device", "gpu"], 2, "runs on cpu"),
-        (["--device", "gpu:0"], 2, "Paddle cannot use it"),
+        (["--device", "tpu"], 2, "there is no such device"),
         (["--preprocess", "variant"], 2, "Pass --variant"),
         (["--preprocess", "published"], 2, "Pass --figure"),
         (["--figure", "nothing"], 2, "no such figure"),
@@ -163,6 +164,41 @@ def test_what_is_refused(
         assert sentence in result.stderr
     else:
         assert "Is --variant right?" in result.stderr
+
+
+@pytest.mark.parametrize("device", ["gpu", "gpu:3"])
+@pytest.mark.parametrize(
+    "command",
+    [["evaluate"], ["finetune", "--recipe", "small", "--out", "o"], ["audit", "--checkpoint", "c", "--out", "o"]],
+)
+def test_a_gpu_without_paddle_s_build_for_it_is_refused_first(
+    mixer_report: Run, command: list[str], device: str
+) -> None:
+    """Before the weights and the images are looked for, which are not there."""
+    result = mixer_report(*command, "--weights", "none.pdparams", "--data", "none.tar.gz", "--device", device)
+    assert result.exit_code == 2, result.output
+    assert len(result.stderr.splitlines()) == 1
+    assert f"Error: --device {device}: the Paddle that is installed (" in result.stderr
+    assert "pip install paddlepaddle-gpu -i https://www.paddlepaddle.org.cn/packages/stable/cu126/" in result.stderr
+
+
+@pytest.mark.parametrize(("count", "said"), [(0, "sees no GPU; does nvidia-smi show one?"), (2, "sees 2 GPU(s)")])
+def test_a_gpu_that_is_not_there_is_refused(
+    frameworks: None, monkeypatch: pytest.MonkeyPatch, count: int, said: str
+) -> None:
+    monkeypatch.setattr("paddle.device.is_compiled_with_cuda", lambda: True)
+    monkeypatch.setattr("paddle.device.cuda.device_count", lambda: count)
+    with pytest.raises(UsageProblem, match=re.escape(said)):
+        devices.check_device("gpu:2")
+    if count:
+        devices.check_device("gpu:1")
+        devices.check_device("gpu")
+
+
+def test_the_predictor_runs_on_the_cpu_alone() -> None:
+    with pytest.raises(UsageProblem, match="it runs on cpu, not on gpu"):
+        engines.choose_engine("inference", "gpu")
+    assert engines.choose_engine("auto", "gpu") == "eager"
 
 
 def test_bad_weights_and_data(

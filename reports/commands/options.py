@@ -22,6 +22,23 @@ if TYPE_CHECKING:
     from reports.score.published import PublishedFigure
     from reports.score.weights import Weights
 
+
+def _check_device(ctx: click.Context, _parameter: click.Parameter, device: str) -> str:
+    """Return a device that Paddle computes on; another is refused before anything is read."""
+    from reports.score.devices import check_device
+
+    if not ctx.resilient_parsing:
+        check_device(device)
+    return device
+
+
+DEVICE = click.option(
+    "--device",
+    default="cpu",
+    show_default=True,
+    callback=_check_device,
+    help="cpu, gpu or gpu:N; a GPU needs paddlepaddle-gpu.",
+)
 WEIGHTS = (
     click.option("--weights", type=FILE, required=True, help="Fine-tuned weights, in any format of mixer-convert."),
     click.option(
@@ -60,7 +77,7 @@ ENGINE = (
         show_default=True,
         help="Paddle's predictor with oneDNN (CPU only), or the model as it is. auto: the predictor on cpu.",
     ),
-    click.option("--device", default="cpu", show_default=True, help="cpu, gpu or gpu:N."),
+    DEVICE,
     click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True, help="Images per batch."),
 )
 PRECISION = (
@@ -94,7 +111,7 @@ TRAINING = (
     click.option(
         "--stop-after", type=click.IntRange(min=1), metavar="STEP", help="Save and end there; --resume goes on."
     ),
-    click.option("--device", default="cpu", show_default=True, help="cpu, gpu or gpu:N."),
+    DEVICE,
 )
 
 

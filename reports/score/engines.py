@@ -26,6 +26,7 @@ from reports.score.bfloat16 import (
     check_program,
     saying_what_fails,
 )
+from reports.score.devices import move_to
 
 EngineName = Literal["inference", "eager"]
 Engine = Callable[[Array], Array]
@@ -75,13 +76,7 @@ def eager(config: MixerConfig, state_dict: StateDict, device: str = "cpu") -> En
     model = build_paddle(config, state_dict)
     import paddle
 
-    if device != "cpu":
-        try:
-            paddle.device.set_device(device)
-            model.to(device=device)
-        except (ValueError, RuntimeError, OSError) as error:
-            reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-            raise UsageProblem(f"--device {device}: Paddle cannot use it ({reason}). Pass --device cpu.") from error
+    move_to(device, model)
 
     def logits(images: Array) -> Array:
         with paddle.no_grad():
