@@ -453,6 +453,13 @@ def test_a_damaged_checkpoint_says_what_to_remove(
     assert trajectory(out) == trajectory(uninterrupted)
 
 
+def test_the_help_is_about_the_weights_to_start_from(mixer_report: Run) -> None:
+    shown = {name: " ".join(mixer_report(name, "--help").output.split()) for name in ("finetune", "evaluate")}
+    assert "The weights to start from" in shown["finetune"]
+    assert "ine-tuned" not in shown["finetune"]
+    assert "Fine-tuned weights" in shown["evaluate"]
+
+
 def test_bad_data_and_weights(mixer_report: Run, arguments: list[object], tmp_path: Path, weights: StateDict) -> None:
     def refusal(*options: object) -> int:
         result = mixer_report(*arguments, *options, "--out", tmp_path / "out")

@@ -26,6 +26,7 @@ from reports.commands.options import (
     ENGINE,
     IMAGES,
     PRECISION,
+    START,
     TRAINING,
     WEIGHTS,
     images_of,
@@ -144,7 +145,7 @@ for command in (audit, verify):
 
 
 @main.command()
-@with_options(WEIGHTS, DATA[:1], TRAINING)
+@with_options(START, DATA[:1], TRAINING)
 @json_option
 @debug_option
 @click.pass_context

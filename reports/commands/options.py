@@ -48,6 +48,17 @@ WEIGHTS = (
     *IDENTITY,
     *SELECTION,
 )
+START = (
+    click.option(
+        "--weights", type=FILE, required=True, help="The weights to start from, in any format of mixer-convert."
+    ),
+    click.option(
+        "--variant", metavar="NAME", help="What they are, of `mixer-convert --list`. Default: what their manifest says."
+    ),
+    SRC,
+    *IDENTITY,
+    *SELECTION,
+)
 DATA = (
     click.option(
         "--data",
