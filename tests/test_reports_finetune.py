@@ -32,7 +32,7 @@ from convert.mixer.variants import MixerConfig
 from convert.request import Adaptation
 from reports.score.parallel import Group
 from reports.score.predictions import read_predictions
-from reports.train import run_file
+from reports.train import finetune, run_file
 from reports.train.recipes import recipe_by_name
 from reports.train.trainer import Trainer
 
@@ -451,6 +451,25 @@ def test_a_damaged_checkpoint_says_what_to_remove(
     older.write_bytes(kept)
     succeeded(mixer_report(*arguments, "--out", out, "--resume"))
     assert trajectory(out) == trajectory(uninterrupted)
+
+
+def test_a_step_does_not_go_through_the_log(
+    mixer_report: Run, arguments: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the curves, at the end, read all of it; else a run of n steps took n² sums."""
+    walks: list[int] = []
+
+    class Watched(list[dict[str, Any]]):
+        def __iter__(self) -> Iterator[dict[str, Any]]:
+            walks.append(len(self))
+            return super().__iter__()
+
+    out = tmp_path / "out"
+    succeeded(mixer_report(*arguments, "--out", out, "--stop-after", 1))
+    real = finetune._restored
+    monkeypatch.setattr(finetune, "_restored", lambda *given: Watched(real(*given)))
+    succeeded(mixer_report(*arguments, "--out", out, "--resume"))
+    assert walks == [STEPS] * len(walks)
 
 
 def test_the_help_is_about_the_weights_to_start_from(mixer_report: Run) -> None:

@@ -32,6 +32,7 @@ from reports.commands.options import (
     images_of,
     progress_bar,
     settings_of,
+    training_bar,
     weights_request,
 )
 
@@ -165,8 +166,7 @@ def finetune(ctx: click.Context, /, json_target: str | None, **options: Any) -> 
     with ended_by_signals(f"{out} {as_before}."):
         group = launched()
         job = _job(**options)
-        _, seen = job.length
-        with progress_bar(seen) as progress:
+        with training_bar(*job.length) as progress:
             outcome = run(job, group=group, progress=progress)
     if not group.first:
         ctx.exit(0)

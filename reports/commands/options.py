@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from reports.score.evaluate import EvaluationSettings, Progress
     from reports.score.published import PublishedFigure
     from reports.score.weights import Weights
+    from reports.train.finetune import Progress as TrainingProgress
 
 
 def _check_device(ctx: click.Context, _parameter: click.Parameter, device: str) -> str:
@@ -215,6 +216,19 @@ def images_of(data: Path, limit: int | None) -> Cifar10:
 @contextlib.contextmanager
 def progress_bar(total: int) -> Iterator[Progress]:
     """Show images/s, running accuracy and time left on a terminal's standard error; elsewhere show nothing."""
+    with _bar(total) as show:
+        yield lambda done, right: show(done, f"{100 * right / done:.2f} % right")
+
+
+@contextlib.contextmanager
+def training_bar(steps: int, total: int) -> Iterator[TrainingProgress]:
+    """Show step, loss, images/s and time left on a terminal's standard error; elsewhere show nothing."""
+    with _bar(total) as show:
+        yield lambda line, done: show(done, f"step {line['step']} of {steps}, loss {line['loss']:.4f}")
+
+
+@contextlib.contextmanager
+def _bar(total: int) -> Iterator[Callable[[int, str], None]]:
     if not sys.stderr.isatty():
         yield lambda *_: None
         return
@@ -225,14 +239,14 @@ def progress_bar(total: int) -> Iterator[Progress]:
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
-        TextColumn("{task.fields[right]}"),
+        TextColumn("{task.fields[text]}"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=total, rate="", right="")
+        task = bar.add_task("", total=total, rate="", text="")
 
-        def show(done: int, right: int) -> None:
-            bar.update(task, completed=done, right=f"{100 * right / done:.2f} % right")
+        def show(done: int, text: str) -> None:
+            bar.update(task, completed=done, text=text)
             speed = bar.tasks[0].speed
             bar.update(task, rate=f"{speed:.1f} images/s" if speed else "")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,7 +16,7 @@ from convert.arrays import Array
 from convert.errors import IntegrityProblem, UsageProblem
 from reports.data.ahead import made_ahead
 from reports.data.batches import AHEAD
-from reports.score.evaluate import Evaluation, Progress
+from reports.score.evaluate import Evaluation
 from reports.score.parallel import Group
 from reports.train import run_file
 from reports.train.augment import rows_of_step, training_batch
@@ -27,6 +28,9 @@ from reports.train.job import Job
 from reports.train.run_folder import CURVES, LOG, RUN, TIMING, Lines, RunFolder
 from reports.train.signals import Stop, ended_by_signals, stop_on_signals
 from reports.train.trainer import Diverged, Trainer
+
+Progress = Callable[[dict[str, Any], int], None]
+"""Is told the log's line of each step, and how many images were seen by then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +118,7 @@ def _train(
             timing = {"step": step + 1, "seconds": seconds, "images_per_second": len(rows) / seconds}
             for log, line in zip(logs, (entries[-1], timing), strict=False):  # only the first process has logs
                 log.add(line)
-            progress(step * job.recipe.batch_size + len(rows), sum(line["correct"] for line in entries))
+            progress(entries[-1], step * job.recipe.batch_size + len(rows))
             stopping = bool(group.sum_of(np.array([stop.signal is not None]))[0])
             if stopping or step + 1 == last or (step + 1) % job.checkpoint_every == 0:
                 _keep(folder, trainer, step + 1, logs)
