@@ -30,11 +30,10 @@ from reports.commands.options import (
     TRAINING,
     WEIGHTS,
     images_of,
-    progress_bar,
     settings_of,
-    training_bar,
     weights_request,
 )
+from reports.commands.progress import evaluating, training
 
 if TYPE_CHECKING:
     from reports.score.evaluate import Evaluation
@@ -118,6 +117,7 @@ def _evaluate(
 ) -> Evaluation:
     """Return the evaluation asked for; everything that can be refused is refused before the images are run."""
     from convert.errors import UsageProblem
+    from reports.data.batches import own_images
     from reports.data.cifar10 import CLASSES
     from reports.score.evaluate import evaluate as run
     from reports.score.weights import check_channels, check_classes, read_weights, reference_of
@@ -130,7 +130,9 @@ def _evaluate(
     settings = settings_of(subject, **options)
     other = read_weights(reference_of(subject, against, against_key, option="--against-key")) if against else None
     images = images_of(data, limit)
-    with progress_bar(len(images.labels)) as progress:
+    if not group.first:
+        return run(subject, images, settings, against=other, group=group)
+    with evaluating(own_images(len(images.labels), settings.batch_size, group.rank, group.processes)) as progress:
         return run(subject, images, settings, against=other, group=group, progress=progress)
 
 
@@ -158,6 +160,7 @@ def finetune(ctx: click.Context, /, json_target: str | None, **options: Any) -> 
     Exit codes: 0 done; SIGTERM and SIGINT save a checkpoint, once training has begun, and exit 143 and 130.
     """  # noqa: D301  # \b is click's mark for text that is not to be wrapped
     from reports.score.parallel import launched
+    from reports.train.finetune import Shows
     from reports.train.finetune import finetune as run
     from reports.train.signals import ended_by_signals
 
@@ -166,8 +169,8 @@ def finetune(ctx: click.Context, /, json_target: str | None, **options: Any) -> 
     with ended_by_signals(f"{out} {as_before}."):
         group = launched()
         job = _job(**options)
-        with training_bar(*job.length) as progress:
-            outcome = run(job, group=group, progress=progress)
+        shows = Shows(training=training, evaluation=evaluating) if group.first else None
+        outcome = run(job, group=group, shows=shows)
     if not group.first:
         ctx.exit(0)
     if outcome.evaluation is not None:

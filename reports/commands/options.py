@@ -1,10 +1,8 @@
-"""The options of the evaluation, the settings they stand for, and its progress bar."""
+"""The options of the evaluation, the settings they stand for, and how far it is."""
 
 from __future__ import annotations
 
-import contextlib
-import sys
-from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +19,6 @@ if TYPE_CHECKING:
     from reports.score.evaluate import EvaluationSettings, Progress
     from reports.score.published import PublishedFigure
     from reports.score.weights import Weights
-    from reports.train.finetune import Progress as TrainingProgress
 
 
 def _check_device(ctx: click.Context, _parameter: click.Parameter, device: str) -> str:
@@ -213,41 +210,8 @@ def images_of(data: Path, limit: int | None) -> Cifar10:
     return first(images, limit) if limit else images
 
 
-@contextlib.contextmanager
-def progress_bar(total: int) -> Iterator[Progress]:
-    """Show images/s, running accuracy and time left on a terminal's standard error; elsewhere show nothing."""
-    with _bar(total) as show:
-        yield lambda done, right: show(done, f"{100 * right / done:.2f} % right")
+def progress_bar(total: int) -> AbstractContextManager[Progress]:
+    """Return what shows how far an evaluation of so many images is."""
+    from reports.commands.progress import evaluating
 
-
-@contextlib.contextmanager
-def training_bar(steps: int, total: int) -> Iterator[TrainingProgress]:
-    """Show step, loss, images/s and time left on a terminal's standard error; elsewhere show nothing."""
-    with _bar(total) as show:
-        yield lambda line, done: show(done, f"step {line['step']} of {steps}, loss {line['loss']:.4f}")
-
-
-@contextlib.contextmanager
-def _bar(total: int) -> Iterator[Callable[[int, str], None]]:
-    if not sys.stderr.isatty():
-        yield lambda *_: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TextColumn("{task.fields[text]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=total, rate="", text="")
-
-        def show(done: int, text: str) -> None:
-            bar.update(task, completed=done, text=text)
-            speed = bar.tasks[0].speed
-            bar.update(task, rate=f"{speed:.1f} images/s" if speed else "")
-
-        yield show
+    return evaluating(total)

@@ -24,5 +24,15 @@ def batches(
         rank: Of the processes that share the batches, which one this is; each batch goes to one of them, whole.
         processes: How many share them.
     """
-    parts = [slice(start, min(start + batch_size, len(images))) for start in range(0, len(images), batch_size)]
-    return made_ahead(lambda part: preprocessing.apply(images[part]), parts[rank::processes], ahead=AHEAD)
+    parts = _own_parts(len(images), batch_size, rank, processes)
+    return made_ahead(lambda part: preprocessing.apply(images[part]), parts, ahead=AHEAD)
+
+
+def own_images(count: int, batch_size: int, rank: int, processes: int) -> int:
+    """Return how many of so many images one of the processes that share the batches gets."""
+    return sum(part.stop - part.start for part in _own_parts(count, batch_size, rank, processes))
+
+
+def _own_parts(count: int, batch_size: int, rank: int, processes: int) -> list[slice]:
+    parts = [slice(start, min(start + batch_size, count)) for start in range(0, count, batch_size)]
+    return parts[rank::processes]

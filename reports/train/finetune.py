@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -17,6 +17,7 @@ from convert.errors import IntegrityProblem, UsageProblem
 from reports.data.ahead import made_ahead
 from reports.data.batches import AHEAD
 from reports.score.evaluate import Evaluation
+from reports.score.evaluate import Progress as ImagesProgress
 from reports.score.parallel import Group
 from reports.train import run_file
 from reports.train.augment import rows_of_step, training_batch
@@ -33,6 +34,19 @@ Progress = Callable[[dict[str, Any], int], None]
 """Is told the log's line of each step, and how many images were seen by then."""
 
 
+@contextmanager
+def _unseen(*_: int) -> Iterator[Callable[..., None]]:
+    yield lambda *_: None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shows:
+    """What shows how far a run is: its training (steps and images in all), then its evaluation (images in all)."""
+
+    training: Callable[[int, int], AbstractContextManager[Progress]] = _unseen
+    evaluation: Callable[[int], AbstractContextManager[ImagesProgress]] = _unseen
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """How a run ended: evaluation None means early, by a signal or (signal None) after the step it was told."""
@@ -43,7 +57,7 @@ class Outcome:
     signal: int | None
 
 
-def finetune(job: Job, *, group: Group | None = None, progress: Progress = lambda *_: None) -> Outcome:
+def finetune(job: Job, *, group: Group | None = None, shows: Shows | None = None) -> Outcome:
     """Return how the run ended; its files are in job.out.
 
     Raises:
@@ -53,7 +67,7 @@ def finetune(job: Job, *, group: Group | None = None, progress: Progress = lambd
         EndedBySignal: A signal came after the last step.
         Diverged: The loss is not finite.
     """
-    group = group or Group()
+    group, shows = group or Group(), shows or Shows()
     _refuse_idle(job, group)
     job = replace(job, weights=with_head(job.weights, job.recipe))
     folder, about = RunFolder(job.out), run_file.about(job, group)
@@ -69,12 +83,13 @@ def finetune(job: Job, *, group: Group | None = None, progress: Progress = lambd
         if group.first and not job.resume:
             folder.start(about)
         group.sum_of(np.zeros(1))  # the others wait for the folder
-        early = _train(job, trainer, folder, entries, stop, progress)
+        with shows.training(*job.length) as progress:
+            early = _train(job, trainer, folder, entries, stop, progress)
     steps, _ = job.length
     with ended_by_signals(f"{job.out}: all {steps} steps are done; --resume evaluates."):
         if group.first:
             write_curves(job.out / CURVES, entries, f"{job.weights.name}, recipe {job.recipe.name}")
-        evaluation = None if early else finish(job, trainer.weights(), folder, group)
+        evaluation = None if early else finish(job, trainer.weights(), folder, group, shows.evaluation)
     return Outcome(step=len(entries), steps=steps, evaluation=evaluation, signal=stop.signal)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from convert.errors import IntegrityProblem
 from convert.evidence.manifest import describe_output
 from convert.files.sets import TOP
 from convert.output import write_with_manifest
+from reports.data.batches import own_images
 from reports.score.engines import choose_engine
-from reports.score.evaluate import Evaluation, EvaluationSettings, evaluate
+from reports.score.evaluate import Evaluation, EvaluationSettings, Progress, evaluate
 from reports.score.parallel import Group
 from reports.score.predictions import write_predictions
 from reports.score.published import PublishedFigure, published_figures
@@ -26,7 +28,13 @@ from reports.train.run_folder import EVALUATION, FINAL, PREDICTIONS, RunFolder
 MANIFEST_SCHEMA = "mixer-report/finetuned/1"
 
 
-def finish(job: Job, state_dict: StateDict, folder: RunFolder, group: Group) -> Evaluation:
+def finish(
+    job: Job,
+    state_dict: StateDict,
+    folder: RunFolder,
+    group: Group,
+    show: Callable[[int], AbstractContextManager[Progress]],
+) -> Evaluation:
     """Write the weights, their manifest and the predictions; return the accuracy on the test images."""
     sha256s = tensor_sha256s(state_dict)
     origin = f"fine-tuned from {job.weights.name}, whose upstream was known from {job.weights.known_from}"
@@ -49,7 +57,9 @@ def finish(job: Job, state_dict: StateDict, folder: RunFolder, group: Group) -> 
         device=job.device,
         batch_size=min(job.recipe.micro_batch, 64),
     )
-    evaluation = evaluate(tuned, job.test, settings, group=group)
+    own = own_images(len(job.test.labels), settings.batch_size, group.rank, group.processes)
+    with show(own) as progress:
+        evaluation = evaluate(tuned, job.test, settings, group=group, progress=progress)
     if group.first:
         write_predictions(job.out / PREDICTIONS, evaluation.predictions)
         folder.write_json(EVALUATION, evaluation.as_data())
