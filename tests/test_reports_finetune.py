@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ from convert.request import Adaptation
 from reports.score.parallel import Group
 from reports.score.predictions import read_predictions
 from reports.train import finetune, run_file
+from reports.train.checkpoints import Checkpoints, Due
 from reports.train.recipes import recipe_by_name
 from reports.train.trainer import Trainer
 
@@ -179,6 +181,40 @@ def test_the_gradient_is_that_of_the_whole_batch(
     )
     np.testing.assert_allclose(many, one, rtol=1e-4)
     assert many != one, "micro-batches that change no rounding would be none"
+
+
+def test_when_a_checkpoint_is_written_changes_nothing(
+    uninterrupted: Path, mixer_report: Run, arguments: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After every step, by the clock, or at the end alone, where ten minutes have not gone by."""
+    given = [argument for argument in arguments if argument not in ("--checkpoint-every", 5)]
+    written: dict[str, list[int]] = {}
+    real = Checkpoints.write
+    for name, options in {"often": ["--checkpoint-minutes", 1e-9], "rarely": []}.items():
+        written[name] = []
+        with monkeypatch.context() as patch:
+            patch.setattr(Checkpoints, "write", lambda own, c, n=name: (written[n].append(c.step), real(own, c)))
+            succeeded(mixer_report(*given, *options, "--out", tmp_path / name))
+        assert trajectory(tmp_path / name) == trajectory(uninterrupted)
+    assert written == {"often": list(range(1, STEPS + 1)), "rarely": [STEPS]}
+    both = mixer_report(*arguments, "--checkpoint-minutes", 1, "--out", tmp_path / "both")
+    assert (both.exit_code, "Leave one out" in both.stderr, (tmp_path / "both").exists()) == (2, True, False)
+
+
+def test_a_checkpoint_is_due_by_the_clock_from_the_last_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("reports.train.checkpoints.time", SimpleNamespace(monotonic=lambda: now[0]))
+    due, written = Due(steps=None, minutes=10), []
+    for step in range(1, 11):
+        now[0] += 200
+        if due.after(step):
+            now[0] += 100  # a slow disk
+            written.append(now[0])
+            due.written()
+    assert written == [700, 1400, 2100]
+    by_steps = Due(steps=4, minutes=10)
+    now[0] += 1e6
+    assert [step for step in range(1, 13) if by_steps.after(step)] == [4, 8, 12]
 
 
 @pytest.mark.parametrize(

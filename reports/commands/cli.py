@@ -184,12 +184,17 @@ def _job(*, data: Path, recipe: str, seed: int | None, micro_batch: int | None, 
     """Return what was asked for; bad weights and data are refused here."""
     from dataclasses import replace
 
+    from convert.errors import UsageProblem
     from convert.request import Adaptation
     from reports.data.cifar10 import CLASSES, read_cifar10
     from reports.score.weights import check_channels, read_weights
+    from reports.train.checkpoints import MINUTES
     from reports.train.job import Job
     from reports.train.recipes import choose_recipe
 
+    if options["checkpoint_every"] and options["checkpoint_minutes"]:
+        raise UsageProblem("--checkpoint-every and --checkpoint-minutes: one says what the other does. Leave one out.")
+    options["checkpoint_minutes"] = options["checkpoint_minutes"] or MINUTES
     chosen = choose_recipe(recipe, seed=seed, micro_batch=micro_batch)
     head = Adaptation(num_classes=len(CLASSES), head_seed=chosen.seed)
     weights = read_weights(replace(weights_request(options), adaptation=head))

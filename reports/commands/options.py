@@ -116,7 +116,18 @@ TRAINING = (
         help="Images per forward, to fit the memory; the batch stays. Default: the recipe's.",
     ),
     click.option("--threads", type=click.IntRange(min=1), help="On a CPU. Default: all; --resume keeps the run's own."),
-    click.option("--checkpoint-every", type=click.IntRange(min=1), default=100, show_default=True, help="Steps."),
+    click.option(
+        "--checkpoint-minutes",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="M",
+        help="From one checkpoint to the next; the newest two are kept. Default: 10.",
+    ),
+    click.option(
+        "--checkpoint-every",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="In steps, in place of --checkpoint-minutes.",
+    ),
     click.option(
         "--stop-after", type=click.IntRange(min=1), metavar="STEP", help="Save and end there; --resume goes on."
     ),

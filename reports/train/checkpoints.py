@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,11 @@ from convert.disk.atomic import write_atomically
 from convert.errors import BadInput, IntegrityProblem
 
 KEPT = 2
-"""Checkpoints that stay: the newest, and the one before it for when the disk loses the newest; each may be 0.7 GB."""
+"""Checkpoints that stay: the newest, and the one before it, to go on from where the disk damaged the newest. More of
+them would fill disks: one of B/16 with Adam's two moments has 710 MB."""
+MINUTES = 10.0
+"""From one checkpoint to the next, by default. It is what a kill costs at most, and writing 710 MB in seconds is little
+beside it on any machine; a number of steps is too often on one and too rare on another."""
 STEP, DIGEST, BESIDE = "step", "fingerprint", "sha256|"
 
 
@@ -25,6 +30,24 @@ class Checkpoint:
     step: int
     tensors: StateDict
     sha256s: Mapping[str, str]
+
+
+class Due:
+    """When a checkpoint is due: every so many steps or, steps None, so many minutes after the last one."""
+
+    def __init__(self, *, steps: int | None, minutes: float) -> None:
+        self.steps, self.seconds = steps, 60 * minutes
+        self._since = time.monotonic()
+
+    def after(self, step: int) -> bool:
+        """Return whether one is due after a step."""
+        if self.steps is not None:
+            return step % self.steps == 0
+        return time.monotonic() - self._since >= self.seconds
+
+    def written(self) -> None:
+        """Note that one was written."""
+        self._since = time.monotonic()
 
 
 class Checkpoints:

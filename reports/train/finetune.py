@@ -21,7 +21,7 @@ from reports.score.evaluate import Progress as ImagesProgress
 from reports.score.parallel import Group
 from reports.train import run_file
 from reports.train.augment import rows_of_step, training_batch
-from reports.train.checkpoints import Checkpoint
+from reports.train.checkpoints import Checkpoint, Due
 from reports.train.curves import write_curves
 from reports.train.finish import finish
 from reports.train.head import with_head
@@ -121,6 +121,7 @@ def _train(
     steps, _ = job.length
     group, first, stopping = trainer.group, len(entries), False
     last = min(steps, job.stop_after or steps)
+    due = Due(steps=job.checkpoint_every, minutes=job.checkpoint_minutes)
     with (
         ExitStack() as files_open,
         closing(made_ahead(partial(_batch, job, group), range(first, last), ahead=AHEAD)) as made,
@@ -135,8 +136,9 @@ def _train(
                 log.add(line)
             progress(entries[-1], step * job.recipe.batch_size + len(rows))
             stopping = bool(group.sum_of(np.array([stop.signal is not None]))[0])
-            if stopping or step + 1 == last or (step + 1) % job.checkpoint_every == 0:
+            if stopping or step + 1 == last or due.after(step + 1):
                 _keep(folder, trainer, step + 1, logs)
+                due.written()
             if stopping:
                 break
     return stopping or len(entries) < steps

@@ -8,6 +8,7 @@ from pathlib import Path
 from reports.data.cifar10 import Cifar10
 from reports.data.preprocess import Preprocessing
 from reports.score.weights import Weights
+from reports.train.checkpoints import MINUTES
 from reports.train.recipes import Recipe
 
 
@@ -16,6 +17,7 @@ class Job:
     """What to fine-tune, on what, how, and where to.
 
     threads are the CPU's for matrix products (None: all, shared among the processes); a resumed run keeps its own.
+    checkpoint_every: steps from one checkpoint to the next; None: by the clock, every checkpoint_minutes.
     stop_after: end after that step, as a signal would.
     """
 
@@ -27,7 +29,8 @@ class Job:
     resume: bool = False
     device: str = "cpu"
     threads: int | None = None
-    checkpoint_every: int = 100
+    checkpoint_every: int | None = None
+    checkpoint_minutes: float = MINUTES
     stop_after: int | None = None
     command_line: list[str] = field(default_factory=list)
 
