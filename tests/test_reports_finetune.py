@@ -22,6 +22,7 @@ import pytest
 from cifar_files import batch, images, pickled, python_files, whole_archive, write_archive
 from click.testing import CliRunner, Result
 from conftest import Run, save_safetensors
+from test_reports_workers import workers_of
 
 from convert import files
 from convert.arrays import Array, StateDict
@@ -35,6 +36,7 @@ from reports.score.parallel import Group
 from reports.score.predictions import read_predictions
 from reports.train import finetune, run_file
 from reports.train.checkpoints import Checkpoints, Due
+from reports.train.job import usual_workers
 from reports.train.recipes import recipe_by_name
 from reports.train.trainer import Trainer
 
@@ -322,6 +324,35 @@ def test_a_signal_after_the_last_step_leaves_the_evaluation(
     assert (result.exit_code, "all 12 steps are done; --resume evaluates." in result.stderr) == (143, True)
     succeeded(mixer_report(*arguments, "--out", out, "--resume"))
     assert trajectory(out) == trajectory(uninterrupted)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_change_nothing(
+    uninterrupted: Path, mixer_report: Run, arguments: list[object], tmp_path: Path, workers: int
+) -> None:
+    succeeded(mixer_report(*arguments, "--out", tmp_path / "out", "--workers", workers))
+    assert trajectory(tmp_path / "out") == trajectory(uninterrupted)
+    assert workers_of(os.getpid()) == []
+
+
+def test_a_killed_worker_leaves_a_run_that_goes_on(
+    uninterrupted: Path, mixer_report: Run, arguments: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        before_step(patch, 7, lambda: os.kill(workers_of(os.getpid())[0], signal.SIGKILL))
+        result = mixer_report(*arguments, "--out", out, "--workers", 1)
+    assert result.exit_code == 4, result.output
+    assert "A process that makes images failed (ended by SIGKILL)" in result.stderr
+    assert workers_of(os.getpid()) == []
+    succeeded(mixer_report(*arguments, "--out", out, "--workers", 1, "--resume"))
+    assert trajectory(out) == trajectory(uninterrupted)
+
+
+def test_as_many_workers_as_cores_are_to_spare(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reports.train.job.cpus", lambda: 12)
+    assert [usual_workers(device, 1) for device in ("cpu", "gpu", "gpu:1")] == [0, 8, 8]
+    assert [usual_workers("gpu", processes) for processes in (2, 4, 12, 100)] == [5, 2, 0, 0]
 
 
 def test_a_full_disk_leaves_a_run_that_goes_on(

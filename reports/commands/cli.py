@@ -168,7 +168,7 @@ def finetune(ctx: click.Context, /, json_target: str | None, **options: Any) -> 
     as_before = "is as it was; --resume goes on" if options["resume"] else "was not written to; start again"
     with ended_by_signals(f"{out} {as_before}."):
         group = launched()
-        job = _job(**options)
+        job = _job(options, group.processes)
         shows = Shows(training=training, evaluation=evaluating) if group.first else None
         outcome = run(job, group=group, shows=shows)
     if not group.first:
@@ -180,7 +180,7 @@ def finetune(ctx: click.Context, /, json_target: str | None, **options: Any) -> 
     ctx.exit(_ended(outcome, job.out))
 
 
-def _job(*, data: Path, recipe: str, seed: int | None, micro_batch: int | None, **options: Any) -> Job:
+def _job(options: dict[str, Any], processes: int) -> Job:
     """Return what was asked for; bad weights and data are refused here."""
     from dataclasses import replace
 
@@ -189,26 +189,23 @@ def _job(*, data: Path, recipe: str, seed: int | None, micro_batch: int | None, 
     from reports.data.cifar10 import CLASSES, read_cifar10
     from reports.score.weights import check_channels, read_weights
     from reports.train.checkpoints import MINUTES
-    from reports.train.job import Job
+    from reports.train.job import Job, usual_workers
     from reports.train.recipes import choose_recipe
 
     if options["checkpoint_every"] and options["checkpoint_minutes"]:
         raise UsageProblem("--checkpoint-every and --checkpoint-minutes: one says what the other does. Leave one out.")
     options["checkpoint_minutes"] = options["checkpoint_minutes"] or MINUTES
-    chosen = choose_recipe(recipe, seed=seed, micro_batch=micro_batch)
+    if options["workers"] is None:
+        options["workers"] = usual_workers(options["device"], processes)
+    chosen = choose_recipe(options.pop("recipe"), **{name: options.pop(name) for name in ("seed", "micro_batch")})
     head = Adaptation(num_classes=len(CLASSES), head_seed=chosen.seed)
     weights = read_weights(replace(weights_request(options), adaptation=head))
     check_channels(weights)
     for note in weights.notes:
         click.echo(f"{weights.name}: {note}.", err=True)
-    return Job(
-        weights=weights,
-        train=read_cifar10(data, "train"),
-        test=read_cifar10(data),
-        recipe=chosen,
-        command_line=command_line(),
-        **options,
-    )
+    data = options.pop("data")
+    train, test = read_cifar10(data, "train"), read_cifar10(data)
+    return Job(weights=weights, train=train, test=test, recipe=chosen, command_line=command_line(), **options)
 
 
 def _ended(outcome: Outcome, out: Path) -> int:

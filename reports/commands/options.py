@@ -117,6 +117,12 @@ TRAINING = (
     ),
     click.option("--threads", type=click.IntRange(min=1), help="On a CPU. Default: all; --resume keeps the run's own."),
     click.option(
+        "--workers",
+        type=click.IntRange(min=0),
+        metavar="N",
+        help="Processes that make images; the result is the same. Default: the cores less one, at most 8; on a CPU 0.",
+    ),
+    click.option(
         "--checkpoint-minutes",
         type=click.FloatRange(min=0, min_open=True),
         metavar="M",

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from convert.arrays import Array
 from convert.errors import IntegrityProblem, UsageProblem
-from reports.data.ahead import made_ahead
-from reports.data.batches import AHEAD
+from reports.data.workers import made_batches
 from reports.score.evaluate import Evaluation
 from reports.score.evaluate import Progress as ImagesProgress
 from reports.score.parallel import Group
 from reports.train import run_file
-from reports.train.augment import rows_of_step, training_batch
+from reports.train.augment import rows_of_step
 from reports.train.checkpoints import Checkpoint, Due
 from reports.train.curves import write_curves
 from reports.train.finish import finish
@@ -124,11 +122,11 @@ def _train(
     due = Due(steps=job.checkpoint_every, minutes=job.checkpoint_minutes)
     with (
         ExitStack() as files_open,
-        closing(made_ahead(partial(_batch, job, group), range(first, last), ahead=AHEAD)) as made,
+        closing(_batches(job, group, range(first, last))) as made,
     ):
         logs = [files_open.enter_context(Lines(job.out / name)) for name in (LOG, TIMING) if group.first]
         started = time.perf_counter()
-        for step, (rows, images) in made:
+        for step, rows, images in made:
             entries.append(_step(job, trainer, step, rows, images))
             seconds, started = time.perf_counter() - started, time.perf_counter()
             timing = {"step": step + 1, "seconds": seconds, "images_per_second": len(rows) / seconds}
@@ -144,13 +142,17 @@ def _train(
     return stopping or len(entries) < steps
 
 
-def _batch(job: Job, group: Group, step: int) -> tuple[Array, Array]:
-    """Return the rows of a step's whole batch, and this process's images of them as the model gets them."""
-    recipe = job.recipe
-    rows = rows_of_step(step, recipe.batch_size, job.images, job.length[1], recipe.seed)
-    part = group.share(len(rows))
-    images = job.train.images[rows]
-    return rows, training_batch(images, job.preprocessing, recipe.augmentation, recipe.seed, step, part)
+def _batches(job: Job, group: Group, steps: range) -> Generator[tuple[int, Array, Array], None, None]:
+    """Yield steps, the rows of each one's whole batch, and this process's images of them as the model gets them."""
+
+    def rows(step: int) -> Array:
+        return rows_of_step(step, job.recipe.batch_size, job.images, job.length[1], job.recipe.seed)
+
+    seen, size = job.length[1], job.recipe.batch_size
+    parts = [(step, group.share(min(size, seen - step * size))) for step in steps]
+    with closing(made_batches(job.making(), job.train.images, parts, workers=job.workers)) as made:
+        for (step, _), images in made:
+            yield step, rows(step), images
 
 
 def _step(job: Job, trainer: Trainer, step: int, rows: Array, images: Array) -> dict[str, Any]:

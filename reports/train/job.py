@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from reports.data.cifar10 import Cifar10
+from reports.data.making import Making
 from reports.data.preprocess import Preprocessing
+from reports.score.engines import cpus
 from reports.score.weights import Weights
 from reports.train.checkpoints import MINUTES
 from reports.train.recipes import Recipe
+
+MOST_WORKERS = 8
+"""Above it, what they make goes faster than memory takes it."""
+
+
+def usual_workers(device: str, processes: int) -> int:
+    """Return how many processes make images by default, for each that trains: one per core but its own.
+
+    On a CPU that is none: the matrix products take every core, and need far longer than the images.
+    """
+    spare = 0 if device == "cpu" else cpus() // processes - 1
+    return max(0, min(MOST_WORKERS, spare))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -17,6 +31,7 @@ class Job:
     """What to fine-tune, on what, how, and where to.
 
     threads are the CPU's for matrix products (None: all, shared among the processes); a resumed run keeps its own.
+    workers: processes that make images (0: a thread does), on which no bit of the result depends.
     checkpoint_every: steps from one checkpoint to the next; None: by the clock, every checkpoint_minutes.
     stop_after: end after that step, as a signal would.
     """
@@ -29,6 +44,7 @@ class Job:
     resume: bool = False
     device: str = "cpu"
     threads: int | None = None
+    workers: int = 0
     checkpoint_every: int | None = None
     checkpoint_minutes: float = MINUTES
     stop_after: int | None = None
@@ -48,3 +64,17 @@ class Job:
     def length(self) -> tuple[int, int]:
         """How many steps there are, and how many images they see."""
         return self.recipe.length(self.images)
+
+    def making(self) -> Making:
+        """Return what makes the batches: the one of a step, by the step's index from 0."""
+        recipe, preprocessing = self.recipe, self.preprocessing
+        return Making(
+            function="reports.train.augment:step_maker",
+            settings={
+                "preprocessing": asdict(preprocessing),
+                "augmentation": recipe.augmentation,
+                "seed": recipe.seed,
+                "sizes": [recipe.batch_size, self.images, self.length[1]],
+            },
+            shape=(recipe.batch_size, 3, preprocessing.image_size, preprocessing.image_size),
+        )
