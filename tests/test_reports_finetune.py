@@ -38,6 +38,7 @@ from reports.train import finetune, run_file
 from reports.train.checkpoints import Checkpoints, Due
 from reports.train.job import usual_workers
 from reports.train.recipes import recipe_by_name
+from reports.train.signals import EndedBySignal, ended_by_signals
 from reports.train.trainer import Trainer
 
 STEPS = 12
@@ -307,6 +308,20 @@ def test_a_signal_before_training_leaves_nothing(
     assert f"Error: Ended by {name}. {out} was not written to; start again." in result.stderr
     assert not out.exists()
     assert signal.getsignal(number) == handler
+
+
+def test_a_signal_that_an_import_takes_for_its_own_failure_ends_all_the_same() -> None:
+    def importing() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
+        except BaseException as error:
+            raise ImportError("initialization failed") from error
+
+    with pytest.raises(EndedBySignal, match=r"^Ended by SIGTERM\. Nothing is there\.$") as caught:  # noqa: SIM117
+        with ended_by_signals("Nothing is there."):
+            importing()
+    assert caught.value.exit_code == 143
 
 
 def test_a_signal_after_the_last_step_leaves_the_evaluation(

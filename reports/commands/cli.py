@@ -159,14 +159,15 @@ def finetune(ctx: click.Context, /, json_target: str | None, **options: Any) -> 
     OUT gets log.jsonl, checkpoints, curves.png, final.pdparams with its manifest, evaluation.json, predictions.npz.
     Exit codes: 0 done; SIGTERM and SIGINT save a checkpoint, once training has begun, and exit 143 and 130.
     """  # noqa: D301  # \b is click's mark for text that is not to be wrapped
-    from reports.score.parallel import launched
-    from reports.train.finetune import Shows
-    from reports.train.finetune import finetune as run
     from reports.train.signals import ended_by_signals
 
     out = options["out"]
     as_before = "is as it was; --resume goes on" if options["resume"] else "was not written to; start again"
     with ended_by_signals(f"{out} {as_before}."):
+        from reports.score.parallel import launched
+        from reports.train.finetune import Shows
+        from reports.train.finetune import finetune as run
+
         group = launched()
         job = _job(options, group.processes)
         shows = Shows(training=training, evaluation=evaluating) if group.first else None

@@ -57,15 +57,19 @@ def ended_by_signals(sentence: str) -> Iterator[None]:
     Raises:
         EndedBySignal: One came.
     """
-    with _handling(_raise):
+    came: list[int] = []
+
+    def end(number: int) -> None:
+        came.append(number)
+        raise _Came
+
+    with _handling(end):
         try:
             yield
-        except _Came as came:
-            raise EndedBySignal(came.args[0], sentence) from None
-
-
-def _raise(number: int) -> None:
-    raise _Came(number)
+        except BaseException:  # in the middle of an import, C++ code makes an ImportError of it
+            if came:
+                raise EndedBySignal(came[0], sentence) from None
+            raise
 
 
 @contextlib.contextmanager
