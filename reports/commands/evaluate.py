@@ -7,9 +7,27 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from convert.commands.command_line import OneSentence, debug_option, json_option, text_beside, with_options, write_json
+from convert.commands.command_line import (
+    OneSentence,
+    command_line,
+    debug_option,
+    json_option,
+    text_beside,
+    with_options,
+    write_json,
+)
 from convert.commands.options import FILE
-from reports.commands.options import DATA, ENGINE, IMAGES, PRECISION, WEIGHTS, images_of, settings_of, weights_request
+from reports.commands.options import (
+    DATA,
+    ENGINE,
+    IMAGES,
+    PAGE,
+    PRECISION,
+    WEIGHTS,
+    images_of,
+    settings_of,
+    weights_request,
+)
 from reports.commands.progress import evaluating
 
 if TYPE_CHECKING:
@@ -23,21 +41,29 @@ if TYPE_CHECKING:
 @click.option("--against-key", metavar="NAME", help="Which set of weights of --against, where it holds several.")
 @click.option("--predictions", type=FILE, metavar="FILE", help="Write a line per image, .npz or .csv.")
 @click.option("--force", is_flag=True, help="Replace an existing --predictions file.")
+@with_options(PAGE)
 @json_option
 @debug_option
 @click.pass_context
 def evaluate(
-    ctx: click.Context, /, predictions: Path | None, force: bool, json_target: str | None, **options: Any
+    ctx: click.Context,
+    /,
+    predictions: Path | None,
+    force: bool,
+    html: Path | None,
+    json_target: str | None,
+    **options: Any,
 ) -> None:
     """Count right answers on CIFAR-10's test images and hold them against the published row.
 
     \b
     Verdicts: consistent with, above (exit 0); below, not comparable (exit 1).
     """  # noqa: D301  # \b is click's mark for text that is not to be wrapped
+    inputs = tuple(options[name] for name in ("weights", "data", "against") if options[name] is not None)
+    check_page(html, *inputs)
     if predictions is not None:
         from reports.score.predictions import check_target
 
-        inputs = tuple(options[name] for name in ("weights", "data", "against") if options[name] is not None)
         check_target(predictions, force=force, inputs=inputs)
     from reports.score.parallel import launched
 
@@ -49,7 +75,7 @@ def evaluate(
         from reports.score.predictions import write_predictions
 
         write_predictions(predictions, evaluation.predictions, force=force)
-    tell(evaluation, json_target)
+    tell(evaluation, json_target, html)
     ctx.exit(0 if evaluation.finding.passed else 1)
 
 
@@ -77,7 +103,17 @@ def _evaluate(
         return run(subject, images, settings, against=other, group=group, progress=progress)
 
 
-def tell(evaluation: Evaluation, json_target: str | None) -> None:
+def check_page(page: Path | None, *inputs: Path) -> None:
+    """Check, before the work is done, that the page can be written there."""
+    if page is not None:
+        from convert.disk.atomic import refuse_overwrite
+
+        target = page.resolve() if page.is_symlink() else page
+        if target.is_file() or not target.exists():  # /dev/stdout is written to as it is
+            refuse_overwrite(target, force=True, inputs=inputs)
+
+
+def tell(evaluation: Evaluation, json_target: str | None, page: Path | None) -> None:
     """Print an evaluation, to standard error where standard output is JSON, and write it where it was asked for."""
     from reports.render.evaluation import lines
 
@@ -85,3 +121,8 @@ def tell(evaluation: Evaluation, json_target: str | None) -> None:
         print("\n".join(lines(evaluation)))
     if json_target:
         write_json(evaluation.as_data(), json_target)
+    if page is not None:
+        from convert.disk.atomic import write_report
+        from reports.render.evaluation_html import evaluation_html
+
+        write_report(page, evaluation_html(evaluation, command_line()))

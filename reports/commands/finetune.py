@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from convert.commands.command_line import OneSentence, command_line, debug_option, json_option, with_options
-from reports.commands.evaluate import tell
-from reports.commands.options import DATA, START, TRAINING, weights_request
+from reports.commands.evaluate import check_page, tell
+from reports.commands.options import DATA, PAGE, START, TRAINING, weights_request
 from reports.commands.progress import evaluating, training
 
 if TYPE_CHECKING:
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=OneSentence)
-@with_options(START, DATA[:1], TRAINING)
+@with_options(START, DATA[:1], TRAINING, PAGE)
 @json_option
 @debug_option
 @click.pass_context
-def finetune(ctx: click.Context, /, json_target: str | None, **options: Any) -> None:
+def finetune(ctx: click.Context, /, html: Path | None, json_target: str | None, **options: Any) -> None:
     """Train on CIFAR-10's training images by a recipe, then count right answers on its test images.
 
     \b
@@ -32,6 +32,8 @@ def finetune(ctx: click.Context, /, json_target: str | None, **options: Any) -> 
     from reports.train.signals import ended_by_signals
 
     out = options["out"]
+    if html is not None and html.parent.resolve() != out.resolve():  # the run makes its own folder
+        check_page(html, options["weights"], options["data"])
     as_before = "is as it was; --resume goes on" if options["resume"] else "was not written to; start again"
     with ended_by_signals(f"{out} {as_before}."):
         from reports.score.parallel import launched
@@ -45,7 +47,7 @@ def finetune(ctx: click.Context, /, json_target: str | None, **options: Any) -> 
     if not group.first:
         ctx.exit(0)
     if outcome.evaluation is not None:
-        tell(outcome.evaluation, json_target)
+        tell(outcome.evaluation, json_target, html)
     ctx.exit(_ended(outcome, job.out))
 
 

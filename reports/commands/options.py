@@ -46,6 +46,7 @@ WEIGHTS = (
     *IDENTITY,
     *SELECTION,
 )
+PAGE = (click.option("--html", type=FILE, metavar="FILE", help="Write a self-contained page of the evaluation."),)
 START = (
     click.option(
         "--weights", type=FILE, required=True, help="The weights to start from, in any format of mixer-convert."
