@@ -135,7 +135,7 @@ def test_a_predictor_that_computes_something_else_fails(
     assert result.exit_code == 1
     assert "its logits lie 1.0e-03 from eager's" in result.stderr
     told = mixer_report("evaluate", "--weights", weights, "--data", data, "--engine", "eager").stderr.splitlines()
-    assert told[0] == "0 of 30 images"
+    assert told[0] == "evaluating 30 images"
     assert told[-1].startswith("30 of 30 images, ")
 
 

@@ -336,7 +336,7 @@ def test_a_signal_after_the_last_step_leaves_the_evaluation(
     with monkeypatch.context() as patch:
         patch.setattr("reports.train.finish.evaluate", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
         result = mixer_report(*arguments, "--out", out, "--resume")
-    assert (result.exit_code, "all 12 steps are done; --resume evaluates." in result.stderr) == (143, True)
+    assert (result.exit_code, "12 of 12 steps are done; --resume goes on." in result.stderr) == (143, True)
     succeeded(mixer_report(*arguments, "--out", out, "--resume"))
     assert trajectory(out) == trajectory(uninterrupted)
 

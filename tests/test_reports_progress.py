@@ -31,7 +31,7 @@ def test_an_evaluation_has_a_line_every_so_often(clock: Clock, capsys: pytest.Ca
     out, err = capsys.readouterr()
     assert out == ""
     assert err.splitlines() == [
-        "0 of 1,000 images",
+        "evaluating 1,000 images",
         "300 of 1,000 images, 50.00 % right, 10.0 images/s, 1 min 10 s left",
         "600 of 1,000 images, 50.00 % right, 10.0 images/s, 40 s left",
         "900 of 1,000 images, 50.00 % right, 10.0 images/s, 10 s left",
@@ -46,7 +46,7 @@ def test_a_resumed_training_s_pace_is_its_own(clock: Clock, capsys: pytest.Captu
             clock.now += 40
             show({"step": step, "loss": 1.5}, step * 8)
     assert capsys.readouterr().err.splitlines() == [
-        "0 of 80,000 images",
+        "training, 10,000 steps, 80,000 images",
         "4,008 of 80,000 images, step 501 of 10,000, loss 1.5000",
         "4,016 of 80,000 images, step 502 of 10,000, loss 1.5000, 0.2 images/s, 105 h 32 min left",
         "4,024 of 80,000 images, step 503 of 10,000, loss 1.5000, 0.2 images/s, 105 h 31 min left",
@@ -61,11 +61,11 @@ def test_what_fails_has_no_last_line(clock: Clock, capsys: pytest.CaptureFixture
 
     with pytest.raises(OSError, match="full"):
         fail()
-    assert capsys.readouterr().err == "0 of 20 images\n"
+    assert capsys.readouterr().err == "evaluating 20 images\n"
 
 
 def test_a_terminal_has_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     with progress.training(2, 20) as show:
         show({"step": 1, "loss": 2.25}, 10)
-    assert "0 of 20 images" not in capsys.readouterr().err
+    assert "training, 2 steps" not in capsys.readouterr().err

@@ -23,24 +23,24 @@ Show = Callable[[int, str], None]
 @contextlib.contextmanager
 def evaluating(total: int) -> Iterator[Progress]:
     """Show on standard error images done, accuracy so far, images/s and time left of an evaluation."""
-    with shown(total) as show:
+    with shown(total, f"evaluating {total:,} images") as show:
         yield lambda done, right: show(done, f"{100 * right / done:.2f} % right")
 
 
 @contextlib.contextmanager
 def training(steps: int, total: int) -> Iterator[TrainingProgress]:
     """Show on standard error images done, step, loss, images/s and time left of a training."""
-    with shown(total) as show:
+    with shown(total, f"training, {steps:,} steps, {total:,} images") as show:
         yield lambda line, done: show(done, f"step {line['step']:,} of {steps:,}, loss {line['loss']:.4f}")
 
 
-def shown(total: int) -> contextlib.AbstractContextManager[Show]:
-    """Return what shows how many of so many images are done."""
-    return _bar(total) if sys.stderr.isatty() else _lines(total)
+def shown(total: int, begin: str) -> contextlib.AbstractContextManager[Show]:
+    """Return what shows how many of so many images are done; begin says what begins, where there is no bar."""
+    return _bar(total) if sys.stderr.isatty() else _lines(total, begin)
 
 
 @contextlib.contextmanager
-def _lines(total: int) -> Iterator[Show]:
+def _lines(total: int, begin: str) -> Iterator[Show]:
     pace = Pace(total)
     said = time.monotonic()
     last = ""
@@ -54,7 +54,7 @@ def _lines(total: int) -> Iterator[Show]:
             click.echo(last, err=True)
             last = ""
 
-    click.echo(f"0 of {total:,} images", err=True)
+    click.echo(begin, err=True)
     yield show
     if last:
         click.echo(last, err=True)

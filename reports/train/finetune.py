@@ -82,9 +82,9 @@ def finetune(job: Job, *, group: Group | None = None, shows: Shows | None = None
             folder.start(about)
         group.sum_of(np.zeros(1))  # the others wait for the folder
         with shows.training(*job.length) as progress:
-            early = _train(job, trainer, folder, entries, stop, progress)
+            early = _train(job, trainer, entries, stop, progress)
     steps, _ = job.length
-    with ended_by_signals(f"{job.out}: all {steps} steps are done; --resume evaluates."):
+    with ended_by_signals(f"{job.out}: {len(entries)} of {steps} steps are done; --resume goes on."):
         if group.first:
             write_curves(job.out / CURVES, entries, f"{job.weights.name}, recipe {job.recipe.name}")
         evaluation = None if early else finish(job, trainer.weights(), folder, group, shows.evaluation)
@@ -112,14 +112,12 @@ def _restored(trainer: Trainer, folder: RunFolder, group: Group) -> list[dict[st
     return entries
 
 
-def _train(
-    job: Job, trainer: Trainer, folder: RunFolder, entries: list[dict[str, Any]], stop: Stop, progress: Progress
-) -> bool:
+def _train(job: Job, trainer: Trainer, entries: list[dict[str, Any]], stop: Stop, progress: Progress) -> bool:
     """Return whether training ended early; entries, the log so far, has grown."""
     steps, _ = job.length
     group, first, stopping = trainer.group, len(entries), False
     last = min(steps, job.stop_after or steps)
-    due = Due(steps=job.checkpoint_every, minutes=job.checkpoint_minutes)
+    folder, due = RunFolder(job.out), Due(steps=job.checkpoint_every, minutes=job.checkpoint_minutes)
     with (
         ExitStack() as files_open,
         closing(_batches(job, group, range(first, last))) as made,
