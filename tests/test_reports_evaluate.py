@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from cifar_files import TEST, batch, images, pickled, python_files, write_archive
 from click.testing import CliRunner, Result
 from conftest import Run, save_safetensors
+from test_reports_workers import workers_of
 
 from align.mixer.models import build_paddle
 from align.probes import paddle_probe
@@ -23,7 +25,8 @@ from convert.errors import UsageProblem
 from convert.mixer.mapping import convert_state_dict
 from convert.mixer.variants import MixerConfig
 from reports.data import cifar10
-from reports.data.batches import AHEAD, batches
+from reports.data.ahead import AHEAD
+from reports.data.batches import batches, parts_of
 from reports.data.preprocess import imagenet
 from reports.score import devices, engines
 from reports.score.predictions import read_predictions
@@ -284,10 +287,10 @@ def test_batches_are_all_images_once_in_order() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (23, 8, 8, 3), dtype=np.uint8)
     whole = imagenet(12, "").apply(pixels)
     for size in (1, 5, 23, 50):
-        parts = list(batches(pixels, imagenet(12, ""), size))
+        parts = list(batches(pixels, imagenet(12, ""), parts_of(23, size)))
         assert [index for part, _ in parts for index in range(part.start, part.stop)] == list(range(23))
         np.testing.assert_array_equal(np.concatenate([made for _, made in parts]), whole)
-    next(iter(batches(pixels, imagenet(12, ""), 1)))
+    next(iter(batches(pixels, imagenet(12, ""), parts_of(23, 1))))
     assert AHEAD > 0
 
 
@@ -363,6 +366,15 @@ def test_one_channel_is_refused_before_anything_is_written(
         assert result.exit_code == 3, result.output
         assert "grey.pdparams takes images of 1 channel(s), CIFAR-10's have 3" in result.stderr
         assert not out.exists()
+
+
+def test_workers_change_no_prediction(mixer_report: Run, weights: Path, data: Path, tmp_path: Path) -> None:
+    given = ["evaluate", "--weights", weights, "--data", data, "--batch-size", 7, "--predictions"]
+    for workers in (0, 2):
+        result = mixer_report(*given, tmp_path / f"{workers}.npz", "--workers", workers)
+        assert result.exit_code == 1, result.output
+    assert (tmp_path / "0.npz").read_bytes() == (tmp_path / "2.npz").read_bytes()
+    assert workers_of(os.getpid()) == []
 
 
 def test_the_model_is_paddle_s(weights: Path, square_config: MixerConfig, square_source: StateDict) -> None:

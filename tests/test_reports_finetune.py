@@ -32,11 +32,11 @@ from convert.mixer.init import init_state_dict
 from convert.mixer.mapping import convert_state_dict
 from convert.mixer.variants import MixerConfig
 from convert.request import Adaptation
+from reports.score.engines import usual_workers
 from reports.score.parallel import Group
 from reports.score.predictions import read_predictions
 from reports.train import finetune, run_file
 from reports.train.checkpoints import Checkpoints, Due
-from reports.train.job import usual_workers
 from reports.train.recipes import recipe_by_name
 from reports.train.signals import EndedBySignal, ended_by_signals
 from reports.train.trainer import Trainer
@@ -365,7 +365,7 @@ def test_a_killed_worker_leaves_a_run_that_goes_on(
 
 
 def test_as_many_workers_as_cores_are_to_spare(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reports.train.job.cpus", lambda: 12)
+    monkeypatch.setattr("reports.score.engines.cpus", lambda: 12)
     assert [usual_workers(device, 1) for device in ("cpu", "gpu", "gpu:1")] == [0, 8, 8]
     assert [usual_workers("gpu", processes) for processes in (2, 4, 12, 100)] == [5, 2, 0, 0]
 

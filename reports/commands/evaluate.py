@@ -24,6 +24,7 @@ from reports.commands.options import (
     PAGE,
     PRECISION,
     WEIGHTS,
+    WORKERS,
     images_of,
     settings_of,
     weights_request,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=OneSentence)
-@with_options(WEIGHTS, DATA, IMAGES, ENGINE, PRECISION)
+@with_options(WEIGHTS, DATA, IMAGES, ENGINE, WORKERS, PRECISION)
 @click.option("--against", type=FILE, metavar="CHECKPOINT", help="Run timm with these weights on the same images too.")
 @click.option("--against-key", metavar="NAME", help="Which set of weights of --against, where it holds several.")
 @click.option("--predictions", type=FILE, metavar="FILE", help="Write a line per image, .npz or .csv.")
@@ -83,9 +84,11 @@ def _evaluate(
     *, data: Path, limit: int | None, against: Path | None, against_key: str | None, group: Group, **options: Any
 ) -> Evaluation:
     """Return the evaluation asked for; everything that can be refused is refused before the images are run."""
+    from dataclasses import replace
+
     from convert.errors import UsageProblem
-    from reports.data.batches import own_images
     from reports.data.cifar10 import CLASSES
+    from reports.score.engines import usual_workers
     from reports.score.evaluate import evaluate as run
     from reports.score.weights import check_channels, check_classes, read_weights, reference_of
 
@@ -94,12 +97,15 @@ def _evaluate(
     subject = read_weights(weights_request(options))
     check_classes(subject, len(CLASSES))
     check_channels(subject)
+    workers = options.pop("workers")
     settings = settings_of(subject, **options)
+    workers = usual_workers(settings.device, group.processes) if workers is None else workers
+    settings = replace(settings, workers=workers)
     other = read_weights(reference_of(subject, against, against_key, option="--against-key")) if against else None
     images = images_of(data, limit)
     if not group.first:
         return run(subject, images, settings, against=other, group=group)
-    with evaluating(own_images(len(images.labels), settings.batch_size, group.rank, group.processes)) as progress:
+    with evaluating(group.images(len(images.labels), settings.batch_size)) as progress:
         return run(subject, images, settings, against=other, group=group, progress=progress)
 
 

@@ -58,9 +58,10 @@ def _job(options: dict[str, Any], processes: int) -> Job:
     from convert.errors import UsageProblem
     from convert.request import Adaptation
     from reports.data.cifar10 import CLASSES, read_cifar10
+    from reports.score.engines import usual_workers
     from reports.score.weights import check_channels, read_weights
     from reports.train.checkpoints import MINUTES
-    from reports.train.job import Job, usual_workers
+    from reports.train.job import Job
     from reports.train.recipes import choose_recipe
 
     if options["checkpoint_every"] and options["checkpoint_minutes"]:

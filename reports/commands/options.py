@@ -99,6 +99,14 @@ PRECISION = (
         help="Of the predictor. bfloat16 needs a processor that has it, and is not comparable.",
     ),
 )
+WORKERS = (
+    click.option(
+        "--workers",
+        type=click.IntRange(min=0),
+        metavar="N",
+        help="Processes that make images; the result is the same. Default: the cores less one, at most 8; on a CPU 0.",
+    ),
+)
 TRAINING = (
     click.option(
         "--recipe",
@@ -117,12 +125,7 @@ TRAINING = (
         help="Images per forward, to fit the memory; the batch stays. Default: the recipe's.",
     ),
     click.option("--threads", type=click.IntRange(min=1), help="On a CPU. Default: all; --resume keeps the run's own."),
-    click.option(
-        "--workers",
-        type=click.IntRange(min=0),
-        metavar="N",
-        help="Processes that make images; the result is the same. Default: the cores less one, at most 8; on a CPU 0.",
-    ),
+    *WORKERS,
     click.option(
         "--checkpoint-minutes",
         type=click.FloatRange(min=0, min_open=True),

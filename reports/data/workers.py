@@ -19,8 +19,7 @@ from math import prod
 import numpy as np
 
 from convert.arrays import Array
-from reports.data.ahead import made_ahead
-from reports.data.batches import AHEAD
+from reports.data.ahead import AHEAD, made_ahead
 from reports.data.making import Making
 from reports.data.worker import shared
 from reports.data.worker_process import WorkerProcess

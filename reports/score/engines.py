@@ -36,6 +36,10 @@ AGREEMENT_ATOL = 1e-5
 """Bound on how far the predictor's logits may lie from eager's, per unit of the largest logit (and at least one)."""
 
 
+MOST_WORKERS = 8
+"""Above it, what they make goes faster than memory takes it."""
+
+
 class EngineDisagrees(MixerConvertError):
     """The predictor does not compute what the model does (exit 1): a failed gate."""
 
@@ -52,6 +56,15 @@ class EngineDisagrees(MixerConvertError):
 def cpus() -> int:
     """Return how many CPUs this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def usual_workers(device: str, processes: int) -> int:
+    """Return how many processes make images by default, for each that runs the model: one per core but its own.
+
+    On a CPU that is none: the matrix products take every core, and need far longer than the images.
+    """
+    spare = 0 if device == "cpu" else cpus() // processes - 1
+    return max(0, min(MOST_WORKERS, spare))
 
 
 def choose_engine(asked: str, device: str) -> EngineName:

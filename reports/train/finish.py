@@ -16,7 +16,6 @@ from convert.errors import IntegrityProblem
 from convert.evidence.manifest import describe_output
 from convert.files.sets import TOP
 from convert.output import write_with_manifest
-from reports.data.batches import own_images
 from reports.score.engines import choose_engine
 from reports.score.evaluate import Evaluation, EvaluationSettings, Progress, evaluate
 from reports.score.parallel import Group
@@ -56,9 +55,9 @@ def finish(
         engine=choose_engine("auto", job.device),
         device=job.device,
         batch_size=min(job.recipe.micro_batch, 64),
+        workers=job.workers,
     )
-    own = own_images(len(job.test.labels), settings.batch_size, group.rank, group.processes)
-    with show(own) as progress:
+    with show(group.images(len(job.test.labels), settings.batch_size)) as progress:
         evaluation = evaluate(tuned, job.test, settings, group=group, progress=progress)
     if group.first:
         write_predictions(job.out / PREDICTIONS, evaluation.predictions)

@@ -8,22 +8,9 @@ from pathlib import Path
 from reports.data.cifar10 import Cifar10
 from reports.data.making import Making
 from reports.data.preprocess import Preprocessing
-from reports.score.engines import cpus
 from reports.score.weights import Weights
 from reports.train.checkpoints import MINUTES
 from reports.train.recipes import Recipe
-
-MOST_WORKERS = 8
-"""Above it, what they make goes faster than memory takes it."""
-
-
-def usual_workers(device: str, processes: int) -> int:
-    """Return how many processes make images by default, for each that trains: one per core but its own.
-
-    On a CPU that is none: the matrix products take every core, and need far longer than the images.
-    """
-    spare = 0 if device == "cpu" else cpus() // processes - 1
-    return max(0, min(MOST_WORKERS, spare))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
