@@ -87,6 +87,6 @@ class WorkerProcess:
             code = self._process.wait()
             how = f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
         return IOProblem(
-            f"A process that makes images failed ({how}). Is there enough memory? --resume goes on, with --workers 0 "
-            "without such processes."
+            f"A process that makes images failed ({how}). Is there enough memory? Run again with --workers 0, a "
+            "fine-tuning with --resume too."
         )
