@@ -50,10 +50,13 @@ def align(
         'diverged'
     """
     from align.core.case import Settings
+    from align.probes import paddle_probe
     from align.run import align as run
 
     settings = Settings(batch=batch, input_seed=input_seed, stress=stress, backward=backward, train_steps=train_steps)
-    return run(case_of_models(reference, candidate, pairing, settings, input_shape=input_shape, draw=draw), settings)
+    with paddle_probe.device_kept():
+        case = case_of_models(reference, candidate, pairing, settings, input_shape=input_shape, draw=draw)
+        return run(case, settings)
 
 
 def case_of_models(

@@ -18,7 +18,7 @@ import timing
 from convert.mixer.init import init_state_dict
 from convert.mixer.mapping import convert_state_dict
 from convert.mixer.variants import get_variant
-from reports.data.batches import batches
+from reports.data.batches import batches, parts_of
 from reports.score import engines
 from reports.score.accuracy import predictions_of
 from reports.score.bfloat16 import has_bfloat16
@@ -33,7 +33,8 @@ preprocessing = figure_by_id("google_b16_in21k").preprocessing
 generator = np.random.default_rng(0)
 pixels = generator.integers(0, 256, (COUNT, 32, 32, 3), dtype=np.uint8)
 labels = generator.integers(0, 10, COUNT)
-ready = [images for _, images in batches(pixels, preprocessing, BATCH)]
+PARTS = parts_of(COUNT, BATCH)
+ready = [images for _, images in batches(pixels, preprocessing, PARTS)]
 predictor = engines.inference(config, converted)
 eager = engines.eager(config, converted)
 
@@ -61,7 +62,7 @@ else:
 
 def evaluated():
     """Run what the command runs for every batch."""
-    for part, images in batches(pixels, preprocessing, BATCH):
+    for part, images in batches(pixels, preprocessing, PARTS):
         predictions_of(predictor(images), labels[part])
 
 

@@ -91,3 +91,21 @@ def test_align_knows_timm_s_own_tanh_gelu(tmp_path: Path, config: MixerConfig, s
     path = save_safetensors(tmp_path / "x.safetensors", source)
     assert align.align(timm_model, convert.load_paddle(checkpoint=path, gelu="tanh")).verdict == "aligned"
     assert align.align(timm_model, convert.load_paddle(checkpoint=path)).verdict == "diverged"
+
+
+def test_paddle_s_device_is_left_as_it_was_found(
+    tmp_path: Path, config: MixerConfig, source: StateDict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU: what the device was set to is noted, and every computation stays on the CPU that there is."""
+    now = ["gpu:1"]
+    monkeypatch.setattr("paddle.device.get_device", lambda: now[-1])
+    monkeypatch.setattr("paddle.device.set_device", now.append)
+    timm_model = build_timm(config, None, source)
+    paddle_model = convert.load_paddle(checkpoint=save_safetensors(tmp_path / "x.safetensors", source))
+    assert now[-1] == "gpu:1"
+    assert align.align(timm_model, paddle_model).verdict == "aligned"
+    assert "cpu" in now, "it is compared on the CPU"
+    assert now[-1] == "gpu:1"
+    with pytest.raises(MixerConvertError):
+        align.align(timm_model, object())
+    assert now[-1] == "gpu:1"

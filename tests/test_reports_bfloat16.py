@@ -101,7 +101,10 @@ def test_a_processor_without_it_is_refused_before_an_image_is_read(
 
 
 @pytest.mark.parametrize("options", [["--engine", "eager"], ["--device", "gpu"]])
-def test_only_the_predictor_has_it(mixer_report: Run, arguments: list[Any], has_it: None, options: list[str]) -> None:
+def test_only_the_predictor_has_it(
+    mixer_report: Run, arguments: list[Any], has_it: None, options: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reports.score.devices.check_device", lambda _: None)  # as if there were a GPU
     result = mixer_report(*arguments, *options, "--precision", "bfloat16")
     assert result.exit_code == 2
     assert "only --engine inference has it, not eager" in result.stderr

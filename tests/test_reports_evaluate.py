@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,17 +15,20 @@ import pytest
 from cifar_files import TEST, batch, images, pickled, python_files, write_archive
 from click.testing import CliRunner, Result
 from conftest import Run, save_safetensors
+from test_reports_workers import workers_of
 
 from align.mixer.models import build_paddle
 from align.probes import paddle_probe
 from convert import files
 from convert.arrays import StateDict
+from convert.errors import UsageProblem
 from convert.mixer.mapping import convert_state_dict
 from convert.mixer.variants import MixerConfig
 from reports.data import cifar10
-from reports.data.batches import AHEAD, batches
+from reports.data.ahead import AHEAD
+from reports.data.batches import batches, parts_of
 from reports.data.preprocess import imagenet
-from reports.score import engines
+from reports.score import devices, engines
 from reports.score.predictions import read_predictions
 
 COUNT = 30
@@ -132,7 +137,9 @@ def test_a_predictor_that_computes_something_else_fails(
     result = mixer_report("evaluate", "--weights", weights, "--data", data)
     assert result.exit_code == 1
     assert "its logits lie 1.0e-03 from eager's" in result.stderr
-    assert mixer_report("evaluate", "--weights", weights, "--data", data, "--engine", "eager").stderr == ""
+    told = mixer_report("evaluate", "--weights", weights, "--data", data, "--engine", "eager").stderr.splitlines()
+    assert told[0] == "evaluating 30 images"
+    assert told[-1].startswith("30 of 30 images, ")
 
 
 def test_nan_is_no_agreement() -> None:
@@ -145,8 +152,7 @@ def test_nan_is_no_agreement() -> None:
     ("options", "code", "sentence"),
     [
         (["--variant", "b16_in21k"], 3, "has 196"),
-        (["--engine", "inference", "--device", "gpu"], 2, "runs on cpu"),
-        (["--device", "gpu:0"], 2, "Paddle cannot use it"),
+        (["--device", "tpu"], 2, "there is no such device"),
         (["--preprocess", "variant"], 2, "Pass --variant"),
         (["--preprocess", "published"], 2, "Pass --figure"),
         (["--figure", "nothing"], 2, "no such figure"),
@@ -163,6 +169,41 @@ def test_what_is_refused(
         assert sentence in result.stderr
     else:
         assert "Is --variant right?" in result.stderr
+
+
+@pytest.mark.parametrize("device", ["gpu", "gpu:3"])
+@pytest.mark.parametrize(
+    "command",
+    [["evaluate"], ["finetune", "--recipe", "small", "--out", "o"], ["audit", "--checkpoint", "c", "--out", "o"]],
+)
+def test_a_gpu_without_paddle_s_build_for_it_is_refused_first(
+    mixer_report: Run, command: list[str], device: str
+) -> None:
+    """Before the weights and the images are looked for, which are not there."""
+    result = mixer_report(*command, "--weights", "none.pdparams", "--data", "none.tar.gz", "--device", device)
+    assert result.exit_code == 2, result.output
+    assert len(result.stderr.splitlines()) == 1
+    assert f"Error: --device {device}: the Paddle that is installed (" in result.stderr
+    assert "pip install paddlepaddle-gpu -i https://www.paddlepaddle.org.cn/packages/stable/cu126/" in result.stderr
+
+
+@pytest.mark.parametrize(("count", "said"), [(0, "sees no GPU; does nvidia-smi show one?"), (2, "sees 2 GPU(s)")])
+def test_a_gpu_that_is_not_there_is_refused(
+    frameworks: None, monkeypatch: pytest.MonkeyPatch, count: int, said: str
+) -> None:
+    monkeypatch.setattr("paddle.device.is_compiled_with_cuda", lambda: True)
+    monkeypatch.setattr("paddle.device.cuda.device_count", lambda: count)
+    with pytest.raises(UsageProblem, match=re.escape(said)):
+        devices.check_device("gpu:2")
+    if count:
+        devices.check_device("gpu:1")
+        devices.check_device("gpu")
+
+
+def test_the_predictor_runs_on_the_cpu_alone() -> None:
+    with pytest.raises(UsageProblem, match="it runs on cpu, not on gpu"):
+        engines.choose_engine("inference", "gpu")
+    assert engines.choose_engine("auto", "gpu") == "eager"
 
 
 def test_bad_weights_and_data(
@@ -246,10 +287,10 @@ def test_batches_are_all_images_once_in_order() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (23, 8, 8, 3), dtype=np.uint8)
     whole = imagenet(12, "").apply(pixels)
     for size in (1, 5, 23, 50):
-        parts = list(batches(pixels, imagenet(12, ""), size))
+        parts = list(batches(pixels, imagenet(12, ""), parts_of(23, size)))
         assert [index for part, _ in parts for index in range(part.start, part.stop)] == list(range(23))
         np.testing.assert_array_equal(np.concatenate([made for _, made in parts]), whole)
-    next(iter(batches(pixels, imagenet(12, ""), 1)))
+    next(iter(batches(pixels, imagenet(12, ""), parts_of(23, 1))))
     assert AHEAD > 0
 
 
@@ -325,6 +366,15 @@ def test_one_channel_is_refused_before_anything_is_written(
         assert result.exit_code == 3, result.output
         assert "grey.pdparams takes images of 1 channel(s), CIFAR-10's have 3" in result.stderr
         assert not out.exists()
+
+
+def test_workers_change_no_prediction(mixer_report: Run, weights: Path, data: Path, tmp_path: Path) -> None:
+    given = ["evaluate", "--weights", weights, "--data", data, "--batch-size", 7, "--predictions"]
+    for workers in (0, 2):
+        result = mixer_report(*given, tmp_path / f"{workers}.npz", "--workers", workers)
+        assert result.exit_code == 1, result.output
+    assert (tmp_path / "0.npz").read_bytes() == (tmp_path / "2.npz").read_bytes()
+    assert workers_of(os.getpid()) == []
 
 
 def test_the_model_is_paddle_s(weights: Path, square_config: MixerConfig, square_source: StateDict) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,17 +22,23 @@ import pytest
 from cifar_files import batch, images, pickled, python_files, whole_archive, write_archive
 from click.testing import CliRunner, Result
 from conftest import Run, save_safetensors
+from test_reports_workers import workers_of
 
 from convert import files
 from convert.arrays import Array, StateDict
+from convert.errors import BadInput
 from convert.mixer.adapt import HEAD, adapt
 from convert.mixer.init import init_state_dict
 from convert.mixer.mapping import convert_state_dict
 from convert.mixer.variants import MixerConfig
 from convert.request import Adaptation
+from reports.score.engines import usual_workers
 from reports.score.parallel import Group
 from reports.score.predictions import read_predictions
+from reports.train import finetune, run_file
+from reports.train.checkpoints import Checkpoints, Due
 from reports.train.recipes import recipe_by_name
+from reports.train.signals import EndedBySignal, ended_by_signals
 from reports.train.trainer import Trainer
 
 STEPS = 12
@@ -178,6 +186,40 @@ def test_the_gradient_is_that_of_the_whole_batch(
     assert many != one, "micro-batches that change no rounding would be none"
 
 
+def test_when_a_checkpoint_is_written_changes_nothing(
+    uninterrupted: Path, mixer_report: Run, arguments: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After every step, by the clock, or at the end alone, where ten minutes have not gone by."""
+    given = [argument for argument in arguments if argument not in ("--checkpoint-every", 5)]
+    written: dict[str, list[int]] = {}
+    real = Checkpoints.write
+    for name, options in {"often": ["--checkpoint-minutes", 1e-9], "rarely": []}.items():
+        written[name] = []
+        with monkeypatch.context() as patch:
+            patch.setattr(Checkpoints, "write", lambda own, c, n=name: (written[n].append(c.step), real(own, c)))
+            succeeded(mixer_report(*given, *options, "--out", tmp_path / name))
+        assert trajectory(tmp_path / name) == trajectory(uninterrupted)
+    assert written == {"often": list(range(1, STEPS + 1)), "rarely": [STEPS]}
+    both = mixer_report(*arguments, "--checkpoint-minutes", 1, "--out", tmp_path / "both")
+    assert (both.exit_code, "Leave one out" in both.stderr, (tmp_path / "both").exists()) == (2, True, False)
+
+
+def test_a_checkpoint_is_due_by_the_clock_from_the_last_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("reports.train.checkpoints.time", SimpleNamespace(monotonic=lambda: now[0]))
+    due, written = Due(steps=None, minutes=10), []
+    for step in range(1, 11):
+        now[0] += 200
+        if due.after(step):
+            now[0] += 100  # a slow disk
+            written.append(now[0])
+            due.written()
+    assert written == [700, 1400, 2100]
+    by_steps = Due(steps=4, minutes=10)
+    now[0] += 1e6
+    assert [step for step in range(1, 13) if by_steps.after(step)] == [4, 8, 12]
+
+
 @pytest.mark.parametrize(
     "optimizer", [pytest.param("adam", marks=pytest.mark.slow), "adamw", pytest.param("sgd", marks=pytest.mark.slow)]
 )
@@ -246,6 +288,88 @@ def test_a_signal_saves_and_exits(
     assert trajectory(out) == trajectory(uninterrupted)
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("moment", ["reports.data.cifar10.read_files", "reports.train.trainer.Trainer._optimizer"])
+def test_a_signal_before_training_leaves_nothing(
+    mixer_report: Run,
+    arguments: list[object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    moment: str,
+    number: int,
+    code: int,
+) -> None:
+    """While the data is being read, or the model built."""
+    out, handler = tmp_path / "out", signal.getsignal(number)
+    monkeypatch.setattr(moment, lambda *_: os.kill(os.getpid(), number))
+    result = mixer_report(*arguments, "--out", out)
+    assert result.exit_code == code, result.output
+    name = signal.Signals(number).name
+    assert f"Error: Ended by {name}. {out} was not written to; start again." in result.stderr
+    assert not out.exists()
+    assert signal.getsignal(number) == handler
+
+
+def test_a_signal_that_an_import_takes_for_its_own_failure_ends_all_the_same() -> None:
+    def importing() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
+        except BaseException as error:
+            raise ImportError("initialization failed") from error
+
+    with pytest.raises(EndedBySignal, match=r"^Ended by SIGTERM\. Nothing is there\.$") as caught:  # noqa: SIM117
+        with ended_by_signals("Nothing is there."):
+            importing()
+    assert caught.value.exit_code == 143
+
+
+def test_a_signal_after_the_last_step_leaves_the_evaluation(
+    uninterrupted: Path, mixer_report: Run, arguments: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the last step it is a stop as in any other; while the model is evaluated it ends at once."""
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        before_step(patch, STEPS, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        result = mixer_report(*arguments, "--out", out)
+    assert (result.exit_code, "after step 12 of 12" in result.stderr) == (143, True), result.output
+    with monkeypatch.context() as patch:
+        patch.setattr("reports.train.finish.evaluate", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
+        result = mixer_report(*arguments, "--out", out, "--resume")
+    assert (result.exit_code, "12 of 12 steps are done; --resume goes on." in result.stderr) == (143, True)
+    succeeded(mixer_report(*arguments, "--out", out, "--resume"))
+    assert trajectory(out) == trajectory(uninterrupted)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_change_nothing(
+    uninterrupted: Path, mixer_report: Run, arguments: list[object], tmp_path: Path, workers: int
+) -> None:
+    succeeded(mixer_report(*arguments, "--out", tmp_path / "out", "--workers", workers))
+    assert trajectory(tmp_path / "out") == trajectory(uninterrupted)
+    assert workers_of(os.getpid()) == []
+
+
+def test_a_killed_worker_leaves_a_run_that_goes_on(
+    uninterrupted: Path, mixer_report: Run, arguments: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        before_step(patch, 7, lambda: os.kill(workers_of(os.getpid())[0], signal.SIGKILL))
+        result = mixer_report(*arguments, "--out", out, "--workers", 1)
+    assert result.exit_code == 4, result.output
+    assert "A process that makes images failed (ended by SIGKILL)" in result.stderr
+    assert workers_of(os.getpid()) == []
+    succeeded(mixer_report(*arguments, "--out", out, "--workers", 1, "--resume"))
+    assert trajectory(out) == trajectory(uninterrupted)
+
+
+def test_as_many_workers_as_cores_are_to_spare(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reports.score.engines.cpus", lambda: 12)
+    assert [usual_workers(device, 1) for device in ("cpu", "gpu", "gpu:1")] == [0, 8, 8]
+    assert [usual_workers("gpu", processes) for processes in (2, 4, 12, 100)] == [5, 2, 0, 0]
+
+
 def test_a_full_disk_leaves_a_run_that_goes_on(
     uninterrupted: Path, mixer_report: Run, arguments: list[object], tmp_path: Path
 ) -> None:
@@ -283,18 +407,158 @@ def test_what_is_refused(mixer_report: Run, arguments: list[object], tmp_path: P
     assert refusal("--out", tmp_path / "b", "--recipe", "nothing")[0] == 2
     assert refusal("--out", tmp_path / "b", "--recipe", tmp_path / "nothing.toml")[0] == 4
     assert not (tmp_path / "b").exists()
-    newest = out / "checkpoints" / "step-0000006.safetensors"
-    content = bytearray(newest.read_bytes())
-    content[-100] ^= 1
-    newest.write_bytes(content)
-    code, said = refusal("--out", out, "--resume")
-    assert (code, "it was altered" in said) == (5, True)
+
+
+SHA256 = "a SHA-256 in hexadecimal"
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        ((), [], "it holds no object with names"),
+        (("schema",), "mixer-report/finetune/0", "schema is "),
+        (("luck",), 7, "it has the unknown luck"),
+        (("threads",), None, "it lacks threads"),
+        (("threads",), "1", 'threads is "1", not a whole number from 1 to 65536'),
+        (("threads",), True, "threads is true, not a whole number"),
+        (("threads",), 0, "threads is 0, not a whole number"),
+        (("threads",), 10**30, "not a whole number"),
+        (("processes",), 1.0, "processes is 1.0, not a whole number"),
+        (("device",), ["cpu"], "device is "),
+        (("recipe",), 3, "recipe is 3, not an object"),
+        (("recipe", "seed"), -1, "seed = -1 is not valid"),
+        (("recipe", "interpolation"), ["bilinear"], "interpolation = ['bilinear'] is not valid"),
+        (("recipe", "learning_rate"), 10**400, "is not valid"),
+        (("recipe", "mean"), {"r": 1}, "mean = {'r': 1} is not valid"),
+        (("recipe", "epochs"), None, "it has not exactly one of epochs, steps"),
+        (("sources",), [], "sources is [], not an object"),
+        (("sources", "seed"), 3, "it names no source for seed"),
+        (("weights", "fingerprint"), "0", f'weights: fingerprint is "0", not {SHA256}'),
+        (("weights", "config", "image_size"), "32", "config's image_size is 32, not a whole number"),
+        (("weights", "config", "num_blocks"), None, "config has the fields"),
+        (("data", "train"), 5, f"data: train is 5, not {SHA256}"),
+        (("upstream", "notes"), "none", "upstream: notes is "),
+        (("origins", "train", "canonical"), 0, "origins: train: canonical is 0, not true or false"),
+        (("origins", "test", "split"), "train", 'split is "train", not "test"'),
+        (("environment",), "here", "environment is "),
+        (("command_line",), [1], "command_line is [1], not a list of texts"),
+    ],
+)
+def test_a_run_s_description_is_checked_field_by_field(
+    uninterrupted: Path, place: tuple[str, ...], value: object, said: str
+) -> None:
+    """None takes the field away. The file as it was written passes."""
+    content = (uninterrupted / "run.json").read_bytes()
+    whole = run_file.parse("run.json", content)
+    data: Any = json.loads(content)
+    *path, last = place or ("",)
+    inner = data
+    for name in path:
+        inner = inner[name]
+    if value is None:
+        del inner[last]
+    else:
+        inner[last] = value
+    with pytest.raises(BadInput, match=r"^run\.json: ") as caught:
+        run_file.parse("run.json", json.dumps(data if place else value).encode())
+    assert said in str(caught.value)
+    assert whole == json.loads(content)
+
+
+def test_a_run_whose_description_is_none_is_not_resumed(
+    uninterrupted: Path, mixer_report: Run, arguments: list[object], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(uninterrupted, out)
+    for content, said in ((b"{", "it is no JSON"), (b"\xff", "it is no JSON"), (b"[" * 10**5, "it is no JSON")):
+        (out / "run.json").write_bytes(content)
+        result = mixer_report(*arguments, "--out", out, "--resume")
+        assert (result.exit_code, said in result.stderr) == (3, True), result.output
+        assert result.stderr.splitlines()[-1].startswith("Error: ")
+
+
+def test_a_log_that_was_changed_is_found(
+    uninterrupted: Path, mixer_report: Run, arguments: list[object], tmp_path: Path
+) -> None:
+    """Each line up to the checkpoint counts, what comes after it is cut off; a changed description is found too."""
+    out = tmp_path / "out"
+    succeeded(mixer_report(*arguments, "--out", out, "--stop-after", 6))
+    log, run = out / "log.jsonl", out / "run.json"
+    whole, lines = log.read_bytes(), log.read_bytes().splitlines(keepends=True)
+    first = json.loads(lines[0])
+    better = json.dumps({**first, "loss": first["loss"] / 2}).encode() + b"\n"
+    for content, said in (
+        (b"".join([better, *lines[1:]]), "its SHA-256, steps 1 to 6, is not the one"),
+        (b"".join([b" " + lines[0], *lines[1:]]), "it was changed"),
+        (b"".join([lines[1], lines[0], *lines[2:]]), "it was changed"),
+        (b"".join([*lines[:5], b"\xff\n"]), "it was changed"),
+        (b"".join(lines[:4]), "of the steps 1 to 6 the last 2 are missing"),
+        (whole[:-1], "of the steps 1 to 6 the last 1 are missing"),
+    ):
+        log.write_bytes(content)
+        result = mixer_report(*arguments, "--out", out, "--resume")
+        assert (result.exit_code, f"{log}: " in result.stderr, said in result.stderr) == (5, True, True), result.output
+    log.write_bytes(whole + whole + b"and half a li")
+    described = run.read_text()
+    run.write_text(described.replace('"threads": 1', '"threads": 2'))
+    result = mixer_report(*arguments, "--out", out, "--resume")
+    assert (result.exit_code, f"{run}: its SHA-256 is not the one" in result.stderr) == (5, True), result.output
+    run.write_text(described)
+    succeeded(mixer_report(*arguments, "--out", out, "--resume"))
+    assert trajectory(out) == trajectory(uninterrupted)
+
+
+def test_a_damaged_checkpoint_says_what_to_remove(
+    uninterrupted: Path, mixer_report: Run, arguments: list[object], tmp_path: Path
+) -> None:
+    """Truncated anywhere or with one bit flipped, the newest is named, and so is what --resume goes on from then."""
+    out = tmp_path / "out"
+    succeeded(mixer_report(*arguments, "--out", out, "--stop-after", 6))
+    older, newest = sorted((out / "checkpoints").iterdir())
+    whole = newest.read_bytes()
+    flipped = bytearray(whole)
+    flipped[-100] ^= 1
+    for content in (bytes(flipped), whole[:-1], whole[: len(whole) // 2], whole[:5], b""):
+        newest.write_bytes(content)
+        result = mixer_report(*arguments, "--out", out, "--resume")
+        assert result.exit_code == 5, result.output
+        assert f"{newest}: it is truncated or altered" in result.stderr
+        assert f"Remove it; then --resume goes on from {older.name}, the one before it." in result.stderr
     newest.unlink()
-    (out / "log.jsonl").write_text("".join((out / "log.jsonl").read_text().splitlines(keepends=True)[:4]))
-    code, said = refusal("--out", out, "--resume")
-    assert (code, "does not hold steps 1 to 5" in said) == (5, True)
-    (out / "run.json").write_text("{")
-    assert refusal("--out", out, "--resume")[0] == 5
+    kept = older.read_bytes()
+    older.write_bytes(kept[:-1])
+    assert (
+        "Remove it; then --resume begins at step 1 again." in mixer_report(*arguments, "--out", out, "--resume").stderr
+    )
+    older.write_bytes(kept)
+    succeeded(mixer_report(*arguments, "--out", out, "--resume"))
+    assert trajectory(out) == trajectory(uninterrupted)
+
+
+def test_a_step_does_not_go_through_the_log(
+    mixer_report: Run, arguments: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the curves, at the end, read all of it; else a run of n steps took n² sums."""
+    walks: list[int] = []
+
+    class Watched(list[dict[str, Any]]):
+        def __iter__(self) -> Iterator[dict[str, Any]]:
+            walks.append(len(self))
+            return super().__iter__()
+
+    out = tmp_path / "out"
+    succeeded(mixer_report(*arguments, "--out", out, "--stop-after", 1))
+    real = finetune._restored
+    monkeypatch.setattr(finetune, "_restored", lambda *given: Watched(real(*given)))
+    succeeded(mixer_report(*arguments, "--out", out, "--resume"))
+    assert walks == [STEPS] * len(walks)
+
+
+def test_the_help_is_about_the_weights_to_start_from(mixer_report: Run) -> None:
+    shown = {name: " ".join(mixer_report(name, "--help").output.split()) for name in ("finetune", "evaluate")}
+    assert "The weights to start from" in shown["finetune"]
+    assert "ine-tuned" not in shown["finetune"]
+    assert "Fine-tuned weights" in shown["evaluate"]
 
 
 def test_bad_data_and_weights(mixer_report: Run, arguments: list[object], tmp_path: Path, weights: StateDict) -> None:

@@ -273,7 +273,7 @@ class TestRerun:
     @pytest.mark.slow
     @pytest.mark.parametrize("kernels", ["Haswell", "SkylakeX"])
     def test_another_processor_rounds_otherwise_and_gives_the_bundle_s(self, bundle: Path, kernels: str) -> None:
-        """In the widest instructions but one: of OpenBLAS (SkylakeX: as far as there are such), oneDNN, MKL, PyTorch."""
+        """OpenBLAS's kernels, and of oneDNN, MKL and PyTorch those without AVX-512."""
         knobs = {"OPENBLAS_CORETYPE": kernels}
         if kernels == "Haswell":
             knobs |= {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}

@@ -42,6 +42,19 @@ def imported() -> ModuleType:
     return paddle
 
 
+@contextlib.contextmanager
+def device_kept() -> Iterator[None]:
+    """Leave Paddle's device in the end as it was found: a caller's own models go on where they were."""
+    compute_quickly()
+    with importing_frameworks():
+        import paddle
+    before = paddle.device.get_device()
+    try:
+        yield
+    finally:
+        paddle.device.set_device(before)
+
+
 def check_framework() -> None:
     """Check nothing: there is one Paddle."""
 

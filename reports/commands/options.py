@@ -1,10 +1,8 @@
-"""The options of the evaluation, the settings they stand for, and its progress bar."""
+"""The options of the evaluation, the settings they stand for, and how far it is."""
 
 from __future__ import annotations
 
-import contextlib
-import sys
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +20,39 @@ if TYPE_CHECKING:
     from reports.score.records import Precision
     from reports.score.weights import Weights
 
+
+def _check_device(ctx: click.Context, _parameter: click.Parameter, device: str) -> str:
+    """Return a device that Paddle computes on; another is refused before anything is read."""
+    from reports.score.devices import check_device
+
+    if not ctx.resilient_parsing:
+        check_device(device)
+    return device
+
+
+DEVICE = click.option(
+    "--device",
+    default="cpu",
+    show_default=True,
+    callback=_check_device,
+    help="cpu, gpu or gpu:N; a GPU needs paddlepaddle-gpu.",
+)
 WEIGHTS = (
     click.option("--weights", type=FILE, required=True, help="Fine-tuned weights, in any format of mixer-convert."),
     click.option(
         "--variant", metavar="NAME", help="The upstream that was fine-tuned. Default: what its manifest says."
+    ),
+    SRC,
+    *IDENTITY,
+    *SELECTION,
+)
+PAGE = (click.option("--html", type=FILE, metavar="FILE", help="Write a self-contained page of the evaluation."),)
+START = (
+    click.option(
+        "--weights", type=FILE, required=True, help="The weights to start from, in any format of mixer-convert."
+    ),
+    click.option(
+        "--variant", metavar="NAME", help="What they are, of `mixer-convert --list`. Default: what their manifest says."
     ),
     SRC,
     *IDENTITY,
@@ -60,7 +87,7 @@ ENGINE = (
         show_default=True,
         help="Paddle's predictor with oneDNN (CPU only), or the model as it is. auto: the predictor on cpu.",
     ),
-    click.option("--device", default="cpu", show_default=True, help="cpu, gpu or gpu:N."),
+    DEVICE,
     click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True, help="Images per batch."),
 )
 PRECISION = (
@@ -70,6 +97,14 @@ PRECISION = (
         default="float32",
         show_default=True,
         help="Of the predictor. bfloat16 needs a processor that has it, and is not comparable.",
+    ),
+)
+WORKERS = (
+    click.option(
+        "--workers",
+        type=click.IntRange(min=0),
+        metavar="N",
+        help="Processes that make images; the result is the same. Default: the cores less one, at most 8; on a CPU 0.",
     ),
 )
 TRAINING = (
@@ -90,11 +125,23 @@ TRAINING = (
         help="Images per forward, to fit the memory; the batch stays. Default: the recipe's.",
     ),
     click.option("--threads", type=click.IntRange(min=1), help="On a CPU. Default: all; --resume keeps the run's own."),
-    click.option("--checkpoint-every", type=click.IntRange(min=1), default=100, show_default=True, help="Steps."),
+    *WORKERS,
+    click.option(
+        "--checkpoint-minutes",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="M",
+        help="From one checkpoint to the next; the newest two are kept. Default: 10.",
+    ),
+    click.option(
+        "--checkpoint-every",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="In steps, in place of --checkpoint-minutes.",
+    ),
     click.option(
         "--stop-after", type=click.IntRange(min=1), metavar="STEP", help="Save and end there; --resume goes on."
     ),
-    click.option("--device", default="cpu", show_default=True, help="cpu, gpu or gpu:N."),
+    DEVICE,
 )
 
 
@@ -183,28 +230,8 @@ def images_of(data: Path, limit: int | None) -> Cifar10:
     return first(images, limit) if limit else images
 
 
-@contextlib.contextmanager
-def progress_bar(total: int) -> Iterator[Progress]:
-    """Show images/s, running accuracy and time left on a terminal's standard error; elsewhere show nothing."""
-    if not sys.stderr.isatty():
-        yield lambda *_: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+def progress_bar(total: int) -> AbstractContextManager[Progress]:
+    """Return what shows how far an evaluation of so many images is."""
+    from reports.commands.progress import evaluating
 
-    columns = (
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TextColumn("{task.fields[right]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=total, rate="", right="")
-
-        def show(done: int, right: int) -> None:
-            bar.update(task, completed=done, right=f"{100 * right / done:.2f} % right")
-            speed = bar.tasks[0].speed
-            bar.update(task, rate=f"{speed:.1f} images/s" if speed else "")
-
-        yield show
+    return evaluating(total)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+AHEAD = 3
+"""Batches that are ready or in the making while somebody works on one."""
 Part = TypeVar("Part")
 Made = TypeVar("Made")
 

@@ -7,7 +7,7 @@ Sources: paddlepaddle 3.3.1, paddle/vision/transforms/functional_pil.py; torchvi
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -15,6 +15,7 @@ from PIL import Image
 from convert.arrays import Array
 from convert.errors import BadInput
 from convert.mixer.variants import IMAGENET_MEAN, IMAGENET_STD, Rgb, Variant
+from reports.data.making import Make
 
 ASKED = "ImageNet's, as asked"
 ASSUMED = "ImageNet's, assumed: no variant is known; --preprocess says"
@@ -58,6 +59,12 @@ class Preprocessing:
         """The preprocessing in words."""
         mean, std = (", ".join(f"{value:g}" for value in values) for values in (self.mean, self.std))
         return f"{self.image_size} px, {self.interpolation}, mean {mean}, std {std} ({self.reason})"
+
+
+def part_maker(images: Array, *, preprocessing: dict[str, Any]) -> Make:
+    """Return what preprocesses a part of the images, whatever the index; preprocessing has its fields as plain data."""
+    prepared = Preprocessing(**preprocessing)
+    return lambda _index, part: prepared.apply(images[part])
 
 
 def imagenet(image_size: int, reason: str) -> Preprocessing:

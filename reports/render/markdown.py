@@ -24,7 +24,7 @@ def audit_markdown(
         f"**{MEANINGS[report.verdict]}** {cell(report.sentence)}",
         cell(report.limits),
         "## Accuracy",
-        _table(("what", "value"), statistics(report)),
+        _table(("what", "value"), statistics(report.accuracy, report.published, report.timm)),
         *(part for name, result in alignments.items() for part in _port(name, result)),
         "## Confusion",
         "A row per true class, a column per prediction.",

@@ -13,7 +13,7 @@ from align.render.text import verdict_line
 from reports.data.cifar10 import CLASSES, Origin
 from reports.data.preprocess import Preprocessing
 from reports.render.conversion import Conversion, Manifest
-from reports.score.accuracy import Accuracy, Comparison, Predictions, accuracy_of, comparison_of
+from reports.score.accuracy import Accuracy, Comparison, CountedAccuracy, Predictions, accuracy_of, comparison_of
 from reports.score.published import PublishedFigure, published_figures
 from reports.score.records import EngineUse, WeightsIdentity
 from reports.score.verdict import AuditFinding, judge, limits_of
@@ -50,13 +50,6 @@ class Facts:
     attached: Sequence[str] = ()
     accept_preprocessing: bool = False
     accept_rounding: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CountedAccuracy(Accuracy):
-    """An accuracy with the names of the classes."""
-
-    classes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +130,7 @@ def report_of(facts: Facts) -> AuditReport:
         lineage=_lineage(facts),
         data=facts.origin,
         engine=facts.engine,
-        uncertain=_uncertain(facts),
+        uncertain=uncertain_images(facts.predictions, facts.thumbnails),
         attached=tuple(facts.attached),
     )
 
@@ -173,6 +166,20 @@ def facts_of(
 def most_uncertain(predictions: Predictions) -> list[int]:
     """Return the images with the smallest margins, the smallest first."""
     return [int(index) for index in np.argsort(predictions.margins, kind="stable")[:UNCERTAIN]]
+
+
+def uncertain_images(predictions: Predictions, pictures: Sequence[str]) -> tuple[UncertainImage, ...]:
+    """Return the images of the smallest margins, with their pictures in the same order."""
+    return tuple(
+        UncertainImage(
+            index=index,
+            label=int(predictions.labels[index]),
+            prediction=int(predictions.predictions[index]),
+            margin=float(predictions.margins[index]),
+            png=png,
+        )
+        for index, png in zip(most_uncertain(predictions), pictures, strict=True)
+    )
 
 
 def _finding(facts: Facts, accuracy: Accuracy) -> AuditFinding:
@@ -212,17 +219,3 @@ def _lineage(facts: Facts) -> Lineage:
         None: "Nothing beside the fine-tuned file records which weights it was made from.",
     }[named]
     return Lineage(manifest=facts.manifest is not None, names_source=named, sentence=sentence)
-
-
-def _uncertain(facts: Facts) -> tuple[UncertainImage, ...]:
-    p = facts.predictions
-    return tuple(
-        UncertainImage(
-            index=index,
-            label=int(p.labels[index]),
-            prediction=int(p.predictions[index]),
-            margin=float(p.margins[index]),
-            png=png,
-        )
-        for index, png in zip(most_uncertain(p), facts.thumbnails, strict=True)
-    )

@@ -9,8 +9,9 @@ from convert.files.sets import TOP
 from reports.data.cifar10 import Origin
 from reports.render.environment import Environment
 from reports.render.report import AuditReport
-from reports.score.accuracy import Interval
-from reports.score.records import EngineUse
+from reports.score.accuracy import Accuracy, Comparison, Interval
+from reports.score.published import PublishedFigure
+from reports.score.records import EngineUse, WeightsIdentity
 
 Facts = Iterator[tuple[str, str]]
 
@@ -27,9 +28,8 @@ VERIFY = (
 )
 
 
-def statistics(report: AuditReport) -> Facts:
+def statistics(accuracy: Accuracy, figure: PublishedFigure | None, timm: Comparison | None) -> Facts:
     """Yield name and value of what was counted."""
-    accuracy, figure = report.accuracy, report.published
     yield "correct", f"{accuracy.correct:,} of {accuracy.total:,} = {accuracy.percent:.2f} %"
     yield "95 % interval (Wilson)", _interval(accuracy.wilson)
     yield "95 % interval (Clopper-Pearson)", _interval(accuracy.clopper_pearson)
@@ -39,7 +39,7 @@ def statistics(report: AuditReport) -> Facts:
         yield "published where", f"{figure.source}, {figure.locator}"
         yield "its recipe", figure.recipe
         yield "its remark", figure.remark
-    if timm := report.timm:
+    if timm:
         yield "timm on the same images", f"{timm.disagreements:,} disagreements"
         alone = f"{timm.only_here} right in Paddle alone, {timm.only_there} in timm alone"
         yield "McNemar, exact", f"p = {timm.mcnemar_p:.3g} ({alone})"
@@ -48,26 +48,18 @@ def statistics(report: AuditReport) -> Facts:
 
 def identity_facts(report: AuditReport) -> Facts:
     """Yield which weights and which images these are."""
-    for found, name in ((report.weights, "fine-tuned weights"), (report.source, "upstream's checkpoint")):
-        yield name, f"{found.name} ({found.dtype})"
-        yield f"{name}: set", "the outermost" if found.weights_key == TOP else str(found.weights_key)
-        yield from ((f"{name}: note", note) for note in found.notes)
-        yield f"{name}: fingerprint", found.fingerprint
-        yield f"{name}: file SHA-256", str(found.sha256)
+    yield from weights_facts("fine-tuned weights", report.weights)
+    yield from weights_facts("upstream's checkpoint", report.source)
     upstream = report.weights.upstream
     yield "upstream", f"{upstream}, says {report.weights.known_from}" if upstream else "unknown"
     yield "lineage", report.lineage.sentence
-    data = report.data
-    yield "images", f"{data.name}, {data.split} split, {data.version} version, {_whose(data)}"
-    if data.sha256:
-        yield "images: archive SHA-256", data.sha256
-    yield "images: pixels' SHA-256", data.images_sha256
+    yield from images_facts(report.data)
     yield "preprocessing", report.preprocessing.said
     if report.accept_preprocessing:
         yield "preprocessing accepted", "whatever the published row's is (--accept-preprocessing)"
     if report.accept_rounding:
         yield "rounding accepted", "the gates' verdict `rounding` counts as passed (--accept-rounding)"
-    yield "engine", _engine(report.engine)
+    yield "engine", engine_said(report.engine)
     yield from (("attached", name) for name in report.attached)
 
 
@@ -84,11 +76,27 @@ def environment_facts(environment: Environment) -> Facts:
     yield from _flat({key: value for key, value in asdict(environment).items() if key not in shown})
 
 
-def _whose(data: Origin) -> str:
-    return "the canonical archive" if data.canonical else "not the canonical archive"
+def weights_facts(name: str, weights: WeightsIdentity) -> Facts:
+    """Yield which weights these are."""
+    yield name, f"{weights.name} ({weights.dtype})"
+    if weights.weights_key is not None:
+        yield f"{name}: set", "the outermost" if weights.weights_key == TOP else weights.weights_key
+    yield from ((f"{name}: note", note) for note in weights.notes)
+    yield f"{name}: fingerprint", weights.fingerprint
+    if weights.sha256 is not None:
+        yield f"{name}: file SHA-256", weights.sha256
 
 
-def _engine(engine: EngineUse) -> str:
+def images_facts(data: Origin) -> Facts:
+    """Yield which images these are."""
+    whose = "the canonical archive" if data.canonical else "not the canonical archive"
+    yield "images", f"{data.name}, {data.split} split, {data.version} version, {whose}"
+    if data.sha256:
+        yield "images: archive SHA-256", data.sha256
+    yield "images: pixels' SHA-256", data.images_sha256
+
+
+def engine_said(engine: EngineUse) -> str:
     """Return how the logits were computed, in words."""
     text = f"{engine.name}, {engine.threads} threads, batches of {engine.batch_size}"
     if check := engine.first_batch:

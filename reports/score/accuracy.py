@@ -48,6 +48,13 @@ class Accuracy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CountedAccuracy(Accuracy):
+    """An accuracy with the names of the classes."""
+
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
     """Two models on the same images. only_here and only_there: images that one alone is right on.
 

@@ -25,10 +25,15 @@ from reports.score.bfloat16 import (
     check_program,
     saying_what_fails,
 )
+from reports.score.devices import move_to
 from reports.score.records import AGREEMENT_ATOL, EngineName, Precision
 
 Engine = Callable[[Array], Array]
 """Returns logits (n, classes) float32 of normalised images (n, 3, image_size, image_size) float32."""
+
+
+MOST_WORKERS = 8
+"""Above it, what they make goes faster than memory takes it."""
 
 
 class EngineDisagrees(MixerConvertError):
@@ -47,6 +52,15 @@ class EngineDisagrees(MixerConvertError):
 def cpus() -> int:
     """Return how many CPUs this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def usual_workers(device: str, processes: int) -> int:
+    """Return how many processes make images by default, for each that runs the model: one per core but its own.
+
+    On a CPU that is none: the matrix products take every core, and need far longer than the images.
+    """
+    spare = 0 if device == "cpu" else cpus() // processes - 1
+    return max(0, min(MOST_WORKERS, spare))
 
 
 def choose_engine(asked: str, device: str) -> EngineName:
@@ -71,13 +85,7 @@ def eager(config: MixerConfig, state_dict: StateDict, device: str = "cpu") -> En
     model = build_paddle(config, state_dict)
     import paddle
 
-    if device != "cpu":
-        try:
-            paddle.device.set_device(device)
-            model.to(device=device)
-        except (ValueError, RuntimeError, OSError) as error:
-            reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-            raise UsageProblem(f"--device {device}: Paddle cannot use it ({reason}). Pass --device cpu.") from error
+    move_to(device, model)
 
     def logits(images: Array) -> Array:
         with paddle.no_grad():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -36,7 +37,10 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationSettings:
-    """How to evaluate. figure is the published row to judge by; accept_preprocessing allows another than the row's."""
+    """How to evaluate. figure is the published row to judge by; accept_preprocessing allows another than the row's.
+
+    workers: processes that make the batches (0: a thread does), on which no bit of the result depends.
+    """
 
     preprocessing: Preprocessing
     figure: PublishedFigure | None = None
@@ -45,6 +49,7 @@ class EvaluationSettings:
     device: str = "cpu"
     batch_size: int = 16
     accept_preprocessing: bool = False
+    workers: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -150,19 +155,20 @@ def _run(
     check: FirstBatch | None = None
     parts: list[tuple[slice, Predictions]] = []
     seconds, right, done = 0.0, 0, 0
-    mine = {"rank": group.rank, "processes": group.processes}
-    for part, images in batches(data.images, settings.preprocessing, settings.batch_size, **mine):
-        started = time.perf_counter()
-        logits = engine(images)
-        seconds += time.perf_counter() - started
-        if settings.engine == "inference" and not parts:
-            check = _checked(weights, images, logits, settings.precision)
-        there = reference(images) if reference else None
-        found = predictions_of(logits, data.labels[part], there)
-        parts.append((part, found))
-        right += int((found.predictions == found.labels).sum())
-        done += len(found)
-        progress(done, right)
+    own = group.parts(len(data.labels), settings.batch_size)
+    with closing(batches(data.images, settings.preprocessing, own, workers=settings.workers)) as made:
+        for part, images in made:
+            started = time.perf_counter()
+            logits = engine(images)
+            seconds += time.perf_counter() - started
+            if settings.engine == "inference" and not parts:
+                check = _checked(weights, images, logits, settings.precision)
+            there = reference(images) if reference else None
+            found = predictions_of(logits, data.labels[part], there)
+            parts.append((part, found))
+            right += int((found.predictions == found.labels).sum())
+            done += len(found)
+            progress(done, right)
     used = EngineUse(
         name=settings.engine,
         precision=settings.precision,

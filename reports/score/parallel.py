@@ -9,6 +9,7 @@ import numpy as np
 
 from convert.arrays import Array
 from convert.errors import IntegrityProblem
+from reports.data.batches import parts_of
 from reports.score.accuracy import Predictions
 from reports.score.predictions import DTYPES, OPTIONAL
 
@@ -28,6 +29,14 @@ class Group:
     def share(self, count: int) -> slice:
         """Return which of so many things, in order, are this process's; the shares differ by one at most."""
         return slice(count * self.rank // self.processes, count * (self.rank + 1) // self.processes)
+
+    def parts(self, count: int, batch_size: int) -> list[slice]:
+        """Return which of so many images make this process's batches; each batch goes to one process, whole."""
+        return parts_of(count, batch_size, rank=self.rank, processes=self.processes)
+
+    def images(self, count: int, batch_size: int) -> int:
+        """Return how many of so many images are in this process's batches."""
+        return sum(part.stop - part.start for part in self.parts(count, batch_size))
 
     def sum_of(self, values: Array) -> Array:
         """Return the element-wise sum of every process's values, float64; they have to call it together."""

@@ -5,12 +5,14 @@ There is no generator that lives on from step to step, so a run that was killed 
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
 
 from convert.arrays import Array
+from reports.data.making import Make
 from reports.data.preprocess import INTERPOLATIONS, Preprocessing
 
 Augmentation = Literal["none", "flip", "crop_and_flip", "inception_and_flip"]
@@ -51,6 +53,28 @@ def rows_of_step(step: int, batch_size: int, images: int, total: int, seed: int)
         for epoch in epochs
     ]
     return np.concatenate(orders)
+
+
+def step_maker(
+    images: Array, *, preprocessing: dict[str, Any], augmentation: Augmentation, seed: int, sizes: Sequence[int]
+) -> Make:
+    """Return what makes a part of the batch of a step.
+
+    Args:
+        images: The images to train on and perhaps others behind them, (n, height, width, 3) uint8.
+        preprocessing: A Preprocessing's fields, as plain data.
+        augmentation: What may happen to the images.
+        seed: The run's.
+        sizes: Of a batch, of the images to train on, and of all that the run sees, as `rows_of_step` takes them.
+    """
+    batch_size, count, total = sizes
+    prepared = Preprocessing(**preprocessing)
+
+    def make(step: int, part: slice) -> Array:
+        rows = rows_of_step(step, batch_size, count, total, seed)
+        return training_batch(images[rows], prepared, augmentation, seed, step, part)
+
+    return make
 
 
 def training_batch(

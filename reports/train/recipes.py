@@ -19,6 +19,8 @@ Optimizer = Literal["adam", "adamw", "sgd"]
 WHOLE = ("warmup_steps", "batch_size", "micro_batch", "train_percent", "seed")
 NOT_SOURCED = ("name", "remark", "sources")
 LONG = ("steps", "epochs")
+MOST = 2**31
+"""Above any whole number of a recipe."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,13 +146,22 @@ def parse(text: str, file: str = "recipes.toml") -> tuple[Recipe, ...]:
         rows = tomllib.loads(text).get("recipe", [])
     except tomllib.TOMLDecodeError as error:
         raise BadInput(f"{file}: it is no TOML ({error}). Mend it.") from error
-    found = tuple(_recipe(f"{file}: recipe {number}", row) for number, row in enumerate(rows, 1))
+    found = tuple(from_data(f"{file}: recipe {number}", row) for number, row in enumerate(rows, 1))
     if not found or len({recipe.name for recipe in found}) != len(found):
         raise BadInput(f"{file}: {'a name stands twice' if found else 'it has no [[recipe]]'}. Mend it.")
     return found
 
 
-def _recipe(where: str, row: dict[str, Any]) -> Recipe:
+def from_data(where: str, row: dict[str, Any]) -> Recipe:
+    """Return the recipe that plain data describes.
+
+    Args:
+        where: What to call it.
+        row: The fields of a recipe, its sources among them.
+
+    Raises:
+        BadInput: It lacks a value or its source, has one too many, or an invalid one.
+    """
     where += f" ({row.get('name', 'no name')})"
     names = {field.name for field in fields(Recipe)}
     wrong = {
@@ -178,14 +189,15 @@ def _sourced(row: dict[str, Any]) -> set[str]:
 
 def _checks(row: dict[str, Any]) -> dict[str, bool]:
     """Return whether each value can be right."""
-    whole = {name: isinstance(row[name], int) and row[name] >= 0 for name in WHOLE}
+    whole = {name: type(row[name]) is int and 0 <= row[name] <= MOST for name in WHOLE}
     return {
         **whole,
         "name": isinstance(row["name"], str) and row["name"].isidentifier(),
+        "remark": isinstance(row["remark"], str),
         "optimizer": row["optimizer"] in ("adam", "adamw", "sgd"),
         "schedule": row["schedule"] in ("constant", "cosine"),
         "augmentation": row["augmentation"] in AUGMENTATIONS,
-        "interpolation": row["interpolation"] in INTERPOLATIONS,
+        "interpolation": row["interpolation"] in tuple(INTERPOLATIONS),
         "head": row["head"] in ("zeros", "seeded"),
         "learning_rate": _between(row["learning_rate"], 1e-9, 10),
         "momentum": _between(row["momentum"], 0, 0.999) and (row["optimizer"] == "sgd" or row["momentum"] == 0),
@@ -198,7 +210,7 @@ def _checks(row: dict[str, Any]) -> dict[str, bool]:
         "micro_batch": whole["micro_batch"] and whole["batch_size"] and 1 <= row["micro_batch"] <= row["batch_size"],
         "mean": _rgb(row["mean"], least=0.0),
         "std": _rgb(row["std"], least=1e-3),
-        **{name: isinstance(row[name], int) and row[name] >= 1 for name in LONG if name in row},
+        **{name: type(row[name]) is int and 1 <= row[name] <= MOST for name in LONG if name in row},
     }
 
 
@@ -207,4 +219,4 @@ def _rgb(values: Any, least: float) -> bool:
 
 
 def _between(value: Any, least: float, most: float) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value) and least <= value <= most
+    return type(value) in (int, float) and least <= value <= most

@@ -11,8 +11,9 @@ import numpy as np
 from align.mixer.models import build_paddle
 from align.probes import paddle_probe
 from convert.arrays import Array, StateDict
-from convert.errors import BadInput, MixerConvertError, UsageProblem
+from convert.errors import BadInput, MixerConvertError
 from convert.mixer.variants import MixerConfig
+from reports.score.devices import move_to
 from reports.score.parallel import Group
 from reports.train.recipes import Recipe
 
@@ -56,12 +57,7 @@ class Trainer:
         import paddle
 
         paddle.base.core.set_num_threads(threads)
-        if device != "cpu":
-            try:
-                paddle.device.set_device(device)
-                self.model.to(device=device)
-            except (ValueError, RuntimeError, OSError) as error:
-                raise UsageProblem(f"--device {device}: Paddle cannot use it. Pass --device cpu.") from error
+        move_to(device, self.model)
         self.model.train()
         self.recipe, self.group = recipe, group
         self.amp = device != "cpu" and bool(paddle.amp.is_bfloat16_supported())

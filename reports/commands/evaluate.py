@@ -1,0 +1,134 @@
+"""mixer-report evaluate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from convert.commands.command_line import (
+    OneSentence,
+    command_line,
+    debug_option,
+    json_option,
+    text_beside,
+    with_options,
+    write_json,
+)
+from convert.commands.options import FILE
+from reports.commands.options import (
+    DATA,
+    ENGINE,
+    IMAGES,
+    PAGE,
+    PRECISION,
+    WEIGHTS,
+    WORKERS,
+    images_of,
+    settings_of,
+    weights_request,
+)
+from reports.commands.progress import evaluating
+
+if TYPE_CHECKING:
+    from reports.score.evaluate import Evaluation
+    from reports.score.parallel import Group
+
+
+@click.command(cls=OneSentence)
+@with_options(WEIGHTS, DATA, IMAGES, ENGINE, WORKERS, PRECISION)
+@click.option("--against", type=FILE, metavar="CHECKPOINT", help="Run timm with these weights on the same images too.")
+@click.option("--against-key", metavar="NAME", help="Which set of weights of --against, where it holds several.")
+@click.option("--predictions", type=FILE, metavar="FILE", help="Write a line per image, .npz or .csv.")
+@click.option("--force", is_flag=True, help="Replace an existing --predictions file.")
+@with_options(PAGE)
+@json_option
+@debug_option
+@click.pass_context
+def evaluate(
+    ctx: click.Context,
+    /,
+    predictions: Path | None,
+    force: bool,
+    html: Path | None,
+    json_target: str | None,
+    **options: Any,
+) -> None:
+    """Count right answers on CIFAR-10's test images and hold them against the published row.
+
+    \b
+    Verdicts: consistent with, above (exit 0); below, not comparable (exit 1).
+    """  # noqa: D301  # \b is click's mark for text that is not to be wrapped
+    inputs = tuple(options[name] for name in ("weights", "data", "against") if options[name] is not None)
+    check_page(html, *inputs)
+    if predictions is not None:
+        from reports.score.predictions import check_target
+
+        check_target(predictions, force=force, inputs=inputs)
+    from reports.score.parallel import launched
+
+    group = launched()
+    evaluation = _evaluate(**options, group=group)
+    if not group.first:
+        ctx.exit(0)
+    if predictions is not None:
+        from reports.score.predictions import write_predictions
+
+        write_predictions(predictions, evaluation.predictions, force=force)
+    tell(evaluation, json_target, html)
+    ctx.exit(0 if evaluation.finding.passed else 1)
+
+
+def _evaluate(
+    *, data: Path, limit: int | None, against: Path | None, against_key: str | None, group: Group, **options: Any
+) -> Evaluation:
+    """Return the evaluation asked for; everything that can be refused is refused before the images are run."""
+    from dataclasses import replace
+
+    from convert.errors import UsageProblem
+    from reports.data.cifar10 import CLASSES
+    from reports.score.engines import usual_workers
+    from reports.score.evaluate import evaluate as run
+    from reports.score.weights import check_channels, check_classes, read_weights, reference_of
+
+    if against_key is not None and against is None:
+        raise UsageProblem("--against-key goes with --against. Add it, or leave it out.")
+    subject = read_weights(weights_request(options))
+    check_classes(subject, len(CLASSES))
+    check_channels(subject)
+    workers = options.pop("workers")
+    settings = settings_of(subject, **options)
+    workers = usual_workers(settings.device, group.processes) if workers is None else workers
+    settings = replace(settings, workers=workers)
+    other = read_weights(reference_of(subject, against, against_key, option="--against-key")) if against else None
+    images = images_of(data, limit)
+    if not group.first:
+        return run(subject, images, settings, against=other, group=group)
+    with evaluating(group.images(len(images.labels), settings.batch_size)) as progress:
+        return run(subject, images, settings, against=other, group=group, progress=progress)
+
+
+def check_page(page: Path | None, *inputs: Path) -> None:
+    """Check, before the work is done, that the page can be written there."""
+    if page is not None:
+        from convert.disk.atomic import refuse_overwrite
+
+        target = page.resolve() if page.is_symlink() else page
+        if target.is_file() or not target.exists():  # /dev/stdout is written to as it is
+            refuse_overwrite(target, force=True, inputs=inputs)
+
+
+def tell(evaluation: Evaluation, json_target: str | None, page: Path | None) -> None:
+    """Print an evaluation, to standard error where standard output is JSON, and write it where it was asked for."""
+    from reports.render.evaluation import lines
+
+    with text_beside(json_target):
+        print("\n".join(lines(evaluation)))
+    if json_target:
+        write_json(evaluation.as_data(), json_target)
+    if page is not None:
+        from convert.disk.atomic import write_report
+        from reports.render.evaluation_html import evaluation_html
+
+        write_report(page, evaluation_html(evaluation, command_line()))

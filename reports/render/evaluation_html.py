@@ -1,0 +1,66 @@
+"""An evaluation as a single HTML page that needs no network and no script."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from reports.data.cifar10 import CLASSES
+from reports.data.thumbnails import thumbnails
+from reports.render.page import Shown, page
+from reports.render.report import most_uncertain, uncertain_images
+from reports.render.words import engine_said, images_facts, weights_facts
+from reports.score.accuracy import CountedAccuracy
+from reports.score.evaluate import Evaluation
+from reports.score.verdict import limits_of
+
+Facts = Iterator[tuple[str, str]]
+
+
+def evaluation_html(evaluation: Evaluation, command_line: list[str]) -> bytes:
+    """Return the page. Text of any origin is escaped, and only images may load.
+
+    Args:
+        evaluation: What was measured.
+        command_line: As the command was called; its first two words stand above.
+    """
+    facts = [("command line", " ".join(command_line)), *_environment_facts(evaluation.as_data()["environment"])]
+    tool, identity = " ".join(command_line[:2]), list(_identity_facts(evaluation))
+    return page("evaluation.html.j2", _shown(evaluation), tool=tool, identity=identity, facts=facts)
+
+
+def _shown(evaluation: Evaluation) -> Shown:
+    found, finding = evaluation.predictions, evaluation.finding
+    pictures = thumbnails(evaluation.data.images, most_uncertain(found))
+    return Shown(
+        verdict=finding.verdict,
+        sentence=finding.sentence,
+        limits=limits_of(evaluation.settings.figure),
+        finding=finding,
+        accuracy=CountedAccuracy(**asdict(evaluation.accuracy), classes=CLASSES),
+        published=evaluation.settings.figure,
+        timm=evaluation.comparison,
+        uncertain=uncertain_images(found, pictures),
+        weights=evaluation.weights.identity,
+    )
+
+
+def _identity_facts(evaluation: Evaluation) -> Facts:
+    """Yield which weights and which images these are."""
+    weights = evaluation.weights.identity
+    yield from weights_facts("weights", weights)
+    if evaluation.against is not None:
+        yield from weights_facts("timm's weights", evaluation.against.identity)
+    yield "upstream", f"{weights.upstream}, says {weights.known_from}" if weights.upstream else "unknown"
+    yield from images_facts(evaluation.data.origin)
+    yield "preprocessing", evaluation.settings.preprocessing.said
+    yield "engine", engine_said(evaluation.engine)
+
+
+def _environment_facts(environment: Mapping[str, Any]) -> Facts:
+    """Yield where it ran."""
+    yield "versions", ", ".join(f"{name} {found}" for name, found in environment["versions"].items() if found)
+    yield from ((name, str(environment[name])) for name in ("platform", "processor", "cpus", "device"))
+    if knobs := environment["knobs"]:
+        yield "knobs", ", ".join(f"{name}={value}" for name, value in knobs.items())
