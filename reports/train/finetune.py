@@ -103,6 +103,7 @@ def finetune(job: Job, *, group: Group | None = None, progress: Progress = lambd
     folder, about = RunFolder(job.out), _about(job, group)
     if job.resume:
         about = folder.resume(about)
+        job = replace(job, command_line=about["command_line"])  # for the manifest, the same however often it stopped
     elif group.first:
         folder.start(about)
     group.sum_of(np.zeros(1))  # the others wait for the folder
