@@ -33,6 +33,7 @@ from reports.commands.options import (
     settings_of,
     weights_request,
 )
+from reports.commands.rehearse import rehearse
 
 if TYPE_CHECKING:
     from reports.score.evaluate import Evaluation
@@ -138,7 +139,7 @@ def _print(evaluation: Evaluation, *, to_stderr: bool) -> None:
         print("\n".join(lines(evaluation)))
 
 
-for command in (audit, verify):
+for command in (audit, verify, rehearse):
     main.add_command(command)
 
 
