@@ -20,8 +20,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cifar_files import whole_archive
 from click.testing import CliRunner
+from conftest import save_safetensors
 
+from convert.arrays import StateDict
 from convert.errors import IntegrityProblem, IOProblem, OutputRefused, UsageProblem
 from convert.files import strict_json
 from convert.mixer.variants import MixerConfig
@@ -72,6 +75,7 @@ def test_a_rehearsal_from_first_to_last(rehearsed: Rehearsed) -> None:
 
     assert CliRunner().invoke(main, ["verify", str(rehearsed.folder / "bundle")]).exit_code == 0
     assert rehearsed.result["verdict"] == "not comparable"
+    assert rehearsed.result["made_up"] == ["made_up_weights.safetensors", "made_up_cifar10.tar.gz"]
     assert rehearsed.result["accuracy"]["percent"] > 50, "the images can be learned; chance would be 10 %"
     for said in (
         "nothing is fetched",
@@ -98,6 +102,38 @@ def test_what_was_printed_is_what_ran(rehearsed: Rehearsed) -> None:
         assert json.loads((rehearsed.folder / file).read_text())["command_line"] == lines_of[name]
     steps = rehearsed.result["steps"]
     assert [step["command"] for step in steps] == list(lines_of.values())
+
+
+@pytest.mark.slow
+def test_a_finished_rehearsal_repeats_nothing(rehearsed: Rehearsed) -> None:
+    before = {path: path.stat().st_mtime_ns for path in rehearsed.folder.glob("[bpru]*/*")}
+    run = subprocess.run(
+        [*COMMAND, rehearsed.folder, "--resume"], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert (run.returncode, run.stdout.count("not repeated")) == (0, 4), run.stdout + run.stderr
+    assert {path: path.stat().st_mtime_ns for path in rehearsed.folder.glob("[bpru]*/*")} == before != {}
+
+
+@pytest.mark.slow
+def test_weights_and_images_that_are_given(tmp_path: Path, source: StateDict) -> None:
+    """Of 20 px, in a folder whose name has a space; nothing is made up, and other weights cannot take their place."""
+    folder = tmp_path / "given by me"
+    folder.mkdir()
+    given = ["--checkpoint", save_safetensors(folder / "my own.safetensors", source)]
+    given += ["--data", whole_archive(folder / "my own.tar.gz", 20)]
+    run = subprocess.run([*COMMAND, folder / "out", *given], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "made up" not in run.stdout
+    said = [shlex.split(line[2:]) for line in run.stdout.splitlines() if line.startswith("$ ")]
+    assert said[0] == ["cd", str(folder / "out")]
+    inputs = Inputs(checkpoint=str(folder / "my own.safetensors"), data=str(folder / "my own.tar.gz"))
+    assert said[1:] == [list(step.command) for step in steps_of(inputs)]
+    report = json.loads((folder / "out" / "bundle" / "report.json").read_text())
+    assert (report["accuracy"]["total"], report["source"]["config"]["image_size"]) == (20, 20)
+    save_safetensors(folder / "my own.safetensors", {name: 2 * array for name, array in source.items()})
+    command = [*COMMAND, folder / "out", *given, "--resume"]
+    again = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert (again.returncode, "of other weights, data or device" in again.stderr) == (2, True)
 
 
 def test_the_steps_are_those_of_the_real_run() -> None:
@@ -163,7 +199,7 @@ def test_killed_at_any_stage_it_goes_on_to_the_same_bundle(rehearsed: Rehearsed,
             pass
     run = subprocess.run([*COMMAND, out, "--resume"], capture_output=True, text=True, check=False, cwd=ROOT)
     assert run.returncode == 0, run.stdout + run.stderr
-    assert run.stdout.count("not repeated") == 3, "convert, finetune and evaluate; the audit had no record yet"
+    assert run.stdout.count("not repeated") >= 3, "convert, finetune and evaluate; the audit had hardly a record yet"
     whole, killed = rehearsed.folder / "bundle", out / "bundle"
     names = {path.name for path in whole.iterdir()}
     assert {path.name for path in killed.iterdir()} == names
@@ -367,6 +403,11 @@ class TestEstimates:
         assert re.split(r"\s\s+", row) == ["google", "1", "10,000 of 512", "8 of 64", "14.2 h", "8.1 GB", "2.1 GB"]
         assert re.split(r"\s\s+", heads)[0] == "recipe"
         assert heads.endswith("disk")
+
+    def test_the_readme_has_the_table(self) -> None:
+        readme = (ROOT / "README.md").read_text(encoding="utf-8")
+        shown = lines([estimate(recipe_by_name("google"), real_config(), 500, devices) for devices in (1, 2, 4, 8)])
+        assert "\n".join(shown) + "\n" in readme
 
     def test_what_paddle_keeps_is_what_was_derived(self, frameworks: None) -> None:
         """Two images take so much more than one, between forward and backward."""

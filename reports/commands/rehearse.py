@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from reports.rehearsal.steps import Inputs, Step
 
 Say = Callable[[str], None]
+SCHEMA = "mixer-report/rehearsal/1"
 SENTENCE = (
     "This was a rehearsal: every step works here. It is no evidence about the published 96.72 and 96.82, which these "
     "weights, images and steps have nothing to do with."
@@ -66,14 +68,15 @@ def rehearse(
     (record.resume if resume else record.start)(asked)
     steps = steps_of(inputs)
     with locked(out) as lock:
-        _make_up(record, checkpoint, data, say)
-        say(f"$ cd {out}")
+        made_up = _make_up(record, checkpoint, data, say)
+        say(f"$ {shlex.join(['cd', str(out)])}")
         report = run(record, steps, lock, say=say, output=sys.stderr if json_target == "-" else None)
     speed, origin = _speed(images_per_second, device)
     estimates = [_estimate(name, speed, devices) for name in RECIPES for devices in DEVICES]
     _conclude(report, estimates, origin, say)
     if json_target:
-        write_json(_result(steps, report, estimates, origin), json_target)
+        result = {"schema": SCHEMA, "sentence": SENTENCE, "made_up": made_up, "images_per_second": origin}
+        write_json({**result, **_result(steps, report, estimates)}, json_target)
 
 
 def _inputs(checkpoint: Path | None, data: Path | None, device: str) -> Inputs:
@@ -97,8 +100,8 @@ def _asked(checkpoint: Path | None, data: Path | None, device: str) -> dict[str,
     return asked
 
 
-def _make_up(record: Record, checkpoint: Path | None, data: Path | None, say: Say) -> None:
-    """Write what the steps read and nobody gave, and say so."""
+def _make_up(record: Record, checkpoint: Path | None, data: Path | None, say: Say) -> list[str]:
+    """Write what the steps read and nobody gave, say so, and return its names."""
     from reports.rehearsal import made_up
     from reports.rehearsal.steps import DATA, RECIPE, WEIGHTS
 
@@ -113,6 +116,7 @@ def _make_up(record: Record, checkpoint: Path | None, data: Path | None, say: Sa
         count = 6 * made_up.PER_BATCH
         say(f"made up: {DATA}, {count} images of stripes in the form of CIFAR-10's archive. --data takes another.")
         record.put(DATA, made_up.archive())
+    return [name for name, given in ((WEIGHTS, checkpoint), (DATA, data)) if given is None]
 
 
 def _speed(given: float | None, device: str) -> tuple[float, str]:
@@ -149,16 +153,13 @@ def _conclude(report: dict[str, Any], estimates: list[Estimate], origin: str, sa
     say(SENTENCE)
 
 
-def _result(steps: tuple[Step, ...], report: dict[str, Any], estimates: list[Estimate], origin: str) -> dict[str, Any]:
+def _result(steps: tuple[Step, ...], report: dict[str, Any], estimates: list[Estimate]) -> dict[str, Any]:
     from dataclasses import asdict
 
     return {
-        "schema": "mixer-report/rehearsal/1",
-        "sentence": SENTENCE,
         "steps": [{"name": step.name, "command": step.command, "for_real": step.for_real} for step in steps],
         "verdict": report["verdict"],
         "accuracy": report["accuracy"],
-        "images_per_second": origin,
         "estimates": [asdict(one) for one in estimates],
     }
 
