@@ -169,6 +169,7 @@ MOMENTS = (
     ("steps after the newest checkpoint", _grown_to("run/log.jsonl", 25), signal.SIGKILL),
     ("a checkpoint that SIGTERM leaves", _grown_to("run/log.jsonl", 40), signal.SIGTERM),
     ("the final weights, not yet evaluated", _there("run/final.pdparams"), signal.SIGKILL),
+    ("a run that Ctrl-C ends after its evaluation", _there("run/evaluation.json"), signal.SIGINT),
     ("predictions without a record", _there("predictions.npz"), signal.SIGKILL),
     ("a bundle without a record", _there("bundle"), signal.SIGKILL),
 )
@@ -194,7 +195,7 @@ def test_killed_at_any_stage_it_goes_on_to_the_same_bundle(rehearsed: Rehearsed,
     out = tmp_path / "killed"
     for index, (what, reached, number) in enumerate(MOMENTS):
         code = _stopped(out, index > 0, reached, number)
-        assert code == (143 if number == signal.SIGTERM else -number), what
+        assert code == (-number if number == signal.SIGKILL else 128 + number), what
         with locked(out):  # the step that ran has gone with it
             pass
     run = subprocess.run([*COMMAND, out, "--resume"], capture_output=True, text=True, check=False, cwd=ROOT)

@@ -36,7 +36,7 @@ RECIPES = ("google", "paddle_reproduction")
 @click.option(
     "--images-per-second",
     type=click.FloatRange(min=0, min_open=True),
-    help="Of training Mixer-B/16 at 224 px on one GPU, say, for the estimates. Default: measured here.",
+    help="Of training Mixer-B/16 at 224 px on one device, for the estimates. Default: measured here.",
 )
 @click.option("--device", default="cpu", show_default=True, help="cpu, gpu or gpu:N.")
 @json_option
@@ -56,7 +56,8 @@ def rehearse(
     Each step is the command that the real run calls, printed as it is typed. Then comes what the real run takes.
 
     \b
-    Exit codes: 0 every step went as it should; else that of the step; SIGTERM and SIGINT exit 143 and 130.
+    Exit codes: 0 every step went as it should, else that of the step.
+    SIGTERM and SIGINT end it with 143 and 130; --resume goes on.
     """  # noqa: D301  # \b is click's mark for text that is not to be wrapped
     from reports.rehearsal.record import Record, locked
     from reports.rehearsal.run import rehearse as run
