@@ -139,7 +139,7 @@ def _print(evaluation: Evaluation, *, to_stderr: bool) -> None:
         print("\n".join(lines(evaluation)))
 
 
-for command in (audit, verify, rehearse):
+for command in (audit, verify):
     main.add_command(command)
 
 
@@ -207,6 +207,9 @@ def _ended(outcome: Outcome, out: Path) -> int:
     why = "as told" if outcome.signal is None else f"by signal {outcome.signal}"
     click.echo(f"{out}: stopped {why} after step {outcome.step} of {outcome.steps}; --resume goes on.", err=True)
     return 0 if outcome.signal is None else BY_SIGNAL + outcome.signal
+
+
+main.add_command(rehearse)
 
 
 if __name__ == "__main__":
