@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import struct
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,34 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from convert.arrays import Array
+from reports.rehearsal.python2 import pickled
 
 TEST, META, FOLDER = "test_batch", "batches.meta", "cifar-10-batches-py"
-
-
-def python2(value: object) -> bytes:
-    """Return what Python 2's cPickle writes of a value with protocol 2, without its end."""
-    if isinstance(value, dict):
-        return b"}q\x00(" + b"".join(python2(part) for item in value.items() for part in item) + b"u"
-    if isinstance(value, list):
-        return b"]q\x01(" + b"".join(map(python2, value)) + b"e"
-    if isinstance(value, str):
-        data = value.encode("latin-1")
-        return (b"U" + bytes([len(data)]) if len(data) < 256 else b"T" + struct.pack("<i", len(data))) + data
-    if isinstance(value, np.ndarray):
-        return _array(value)
-    assert isinstance(value, int)
-    return b"K" + bytes([value]) if 0 <= value < 256 else b"J" + struct.pack("<i", value)
-
-
-def _array(array: Array) -> bytes:
-    shape = b"".join(python2(size) for size in array.shape)
-    dtype = b"cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
-    head = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
-    return head + b"(K\x01" + b"(" + shape + b"t" + dtype + b"\x89" + python2(array.tobytes().decode("latin-1")) + b"tb"
-
-
-def pickled(value: object) -> bytes:
-    return b"\x80\x02" + python2(value) + b"."
 
 
 def batch(rows: Array, labels: list[int], label: str = "testing batch 1 of 1") -> dict[str, object]:

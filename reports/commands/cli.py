@@ -10,6 +10,7 @@ from convert.commands.command_line import OneSentenceGroup, debug_option, json_o
 from reports.commands.audit import audit, schema, verify
 from reports.commands.evaluate import evaluate
 from reports.commands.finetune import finetune
+from reports.commands.rehearse import rehearse
 
 
 @click.group(cls=OneSentenceGroup)
@@ -44,7 +45,7 @@ def published(json_target: str | None) -> None:
         write_json({"schema": "mixer-report/published/1", "figures": [asdict(f) for f in figures]}, json_target)
 
 
-for command in (evaluate, audit, verify, schema, finetune):
+for command in (evaluate, audit, verify, schema, finetune, rehearse):
     main.add_command(command)
 
 

@@ -71,6 +71,7 @@ def finetune(job: Job, *, group: Group | None = None, shows: Shows | None = None
     folder, about = RunFolder(job.out), run_file.about(job, group)
     if job.resume:
         about = folder.resume(about)
+        job = replace(job, command_line=about["command_line"])  # for the manifest, the same however often it stopped
     elif group.first:
         folder.refuse_used()
     config, state_dict = job.weights.config, job.weights.state_dict
