@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 from cifar_files import TEST, batch, images, pickled, python_files, write_archive
@@ -24,6 +25,7 @@ from convert.arrays import StateDict
 from convert.errors import UsageProblem
 from convert.mixer.mapping import convert_state_dict
 from convert.mixer.variants import MixerConfig
+from reports.audit.records import schema_of
 from reports.data import cifar10
 from reports.data.ahead import AHEAD
 from reports.data.batches import batches, parts_of
@@ -120,7 +122,9 @@ def test_standard_output_is_json_alone(weights: Path, data: Path) -> None:
     run = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
     assert run.returncode == 1, run.stderr
     found = json.loads(run.stdout)
-    assert found["schema"] == "mixer-report/evaluation/1"
+    assert found["schema"] == "mixer-report/evaluation/2"
+    jsonschema.Draft202012Validator(schema_of("evaluation")).validate(found)
+    assert not jsonschema.Draft202012Validator(schema_of("evaluation")).is_valid(found | {"engine": None})
     assert run.stderr.splitlines()[-1].startswith("not comparable: ")
     assert "assumed" in found["preprocessing"]["reason"]
 

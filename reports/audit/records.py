@@ -24,9 +24,10 @@ from reports.audit.names import ALIGNMENTS, CONVERSIONS, ENVIRONMENT, MANIFEST, 
 from reports.render.conversion import Conversion, Manifest
 from reports.render.environment import Environment
 from reports.render.report import AuditReport, Subject
+from reports.score.evaluation_report import EvaluationReport
 
 Record = TypeVar("Record")
-RECORDS: dict[str, type] = {"audit": AuditReport, "environment": Environment}
+RECORDS: dict[str, type] = {"audit": AuditReport, "environment": Environment, "evaluation": EvaluationReport}
 """What has a schema of ours, by its name."""
 
 

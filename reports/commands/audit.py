@@ -130,10 +130,10 @@ def verify(
 
 
 @click.command(cls=OneSentence)
-@click.argument("name", type=click.Choice(["audit", "environment"]))
+@click.argument("name", type=click.Choice(["audit", "environment", "evaluation"]))
 @debug_option
 def schema(name: str) -> None:
-    """Print what the JSON files of a bundle keep to, as JSON Schema (draft 2020-12): report.json or environment.json.
+    """Print what a JSON file keeps to, as JSON Schema: a bundle's report.json or environment.json, or evaluate's.
 
     That of the alignments is `mixer-align schema`.
     """

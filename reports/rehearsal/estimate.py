@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from convert.mixer.shapes import timm_shapes
 from convert.mixer.variants import MixerConfig, get_variant
 from reports.data.cifar10 import CLASSES, TEST_IMAGES
-from reports.train.recipes import Recipe
 from reports.train.checkpoints import KEPT
+from reports.train.recipes import Recipe
 
 FLOAT32 = 4
 """Bytes."""

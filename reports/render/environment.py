@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from reports.score.records import Machine
+
 ENVIRONMENT_SCHEMA: Final = "mixer-report/environment/1"
 
 
@@ -31,21 +33,13 @@ class Inputs:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Environment:
-    """Versions, processor, settings of the arithmetic, threads, seeds, command line, inputs, and our own commit.
+class Environment(Machine):
+    """Where an audit ran, on how many threads, with which seeds, how it was called, and our own commit.
 
-    cpus: of the machine; threads: those that were used. device: what Paddle ran on. knobs: those that were set. git:
-    None outside of a checkout.
+    git: None outside of a checkout.
     """
 
     schema: Literal["mixer-report/environment/1"]
-    versions: Mapping[str, str | None]
-    platform: str
-    processor: str
-    cpus: int | None
-    device: str
-    arithmetic: Mapping[str, Mapping[str, bool | int | str]]
-    knobs: Mapping[str, str]
     threads: int
     seeds: Mapping[str, int]
     command_line: tuple[str, ...]

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Iterator
 
-from reports.data.cifar10 import CLASSES
 from reports.data.thumbnails import thumbnails
 from reports.render.page import Shown, page
 from reports.render.report import most_uncertain, uncertain_images
 from reports.render.words import engine_said, images_facts, weights_facts
-from reports.score.accuracy import CountedAccuracy
 from reports.score.evaluate import Evaluation
-from reports.score.verdict import limits_of
+from reports.score.records import Machine
 
 Facts = Iterator[tuple[str, str]]
 
@@ -25,24 +21,24 @@ def evaluation_html(evaluation: Evaluation, command_line: list[str]) -> bytes:
         evaluation: What was measured.
         command_line: As the command was called; its first two words stand above.
     """
-    facts = [("command line", " ".join(command_line)), *_environment_facts(evaluation.as_data()["environment"])]
+    facts = [("command line", " ".join(command_line)), *_environment_facts(evaluation.report.environment)]
     tool, identity = " ".join(command_line[:2]), list(_identity_facts(evaluation))
     return page("evaluation.html.j2", _shown(evaluation), tool=tool, identity=identity, facts=facts)
 
 
 def _shown(evaluation: Evaluation) -> Shown:
-    found, finding = evaluation.predictions, evaluation.finding
+    report, found = evaluation.report, evaluation.predictions
     pictures = thumbnails(evaluation.data.images, most_uncertain(found))
     return Shown(
-        verdict=finding.verdict,
-        sentence=finding.sentence,
-        limits=limits_of(evaluation.settings.figure),
-        finding=finding,
-        accuracy=CountedAccuracy(**asdict(evaluation.accuracy), classes=CLASSES),
-        published=evaluation.settings.figure,
+        verdict=report.verdict,
+        sentence=report.sentence,
+        limits=report.limits,
+        finding=report.finding,
+        accuracy=report.accuracy,
+        published=report.published,
         timm=evaluation.comparison,
         uncertain=uncertain_images(found, pictures),
-        weights=evaluation.weights.identity,
+        weights=report.weights,
     )
 
 
@@ -58,9 +54,9 @@ def _identity_facts(evaluation: Evaluation) -> Facts:
     yield "engine", engine_said(evaluation.engine)
 
 
-def _environment_facts(environment: Mapping[str, Any]) -> Facts:
+def _environment_facts(machine: Machine) -> Facts:
     """Yield where it ran."""
-    yield "versions", ", ".join(f"{name} {found}" for name, found in environment["versions"].items() if found)
-    yield from ((name, str(environment[name])) for name in ("platform", "processor", "cpus", "device"))
-    if knobs := environment["knobs"]:
-        yield "knobs", ", ".join(f"{name}={value}" for name, value in knobs.items())
+    yield "versions", ", ".join(f"{name} {found}" for name, found in machine.versions.items() if found)
+    yield from ((name, str(getattr(machine, name))) for name in ("platform", "processor", "cpus", "device"))
+    if machine.knobs:
+        yield "knobs", ", ".join(f"{name}={value}" for name, value in machine.knobs.items())

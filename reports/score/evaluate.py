@@ -14,7 +14,15 @@ from convert.evidence.manifest import versions
 from reports.data.batches import batches
 from reports.data.cifar10 import CLASSES, Cifar10
 from reports.data.preprocess import Preprocessing
-from reports.score.accuracy import Accuracy, Comparison, Predictions, accuracy_of, comparison_of, predictions_of
+from reports.score.accuracy import (
+    Accuracy,
+    Comparison,
+    CountedAccuracy,
+    Predictions,
+    accuracy_of,
+    comparison_of,
+    predictions_of,
+)
 from reports.score.engines import (
     Engine,
     agreement,
@@ -23,13 +31,13 @@ from reports.score.engines import (
     inference,
     timm_eager,
 )
+from reports.score.evaluation_report import Against, EvaluationReport
 from reports.score.parallel import Group, gathered
 from reports.score.published import PublishedFigure
-from reports.score.records import EngineName, EngineUse, FirstBatch, Precision
+from reports.score.records import EngineName, EngineUse, FirstBatch, Machine, Precision
 from reports.score.verdict import AuditFinding, judge, limits_of
 from reports.score.weights import Weights, check_classes
 
-SCHEMA = "mixer-report/evaluation/1"
 PACKAGES = ("scipy", "pillow")
 Progress = Callable[[int, int], None]
 """Is told how many images are done, and how many of them were right."""
@@ -66,27 +74,41 @@ class Evaluation:
     settings: EvaluationSettings
     engine: EngineUse
 
-    def as_data(self) -> dict[str, Any]:
-        """Return the evaluation as plain data; the per-image predictions are a file of their own."""
-        return {
-            "schema": SCHEMA,
-            "verdict": self.finding.verdict,
-            "passed": self.finding.passed,
-            "finding": {**asdict(self.finding), "sentence": self.finding.sentence},
-            "limits": limits_of(self.settings.figure),
-            "accuracy": {**asdict(self.accuracy), "classes": list(CLASSES)},
-            "against": self.against and {**self.against.as_data(), **asdict(self.comparison)},  # type: ignore[arg-type]
-            "published": self.settings.figure and asdict(self.settings.figure),
-            "preprocessing": asdict(self.settings.preprocessing),
-            "weights": self.weights.as_data(),
-            "data": asdict(self.data.origin),
-            "engine": asdict(self.engine),
-            "environment": self._environment(),
-        }
+    @property
+    def report(self) -> EvaluationReport:
+        """What was measured, as it is written; the per-image predictions are a file of their own."""
+        return EvaluationReport(
+            schema="mixer-report/evaluation/2",
+            verdict=self.finding.verdict,
+            passed=self.finding.passed,
+            sentence=self.finding.sentence,
+            finding=self.finding,
+            limits=limits_of(self.settings.figure),
+            accuracy=CountedAccuracy(**asdict(self.accuracy), classes=CLASSES),
+            against=self._against(),
+            published=self.settings.figure,
+            preprocessing=self.settings.preprocessing,
+            weights=self.weights.identity,
+            data=self.data.origin,
+            engine=self.engine,
+            environment=self._environment(),
+        )
 
-    def _environment(self) -> dict[str, Any]:
+    def as_data(self) -> dict[str, Any]:
+        """Return that as plain data."""
+        return asdict(self.report)
+
+    def _against(self) -> Against | None:
+        if self.against is None or self.comparison is None:
+            return None
+        identity = {**asdict(self.against.identity), "config": self.against.config}
+        return Against(**identity, **asdict(self.comparison))
+
+    def _environment(self) -> Machine:
         found = environment()
-        return {**found, "versions": {**found["versions"], **versions(PACKAGES)}, "device": self.settings.device}
+        return Machine(
+            **found | {"versions": {**found["versions"], **versions(PACKAGES)}, "device": self.settings.device}
+        )
 
 
 def evaluate(

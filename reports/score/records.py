@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -49,3 +50,19 @@ class EngineUse:
     processes: int
     images_per_second: float | None
     first_batch: FirstBatch | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """Where something ran: versions, processor, settings of the arithmetic.
+
+    cpus: of the machine. device: what Paddle ran on. knobs: those that were set.
+    """
+
+    versions: Mapping[str, str | None]
+    platform: str
+    processor: str
+    cpus: int | None
+    device: str
+    arithmetic: Mapping[str, Mapping[str, bool | int | str]]
+    knobs: Mapping[str, str]

@@ -1,0 +1,44 @@
+"""What `mixer-report evaluate` writes as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from reports.data.cifar10 import Origin
+from reports.data.preprocess import Preprocessing
+from reports.score.accuracy import CountedAccuracy
+from reports.score.published import PublishedFigure
+from reports.score.records import EngineUse, Machine, WeightsIdentity
+from reports.score.verdict import AuditFinding, Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Against(WeightsIdentity):
+    """timm's weights, and how the two models compare, as `reports.score.accuracy.Comparison` has it."""
+
+    disagreements: int
+    only_here: int
+    only_there: int
+    mcnemar_p: float
+    max_logit_diff: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationReport:
+    """What was measured, on what, where, and what follows; the predictions of each image are a file of their own."""
+
+    schema: Literal["mixer-report/evaluation/2"]
+    verdict: Verdict
+    passed: bool
+    sentence: str
+    finding: AuditFinding
+    limits: str
+    accuracy: CountedAccuracy
+    against: Against | None
+    published: PublishedFigure | None
+    preprocessing: Preprocessing
+    weights: WeightsIdentity
+    data: Origin
+    engine: EngineUse
+    environment: Machine
