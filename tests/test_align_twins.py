@@ -171,6 +171,10 @@ class TestOpen:
         assert result.first_divergence.sentence.startswith(
             "fc2: fc2.weight: the candidate has no module fc2; a pairing file"
         )
+        mine = Pairing(place="mine.toml", modules={"block": "block"})
+        told = aligned(in_paddle(head="classifier"), pairing=mine).first_divergence
+        assert told is not None
+        assert told.sentence.endswith("the candidate has no module fc2; say in mine.toml what goes with it")
         names = Pairing(modules={"fc2": "classifier"})
         assert aligned(in_paddle(head="classifier"), pairing=names).verdict == "aligned"
 

@@ -84,8 +84,8 @@ class Case:
     none. witness_layer: Its layers, each alone. places: The point that each of the reference's parameters acts in.
     left_out: The points that the candidate does not show, and why. not_covered: The candidate's parameters that no
     point covers, and why that is accepted. accepted: Points whose difference is accepted. unpaired: Tensors of either
-    side that nothing pairs, and why; nothing is compared then. unequal: What the models return that no point compares
-    and that is not the same, and how. to_be_used: The candidate's parameters of which no
+    side that nothing pairs, and why; nothing is compared then, and advice says what to do. unequal: What the models
+    return that no point compares and that is not the same, and how. to_be_used: The candidate's parameters of which no
     family says that they have part in the result. remarks: By point, which settings of the two modules are not the
     same. drawn: How those of the reference's weights are drawn again that were drawn, by name. wanted: What the
     inputs were drawn by. settings: What a result says of the case.
@@ -111,6 +111,7 @@ class Case:
     not_covered: Mapping[str, str] = field(default_factory=dict)
     accepted: Mapping[str, Accepted] = field(default_factory=dict)
     unpaired: Mapping[str, str] = field(default_factory=dict)
+    advice: str = ""
     unequal: Mapping[str, str] = field(default_factory=dict)
     to_be_used: frozenset[str] = frozenset()
     remarks: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -149,9 +150,8 @@ class Case:
     def open_findings(self) -> list[Finding]:
         """What keeps a proof from being one: tensors that nothing pairs."""
         said = [(key.rpartition(".")[0] or key, f"{key}: {why}") for key, why in self.unpaired.items()]
-        advice = "; a pairing file says what goes together, and mixer-align propose writes one"
         return [
-            Finding(layer=layer, sentence=sentence + advice * (i == 0), is_open=True)
+            Finding(layer=layer, sentence=sentence + f"; {self.advice}" * (i == 0), is_open=True)
             for i, (layer, sentence) in enumerate(said)
         ]
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 OTHER_IN_TRAINING = ("BatchNorm", "SyncBatchNorm", "Dropout", "AlphaDropout")
 TRAINING = "it was left in training mode: call eval() on the candidate first"
+PROPOSE = "a pairing file says what goes together, and mixer-align propose writes one"
 OUTPUT = "output"
 """What the point is called that a model returns."""
 
@@ -57,6 +58,11 @@ class Twins:
     seed: int = 0
     targets: Mapping[str, str] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _advice(pairing: Pairing) -> str:
+    """Return what to do about a tensor that nothing pairs."""
+    return f"say in {pairing.place} what goes with it" if pairing.modules or pairing.weights else PROPOSE
 
 
 def case_of_twins(twins: Twins, settings: Settings | None = None) -> Case:
@@ -91,6 +97,7 @@ def case_of_twins(twins: Twins, settings: Settings | None = None) -> Case:
         drawn_by=drawn_by,
         described=twins.inputs,
         unpaired=match.unpaired,
+        advice=_advice(twins.pairing),
         drawn=drawn,
         wanted=settings,
         settings={
