@@ -16,8 +16,9 @@ from align.render.data import as_data
 from align.run import align
 from convert.arrays import StateDict, fingerprint, tensor_sha256s
 from convert.engine import Conversion as Mapped
-from convert.errors import BadInput, UsageProblem
+from convert.errors import BadInput, Unreadable, UsageProblem
 from convert.evidence.manifest import Written, build_manifest
+from convert.evidence.recorded import manifest_path
 from convert.family import Port
 from convert.mixer.mapping import convert_state_dict
 from convert.mixer.rule_tables import Layout
@@ -34,7 +35,7 @@ from reports.audit.names import (
     names_of,
 )
 from reports.audit.provenance import environment_of
-from reports.audit.records import record_of
+from reports.audit.records import NotOfItsForm, record_of
 from reports.data.cifar10 import Cifar10
 from reports.data.thumbnails import thumbnails
 from reports.render.conversion import Conversion, Manifest
@@ -86,6 +87,7 @@ def audit(
     source, weights, settings = audited.source, audited.weights, audited.settings
     _refuse_other_precision(settings)
     check_pair(source, weights)
+    manifest = _manifest(weights)
     alignments = alignments_of(source, weights, audited.gates, say)
     say("accuracy")
     against = replace(weights, state_dict=_in_timm(weights)) if audited.timm else None
@@ -95,7 +97,7 @@ def audit(
         predictions=evaluation.predictions,
         weights=weights.identity,
         source=source.identity,
-        manifest=None if weights.manifest is None else record_of(Manifest, weights.manifest),
+        manifest=manifest,
         conversions={subject: record_of(Conversion, data) for subject, data in conversions.items()},
         alignments=alignments,
         figure=settings.figure,
@@ -107,18 +109,38 @@ def audit(
         accept_preprocessing=settings.accept_preprocessing,
         accept_rounding=audited.accept_rounding,
     )
-    report, environment = report_of(facts), _environment(audited)
+    report = report_of(facts)
+    return report, _files(audited, report, facts, conversions)
+
+
+def _files(audited: Audited, report: AuditReport, facts: Facts, conversions: Mapping[Subject, Data]) -> Files:
+    environment, manifest = _environment(audited), audited.weights.manifest
     files = {
         **audited.attached,
         REPORT: as_json(asdict(report)),
         ENVIRONMENT: as_json(asdict(environment)),
         PREDICTIONS: predictions_bytes(Path(PREDICTIONS), facts.predictions),
-        **{name: as_json(as_data(alignments[subject])) for subject, name in ALIGNMENTS.items()},
+        **{name: as_json(as_data(facts.alignments[subject])) for subject, name in ALIGNMENTS.items()},
         **{name: as_json(conversions[subject]) for subject, name in CONVERSIONS.items()},
-        **({} if weights.manifest is None else {MANIFEST: as_json(weights.manifest)}),
+        **({} if manifest is None else {MANIFEST: as_json(manifest)}),
     }
     sha256s = {name: sha256(content) for name, content in files.items()}
-    return report, {**files, **derived(report, environment, alignments, sha256s)}
+    return {**files, **derived(report, environment, facts.alignments, sha256s)}
+
+
+def _manifest(weights: Weights) -> Manifest | None:
+    """Return what lies beside the weights, which may have been written by anybody.
+
+    Raises:
+        Unreadable: It has something else where a manifest says what the weights are.
+    """
+    if weights.manifest is None:
+        return None
+    try:
+        return record_of(Manifest, weights.manifest)
+    except NotOfItsForm as wrong:
+        beside = manifest_path(Path(weights.name))
+        raise Unreadable(beside, f"it is no manifest of these weights ({wrong})", "Move it away.") from wrong
 
 
 def _environment(audited: Audited) -> Environment:

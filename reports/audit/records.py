@@ -71,9 +71,18 @@ def schema_of(name: str) -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **_adapter(RECORDS[name]).json_schema()}
 
 
-def record_of(kind: type[Record], data: Mapping[str, Any]) -> Record:
-    """Return our own plain data as a record."""
-    return _adapter(kind).validate_python(data)
+def record_of(kind: type[Record], data: Mapping[str, Any], name: str = "") -> Record:
+    """Return plain data as a record.
+
+    Raises:
+        NotOfItsForm: A field is missing, or of another type.
+    """
+    try:
+        return _adapter(kind).validate_python(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise NotOfItsForm(name, printable(f"{where}: {first['msg']}")) from error
 
 
 def _alignment(name: str, files: Files) -> AlignmentResult:
@@ -106,13 +115,9 @@ def _read(kind: type[Record], name: str, files: Files) -> tuple[Record, dict[str
         data = strict_json.parse(files[name])
         if not isinstance(data, dict):
             raise ValueError("it is no object")
-        return _adapter(kind).validate_python(data), data
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise NotOfItsForm(name, printable(f"{where}: {first['msg']}")) from error
     except ValueError as error:
         raise NotOfItsForm(name, printable(str(error))) from error
+    return record_of(kind, data, name), data
 
 
 def _adapter(kind: type[Record]) -> TypeAdapter[Record]:

@@ -137,7 +137,7 @@ class Bundle:
             raise self._problem(MANIFEST, "it is about other weights")
         if manifest.output.sha256 not in (None, report.weights.sha256):
             raise self._problem(MANIFEST, "it is about another file")
-        if manifest.config not in (None, report.weights.config):
+        if manifest.config and manifest.config != asdict(report.weights.config):
             raise self._problem(MANIFEST, "its config is not that of the weights")
         named = manifest.variant.name if manifest.variant else None
         if manifest.source is not None and manifest.source.kind == "random":

@@ -7,10 +7,11 @@ import click
 from align.probes.knobs import compute_quickly
 from convert import __version__
 from convert.commands.command_line import OneSentenceGroup, debug_option, json_option, write_json
-from reports.commands.audit import audit, schema, verify
+from reports.commands.audit import audit
 from reports.commands.evaluate import evaluate
 from reports.commands.finetune import finetune
 from reports.commands.rehearse import rehearse
+from reports.commands.verify import schema, verify
 
 
 @click.group(cls=OneSentenceGroup)

@@ -114,3 +114,9 @@ def _bar(total: int) -> Iterator[Show]:
             bar.update(task, rate=f"{speed:.1f} images/s" if speed else "")
 
         yield show
+
+
+def say(what: str) -> None:
+    """Say on a terminal what is about to run."""
+    if sys.stderr.isatty():
+        click.echo(what, err=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from convert.arrays import fingerprint
@@ -114,7 +114,7 @@ class Manifest:
     """What lies beside the fine-tuned file, whoever wrote it: a conversion's manifest or a run's."""
 
     output: ManifestOutput
-    config: MixerConfig | None = None
+    config: Mapping[str, object] = field(default_factory=dict)
     source: ManifestSource | None = None
     variant: NamedVariant | None = None
     tensors: tuple[ManifestTensor, ...] = ()
