@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
+from align.core.bounds import LOGITS_ATOL
+
 if TYPE_CHECKING:
     from align.core.case import Case, Settings
     from align.core.result import AlignmentResult
@@ -20,11 +22,12 @@ def align(
     draw: bool = False,
     batch: int = 2,
     input_seed: int = 0,
+    atol: float = LOGITS_ATOL,
     stress: bool = True,
     backward: bool = False,
     train_steps: int = 0,
 ) -> AlignmentResult:
-    """Return how two models in memory compare; neither is changed.
+    """Return how two models in memory compare, which is true where they are aligned; neither is changed.
 
     Args:
         reference: Any `torch.nn.Module`, float32; a vision MLP of timm's is compared with a NumPy witness too.
@@ -37,7 +40,8 @@ def align(
         draw: Give both seeded weights instead of their own.
         batch: Number of examples.
         input_seed: Seed of the inputs.
-        stress: LayerCall each pair of corresponding layers alone too.
+        atol: How far what the models return may lie apart in float32.
+        stress: Call each pair of corresponding layers alone too.
         backward: Compare every parameter's gradient too.
         train_steps: Compare so many steps of each optimizer too.
 
@@ -53,7 +57,9 @@ def align(
     from align.probes import paddle_probe
     from align.run import align as run
 
-    settings = Settings(batch=batch, input_seed=input_seed, stress=stress, backward=backward, train_steps=train_steps)
+    settings = Settings(
+        batch=batch, input_seed=input_seed, atol=atol, stress=stress, backward=backward, train_steps=train_steps
+    )
     with paddle_probe.device_kept():
         case = case_of_models(reference, candidate, pairing, settings, input_shape=input_shape, draw=draw)
         return run(case, settings)

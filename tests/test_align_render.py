@@ -351,3 +351,18 @@ class TestAnnotations:
 
 def test_the_report_is_read_back_from_a_file_too() -> None:
     assert JUnitXml.fromfile(io.BytesIO(junit(data_of("hostile")))).failures == 0
+
+
+class TestInPython:
+    @pytest.mark.parametrize("name", made_up.ALL)
+    def test_it_is_true_where_the_verdict_is_aligned(self, name: str) -> None:
+        result = made_up.ALL[name]()
+        assert bool(result) is (result.verdict == "aligned")
+
+    @pytest.mark.parametrize("name", made_up.ALL)
+    def test_it_is_shown_in_a_line(self, name: str) -> None:
+        result = made_up.ALL[name]()
+        shown = repr(result)
+        assert result.verdict in shown
+        assert len(shown.replace(result.variant, "")) < 200
+        assert "\n" not in shown.replace(result.variant, "")

@@ -140,9 +140,9 @@ class Sides:
     witness: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class AlignmentResult:
-    """The whole outcome of one alignment.
+    """The whole outcome of one alignment; it is true where the verdict is `aligned`, so that it can be asserted.
 
     left_out: The points that could not be compared, and why. accepted: Those whose difference is accepted.
     """
@@ -159,6 +159,17 @@ class AlignmentResult:
     environment: Mapping[str, Any]
     sections: tuple[Section, ...] = ()
     accepted: Mapping[str, Accepted] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        """Return whether the two are aligned; `failed` can accept rounding."""
+        return not self.failed()
+
+    def __repr__(self) -> str:
+        """Return the verdict and what did not pass; the rest is in the fields."""
+        wrong = [gate.name for gate in self.gates if gate.passed is False]
+        where = f" at {self.first_divergence.layer}" if self.first_divergence else ""
+        failed = f", failed: {', '.join(wrong)}" if wrong else ""
+        return f"<AlignmentResult {self.variant}: {self.verdict}{where}, {len(self.layers)} points{failed}>"
 
     def gate(self, name: GateName) -> Gate:
         """Return one gate's outcome."""
