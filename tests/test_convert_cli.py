@@ -122,6 +122,46 @@ def _nan(state_dict: dict[str, np.ndarray]) -> None:
     state_dict["norm.bias"][4] = np.nan
 
 
+class TestFileAsArgument:
+    """`mixer-convert my.safetensors`: what is no command and looks like a file is the checkpoint."""
+
+    def test_it_is_converted(self, mixer_convert: Run, source: StateDict, tmp_path: Path) -> None:
+        folder = tmp_path / "a folder, ü"
+        folder.mkdir()
+        file = save_safetensors(folder / "my mixer.safetensors", source)
+        named = mixer_convert("--checkpoint", file, "--out", tmp_path / "named.pdparams")
+        alone = mixer_convert(file, "--out", tmp_path / "alone.pdparams")
+        behind = mixer_convert("--dst", "timm", file, "--out", tmp_path / "behind.safetensors")
+        assert [run.exit_code for run in (named, alone, behind)] == [0, 0, 0], alone.stderr + behind.stderr
+        assert (tmp_path / "named.pdparams").read_bytes() == (tmp_path / "alone.pdparams").read_bytes()
+
+    def test_two_are_refused(self, mixer_convert: Run) -> None:
+        for arguments in (("a.pth", "b.pth"), ("--checkpoint", "a.pth", "b.pth")):
+            result = mixer_convert(*arguments)
+            assert (result.exit_code, "a.pth and b.pth: one file at a time" in result.stderr) == (2, True)
+
+    def test_one_that_is_not_there_is_said(self, mixer_convert: Run, tmp_path: Path) -> None:
+        result = mixer_convert(tmp_path / "none.pth")
+        assert (result.exit_code, "No such file" in result.stderr) == (4, True)
+
+    def test_commands_stay_commands(self, mixer_convert: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        (tmp_path / "inspect").write_bytes(b"")
+        monkeypatch.chdir(tmp_path)
+        assert "Usage: main inspect" in mixer_convert("inspect", "--help").stdout
+        assert "No such command 'inspekt'" in mixer_convert("inspekt").stderr
+
+    def test_the_other_commands_name_their_options(self, mixer_align: Run) -> None:
+        result = mixer_align("a.pth", "b.pth")
+        assert result.exit_code == 2
+        assert "a.pth is no command. A file is named by --checkpoint or --candidate" in result.stderr
+
+
+def test_a_variant_s_begin_is_completed(mixer_convert: Run) -> None:
+    result = mixer_convert("--variant", "b16", "--init", "random")
+    assert result.exit_code == 2
+    assert "Did you mean b16_in21k, b16_in1k, " in result.stderr
+
+
 class TestBadInput:
     """Each: its exit code, one sentence that names file or key, nothing written."""
 

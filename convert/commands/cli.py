@@ -13,7 +13,7 @@ import click
 
 from convert import __version__
 from convert.commands.command_line import (
-    OneSentenceGroup,
+    FileGroup,
     command_line,
     debug_option,
     json_option,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from convert.files.sets import Selection
 
 
-@click.group(cls=OneSentenceGroup, invoke_without_command=True, no_args_is_help=True)
+@click.group(cls=FileGroup, invoke_without_command=True, no_args_is_help=True)
 @SRC
 @click.option(
     "--dst",
@@ -66,7 +66,8 @@ if TYPE_CHECKING:
 def main(ctx: click.Context, /, list_variants: bool, json_target: str | None, **options: Any) -> None:
     """Convert a vision MLP (Mixer, gMixer, ResMLP, gMLP) between timm, Google and PaddlePaddle; any model by --pairing.
 
-    Writes OUT and OUT.manifest.json. Without --checkpoint or --init the weights come from the Hugging Face hub.
+    Writes OUT and OUT.manifest.json. A file can be named without --checkpoint; without any and without --init the
+    weights come from the Hugging Face hub.
 
     \b
     Exit codes: 0 done, 2 wrong usage, 3 bad or unsafe input, 4 input/output or network, 5 integrity.

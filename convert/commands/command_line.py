@@ -47,6 +47,34 @@ class OneSentenceGroup(OneSentence, click.Group):
 
     command_class = OneSentence
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the subcommand that is named; where it is a file, say which option takes files."""
+        if args and args[0] not in self.commands and _looks_like_a_file(args[0]):
+            taking = [p.opts[0] for p in self.params if p.opts[0] in ("--checkpoint", "--candidate")]
+            if taking:
+                raise click.UsageError(f"{args[0]} is no command. A file is named by {' or '.join(taking)}.", ctx)
+        return super().resolve_command(ctx, args)
+
+
+class FileGroup(OneSentenceGroup):
+    """A group whose main job is done to a file, which can be named without its option, --checkpoint."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take the first argument that is a file, and no command, for the option's."""
+        given, rest, _ = self.make_parser(ctx).parse_args(list(args))
+        if rest and rest[0] not in self.commands and _looks_like_a_file(rest[0]):
+            if "checkpoint" in given:
+                raise click.UsageError(f"{given['checkpoint']} and {rest[0]}: one file at a time. Leave one out.", ctx)
+            at = len(args) - len(rest)
+            return self.parse_args(ctx, [*args[:at], "--checkpoint", *args[at:]])
+        return super().parse_args(ctx, args)
+
+
+def _looks_like_a_file(name: str) -> bool:
+    return Path(name).exists() or "/" in name or bool(Path(name).suffix)
+
 
 def _note_debug(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
     ctx.meta[DEBUG] = value

@@ -207,7 +207,9 @@ def get_variant(name: str) -> Variant:
     if matches:
         return matches[0]
     known = [v.name for v in VARIANTS]
-    raise UnknownVariant(name, difflib.get_close_matches(name, [*known, *(v.timm_id for v in VARIANTS)], n=3), known)
+    begun = [one for one in known if one.startswith(f"{name}_")]
+    near = difflib.get_close_matches(name, [*known, *(v.timm_id for v in VARIANTS)], n=3)
+    raise UnknownVariant(name, begun or near, known)
 
 
 def variants_of(config: MixerConfig) -> list[Variant]:
