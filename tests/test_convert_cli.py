@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -322,7 +323,18 @@ class TestBadInput:
 
     def test_debug_shows_the_traceback(self, mixer_convert: Run, tmp_path: Path) -> None:
         result = mixer_convert("--debug", "--checkpoint", tmp_path / "none.safetensors")
-        assert isinstance(result.exception, FileNotFoundError)
+        assert "Traceback" in result.stderr
+        assert "FileNotFoundError" in result.stderr
+        assert result.stderr.endswith("none.safetensors: No such file or directory.\n")
+        assert result.exit_code == mixer_convert("--checkpoint", tmp_path / "none.safetensors").exit_code == 4
+
+    def test_ctrl_c_is_no_failed_gate(self, mixer_convert: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        def interrupted(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("convert.commands.cli._list", interrupted)
+        result = mixer_convert("--list")
+        assert (result.exit_code, result.stderr) == (130, "Interrupted.\n")
 
     def test_a_defect_is_no_gate_failure(self, mixer_convert: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         def fail(*_: object) -> None:
@@ -468,3 +480,43 @@ class TestListInspectVerify:
     def test_two_empty_checkpoints_are_not_equal(self, mixer_convert: Run, tmp_path: Path) -> None:
         path = save_safetensors(tmp_path / "x.safetensors", {})
         assert mixer_convert("verify", path, path).exit_code == 3
+
+
+CONVERT = [sys.executable, "-m", "convert.commands.cli"]
+
+
+class TestNobodyListens:
+    """The reader of a pipe has gone, or the streams are closed: nothing is said of it, and the exit code stays."""
+
+    @pytest.mark.parametrize("code", [0, 1])
+    def test_the_reader_goes(self, two_files: tuple[Path, Path], code: int) -> None:
+        one, other = two_files
+        reader, writer = os.pipe()
+        os.close(reader)
+        arguments = ["verify", str(one), str(other if code else one)]
+        run = subprocess.run([*CONVERT, *arguments], stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+        os.close(writer)
+        assert (run.returncode, run.stderr) == (code, "")
+
+    def test_errors_go_nowhere_too(self) -> None:
+        reader, writer = os.pipe()
+        os.close(reader)
+        run = subprocess.run([*CONVERT, "inspect", "none.pth"], stdout=writer, stderr=writer, check=False)
+        os.close(writer)
+        assert run.returncode == 4
+
+    @pytest.mark.parametrize("closed", [">&-", ">&- 2>&-", ">&- 2>&- <&-"])
+    def test_they_are_closed(self, two_files: tuple[Path, Path], tmp_path: Path, closed: str) -> None:
+        """No file that is opened afterwards takes their place, to be printed into."""
+        out = tmp_path / "out.pdparams"
+        command = f'exec "$0" -m convert.commands.cli --checkpoint "$1" --out "$2" {closed}'
+        shell = ["sh", "-c", command, sys.executable, str(two_files[0]), str(out)]
+        assert subprocess.run(shell, check=False).returncode == 0
+        assert subprocess.run([*CONVERT, "verify", str(out)], check=False, capture_output=True).returncode == 0
+
+
+@pytest.fixture
+def two_files(source: StateDict, tmp_path: Path) -> tuple[Path, Path]:
+    """Two checkpoints of which one has another bias."""
+    other = {**source, "head.bias": source["head.bias"] + np.float32(1)}
+    return save_safetensors(tmp_path / "a.safetensors", source), save_safetensors(tmp_path / "b.safetensors", other)

@@ -10,11 +10,16 @@ from typing import Any
 
 import click
 
+from convert.commands.streams import unbroken
 from convert.errors import MixerConvertError, UsageProblem
 
 DEBUG = "mixer-convert.debug"
 INTERNAL_ERROR = 70
 """sysexits.h EX_SOFTWARE: a defect of ours, which no documented exit code stands for."""
+
+
+INTERRUPTED = 130
+"""128 and the number of SIGINT, as shells have it."""
 
 
 class Failure(click.ClickException):
@@ -26,7 +31,7 @@ class Failure(click.ClickException):
 
 
 class OneSentence(click.Command):
-    """A command whose errors never show a traceback unless --debug is given."""
+    """A command whose errors are a sentence and an exit code; --debug shows the traceback too."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, turning errors into a sentence and an exit code."""
@@ -36,9 +41,16 @@ class OneSentence(click.Command):
             _refuse_json_over_another(ctx)
             with a_cut_input_ends_the_command():
                 return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except KeyboardInterrupt as interrupt:
+            click.echo("Interrupted.", err=True)
+            raise click.exceptions.Exit(INTERRUPTED) from interrupt
         except Exception as error:
-            if ctx.meta.get(DEBUG) or isinstance(error, (click.ClickException, click.exceptions.Exit, click.Abort)):
-                raise
+            if ctx.meta.get(DEBUG):
+                import traceback
+
+                traceback.print_exception(error)
             raise _failure(error) from error
 
 
@@ -46,6 +58,11 @@ class OneSentenceGroup(OneSentence, click.Group):
     """A group, whose own options are the main job, with the same promise for its subcommands."""
 
     command_class = OneSentence
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command, whoever listens."""
+        with unbroken():
+            return super().main(*args, **kwargs)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
