@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import pickle
@@ -327,6 +328,12 @@ class TestBadInput:
         assert "FileNotFoundError" in result.stderr
         assert result.stderr.endswith("none.safetensors: No such file or directory.\n")
         assert result.exit_code == mixer_convert("--checkpoint", tmp_path / "none.safetensors").exit_code == 4
+
+    @pytest.mark.parametrize("module", ["convert", "align", "reports"])
+    def test_every_command_can_show_it(self, module: str) -> None:
+        group = importlib.import_module(f"{module}.commands.cli").main
+        commands = {"": group, **group.commands}
+        assert [name for name, one in commands.items() if not any("--debug" in p.opts for p in one.params)] == []
 
     def test_ctrl_c_is_no_failed_gate(self, mixer_convert: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         def interrupted(*_: object) -> None:

@@ -18,7 +18,6 @@ from align.probes.knobs import compute_quickly, forbid_tf32, torch_imported_mean
 from convert import __version__
 from convert.commands.command_line import (
     OneSentenceGroup,
-    debug_option,
     json_option,
     refuse_options_before,
     text_beside,
@@ -43,7 +42,6 @@ if TYPE_CHECKING:
 )
 @json_option
 @with_options(REPORTS)
-@debug_option
 @click.version_option(__version__)
 @click.pass_context
 def main(

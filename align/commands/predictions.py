@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from align.commands.options import WEIGHTS, alignment_for, case_of_options, progress_line
-from convert.commands.command_line import OneSentence, debug_option, json_option, with_options, write_json
+from convert.commands.command_line import OneSentence, json_option, with_options, write_json
 from convert.commands.options import FILE
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ SCHEMA = "mixer-align/predictions/1"
 @with_options(WEIGHTS)
 @click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True, help="Images at a time.")
 @json_option
-@debug_option
 @click.pass_context
 def predictions(
     ctx: click.Context, /, images: tuple[Path, ...], batch_size: int, json_target: str | None, **options: Any

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from align.commands.options import MODEL, REFERENCE_MODEL, twins_of
-from convert.commands.command_line import OneSentence, debug_option, with_options
+from convert.commands.command_line import OneSentence, with_options
 from convert.commands.options import FILE
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ TWINS = (
 @click.option("--out", type=FILE, required=True, help="The pairing file to write.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the drawn weights.")
 @click.option("--force", is_flag=True, help="Replace the file that is there.")
-@debug_option
 @click.pass_context
 def propose(ctx: click.Context, /, out: Path, force: bool, **options: Any) -> None:
     """Propose a pairing file for a PyTorch model and its twin in Paddle.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from align.commands.options import INPUTS, WEIGHTS, case_of_options, progress_line
-from convert.commands.command_line import OneSentence, debug_option, json_option, with_options, write_json
+from convert.commands.command_line import OneSentence, json_option, with_options, write_json
 from convert.commands.options import FILE
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 )
 @click.option("--force", is_flag=True, help="Replace the files of an earlier run.")
 @json_option
-@debug_option
 @click.pass_context
 def reprod(ctx: click.Context, /, out_dir: Path, force: bool, json_target: str | None, **options: Any) -> None:
     """Write PaddlePaddle's reproduction records and logs of five stages to OUT_DIR.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from align.commands.options import progress_line
-from convert.commands.command_line import OneSentence, debug_option, json_option, text_beside, write_json
+from convert.commands.command_line import OneSentence, json_option, text_beside, write_json
 
 
 @click.command(cls=OneSentence)
@@ -14,7 +14,6 @@ from convert.commands.command_line import OneSentence, debug_option, json_option
     "--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="Right ports per kind of input."
 )
 @json_option
-@debug_option
 @click.pass_context
 def selftest(ctx: click.Context, /, names: tuple[str, ...], seeds: int, json_target: str | None) -> None:
     """Plant faults, and exit 1 if one survives, is blamed on the wrong layer, or a right port is failed.

@@ -21,7 +21,7 @@ from align.commands.options import (
     progress_line,
     say,
 )
-from convert.commands.command_line import OneSentence, debug_option, json_option, with_options, write_json
+from convert.commands.command_line import OneSentence, json_option, with_options, write_json
 from convert.commands.options import FILE
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 @click.option("--out", type=FILE, required=True, help="The trace to write, a .json.")
 @click.option("--force", is_flag=True, help="Replace an existing output.")
 @json_option
-@debug_option
 def record(out: Path, force: bool, json_target: str | None, **options: Any) -> None:
     """Write what the reference computes on one seeded batch, for `check` to compare Paddle with later.
 
@@ -74,7 +73,6 @@ def record(out: Path, force: bool, json_target: str | None, **options: Any) -> N
 @click.option("--atol", type=click.FloatRange(min=0), default=1e-5, show_default=True, help="Bound on float32 logits.")
 @click.option("--accept-rounding", is_flag=True, help="Exit 0 on the verdict `rounding` too.")
 @json_option
-@debug_option
 @click.pass_context
 def check(ctx: click.Context, /, accept_rounding: bool, json_target: str | None, **options: Any) -> None:
     """Compare Paddle alone with a recorded trace; neither torch nor timm is needed.

@@ -15,7 +15,6 @@ from convert import __version__
 from convert.commands.command_line import (
     FileGroup,
     command_line,
-    debug_option,
     json_option,
     refuse_options_before,
     with_options,
@@ -60,7 +59,6 @@ if TYPE_CHECKING:
 @click.option("--force", is_flag=True, help="Replace an existing output.")
 @click.option("--list", "list_variants", is_flag=True, help="Print the variants and exit.")
 @json_option
-@debug_option
 @click.version_option(__version__)
 @click.pass_context
 def main(ctx: click.Context, /, list_variants: bool, json_target: str | None, **options: Any) -> None:

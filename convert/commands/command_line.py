@@ -30,8 +30,19 @@ class Failure(click.ClickException):
         self.exit_code = exit_code  # type: ignore[misc]  # click declares a class variable and reads the instance's
 
 
+def _note_debug(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    ctx.meta[DEBUG] = value or ctx.meta.get(DEBUG, False)
+
+
 class OneSentence(click.Command):
     """A command whose errors are a sentence and an exit code; --debug shows the traceback too."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Give the command the option."""
+        super().__init__(*args, **kwargs)
+        help_ = "Show the traceback of an error."
+        option = click.Option(["--debug"], is_flag=True, expose_value=False, callback=_note_debug, help=help_)
+        self.params.append(option)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, turning errors into a sentence and an exit code."""
@@ -92,14 +103,6 @@ class FileGroup(OneSentenceGroup):
 def _looks_like_a_file(name: str) -> bool:
     return Path(name).exists() or "/" in name or bool(Path(name).suffix)
 
-
-def _note_debug(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
-    ctx.meta[DEBUG] = value
-
-
-debug_option = click.option(
-    "--debug", is_flag=True, expose_value=False, callback=_note_debug, help="Show the traceback of an error."
-)
 
 json_option = click.option("--json", "json_target", metavar="FILE", help="Write the result as JSON (- for stdout).")
 

@@ -10,7 +10,6 @@ import click
 from convert.commands.command_line import (
     OneSentence,
     command_line,
-    debug_option,
     with_options,
 )
 from convert.commands.options import FILE
@@ -43,7 +42,6 @@ if TYPE_CHECKING:
 @click.option("--accept-rounding", is_flag=True, help="Compare accuracies on the gates' verdict `rounding` too.")
 @click.option("--attach", type=FILE, multiple=True, metavar="FILE", help="A further file, a training log or curve.")
 @click.option("--sign", type=FILE, metavar="KEY", help="An SSH key, or the public one of a key in the SSH agent.")
-@debug_option
 @click.pass_context
 def audit(ctx: click.Context, /, out: Path, force: bool, sign: Path | None, **options: Any) -> None:
     """Check both ports, measure the accuracy, hold it against the published row, and write a bundle that says so.

@@ -6,7 +6,7 @@ import click
 
 from align.probes.knobs import compute_quickly
 from convert import __version__
-from convert.commands.command_line import OneSentenceGroup, debug_option, json_option, write_json
+from convert.commands.command_line import OneSentenceGroup, json_option, write_json
 from reports.commands.audit import audit
 from reports.commands.evaluate import evaluate
 from reports.commands.finetune import finetune
@@ -15,7 +15,6 @@ from reports.commands.verify import schema, verify
 
 
 @click.group(cls=OneSentenceGroup)
-@debug_option
 @click.version_option(__version__)
 def main() -> None:
     """Measure accuracy on CIFAR-10 and hold it against the published figures.
@@ -29,7 +28,6 @@ def main() -> None:
 
 @main.command()
 @json_option
-@debug_option
 def published(json_target: str | None) -> None:
     """Print every published figure with its source, locator and protocol."""
     from dataclasses import asdict

@@ -10,7 +10,6 @@ import click
 from convert.commands.command_line import (
     OneSentence,
     command_line,
-    debug_option,
     json_option,
     text_beside,
     with_options,
@@ -44,7 +43,6 @@ if TYPE_CHECKING:
 @click.option("--force", is_flag=True, help="Replace an existing --predictions file.")
 @with_options(PAGE)
 @json_option
-@debug_option
 @click.pass_context
 def evaluate(
     ctx: click.Context,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from convert.commands.command_line import OneSentence, command_line, debug_option, json_option, with_options
+from convert.commands.command_line import OneSentence, command_line, json_option, with_options
 from reports.commands.evaluate import check_page, tell
 from reports.commands.options import DATA, PAGE, START, TRAINING, weights_request
 from reports.commands.progress import evaluating, training
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 @click.command(cls=OneSentence)
 @with_options(START, DATA[:1], TRAINING, PAGE)
 @json_option
-@debug_option
 @click.pass_context
 def finetune(ctx: click.Context, /, html: Path | None, json_target: str | None, **options: Any) -> None:
     """Train on CIFAR-10's training images by a recipe, then count right answers on its test images.

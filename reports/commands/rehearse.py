@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from convert.commands.command_line import debug_option, json_option, write_json
+from convert.commands.command_line import OneSentence, json_option, write_json
 from convert.commands.options import FILE
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ DEVICES = (1, 2, 4, 8)
 RECIPES = ("google", "paddle_reproduction")
 
 
-@click.command()
+@click.command(cls=OneSentence)
 @click.option("--out", type=FILE, required=True, metavar="DIR", help="A folder for it; has to be new or empty.")
 @click.option("--resume", is_flag=True, help="Go on with the rehearsal in --out: finished steps are not repeated.")
 @click.option("--checkpoint", type=FILE, help="A small Mixer in timm's layout. Default: a seeded one, made up.")
@@ -40,7 +40,6 @@ RECIPES = ("google", "paddle_reproduction")
 )
 @click.option("--device", default="cpu", show_default=True, help="cpu, gpu or gpu:N.")
 @json_option
-@debug_option
 def rehearse(
     *,
     out: Path,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from convert.commands.command_line import OneSentence, debug_option, json_option, write_json
+from convert.commands.command_line import OneSentence, json_option, write_json
 from convert.commands.options import FILE
 from reports.commands.options import progress_bar
 from reports.commands.progress import say
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 @click.option("--device", help="For --rerun: cpu, gpu or gpu:N. Default: that of the audit.")
 @click.option("--signer", type=FILE, metavar="FILE", help="Who has to have signed: a public key, or allowed signers.")
 @json_option
-@debug_option
 @click.pass_context
 def verify(
     ctx: click.Context,
@@ -70,7 +69,6 @@ def verify(
 
 @click.command(cls=OneSentence)
 @click.argument("name", type=click.Choice(["audit", "environment", "evaluation"]))
-@debug_option
 def schema(name: str) -> None:
     """Print what a JSON file keeps to, as JSON Schema: a bundle's report.json or environment.json, or evaluate's.
 
