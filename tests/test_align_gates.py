@@ -278,6 +278,16 @@ def test_a_196_by_196_weight_left_untransposed_is_named(
     assert f" {layer}: introduced float64 difference" in result.stdout.splitlines()[-1]
 
 
+@pytest.mark.parametrize("stated", [(), ("--init", "random")])
+def test_that_random_weights_stand_on_the_other_side_is_said(
+    mixer_align: Run, tmp_path: Path, source: StateDict, stated: tuple[str, ...]
+) -> None:
+    candidate = save_safetensors(tmp_path / "mine.safetensors", source)
+    result = mixer_align("--variant", "s32", *stated, "--candidate", candidate)
+    assert result.exit_code == 1
+    assert ("the reference's weights are random (seed 0); --checkpoint names" in result.stderr) is not bool(stated)
+
+
 @pytest.mark.parametrize(
     ("kind", "layer"), [("gmixer", "blocks.0.mlp_tokens.act"), ("gmlp", "blocks.0.mlp_channels.gate.norm")]
 )

@@ -99,6 +99,9 @@ def _align(*, atol: float, train_steps: int | None, **options: Any) -> Alignment
     chosen = {name: options.pop(name) for name in ("batch", "input_seed", "inputs", "stress", "backward")}
     settings = Settings(atol=atol, train_steps=train_steps or 0, **chosen)
     random = options["checkpoint"] is None and options["reference_model"] is None
+    if random and options["candidate"] is not None and options["init"] is None:
+        said = "the reference's weights are random (seed 0); --checkpoint names those that it was made from."
+        click.echo(f"{options['candidate']}: {said}", err=True)
     if options["variant"]:
         with_variant(options["variant"])  # a wrong name is told before anything is imported
     with torch_imported_meanwhile() if random else contextlib.nullcontext():
