@@ -317,13 +317,18 @@ ALLOWED = {
         "hardlink_to",
         "replace",
     },  # write_bytes: a pipe or /dev/stdout
+    "convert/commands/streams.py": {"fdopen"},  # a standard stream that is closed goes nowhere
     "convert/disk/atomic_folder.py": {"open", "rename", "rmtree"},
     "convert/disk/temporary.py": {"unlink", "rmtree"},
     "align/gates/forward.py": {"replace"},  # of an array's holder, in memory
     "align/trace/sketches.py": {"replace"},  # the same
     "align/commands/publish.py": {"open"},  # appends to the file that GitHub names
     "align/reprod/stages.py": {"save", "unlink"},  # to a stream of write_atomically; a log that would no longer be true
-    "reports/train/run_folder.py": {"open", "truncate", "unlink"},  # a log that grows; checkpoints no longer kept
+    "reports/train/run_folder.py": {"open", "truncate"},  # a log that grows
+    "reports/train/checkpoints.py": {"unlink"},  # those that are no longer kept
+    "reports/rehearsal/made_up.py": {"open"},  # to memory
+    "reports/rehearsal/record.py": {"rmtree", "unlink"},  # what a step that was stopped left behind
+    "reports/sign/ssh_keygen.py": {"TemporaryDirectory", "write_bytes", "write_text"},  # what ssh-keygen reads
     "reports/score/engines.py": {"TemporaryDirectory", "save", "open"},  # what Paddle exports for itself; /dev/null
     "reports/score/predictions.py": {"savez"},  # to memory
     "reports/train/curves.py": {"savefig"},  # to memory
