@@ -143,6 +143,17 @@ def test_a_field_removed_or_of_another_type_is_found_and_is_no_defect(bundle: Pa
             assert is_found(bundle), (path, wrong)
 
 
+@pytest.mark.parametrize("name", sorted(OWN))
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "1" * 5000, '"\\ud800"', "NaN", "[" * 100_000])
+def test_what_json_cannot_hold_is_found_and_is_no_defect(bundle: Path, name: str, number: str) -> None:
+    text = (bundle / name).read_text()
+    first = re.search(r": (\d[\d.e-]*),\n", text)
+    assert first is not None
+    (bundle / name).write_text(text[: first.start(1)] + number + text[first.end(1) :])
+    sum_up(bundle)
+    assert is_found(bundle)
+
+
 def alignment(bundle: Path, subject: str = "source") -> Data:
     return json.loads((bundle / f"alignment-{subject}.json").read_bytes())  # type: ignore[no-any-return]
 

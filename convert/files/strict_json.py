@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 
@@ -14,7 +15,10 @@ def parse(text: str | bytes) -> Any:
     """
     try:
         return json.loads(
-            text if isinstance(text, str) else text.decode(), object_pairs_hook=_unique, parse_constant=_refuse
+            text if isinstance(text, str) else text.decode(),
+            object_pairs_hook=_unique,
+            parse_constant=_refuse,
+            parse_float=_finite,
         )
     except RecursionError as error:
         raise ValueError("it is nested too deep") from error
@@ -27,6 +31,12 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             raise ValueError(f"it holds {key!r} twice")
         found[key] = value
     return found
+
+
+def _finite(text: str) -> float:
+    if math.isinf(number := float(text)):
+        raise ValueError(f"{text[:32]} is beyond all numbers of float64")
+    return number
 
 
 def _refuse(constant: str) -> None:
