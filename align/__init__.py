@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-from align.core.bounds import LOGITS_ATOL
-
 if TYPE_CHECKING:
     from align.core.case import Case, Settings
     from align.core.result import AlignmentResult
@@ -22,7 +20,7 @@ def align(
     draw: bool = False,
     batch: int = 2,
     input_seed: int = 0,
-    atol: float = LOGITS_ATOL,
+    atol: float | None = None,
     stress: bool = True,
     backward: bool = False,
     train_steps: int = 0,
@@ -40,7 +38,7 @@ def align(
         draw: Give both seeded weights instead of their own.
         batch: Number of examples.
         input_seed: Seed of the inputs.
-        atol: How far what the models return may lie apart in float32.
+        atol: How far what the models return may lie apart in float32; None: 1e-5.
         stress: Call each pair of corresponding layers alone too.
         backward: Compare every parameter's gradient too.
         train_steps: Compare so many steps of each optimizer too.
@@ -53,13 +51,14 @@ def align(
         >>> align.align(timm.create_model("mixer_b16_224"), MyMixer()).verdict  # doctest: +SKIP
         'diverged'
     """
+    from dataclasses import replace
+
     from align.core.case import Settings
     from align.probes import paddle_probe
     from align.run import align as run
 
-    settings = Settings(
-        batch=batch, input_seed=input_seed, atol=atol, stress=stress, backward=backward, train_steps=train_steps
-    )
+    settings = Settings(batch=batch, input_seed=input_seed, stress=stress, backward=backward, train_steps=train_steps)
+    settings = settings if atol is None else replace(settings, atol=atol)
     with paddle_probe.device_kept():
         case = case_of_models(reference, candidate, pairing, settings, input_shape=input_shape, draw=draw)
         return run(case, settings)

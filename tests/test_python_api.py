@@ -57,7 +57,8 @@ def test_align_takes_models_in_memory_and_leaves_them_alone(
 
     timm_model = build_timm(config, None, source)
     paddle_model = convert.load_paddle(checkpoint=save_safetensors(tmp_path / "x.safetensors", source))
-    assert align.align(timm_model, paddle_model).verdict == "aligned"
+    assert align.align(timm_model, paddle_model)
+    assert align.align(timm_model, paddle_model, atol=1e-12).verdict == "rounding"
     assert next(timm_model.parameters()).dtype.is_floating_point
     assert next(timm_model.parameters()).itemsize == 4
     assert paddle_model.head.weight.dtype == paddle.float32
