@@ -20,7 +20,7 @@ from reports.audit.records import record_of
 from reports.data.cifar10 import Origin
 from reports.data.preprocess import imagenet
 from reports.data.thumbnails import thumbnails
-from reports.render.conversion import Conversion, Converted, Layouts, Output
+from reports.render.conversion import Converted, Layouts, Output, StatedConversion
 from reports.render.environment import ENVIRONMENT_SCHEMA, Environment, GitState, Inputs
 from reports.render.html import audit_html
 from reports.render.interval_plot import IntervalPlot, interval_plot
@@ -59,7 +59,7 @@ ENVIRONMENT = Environment(
         checkpoint_key=None,
     ),
 )
-NOTHING = Conversion(
+NOTHING = StatedConversion(
     schema="mixer-convert/manifest/2",
     variant=None,
     config=WEIGHTS.config,

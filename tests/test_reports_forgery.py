@@ -19,7 +19,7 @@ from align.core.result import AlignmentResult
 from align.render import as_data
 from convert.errors import BadInput, IntegrityProblem
 from reports.audit import verify
-from reports.audit.alignments import Alignment
+from reports.audit.alignments import StatedAlignment
 from reports.audit.bundle import as_json
 from reports.audit.names import ALIGNMENTS, CONVERSIONS, ENVIRONMENT, MANIFEST, REPORT
 from reports.audit.records import read_records, record_of
@@ -102,7 +102,7 @@ def follows(bundle: Path, name: str, data: Data) -> bool:
         subject = next(subject for subject in SUBJECTS if ALIGNMENTS[subject] == name)
         weights = records.report.source if subject == "source" else records.report.weights
         found = records.alignments[subject]
-        return Alignment(found=found, weights=weights, environment=records.environment).again() == found
+        return StatedAlignment(found=found, weights=weights, environment=records.environment).again() == found
     except Malformed:
         return False
 

@@ -58,7 +58,7 @@ def said_of(weights: WeightsIdentity) -> dict[str, object]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Alignment:
+class StatedAlignment:
     """An alignment of a bundle, and what it has to be about."""
 
     found: AlignmentResult

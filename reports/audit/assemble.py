@@ -38,7 +38,7 @@ from reports.audit.provenance import environment_of
 from reports.audit.records import NotOfItsForm, record_of
 from reports.data.cifar10 import Cifar10
 from reports.data.thumbnails import thumbnails
-from reports.render.conversion import Conversion, Manifest
+from reports.render.conversion import Manifest, StatedConversion
 from reports.render.environment import Environment, Inputs
 from reports.render.report import AuditReport, Facts, Subject, most_uncertain, report_of
 from reports.score.evaluate import EvaluationSettings, Progress, evaluate
@@ -98,7 +98,7 @@ def audit(
         weights=weights.identity,
         source=source.identity,
         manifest=manifest,
-        conversions={subject: record_of(Conversion, data) for subject, data in conversions.items()},
+        conversions={subject: record_of(StatedConversion, data) for subject, data in conversions.items()},
         alignments=alignments,
         figure=settings.figure,
         preprocessing=settings.preprocessing,

@@ -77,14 +77,14 @@ def sha256(content: bytes) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
+class HeldFiles:
     """What a bundle holds: the SHA-256 of each of its files, by name, and the content of those that were asked for."""
 
     sha256s: Mapping[str, str]
     files: Files
 
 
-def read_bundle(path: Path, wanted: Collection[str]) -> Held:
+def read_bundle(path: Path, wanted: Collection[str]) -> HeldFiles:
     """Return what a bundle holds, each file read once and found to be the one that was written.
 
     The checksums are read first, and no file that they do not list. In memory are those that are wanted, which are
@@ -113,7 +113,7 @@ def read_bundle(path: Path, wanted: Collection[str]) -> Held:
             left -= len(files[name])
         if (sha256(files[name]) if name in wanted else _sha256_of(path, name)) != expected:
             raise IntegrityProblem(f"{path}: {name} was changed, or its line of {SUMS}. Get the bundle again.")
-    return Held(sha256s=listed, files=files)
+    return HeldFiles(sha256s=listed, files=files)
 
 
 def _names_in(path: Path) -> set[str]:

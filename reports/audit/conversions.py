@@ -11,13 +11,13 @@ from convert.mixer.rule_tables import Layout, layout_shapes, route
 from convert.mixer.variants import VARIANTS, MixerConfig
 from convert.rules import Transform
 from reports.audit.alignments import checked_config
-from reports.render.conversion import Conversion, NamedVariant, Tensor
+from reports.render.conversion import NamedVariant, StatedConversion, Tensor
 from reports.score.records import WeightsIdentity
 
 LAYOUTS = get_args(Layout)
 
 
-def check_conversion(found: Conversion, weights: WeightsIdentity, versions: Mapping[str, str | None]) -> None:
+def check_conversion(found: StatedConversion, weights: WeightsIdentity, versions: Mapping[str, str | None]) -> None:
     """Check that a conversion's tensors are those of our rules, and that it is about these weights.
 
     Raises:
@@ -47,7 +47,7 @@ def check_conversion(found: Conversion, weights: WeightsIdentity, versions: Mapp
         raise Malformed("its versions are not those of environment.json")
 
 
-def _variants(found: Conversion, weights: WeightsIdentity) -> list[NamedVariant | None]:
+def _variants(found: StatedConversion, weights: WeightsIdentity) -> list[NamedVariant | None]:
     """Return what it may be named: as the weights' upstream; random ones are of any variant's sizes."""
     named = [NamedVariant(name=one.name, timm_id=one.timm_id, note=one.note) for one in VARIANTS]
     if found.random and weights.upstream is None:

@@ -21,7 +21,7 @@ from convert.files import strict_json
 from reports.audit.bundle import Files, as_json
 from reports.audit.difference import difference
 from reports.audit.names import ALIGNMENTS, CONVERSIONS, ENVIRONMENT, MANIFEST, REPORT
-from reports.render.conversion import Conversion, Manifest
+from reports.render.conversion import Manifest, StatedConversion
 from reports.render.environment import Environment
 from reports.render.report import AuditReport, Subject
 from reports.score.evaluation_report import EvaluationReport
@@ -45,7 +45,7 @@ class Records:
 
     report: AuditReport
     environment: Environment
-    conversions: Mapping[Subject, Conversion]
+    conversions: Mapping[Subject, StatedConversion]
     alignments: Mapping[Subject, AlignmentResult]
     manifest: Manifest | None
 
@@ -60,7 +60,7 @@ def read_records(files: Files) -> Records:
     return Records(
         report=report,
         environment=_exactly(Environment, ENVIRONMENT, files),
-        conversions={subject: _read(Conversion, name, files)[0] for subject, name in CONVERSIONS.items()},
+        conversions={subject: _read(StatedConversion, name, files)[0] for subject, name in CONVERSIONS.items()},
         alignments={subject: _alignment(name, files) for subject, name in ALIGNMENTS.items()},
         manifest=_read(Manifest, MANIFEST, files)[0] if report.lineage.manifest else None,
     )

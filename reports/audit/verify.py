@@ -17,8 +17,8 @@ from align.render.data import as_data
 from convert.errors import IntegrityProblem, Unreadable
 from convert.files import strict_json
 from convert.mixer.variants import VARIANTS
-from reports.audit.alignments import Alignment
-from reports.audit.bundle import ENVELOPE, Held, as_json, read_bundle
+from reports.audit.alignments import StatedAlignment
+from reports.audit.bundle import ENVELOPE, HeldFiles, as_json, read_bundle
 from reports.audit.conversions import check_conversion
 from reports.audit.derived import derived
 from reports.audit.difference import difference
@@ -81,7 +81,7 @@ class Bundle:
         self._check_derived()
         self.statement = self._held.files[STATEMENT]
 
-    def _check_names(self, held: Held) -> None:
+    def _check_names(self, held: HeldFiles) -> None:
         own, attached = names_of(manifest=self.report.lineage.manifest), self.report.attached
         if taken := sorted({*attached} & {*names_of(manifest=True), ENVELOPE}):
             raise self._problem(REPORT, f"attached: {taken[0]} is a file of the bundle's own")
@@ -115,7 +115,7 @@ class Bundle:
     def _check_alignments(self, records: Records) -> None:
         for subject, found in records.alignments.items():
             name = ALIGNMENTS[subject]
-            about = Alignment(found=found, weights=self._weights(subject), environment=self.environment)
+            about = StatedAlignment(found=found, weights=self._weights(subject), environment=self.environment)
             try:
                 again = about.again()
             except Malformed as wrong:

@@ -62,7 +62,7 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Conversion:
+class StatedConversion:
     """A conversion in memory, to the other framework's layout, as its manifest has it."""
 
     schema: Literal["mixer-convert/manifest/2"]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from reports.score.records import Machine
+from reports.score.records import Circumstances
 
 ENVIRONMENT_SCHEMA: Final = "mixer-report/environment/1"
 
@@ -33,7 +33,7 @@ class Inputs:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Environment(Machine):
+class Environment(Circumstances):
     """Where an audit ran, on how many threads, with which seeds, how it was called, and our own commit.
 
     git: None outside of a checkout.

@@ -9,7 +9,7 @@ from reports.render.page import Shown, page
 from reports.render.report import most_uncertain, uncertain_images
 from reports.render.words import engine_said, images_facts, weights_facts
 from reports.score.evaluate import Evaluation
-from reports.score.records import Machine
+from reports.score.records import Circumstances
 
 Facts = Iterator[tuple[str, str]]
 
@@ -54,7 +54,7 @@ def _identity_facts(evaluation: Evaluation) -> Facts:
     yield "engine", engine_said(evaluation.engine)
 
 
-def _environment_facts(machine: Machine) -> Facts:
+def _environment_facts(machine: Circumstances) -> Facts:
     """Yield where it ran."""
     yield "versions", ", ".join(f"{name} {found}" for name, found in machine.versions.items() if found)
     yield from ((name, str(getattr(machine, name))) for name in ("platform", "processor", "cpus", "device"))

@@ -12,7 +12,7 @@ from align.core.result import AlignmentResult, Verdict
 from align.render.text import verdict_line
 from reports.data.cifar10 import CLASSES, Origin
 from reports.data.preprocess import Preprocessing
-from reports.render.conversion import Conversion, Manifest
+from reports.render.conversion import Manifest, StatedConversion
 from reports.score.accuracy import Accuracy, Comparison, CountedAccuracy, Predictions, accuracy_of, comparison_of
 from reports.score.published import PublishedFigure, published_figures
 from reports.score.records import EngineUse, WeightsIdentity
@@ -40,7 +40,7 @@ class Facts:
     weights: WeightsIdentity
     source: WeightsIdentity
     manifest: Manifest | None
-    conversions: Mapping[Subject, Conversion]
+    conversions: Mapping[Subject, StatedConversion]
     alignments: Mapping[Subject, AlignmentResult]
     figure: PublishedFigure | None
     preprocessing: Preprocessing
@@ -139,7 +139,7 @@ def facts_of(
     report: AuditReport,
     predictions: Predictions,
     *,
-    conversions: Mapping[Subject, Conversion],
+    conversions: Mapping[Subject, StatedConversion],
     alignments: Mapping[Subject, AlignmentResult],
     manifest: Manifest | None,
 ) -> Facts:

@@ -34,7 +34,7 @@ from reports.score.engines import (
 from reports.score.evaluation_report import Against, EvaluationReport
 from reports.score.parallel import Group, gathered
 from reports.score.published import PublishedFigure
-from reports.score.records import EngineName, EngineUse, FirstBatch, Machine, Precision
+from reports.score.records import Circumstances, EngineName, EngineUse, FirstBatch, Precision
 from reports.score.verdict import AuditFinding, judge, limits_of
 from reports.score.weights import Weights, check_classes
 
@@ -104,9 +104,9 @@ class Evaluation:
         identity = {**asdict(self.against.identity), "config": self.against.config}
         return Against(**identity, **asdict(self.comparison))
 
-    def _environment(self) -> Machine:
+    def _environment(self) -> Circumstances:
         found = environment()
-        return Machine(
+        return Circumstances(
             **found | {"versions": {**found["versions"], **versions(PACKAGES)}, "device": self.settings.device}
         )
 

@@ -9,7 +9,7 @@ from reports.data.cifar10 import Origin
 from reports.data.preprocess import Preprocessing
 from reports.score.accuracy import CountedAccuracy
 from reports.score.published import PublishedFigure
-from reports.score.records import EngineUse, Machine, WeightsIdentity
+from reports.score.records import Circumstances, EngineUse, WeightsIdentity
 from reports.score.verdict import AuditFinding, Verdict
 
 
@@ -41,4 +41,4 @@ class EvaluationReport:
     weights: WeightsIdentity
     data: Origin
     engine: EngineUse
-    environment: Machine
+    environment: Circumstances

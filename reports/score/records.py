@@ -53,7 +53,7 @@ class EngineUse:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
+class Circumstances:
     """Where something ran: versions, processor, settings of the arithmetic.
 
     cpus: of the machine. device: what Paddle ran on. knobs: those that were set.
