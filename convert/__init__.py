@@ -34,11 +34,13 @@ def load_paddle(
     import warnings
     from pathlib import Path
 
+    from convert.installed import require
     from convert.job import check_and_map, choose_source, request_of
     from convert.request import Adaptation
 
     if unknown := said.keys() - {"src", "weights_key", "ema", "gelu", "layer_norm_eps"}:
         raise TypeError(f"load_paddle: unknown {', '.join(sorted(unknown))}")
+    require("paddle")
     path = Path(checkpoint) if checkpoint else None
     adaptation = Adaptation(num_classes=num_classes, dtype=dtype)
     request = request_of(variant=variant, checkpoint=path, adaptation=adaptation, **said)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import ClassVar
@@ -64,6 +65,19 @@ class NoPretrainedWeights(UsageProblem):
     def __init__(self, variant: str) -> None:
         super().__init__(
             f"--variant {variant}: timm publishes no weights for it. Pass --checkpoint FILE, or --init random."
+        )
+
+
+class MissingPackage(UsageProblem):
+    """A package that the job needs and that is not installed. Takes what pip calls each, and with which bounds."""
+
+    def __init__(self, packages: Collection[str], requirements: Collection[str]) -> None:
+        self.packages = tuple(packages)
+        are = "are" if len(packages) > 1 else "is"
+        own_build = " A build of Paddle for your GPU will do as well." if "paddlepaddle" in packages else ""
+        super().__init__(
+            f"{_joined(packages, 'and')} {are} needed for this and not installed. "
+            f"Run: pip install {shlex.join(requirements)}.{own_build}"
         )
 
 
@@ -200,5 +214,9 @@ def _listing(keys: tuple[str, ...], sign: str) -> str:
 
 
 def _either(names: Collection[str]) -> str:
+    return _joined(names, "or")
+
+
+def _joined(names: Collection[str], word: str) -> str:
     *first, last = names
-    return f"{', '.join(first)} or {last}" if first else last
+    return f"{', '.join(first)} {word} {last}" if first else last

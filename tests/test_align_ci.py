@@ -262,7 +262,7 @@ class TestAction:
         subprocess.run(["bash", "-euo", "pipefail", "-c", STEPS["Install"]["run"]], env=environment, check=True)
         assert log.read_text().splitlines() == [
             f"-m venv {tmp_path}/mixer-align",
-            "-m pip install -q -c /a b/constraints.txt /a b",
+            "-m pip install -q -c /a b/constraints.txt /a b[all]",
         ]
 
 

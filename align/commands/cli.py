@@ -93,7 +93,9 @@ def _align(*, atol: float, train_steps: int | None, **options: Any) -> Alignment
     from align.run import align
     from convert.errors import UsageProblem
     from convert.families import with_variant
+    from convert.installed import require
 
+    require("torch", "paddle")
     if not math.isfinite(atol):
         raise UsageProblem(f"--atol {atol}: a bound has to be a finite number.")
     chosen = {name: options.pop(name) for name in ("batch", "input_seed", "inputs", "stress", "backward")}

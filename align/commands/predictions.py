@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SCHEMA = "mixer-align/predictions/1"
 
 
-@click.command(cls=OneSentence)
+@click.command(cls=OneSentence, needs=("torch", "paddle"))
 @click.argument("images", nargs=-1, required=True, type=FILE)
 @with_options(WEIGHTS)
 @click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True, help="Images at a time.")

@@ -21,7 +21,7 @@ TWINS = (
 )
 
 
-@click.command(cls=OneSentence)
+@click.command(cls=OneSentence, needs=("torch", "paddle"))
 @with_options(TWINS)
 @click.option("--out", type=FILE, required=True, help="The pairing file to write.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the drawn weights.")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from align.reprod.stages import Pack
 
 
-@click.command(cls=OneSentence)
+@click.command(cls=OneSentence, needs=("torch", "paddle"))
 @click.argument("out_dir", type=FILE)
 @with_options(WEIGHTS, INPUTS)
 @click.option("--train-steps", type=click.IntRange(min=1), default=4, show_default=True, help="SGD steps of stage 5.")

@@ -8,7 +8,7 @@ from align.commands.options import progress_line
 from convert.commands.command_line import OneSentence, json_option, text_beside, write_json
 
 
-@click.command(cls=OneSentence)
+@click.command(cls=OneSentence, needs=("torch", "timm", "paddle", "scipy"))
 @click.option("--on", "names", metavar="CONFIG", multiple=True, help="Only this config; repeatable. Default: all.")
 @click.option(
     "--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="Right ports per kind of input."

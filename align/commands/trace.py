@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from align.trace.result import TraceResult
 
 
-@click.command(cls=OneSentence)
+@click.command(cls=OneSentence, needs=("torch", "paddle"))
 @with_options(SOURCE, REFERENCE_MODEL, CANDIDATE_MODEL, (PAIRING,), INPUTS)
 @click.option("--out", type=FILE, required=True, help="The trace to write, a .json.")
 @click.option("--force", is_flag=True, help="Replace an existing output.")
@@ -63,7 +63,7 @@ def record(out: Path, force: bool, json_target: str | None, **options: Any) -> N
         write_json({**data, "name": trace.name, "points": len(trace.points)}, json_target)
 
 
-@click.command(cls=OneSentence)
+@click.command(cls=OneSentence, needs=("paddle",))
 @click.option("--trace", "trace_path", type=FILE, required=True, help="What mixer-align record wrote.")
 @click.option(
     "--candidate", type=FILE, help="Paddle weights to judge. Default: the seeded ones of the trace, drawn again."

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import logsumexp
 
 from align.core.case import Case
 from align.core.compare import largest
@@ -72,6 +71,8 @@ class Loss:
 
     def with_size(self, state_dict: StateDict) -> tuple[float, float]:
         """Return the loss, and the size of the numbers that it is rounded at: its own or the greatest logit's."""
+        from scipy.special import logsumexp
+
         if self.case.witness is None:
             raise ValueError("there is no witness")
         (_, logits), *_ = deque(self.case.witness(state_dict, self.case.inputs), maxlen=1)

@@ -11,7 +11,6 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import erf, expit
 
 from align.core.compare import largest
 from align.core.lockstep import Note
@@ -221,6 +220,8 @@ def _gelu(x: Array, form: Gelu) -> _Computed:
     Source: Hendrycks and Gimpel, https://arxiv.org/abs/1606.08415, section 2.
     """
     if form == "erf":
+        from scipy.special import erf
+
         value = x * 0.5 * (1 + erf(x / math.sqrt(2)))
     else:
         value = 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
@@ -228,4 +229,6 @@ def _gelu(x: Array, form: Gelu) -> _Computed:
 
 
 def _silu(x: Array) -> _Computed:
+    from scipy.special import expit
+
     return _Computed(np.asarray(x * expit(x)), lambda: GELU_STEPS * largest(x))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import click
 
 from convert.commands.streams import unbroken
 from convert.errors import MixerConvertError, UsageProblem
+from convert.installed import PACKAGES, missing_packages, require
 
 DEBUG = "mixer-convert.debug"
 INTERNAL_ERROR = 70
@@ -35,11 +36,15 @@ def _note_debug(ctx: click.Context, _parameter: click.Parameter, value: bool) ->
 
 
 class OneSentence(click.Command):
-    """A command whose errors are a sentence and an exit code; --debug shows the traceback too."""
+    """A command whose errors are a sentence and an exit code; --debug shows the traceback too.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    What it `needs` are modules that not everybody has: without them it ends before it has done anything.
+    """
+
+    def __init__(self, *args: Any, needs: Collection[str] = (), **kwargs: Any) -> None:
         """Give the command the option."""
         super().__init__(*args, **kwargs)
+        self.needs = needs
         help_ = "Show the traceback of an error."
         option = click.Option(["--debug"], is_flag=True, expose_value=False, callback=_note_debug, help=help_)
         self.params.append(option)
@@ -50,6 +55,7 @@ class OneSentence(click.Command):
 
         try:
             _refuse_json_over_another(ctx)
+            require(*self.needs)
             with a_cut_input_ends_the_command():
                 return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
@@ -174,6 +180,8 @@ def command_line() -> list[str]:
 
 
 def _failure(error: Exception) -> Failure:
+    if isinstance(error, ModuleNotFoundError) and error.name in PACKAGES:
+        error = missing_packages([error.name])
     if isinstance(error, MixerConvertError):
         return Failure(str(error), error.exit_code)
     if isinstance(error, OSError):

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from reports.audit.assemble import Audited
 
 
-@click.command(cls=OneSentence)
+@click.command(cls=OneSentence, needs=("paddle", "torch", "timm", "PIL", "pydantic", "scipy"))
 @with_options(WEIGHTS)
 @click.option("--checkpoint", type=FILE, required=True, help="The upstream's weights, as mixer-convert reads them.")
 @click.option("--checkpoint-key", metavar="NAME", help="Which set of its weights, where it holds several.")

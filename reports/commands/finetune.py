@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from reports.train.job import Job
 
 
-@click.command(cls=OneSentence)
+@click.command(cls=OneSentence, needs=("paddle", "PIL", "scipy", "matplotlib"))
 @with_options(START, DATA[:1], TRAINING, PAGE)
 @json_option
 @click.pass_context

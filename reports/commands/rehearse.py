@@ -28,7 +28,7 @@ DEVICES = (1, 2, 4, 8)
 RECIPES = ("google", "paddle_reproduction")
 
 
-@click.command(cls=OneSentence)
+@click.command(cls=OneSentence, needs=("paddle", "torch", "timm", "PIL", "pydantic", "scipy", "matplotlib"))
 @click.option("--out", type=FILE, required=True, metavar="DIR", help="A folder for it; has to be new or empty.")
 @click.option("--resume", is_flag=True, help="Go on with the rehearsal in --out: finished steps are not repeated.")
 @click.option("--checkpoint", type=FILE, help="A small Mixer in timm's layout. Default: a seeded one, made up.")

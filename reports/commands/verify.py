@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from reports.audit.verify import Bundle
 
 
-@click.command(cls=OneSentence)
+@click.command(cls=OneSentence, needs=("pydantic", "scipy"))
 @click.argument("bundle", type=FILE)
 @click.option("--rerun", is_flag=True, help="Run the gates and the images again; compare every figure and prediction.")
 @click.option("--weights", type=FILE, help="For --rerun. Default: where they were.")
@@ -67,7 +67,7 @@ def verify(
     ctx.exit(0 if same and signed.trusted is not False else 1)
 
 
-@click.command(cls=OneSentence)
+@click.command(cls=OneSentence, needs=("pydantic",))
 @click.argument("name", type=click.Choice(["audit", "environment", "evaluation"]))
 def schema(name: str) -> None:
     """Print what a JSON file keeps to, as JSON Schema: a bundle's report.json or environment.json, or evaluate's.
