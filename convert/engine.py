@@ -38,6 +38,11 @@ class Conversion:
     dropped: tuple[str, ...] = ()
     reasons: Mapping[str, str] = field(default_factory=dict)
 
+    def unchanged(self) -> dict[str, str]:
+        """Return the source's key of each tensor that is taken as it is, and the target's."""
+        moved = [rule for rule in self.renames if rule.transform is Transform.IDENTITY]
+        return {rule.source: rule.target for rule in moved if rule.target not in self.adapted}
+
 
 def convert(source: StateDict, rules: RuleSet, shapes: Mapping[str, Shape], *, name: str, expected: str) -> Conversion:
     """Return the source renamed and transformed by the rules, as views of the source's data.
@@ -152,24 +157,32 @@ def laid_out(source: StateDict, conversion: Conversion) -> Iterator[LaidOut]:
 
 
 def source_sha256s(source: StateDict, conversion: Conversion, name: str) -> dict[str, str]:
-    """Return the canonical SHA-256 of each of the source's tensors, by key, and check that what is taken is finite.
+    """Return the canonical SHA-256 of each of the source's tensors that change, and check that what is taken is finite.
 
-    The source is read for that on its own; that it is the same as what is laid out is for its snapshots to say.
+    The source is read for that on its own; that it is the same as what is laid out is for its snapshots to say. What is
+    taken as it is has the hash of what was written.
+
+    Args:
+        source: Every tensor, those that are left out too.
+        conversion: What becomes of them.
+        name: What to call the source in an error.
 
     Raises:
         NonFinite: A weight is NaN or infinite; the message is that of `check_finite` for the whole source.
         IntegrityProblem: The source's file changed meanwhile.
     """
     found = {}
-    taken = {rule.source for rule in conversion.renames}
+    taken, unchanged = {rule.source for rule in conversion.renames}, conversion.unchanged()
     for key, array in source.items():
-        digest = tensor_digest(array)
+        digest = None if key in unchanged else tensor_digest(array)
         for block in row_blocks(array):
             if key in taken and not np.isfinite(block).all():
                 check_finite({key: source[key] for key in source if key in taken}, name)
                 raise IntegrityProblem(f"{name}: it changed while it was read. Convert it again.")
-            digest.update(canonical_bytes(block))
-        found[key] = digest.hexdigest()
+            if digest is not None:
+                digest.update(canonical_bytes(block))
+        if digest is not None:
+            found[key] = digest.hexdigest()
     return found
 
 

@@ -102,8 +102,10 @@ class _Writing:
             metadata = as_metadata(self._destination.said)
             files.write(self._output, stream, self._conversion.state_dict, contents, metadata)
             self._sha256 = proofread.finish()
-        self._written.source_sha256s = self._tensors_hashed.result()
-        self._written.target_sha256s = {key: digest.hexdigest() for key, digest in digests.items()}
+        targets = {key: digest.hexdigest() for key, digest in digests.items()}
+        unchanged = {source: targets[target] for source, target in self._conversion.unchanged().items()}
+        self._written.source_sha256s = unchanged | self._tensors_hashed.result()
+        self._written.target_sha256s = targets
 
     def check(self, path: Path) -> None:
         """Check that a reader finds the tensors in the complete file, and that the source is what it was."""
