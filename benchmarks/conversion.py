@@ -114,5 +114,5 @@ def costs(folder: Path) -> str:
 with tempfile.TemporaryDirectory(dir=FOLDER) as name:
     ratios = [ratio for variant in VARIANTS for ratio in ratios_of(Path(name), variant)]
     ratios += paired_ratios(Path(name))
-    details = "" if timing.rows_alone() else costs(Path(name))
+    details = "" if timing.as_json() else costs(Path(name))
 timing.report(ratios, details)

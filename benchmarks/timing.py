@@ -1,12 +1,13 @@
-"""What the benchmarks share: commands measured as whole processes, in turn, and their ratios as a Markdown table."""
+"""What the benchmarks share: commands measured as whole processes, in turn, and their ratios, as a table or JSON."""
 
+import json
 import os
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -15,8 +16,8 @@ from typing import NamedTuple
 HERE = Path(__file__).parent
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(HERE.parent)}
 ENVIRONMENT.pop("PYTHONDONTWRITEBYTECODE", None)  # an installation compiles once, not in every run
-ROWS_ALONE = "BENCHMARKS_ROWS_ALONE"
-"""Set by all.py: print the rows of ratios and nothing else."""
+AS_JSON = "BENCHMARKS_AS_JSON"
+"""Set by all.py: print the ratios as JSON and nothing else."""
 HEADERS = "| ratio | target | median | least | greatest |\n| --- | --- | --- | --- | --- |"
 PACKAGES = ("numpy", "safetensors", "click", "torch", "timm", "paddlepaddle")
 
@@ -40,6 +41,11 @@ class Ratio:
     def row(self) -> str:
         """Return it as a row of the table."""
         return f"| {self.what} | {self.target} | {spread(self.values)} |"
+
+    def worse_than(self, before: "Ratio") -> bool:
+        """Return whether the median is worse than any value was before; what is worse, the target's sign says."""
+        now = statistics.median(self.values)
+        return {"≤": now > max(before.values), "≥": now < min(before.values)}.get(self.target[:1], False)
 
 
 def measured(command: Sequence[str], output: Path | None = None) -> Run:
@@ -90,14 +96,27 @@ def spread(values: Sequence[float]) -> str:
 
 
 def report(ratios: Sequence[Ratio], details: str = "") -> None:
-    """Print the ratios as a table, with the machine and details unless a caller wants the rows alone."""
-    rows = "\n".join(ratio.row() for ratio in ratios)
-    print(rows if rows_alone() else f"{machine()}\n\n{details}\n\n{HEADERS}\n{rows}\n", flush=True)
+    """Print the ratios as a table, with the machine and details, or as JSON where a caller wants that."""
+    if as_json():
+        print(json.dumps([asdict(ratio) for ratio in ratios]), flush=True)
+    else:
+        print(f"{machine()}\n\n{details}\n\n{table(ratios)}\n", flush=True)
 
 
-def rows_alone() -> bool:
-    """Return whether the rows of ratios are wanted without details."""
-    return ROWS_ALONE in os.environ
+def table(ratios: Sequence[Ratio]) -> str:
+    """Return the ratios as a table."""
+    return "\n".join([HEADERS, *(ratio.row() for ratio in ratios)])
+
+
+def as_json() -> bool:
+    """Return whether the ratios are wanted as JSON, without details."""
+    return AS_JSON in os.environ
+
+
+def recorded(path: Path) -> tuple[str, list[Ratio]]:
+    """Return the machine and the ratios that all.py wrote."""
+    data = json.loads(path.read_text(encoding="utf-8"))
+    return data["machine"], [Ratio(**ratio) for ratio in data["ratios"]]
 
 
 def machine() -> str:

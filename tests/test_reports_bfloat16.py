@@ -243,3 +243,60 @@ def test_with_bfloat16_it_runs(mixer_report: Run, arguments: list[Any], tmp_path
     result = mixer_report(*arguments, "--precision", "bfloat16", "--json", tmp_path / "r.json")
     assert (tmp_path / "r.json").exists(), result.output
     assert json.loads((tmp_path / "r.json").read_text())["engine"]["precision"] == "bfloat16"
+
+
+def test_what_float32_counts_stands_beside(
+    mixer_report: Run, arguments: list[Any], weights_rounded: None, tmp_path: Path
+) -> None:
+    """The two precisions, run one by one, give the counts that one run beside the other gives."""
+    rows = {}
+    for precision in ("float32", "bfloat16"):
+        out = tmp_path / f"{precision}.npz"
+        mixer_report(*arguments, "--precision", precision, "--predictions", out)
+        rows[precision] = dict(np.load(out))
+    guessed = {precision: table["predictions"] for precision, table in rows.items()}
+    right = {precision: guessed[precision] == rows["float32"]["labels"] for precision in rows}
+    page, target = tmp_path / "page.html", tmp_path / "r.json"
+    asked = [*arguments, "--precision", "bfloat16", "--against-float32", "--json", target, "--html", page]
+    result = mixer_report(*asked)
+    report = json.loads(target.read_text())
+    found = report["in_float32"]
+    assert report["against"] is None
+    assert found["correct"] == right["float32"].sum()
+    assert report["accuracy"]["correct"] == right["bfloat16"].sum()
+    assert found["disagreements"] == (guessed["float32"] != guessed["bfloat16"]).sum()
+    assert found["only_there"] == (right["float32"] & ~right["bfloat16"]).sum()
+    assert found["max_logit_diff"] > 1e-5, "they are not the same numbers"
+    said = f"{found['correct']} of 30 = {found['percent']:.2f} %: {found['disagreements']} disagreements"
+    assert f"in float32     {said}" in result.stdout
+    assert said in page.read_text()
+
+
+def test_disagreements_with_float32_are_counted(
+    mixer_report: Run, arguments: list[Any], has_it: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A predictor that answers one class too many in bfloat16 disagrees everywhere."""
+    real = engines.inference
+
+    def shifted(config: MixerConfig, state_dict: StateDict, precision: str = "float32") -> engines.Engine:
+        engine = real(config, state_dict)
+        return engine if precision == "float32" else lambda images: np.roll(engine(images), 1, axis=1)
+
+    monkeypatch.setattr("reports.score.evaluate.inference", shifted)
+    monkeypatch.setattr("reports.score.engines.AGREEMENT_RTOL", 10)
+    mixer_report(*arguments, "--precision", "bfloat16", "--against-float32", "--json", tmp_path / "r.json")
+    assert json.loads((tmp_path / "r.json").read_text())["in_float32"]["disagreements"] == 30
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ([], "--against-float32 goes with --precision bfloat16"),
+        (["--precision", "bfloat16", "--against", "x"], "one comparison at a time"),
+    ],
+)
+def test_float32_beside_what_it_does_not_go_with_is_refused(
+    mixer_report: Run, arguments: list[Any], has_it: None, options: list[str], said: str
+) -> None:
+    result = mixer_report(*arguments, "--against-float32", *options)
+    assert (result.exit_code, said in result.stderr) == (2, True)

@@ -122,7 +122,7 @@ def test_standard_output_is_json_alone(weights: Path, data: Path) -> None:
     run = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
     assert run.returncode == 1, run.stderr
     found = json.loads(run.stdout)
-    assert found["schema"] == "mixer-report/evaluation/2"
+    assert found["schema"] == "mixer-report/evaluation/3"
     jsonschema.Draft202012Validator(schema_of("evaluation")).validate(found)
     assert not jsonschema.Draft202012Validator(schema_of("evaluation")).is_valid(found | {"engine": None})
     assert run.stderr.splitlines()[-1].startswith("not comparable: ")

@@ -92,6 +92,8 @@ def _evaluate(
 
     if against_key is not None and against is None:
         raise UsageProblem("--against-key goes with --against. Add it, or leave it out.")
+    if against is not None and options["beside_float32"]:
+        raise UsageProblem("--against and --against-float32: one comparison at a time. Leave one out.")
     subject = read_weights(weights_request(options))
     check_classes(subject, len(CLASSES))
     check_channels(subject)

@@ -98,6 +98,12 @@ PRECISION = (
         show_default=True,
         help="Of the predictor. bfloat16 needs a processor that has it, and is not comparable.",
     ),
+    click.option(
+        "--against-float32",
+        "beside_float32",
+        is_flag=True,
+        help="With bfloat16: run float32 on the same images too, and count where they disagree.",
+    ),
 )
 WORKERS = (
     click.option(
@@ -202,12 +208,20 @@ def settings_of(
     device: str,
     batch_size: int,
     precision: Precision = "float32",
+    beside_float32: bool = False,
 ) -> EvaluationSettings:
-    """Return how these weights are to be evaluated."""
+    """Return how these weights are to be evaluated.
+
+    Raises:
+        UsageProblem: Something goes with something else, or is not to be had here.
+    """
+    from convert.errors import UsageProblem
     from reports.score.bfloat16 import check_precision
     from reports.score.engines import choose_engine
     from reports.score.evaluate import EvaluationSettings
 
+    if beside_float32 and precision == "float32":
+        raise UsageProblem("--against-float32 goes with --precision bfloat16. Add it, or leave it out.")
     engine_name = choose_engine(engine, device)
     check_precision(precision, engine_name)
     row = choose_figure(figure, weights.upstream)
@@ -219,6 +233,7 @@ def settings_of(
         device=device,
         batch_size=batch_size,
         accept_preprocessing=accept_preprocessing,
+        beside_float32=beside_float32,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from convert.files.sets import TOP
 from reports.data.cifar10 import CLASSES
+from reports.render.words import comparison_said, float32_said
 from reports.score.accuracy import Interval
 from reports.score.evaluate import Evaluation
 from reports.score.records import EngineUse
@@ -44,11 +45,9 @@ def _engine(engine: EngineUse) -> str:
 def _comparison(evaluation: Evaluation) -> Iterator[str]:
     comparison, against = evaluation.comparison, evaluation.against
     if comparison is not None and against is not None:
-        yield (
-            f"against timm   {against.name}: {comparison.disagreements:,} disagreements, {comparison.only_here} right "
-            f"here alone, {comparison.only_there} there alone, McNemar exact p = {comparison.mcnemar_p:.3g}, largest "
-            f"logit difference {comparison.max_logit_diff:.1e}"
-        )
+        yield f"against timm   {against.name}: {comparison_said(comparison)}"
+    if float32 := evaluation.in_float32:
+        yield f"in float32     {float32_said(float32, evaluation.accuracy.total)}"
 
 
 def _per_class(confusion: tuple[tuple[int, ...], ...]) -> Iterator[str]:

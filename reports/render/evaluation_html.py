@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from reports.data.thumbnails import thumbnails
 from reports.render.page import Shown, page
 from reports.render.report import most_uncertain, uncertain_images
-from reports.render.words import engine_said, images_facts, weights_facts
+from reports.render.words import engine_said, float32_said, images_facts, weights_facts
 from reports.score.evaluate import Evaluation
 from reports.score.records import Circumstances
 
@@ -36,7 +36,7 @@ def _shown(evaluation: Evaluation) -> Shown:
         finding=report.finding,
         accuracy=report.accuracy,
         published=report.published,
-        timm=evaluation.comparison,
+        timm=evaluation.comparison if evaluation.against else None,
         uncertain=uncertain_images(found, pictures),
         weights=report.weights,
     )
@@ -52,6 +52,8 @@ def _identity_facts(evaluation: Evaluation) -> Facts:
     yield from images_facts(evaluation.data.origin)
     yield "preprocessing", evaluation.settings.preprocessing.said
     yield "engine", engine_said(evaluation.engine)
+    if float32 := evaluation.in_float32:
+        yield "in float32", float32_said(float32, evaluation.accuracy.total)
 
 
 def _environment_facts(machine: Circumstances) -> Facts:

@@ -10,6 +10,7 @@ from reports.data.cifar10 import Origin
 from reports.render.environment import Environment
 from reports.render.report import AuditReport
 from reports.score.accuracy import Accuracy, Comparison, Interval
+from reports.score.evaluation_report import InFloat32
 from reports.score.published import PublishedFigure
 from reports.score.records import EngineUse, WeightsIdentity
 
@@ -94,6 +95,20 @@ def images_facts(data: Origin) -> Facts:
     if data.sha256:
         yield "images: archive SHA-256", data.sha256
     yield "images: pixels' SHA-256", data.images_sha256
+
+
+def comparison_said(comparison: Comparison) -> str:
+    """Return where two models part, in words."""
+    return (
+        f"{comparison.disagreements:,} disagreements, {comparison.only_here} right here alone, {comparison.only_there} "
+        f"there alone, McNemar exact p = {comparison.mcnemar_p:.3g}, largest logit difference "
+        f"{comparison.max_logit_diff:.1e}"
+    )
+
+
+def float32_said(found: InFloat32, total: int) -> str:
+    """Return what float32 counts on the same images, in words."""
+    return f"{found.correct:,} of {total:,} = {found.percent:.2f} %: {comparison_said(found)}"
 
 
 def engine_said(engine: EngineUse) -> str:

@@ -31,7 +31,7 @@ from reports.score.engines import (
     inference,
     timm_eager,
 )
-from reports.score.evaluation_report import Against, EvaluationReport
+from reports.score.evaluation_report import Against, EvaluationReport, InFloat32
 from reports.score.parallel import Group, gathered
 from reports.score.published import PublishedFigure
 from reports.score.records import Circumstances, EngineName, EngineUse, FirstBatch, Precision
@@ -47,7 +47,8 @@ Progress = Callable[[int, int], None]
 class EvaluationSettings:
     """How to evaluate. figure is the published row to judge by; accept_preprocessing allows another than the row's.
 
-    workers: processes that make the batches (0: a thread does), on which no bit of the result depends.
+    workers: processes that make the batches (0: a thread does), on which no bit of the result depends. beside_float32:
+    run the predictor in float32 on the same images too, to count where another precision parts from it.
     """
 
     preprocessing: Preprocessing
@@ -58,6 +59,7 @@ class EvaluationSettings:
     batch_size: int = 16
     accept_preprocessing: bool = False
     workers: int = 0
+    beside_float32: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -78,7 +80,7 @@ class Evaluation:
     def report(self) -> EvaluationReport:
         """What was measured, as it is written; the per-image predictions are a file of their own."""
         return EvaluationReport(
-            schema="mixer-report/evaluation/2",
+            schema="mixer-report/evaluation/3",
             verdict=self.finding.verdict,
             passed=self.finding.passed,
             sentence=self.finding.sentence,
@@ -86,6 +88,7 @@ class Evaluation:
             limits=limits_of(self.settings.figure),
             accuracy=CountedAccuracy(**asdict(self.accuracy), classes=CLASSES),
             against=self._against(),
+            in_float32=self.in_float32,
             published=self.settings.figure,
             preprocessing=self.settings.preprocessing,
             weights=self.weights.identity,
@@ -93,6 +96,15 @@ class Evaluation:
             engine=self.engine,
             environment=self._environment(),
         )
+
+    @property
+    def in_float32(self) -> InFloat32 | None:
+        """What float32 counts on the same images, where it ran beside."""
+        if self.comparison is None or self.against is not None:
+            return None
+        correct = self.accuracy.correct - self.comparison.only_here + self.comparison.only_there
+        percent = 100 * correct / self.accuracy.total
+        return InFloat32(**asdict(self.comparison), correct=correct, percent=percent)
 
     def as_data(self) -> dict[str, Any]:
         """Return that as plain data."""
@@ -126,7 +138,7 @@ def evaluate(
         weights: Paddle's layout, ten classes.
         data: The images and their labels.
         settings: Preprocessing, engine, batch size, and the published row.
-        against: timm's layout; timm's model is run on the same preprocessed images.
+        against: timm's layout; timm's model is run on the same preprocessed images. Goes before beside_float32.
         group: The processes that share the batches, and call this together; each gets the whole result.
         progress: Is told after every batch.
 
@@ -136,7 +148,7 @@ def evaluate(
     """
     for each in filter(None, (weights, against)):
         check_classes(each, len(CLASSES))
-    reference = timm_eager(against.config, against.state_dict) if against else None
+    reference = _reference(weights, settings, against)
     predictions, engine = _run(weights, data, settings, reference, group or Group(), progress)
     accuracy = accuracy_of(predictions, len(CLASSES))
     return Evaluation(
@@ -201,6 +213,13 @@ def _run(
         first_batch=check,
     )
     return gathered(parts, len(data.labels), reference is not None, group), used
+
+
+def _reference(weights: Weights, settings: EvaluationSettings, against: Weights | None) -> Engine | None:
+    """Return what runs on the same images beside, if anything does."""
+    if against is not None:
+        return timm_eager(against.config, against.state_dict)
+    return inference(weights.config, weights.state_dict, "float32") if settings.beside_float32 else None
 
 
 def _engine(weights: Weights, settings: EvaluationSettings) -> Engine:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from reports.data.cifar10 import Origin
 from reports.data.preprocess import Preprocessing
-from reports.score.accuracy import CountedAccuracy
+from reports.score.accuracy import Comparison, CountedAccuracy
 from reports.score.published import PublishedFigure
 from reports.score.records import Circumstances, EngineUse, WeightsIdentity
 from reports.score.verdict import AuditFinding, Verdict
@@ -25,10 +25,18 @@ class Against(WeightsIdentity):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InFloat32(Comparison):
+    """What the same weights count on the same images in float32, and where the two part; `there` is float32."""
+
+    correct: int
+    percent: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationReport:
     """What was measured, on what, where, and what follows; the predictions of each image are a file of their own."""
 
-    schema: Literal["mixer-report/evaluation/2"]
+    schema: Literal["mixer-report/evaluation/3"]
     verdict: Verdict
     passed: bool
     sentence: str
@@ -36,6 +44,7 @@ class EvaluationReport:
     limits: str
     accuracy: CountedAccuracy
     against: Against | None
+    in_float32: InFloat32 | None
     published: PublishedFigure | None
     preprocessing: Preprocessing
     weights: WeightsIdentity
