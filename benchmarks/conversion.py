@@ -75,20 +75,23 @@ def ratios_of(folder: Path, variant: str) -> list[timing.Ratio]:
 def paired_ratios(folder: Path) -> list[timing.Ratio]:
     """Return the ratios of a ResNet-50, converted by the pairing file that is proposed for it."""
     source, pairing, copy = folder / "resnet50.pth", folder / "resnet50.toml", folder / "copy.pth"
+    bare = folder / "bare.pdparams"
     timing.measured([sys.executable, "-c", SAVE_RESNET50, str(source)])
     timing.measured([*PROPOSE, "--out", str(pairing)])
     convert, output = conversion(source)
-    ours, copied = timing.in_turn(
+    ours, copied, least = timing.in_turn(
         {
             "mixer-convert": ([*convert, "--pairing", str(pairing)], output),
             "cp and fsync": ([*COPY, str(source), str(copy)], copy),
+            "bare": ([sys.executable, str(timing.HERE / "bare_conversion.py"), str(source), str(bare)], bare),
         },
         RUNS,
     ).values()
-    seconds = [[run.seconds for run in runs] for runs in (ours, copied)]
+    seconds = [[run.seconds for run in runs] for runs in (ours, copied, least)]
     what = f"resnet50 by a pairing, {source.stat().st_size / 1e6:.0f} MB"
     return [
-        timing.Ratio(what=f"{what}: conversion / (cp + fsync)", target="≤ 4", values=timing.over(*seconds)),
+        timing.Ratio(what=f"{what}: conversion / (cp + fsync)", target="≤ 4", values=timing.over(*seconds[:2])),
+        timing.Ratio(what=f"{what}: bare script / (cp + fsync)", target="", values=timing.over(*seconds[2:0:-1])),
         timing.Ratio(what=f"{what}: peak of the conversion, MB", target="≤ 160", values=[run.peak for run in ours]),
         timing.Ratio(what=f"{what}: conversion, s", target="", values=seconds[0]),
     ]
