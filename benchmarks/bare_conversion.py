@@ -1,4 +1,4 @@
-"""Read a .pth, hash it and its tensors, write them as a .pdparams and hash that: no check, no proofreading, no manifest.
+"""Read a .pth, hash it and its tensors, write them as a .pdparams and hash that: unchecked, not read back, no manifest.
 
 What is left of a conversion whose bytes do not change when everything that makes it safe is taken away; the unpickler
 is Python's own, which runs what a file tells it to. As the least that hashing and writing take, it is what
