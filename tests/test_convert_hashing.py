@@ -6,12 +6,14 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import Run
 
+from convert.disk import hashing
 from convert.disk.hashing import READ_BYTES, EarlyHash, file_sha256
 from convert.disk.unchanged import Snapshot, unchanged
 
@@ -63,3 +65,20 @@ def test_a_conversion_uses_it(
 def test_it_needs_no_numpy() -> None:
     code = "import sys, convert.commands.cli, convert.disk.hashing; sys.exit('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there has a thread a priority of its own")
+@pytest.mark.parametrize(("before", "after"), [(0, hashing.NICENESS), (15, 15)])
+def test_a_thread_gives_way_and_never_asks_for_more_than_it_has(before: int, after: int) -> None:
+    """Whoever runs it under nice may not raise a priority again, and would be refused."""
+    found = []
+
+    def run() -> None:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), before)
+        hashing.give_way()
+        found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert found == [after]

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from align.trace.result import TraceResult
 
 
-@click.command(cls=OneSentence, needs=("torch", "paddle"))
+@click.command(cls=OneSentence, needs=("torch",))
 @with_options(SOURCE, REFERENCE_MODEL, CANDIDATE_MODEL, (PAIRING,), INPUTS)
 @click.option("--out", type=FILE, required=True, help="The trace to write, a .json.")
 @click.option("--force", is_flag=True, help="Replace an existing output.")

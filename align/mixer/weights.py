@@ -184,5 +184,5 @@ def _available(reference: Reference | None, config: MixerConfig, *, of_google: b
         raise UsageProblem(
             "--reference flax: flax is not installed. Install mixer-convert[flax], or pass --reference timm."
         )
-    require("torch", "timm", "paddle", "scipy")
+    require("torch", "timm", "scipy")
     return reference

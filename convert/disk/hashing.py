@@ -27,9 +27,13 @@ def file_sha256(path: Path) -> str:
 
 
 def give_way() -> None:
-    """Let this thread have only the processor time that others leave; on Linux alone a thread has its own priority."""
+    """Let this thread have only the processor time that others leave; on Linux alone a thread has its own priority.
+
+    One that gives way further already stays as it is: to take more than one has is for the administrator.
+    """
     if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        thread = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, thread, max(NICENESS, os.getpriority(os.PRIO_PROCESS, thread)))
 
 
 class EarlyHash:
