@@ -166,10 +166,10 @@ def test_float32_stays_float32_after_a_float64_run(case: Case) -> None:
 
 
 @pytest.mark.slow
-def test_flax_timm_and_paddle_are_one_function_on_b16(
+def test_flax_timm_and_paddle_are_one_function_on_three_blocks_of_b16(
     frameworks: None, record_property: Callable[[str, object], None]
 ) -> None:
-    config = replace(get_variant("b16_in1k").config, gelu="tanh")
+    config = replace(get_variant("b16_in1k").config, gelu="tanh", num_blocks=3)
     source = init_state_dict(config, 0)
     images = seeded_images((1, 3, 224, 224), 0)
     sides: dict[str, tuple[Probe, Any]] = {
