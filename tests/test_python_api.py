@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from conftest import save_safetensors
 
 import align
 import convert
+from align.core.result import AlignmentResult
 from align.mixer.models import build_timm
 from convert.arrays import StateDict
 from convert.errors import MixerConvertError
@@ -51,19 +53,26 @@ def test_errors_are_the_command_s(tmp_path: Path) -> None:
 
 
 def test_align_takes_models_in_memory_and_leaves_them_alone(
-    tmp_path: Path, config: MixerConfig, source: StateDict
+    tmp_path: Path, config: MixerConfig, source: StateDict, assert_aligned: Callable[..., AlignmentResult]
 ) -> None:
     import paddle
 
     timm_model = build_timm(config, None, source)
     paddle_model = convert.load_paddle(checkpoint=save_safetensors(tmp_path / "x.safetensors", source))
     assert align.align(timm_model, paddle_model)
-    assert align.align(timm_model, paddle_model, atol=1e-12).verdict == "rounding"
+    strict = align.align(timm_model, paddle_model, atol=1e-12)
+    assert (strict.verdict, bool(strict)) == ("rounding", False)
+    accepted = align.align(timm_model, paddle_model, atol=1e-12, accept_rounding=True)
+    assert (accepted.verdict, bool(accepted)) == ("rounding", True)
+    assert assert_aligned(timm_model, paddle_model, atol=1e-12, accept_rounding=True)
+    with pytest.raises(pytest.fail.Exception, match=r"^rounding: "):
+        assert_aligned(timm_model, paddle_model, atol=1e-12)
     assert next(timm_model.parameters()).dtype.is_floating_point
     assert next(timm_model.parameters()).itemsize == 4
     assert paddle_model.head.weight.dtype == paddle.float32
     paddle_model.blocks[1].norm1._epsilon = 1e-5
-    result = align.align(timm_model, paddle_model, input_seed=3)
+    result = align.align(timm_model, paddle_model, input_seed=3, accept_rounding=True)
+    assert not result, "nothing but rounding is accepted"
     assert result.first_divergence is not None
     assert result.first_divergence.layer == "blocks.1.norm1"
 

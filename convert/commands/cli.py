@@ -24,7 +24,6 @@ from convert.commands.options import DTYPE, FILE, IDENTITY, SELECTION, SRC
 
 if TYPE_CHECKING:
     from convert.disk.hashing import EarlyHash
-    from convert.files.sets import Selection
 
 
 @click.group(cls=FileGroup, invoke_without_command=True, no_args_is_help=True)
@@ -128,7 +127,7 @@ def verify(
     from dataclasses import asdict
 
     from convert.checks.integrity import verify_file
-    from convert.checks.verify import verify_files
+    from convert.checks.verify import selections_of, verify_files
     from convert.errors import UsageProblem
 
     if b is None and (weights_key, weights_key_b) != (None, None):
@@ -140,7 +139,7 @@ def verify(
     elif manifest is not None:
         raise UsageProblem("--manifest goes with one file. Leave out the second, or --manifest.")
     else:
-        verification = verify_files(a, b, _selections(weights_key, weights_key_b))
+        verification = verify_files(a, b, selections_of(weights_key, weights_key_b))
         sentences, code = verification.sentences(a.name, b.name), 0 if verification.equal else 1
         data = {"schema": "mixer-convert/verification/2", "equal": verification.equal, **asdict(verification)}
     if json_target != "-":
@@ -158,12 +157,6 @@ def _facts(inspection: dict[str, Any]) -> Iterator[str]:
     if inspection["config"]:
         yield "config: " + ", ".join(f"{name} {value}" for name, value in inspection["config"].items())
     yield from (f"recorded in: {one['place']}" for one in inspection["recorded"])
-
-
-def _selections(a: str | None, b: str | None) -> tuple[Selection, Selection]:
-    from convert.files.sets import Selection
-
-    return Selection(key=a, by_name=False), Selection(key=b, option="--weights-key-b", by_name=False)
 
 
 def _convert(
