@@ -45,13 +45,10 @@ def verify(
 
     if not rerun and any(inputs.values()):
         raise UsageProblem("--weights, --checkpoint, --data and --device go with --rerun. Pass it, or leave them out.")
-    from reports.audit.verify import Bundle
-    from reports.sign.signature import check
-    from reports.sign.signers import read_signers
+    from reports.sign.signature import verified
 
-    signers = read_signers(signer) if signer else None
-    found = Bundle(bundle)
-    signed = check(found, signers)
+    checked = verified(bundle, signer)
+    found, signed = checked.bundle, checked.signature
     said = f"{bundle}: whole; {found.report.accuracy.total:,} predictions give every statistic and the verdict."
     again = _rerun(found, **inputs) if rerun else []
     lines = [said, signed.sentence, *(sentence for _, sentence in again), found.report.sentence]
@@ -61,8 +58,8 @@ def verify(
         from dataclasses import asdict
 
         told = " ".join(sentence for _, sentence in again) or None
-        checked = {"same": same, "rerun": told, "signature": signed.as_data()}
-        result = {"schema": "mixer-report/verification/1", **checked, "report": asdict(found.report)}
+        said_of_it = {"same": same, "rerun": told, "signature": signed.as_data()}
+        result = {"schema": "mixer-report/verification/1", **said_of_it, "report": asdict(found.report)}
         write_json(result, json_target)
     ctx.exit(0 if same and signed.trusted is not False else 1)
 
