@@ -136,12 +136,18 @@ class TestStyle:
 
 def notebook(*sources: str) -> NotebookNode:
     """Return a notebook with these cells, executed."""
-    from nbclient import NotebookClient
     from nbformat.v4 import new_code_cell, new_notebook
 
     book = new_notebook(cells=[new_code_cell(source) for source in sources])
     book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
-    NotebookClient(book, timeout=300, resources={"metadata": {"path": str(Path(__file__).parent)}}).execute()
+    return executed(book, Path(__file__).parent)
+
+
+def executed(book: NotebookNode, folder: Path) -> NotebookNode:
+    """Return a notebook with the outputs that it has, run in a folder; a cell that fails is an error."""
+    from nbclient import NotebookClient
+
+    NotebookClient(book, timeout=300, resources={"metadata": {"path": str(folder)}}).execute()
     return book
 
 
