@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -31,6 +32,7 @@ def align(
     stress: bool = True,
     backward: bool = False,
     train_steps: int = 0,
+    progress: bool = True,
 ) -> AlignmentResult:
     """Return how two models in memory compare, which is true where they are aligned; neither is changed.
 
@@ -50,6 +52,7 @@ def align(
         stress: Call each pair of corresponding layers alone too.
         backward: Compare every parameter's gradient too.
         train_steps: Compare so many steps of each optimizer too.
+        progress: Show how far it is, and the time left, in a notebook or a terminal; elsewhere nothing is shown anyway.
 
     Raises:
         BadInput: One of them is no such model, or the pairing does not go with them.
@@ -61,6 +64,7 @@ def align(
         >>> result.verdict, bool(result)
         ('aligned', True)
     """
+    from align.commands.progress import aligning
     from align.core.case import Settings
     from align.probes import paddle_probe
     from align.run import align as run
@@ -69,7 +73,8 @@ def align(
     settings = settings if atol is None else replace(settings, atol=atol)
     with paddle_probe.device_kept():
         case = case_of_models(reference, candidate, pairing, settings, input_shape=input_shape, draw=draw)
-        return replace(run(case, settings), accept_rounding=accept_rounding)
+        with aligning(case, settings) if progress else nullcontext(lambda _: None) as told:
+            return replace(run(case, settings, progress=told), accept_rounding=accept_rounding)
 
 
 def record(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
+from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
@@ -36,6 +38,7 @@ def convert_file(
     num_classes: int | None = None,
     dtype: str | None = None,
     force: bool = False,
+    progress: bool = True,
     **said: Unpack[Said],
 ) -> dict[str, Any]:
     """Convert a checkpoint to a file and a manifest beside it; return the manifest. As `mixer-convert` does.
@@ -51,6 +54,7 @@ def convert_file(
         num_classes: A fresh random head for so many classes, unless there is one for as many.
         dtype: float32, float16 or bfloat16. Default: that of the weights.
         force: Replace what is there.
+        progress: Show how far it is in a notebook or a terminal; elsewhere nothing is shown anyway.
         said: src, weights_key, ema, gelu and layer_norm_eps, as the command's options.
 
     Raises:
@@ -76,7 +80,8 @@ def convert_file(
         pairing=_path(pairing),
         adaptation=Adaptation(num_classes=num_classes, dtype=dtype),
     )
-    return convert_checkpoint(request, _path(out), force=force, command_line=[])
+    with _shown(progress):
+        return convert_checkpoint(request, _path(out), force=force, command_line=[])
 
 
 def load_paddle(
@@ -85,6 +90,7 @@ def load_paddle(
     checkpoint: Name | None = None,
     num_classes: int | None = None,
     dtype: str | None = None,
+    progress: bool = True,
     **said: Unpack[Said],
 ) -> Any:
     """Return a ready Paddle model, a `paddle.nn.Layer`, in evaluation mode, with the weights converted in memory.
@@ -97,6 +103,7 @@ def load_paddle(
         checkpoint: A local file, or a folder with one. Default: the variant's published weights, from the hub.
         num_classes: A fresh random head for so many classes, unless there is one for as many.
         dtype: float32, float16 or bfloat16. Default: that of the weights.
+        progress: Show how far a download is in a notebook or a terminal; elsewhere nothing is shown anyway.
         said: src (timm, google or paddle), weights_key and ema (which of several sets of weights), gelu (erf or tanh)
             and layer_norm_eps, as the command's options.
 
@@ -114,7 +121,8 @@ def load_paddle(
 
     adaptation = Adaptation(num_classes=num_classes, dtype=dtype)
     request = _request("load_paddle", said, variant=variant, checkpoint=_path(checkpoint), adaptation=adaptation)
-    port = check_and_map(choose_source(request), request)
+    with _shown(progress):
+        port = check_and_map(choose_source(request), request)
     if port.assumed:
         warnings.warn(port.assumed, stacklevel=2)
     return port.source.family.build(port.config, port.conversion.state_dict)
@@ -220,6 +228,15 @@ def verify_files(a: Name, b: Name, *, weights_key: str | None = None, weights_ke
     from convert.checks.verify import verify_files as run
 
     return run(Path(a), Path(b), selections_of(weights_key, weights_key_b))
+
+
+@contextlib.contextmanager
+def _shown(progress: bool) -> Iterator[None]:
+    from convert.commands.progress import display
+    from convert.underway import telling
+
+    with display() if progress else contextlib.nullcontext(lambda *_: None) as update, telling(update):
+        yield
 
 
 def _path(name: Name | None) -> Path | None:

@@ -22,6 +22,7 @@ from convert.evidence.recorded import manifest_path
 from convert.family import Port
 from convert.identity import as_metadata
 from convert.sources import with_sha256
+from convert.underway import tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +129,13 @@ class _Writing:
         )
 
     def _contents(self, proofread: Proofread, digests: dict[str, hashlib._Hash]) -> Iterator[Array]:
+        total, done = total_bytes(self._conversion.state_dict.values()), 0
         for laid in laid_out(self._written.source.state_dict, self._conversion):
             key = laid.key
             digests[key] = tensor_digest(laid.tensor)
             self._written.offsets[key] = proofread.expect(canonical_bytes(laid.tensor), digests[key], laid.done)
+            tell(f"writing {self._output.name}", done, total)
+            done += laid.tensor.nbytes
             yield laid.tensor
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 if TYPE_CHECKING:
+    from reports.jobs import Showing
     from reports.render.report import AuditReport
-    from reports.score.evaluate import Evaluation, Progress
+    from reports.score.evaluate import Evaluation
     from reports.sign.signature import Verified
 
 Name = str | PathLike[str]
@@ -43,6 +44,7 @@ def evaluate(
     against_key: str | None = None,
     workers: int | None = None,
     precision: Literal["float32", "bfloat16"] = "float32",
+    progress: bool = True,
     **choices: Unpack[Choices],
 ) -> Evaluation:
     """Return how many of CIFAR-10's test images a fine-tuned model gets right, held against the published row.
@@ -57,6 +59,7 @@ def evaluate(
         against_key: Which of its sets of weights.
         workers: Processes that make images. Default: the cores less one, at most 8; on a CPU 0.
         precision: Of the predictor.
+        progress: Show how far it is, and the time left, in a notebook or a terminal; elsewhere nothing is shown anyway.
         choices: variant, src, weights_key, ema, gelu, layer_norm_eps, limit, figure, preprocess, no_resize,
             accept_preprocessing, engine, device and batch_size, as the command's options.
 
@@ -80,7 +83,7 @@ def evaluate(
         workers=workers,
         precision=precision,
         group=Group(),
-        shown=_shown,
+        shown=_showing(progress).evaluating,
     )
 
 
@@ -97,6 +100,7 @@ def write_audit(
     attach: Sequence[Name] = (),
     sign: Name | None = None,
     force: bool = False,
+    progress: bool = True,
     **choices: Unpack[Choices],
 ) -> AuditReport:
     """Check both ports, measure the accuracy, hold it against the published row; write and return what was found.
@@ -115,6 +119,7 @@ def write_audit(
         attach: Further files, such as a training log.
         sign: An SSH key.
         force: Replace an existing bundle.
+        progress: As of `evaluate`.
         choices: As of `evaluate`.
 
     Raises:
@@ -142,8 +147,7 @@ def write_audit(
         skip_timm=not timm,
         accept_rounding=accept_rounding,
         attach=tuple(map(Path, attach)),
-        shown=_shown,
-        say=lambda _: None,
+        showing=_showing(progress),
         command_line=[],
     )
     return report
@@ -186,6 +190,17 @@ def _given(weights: Name, data: Name, choices: Choices) -> dict[str, Any]:
     return {**usual, **choices, "weights": Path(weights), "data": Path(data)}
 
 
-@contextlib.contextmanager
-def _shown(_total: int) -> Iterator[Progress]:
-    yield lambda *_: None
+def _showing(progress: bool) -> Showing:
+    from align.commands.progress import aligning
+    from convert.commands.progress import in_notebook, on_terminal
+    from reports.commands.progress import evaluating
+    from reports.jobs import Showing
+
+    if progress and (in_notebook() or on_terminal()):
+        return Showing(say=lambda _: None, aligning=aligning, evaluating=evaluating)
+    nothing = contextlib.nullcontext
+    return Showing(
+        say=lambda _: None,
+        aligning=lambda *_: nothing(lambda _: None),
+        evaluating=lambda _: nothing(lambda *_: None),
+    )

@@ -12,13 +12,22 @@ from convert.errors import MixerConvertError, UsageProblem
 from reports.asked import images_of, settings_of, weights_request
 
 if TYPE_CHECKING:
-    from reports.audit.assemble import Audited
+    from reports.audit.assemble import Aligning, Audited
     from reports.render.report import AuditReport
     from reports.score.evaluate import Evaluation, Progress
     from reports.score.parallel import Group
 
 Shown = Callable[[int], "AbstractContextManager[Progress]"]
 """Shows how far an evaluation of so many images is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Showing:
+    """Who shows what of an audit: what is about to run, how far the gates are, and how far the images."""
+
+    say: Callable[[str], None]
+    aligning: Aligning
+    evaluating: Shown
 
 
 def evaluated(
@@ -64,14 +73,13 @@ class Target:
 
 
 def audited_to(
-    target: Target, *, shown: Shown, say: Callable[[str], None], command_line: Sequence[str], **options: Any
+    target: Target, *, showing: Showing, command_line: Sequence[str], **options: Any
 ) -> tuple[AuditReport, int]:
     """Write the bundle of an audit; return its report and how many files it has.
 
     Args:
         target: Where to.
-        shown: Shows how far it is.
-        say: Is told what is about to run.
+        showing: Shows how far it is.
         command_line: For the bundle.
         options: Those of the command, by name.
     """
@@ -84,8 +92,8 @@ def audited_to(
 
         check_key(target.sign)
     audited = _audited(command_line=command_line, **options)
-    with shown(len(audited.data.labels)) as progress:
-        report, files = audit(audited, say=say, progress=progress)
+    with showing.evaluating(len(audited.data.labels)) as progress:
+        report, files = audit(audited, say=showing.say, progress=progress, aligning=showing.aligning)
     files, unsigned = _signed(files, target.sign)
     write_bundle(target.out, files, force=target.force)
     if unsigned is not None:

@@ -19,7 +19,6 @@ from align.commands.options import (
     SOURCE,
     case_of_options,
     model_in_evaluation,
-    progress_line,
     say,
 )
 from convert.commands.command_line import OneSentence, json_option, with_options, write_json
@@ -95,6 +94,8 @@ def check(ctx: click.Context, /, accept_rounding: bool, json_target: str | None,
 def _record(*, batch: int, input_seed: int, inputs: Kind, **source: Any) -> GoldenTrace:
     from align.core.case import Settings
     from align.trace import gate
+    from align.underway import RECORD
+    from convert.commands.progress import staged
     from convert.errors import UsageProblem
 
     settings = Settings(batch=batch, input_seed=input_seed, inputs=inputs)
@@ -102,13 +103,15 @@ def _record(*, batch: int, input_seed: int, inputs: Kind, **source: Any) -> Gold
         if source["reference_model"] is None and source[name] is not None:
             raise UsageProblem(f"--{name.replace('_', '-')} goes with --reference-model here. Add it, or leave it out.")
     case = case_of_options(source, settings)
-    with progress_line() as progress:
+    with staged(RECORD) as progress:
         return gate.record(case, settings, progress=progress)
 
 
 def _check(*, trace_path: Path, atol: float, **options: Any) -> TraceResult:
     from align.trace import gate, trace_file
     from align.trace.judged import Judged, case_to_check
+    from align.underway import CHECK
+    from convert.commands.progress import staged
     from convert.errors import UsageProblem
 
     if not math.isfinite(atol):
@@ -118,7 +121,7 @@ def _check(*, trace_path: Path, atol: float, **options: Any) -> TraceResult:
     trace = trace_file.read(trace_path)
     judged = Judged(file=options["candidate"], key=options["candidate_key"], say=say)
     case = case_to_check(trace, judged, _model_of(options["candidate_model"], options["candidate_args"]))
-    with progress_line() as progress:
+    with staged(CHECK) as progress:
         return gate.check(trace, case, atol=atol, progress=progress)
 
 

@@ -173,9 +173,11 @@ def _convert(
     **options: Any,
 ) -> None:
     with _hashed_early(checkpoint) as early:
+        from convert.commands.progress import display
         from convert.errors import UsageProblem
         from convert.job import convert_checkpoint, request_of
         from convert.request import Adaptation
+        from convert.underway import telling
 
         if seed is not None and not init and num_classes is None:
             raise UsageProblem("--seed goes with --init random or --num-classes. Add one, or leave --seed out.")
@@ -185,7 +187,8 @@ def _convert(
             adaptation=Adaptation(num_classes=num_classes, in_chans=in_chans, head_seed=seed or 0, dtype=dtype),
             **options,
         )
-        manifest = convert_checkpoint(request, out, force=force, command_line=command_line(), early=early)
+        with display() as update, telling(update):
+            manifest = convert_checkpoint(request, out, force=force, command_line=command_line(), early=early)
     click.echo(_sentence(manifest), err=True)
     if json_target != "-":
         click.echo(manifest["output"]["path"])

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 from convert.hub.answers import judge, no_connection, stated_tag, timed_out, unavailable
 from convert.identity import NamedVariant
+from convert.underway import tell
 
 T = TypeVar("T")
 
@@ -88,6 +89,8 @@ class Watch:
                 if reason := self._overdue():
                     raise unavailable(self._variant, *reason)
                 self._thread.join(POLL)
+                if self._body is not None:
+                    tell(f"downloading {self._variant.repo_id}", self._reached, self._total)
         finally:
             self._end()
         return outcome.result()

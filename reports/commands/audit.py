@@ -13,6 +13,7 @@ from convert.commands.command_line import (
     with_options,
 )
 from convert.commands.options import FILE
+from convert.commands.progress import say
 from reports.commands.options import (
     DATA,
     ENGINE,
@@ -20,7 +21,6 @@ from reports.commands.options import (
     WEIGHTS,
     progress_bar,
 )
-from reports.commands.progress import say
 
 
 @click.command(cls=OneSentence)
@@ -42,10 +42,12 @@ def audit(ctx: click.Context, /, out: Path, force: bool, sign: Path | None, **op
     \b
     Verdicts: consistent with, above (exit 0); below, not comparable (exit 1); the bundle is written all the same.
     """  # noqa: D301  # \b is click's mark for text that is not to be wrapped
-    from reports.jobs import Target, audited_to
+    from align.commands.progress import aligning
+    from reports.jobs import Showing, Target, audited_to
 
+    showing = Showing(say=say, aligning=aligning, evaluating=progress_bar)
     target = Target(out=out, force=force, sign=sign)
-    report, files = audited_to(target, shown=progress_bar, say=say, command_line=command_line(), **options)
+    report, files = audited_to(target, showing=showing, command_line=command_line(), **options)
     for found in report.alignments.values():
         click.echo(found.sentence)
     click.echo(report.limits)

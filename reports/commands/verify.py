@@ -9,8 +9,8 @@ import click
 
 from convert.commands.command_line import OneSentence, json_option, write_json
 from convert.commands.options import FILE
+from convert.commands.progress import say
 from reports.commands.options import progress_bar
-from reports.commands.progress import say
 
 if TYPE_CHECKING:
     from reports.audit.verify import Bundle
@@ -79,8 +79,9 @@ def schema(name: str) -> None:
 
 
 def _rerun(found: Bundle, **inputs: Any) -> list[tuple[bool, str]]:
+    from align.commands.progress import aligning
     from reports.audit.rerun import Inputs
     from reports.audit.rerun import rerun as run
 
     with progress_bar(len(found.predictions)) as progress:
-        return list(run(found, Inputs(**inputs), say=say, progress=progress))
+        return list(run(found, Inputs(**inputs), say=say, progress=progress, aligning=aligning))
