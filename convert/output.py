@@ -16,6 +16,7 @@ from convert.disk.atomic import Fill, write_atomically
 from convert.disk.hashing import EarlyHash, give_way
 from convert.disk.proofread import Proofread
 from convert.disk.unchanged import files_of_ours
+from convert.disk.underway import tell
 from convert.engine import laid_out, source_sha256s
 from convert.errors import IntegrityProblem
 from convert.evidence.manifest import Written, build_manifest, describe_output
@@ -23,7 +24,6 @@ from convert.evidence.recorded import manifest_path
 from convert.family import Port
 from convert.identity import as_metadata
 from convert.sources import with_sha256
-from convert.underway import tell
 
 
 @dataclass(frozen=True, slots=True)

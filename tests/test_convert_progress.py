@@ -23,9 +23,9 @@ from align.underway import CHECK, RECORD, of_alignment
 from convert.arrays import StateDict
 from convert.commands import progress
 from convert.commands.progress import Course, display, staged
+from convert.disk.underway import telling
 from convert.hub.watch import POLL, Watch
 from convert.mixer.variants import MixerConfig, get_variant
-from convert.underway import telling
 
 COLOUR = re.compile(r"\x1b\[(3|4|9|10)\d")
 

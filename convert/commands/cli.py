@@ -174,10 +174,10 @@ def _convert(
 ) -> None:
     with _hashed_early(checkpoint) as early:
         from convert.commands.progress import display
+        from convert.disk.underway import telling
         from convert.errors import UsageProblem
         from convert.job import convert_checkpoint, request_of
         from convert.request import Adaptation
-        from convert.underway import telling
 
         if seed is not None and not init and num_classes is None:
             raise UsageProblem("--seed goes with --init random or --num-classes. Add one, or leave --seed out.")

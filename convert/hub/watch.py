@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+from convert.disk.underway import tell
 from convert.hub.answers import judge, no_connection, stated_tag, timed_out, unavailable
 from convert.identity import NamedVariant
-from convert.underway import tell
 
 T = TypeVar("T")
 

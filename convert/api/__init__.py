@@ -233,7 +233,7 @@ def verify_files(a: Name, b: Name, *, weights_key: str | None = None, weights_ke
 @contextlib.contextmanager
 def _shown(progress: bool) -> Iterator[None]:
     from convert.commands.progress import display
-    from convert.underway import telling
+    from convert.disk.underway import telling
 
     with display() if progress else contextlib.nullcontext(lambda *_: None) as update, telling(update):
         yield
