@@ -14,31 +14,77 @@ SHOWN = 300
 
 
 class MixerConvertError(Exception):
-    """Anything a user can cause and mend. The text is one sentence or two: what is wrong, then what to do."""
+    """Anything a user can cause and mend. The text is one sentence or two: what is wrong, then what to do.
+
+    All errors of the three packages are of this class; `exit_code` is that of a command which hits it.
+
+    Example:
+        >>> try:
+        ...     convert.convert_file("my_mixer.safetensors", "out.pt")
+        ... except convert.MixerConvertError as error:
+        ...     print(error.exit_code, error)
+        2 out.pt: cannot write .pt. Use .pdparams or .safetensors.
+    """
 
     exit_code: ClassVar[int] = 3
 
 
 class UsageProblem(MixerConvertError):
-    """The command was called in a way that cannot be carried out (exit 2)."""
+    """A command or function was called in a way that cannot be carried out (exit 2).
+
+    Example:
+        >>> try:
+        ...     convert.load_paddle("s32", src="foo")
+        ... except convert.UsageProblem as error:
+        ...     print(error)
+        src foo: no such source. Known: timm, google, paddle.
+    """
 
     exit_code = 2
 
 
 class BadInput(MixerConvertError):
-    """A file or a state dict is not what it has to be, or is not safe to read (exit 3)."""
+    """A file or a state dict is not what it has to be, or is not safe to read (exit 3).
+
+    Example:
+        >>> try:
+        ...     convert.inspect_file("README.md")
+        ... except convert.BadInput as error:
+        ...     print(error.exit_code)
+        3
+    """
 
     exit_code = 3
 
 
 class IOProblem(MixerConvertError):
-    """A disk, a folder or the network refused (exit 4)."""
+    """A disk, a folder or the network refused (exit 4); of a file that is not there, Python raises its own OSError.
+
+    Example:
+        >>> try:
+        ...     convert.verify_file("my_mixer.safetensors")
+        ... except convert.IOProblem as error:
+        ...     print(str(error).partition(".")[0], error.exit_code)
+        my_mixer 4
+    """
 
     exit_code = 4
 
 
 class IntegrityProblem(MixerConvertError):
-    """Something changed under us, or does not match its hash (exit 5)."""
+    """Something changed under us, or does not match its hash (exit 5).
+
+    Example:
+        >>> import pathlib
+        >>> other = pathlib.Path("edited.pdparams")
+        >>> _ = convert.convert_file("my_mixer.safetensors", other, num_classes=2)
+        >>> _ = other.write_bytes(pathlib.Path("my_mixer.pdparams").read_bytes())
+        >>> try:
+        ...     convert.load_state_dict(other)
+        ... except convert.IntegrityProblem as error:
+        ...     print(error.exit_code)
+        5
+    """
 
     exit_code = 5
 

@@ -15,6 +15,8 @@ from convert.arrays import Array, StateDict, canonical_bytes, location_of, tenso
 from convert.disk.atomic import Fill, write_atomically
 from convert.disk.hashing import EarlyHash, give_way
 from convert.disk.proofread import Proofread
+from convert.disk.unchanged import files_of_ours
+from convert.disk.underway import tell
 from convert.engine import laid_out, source_sha256s
 from convert.errors import IntegrityProblem
 from convert.evidence.manifest import Written, build_manifest, describe_output
@@ -110,7 +112,9 @@ class _Writing:
     def check(self, path: Path) -> None:
         """Check that a reader finds the tensors in the complete file, and that the source is what it was."""
         written, state_dict = self._written, self._conversion.state_dict
-        if not _finds_all(path, state_dict, written):
+        with files_of_ours():
+            whole = _finds_all(path, state_dict, written)
+        if not whole:
             raise IntegrityProblem(f"{self._output}: what was read back is not what was written. Check the disk.")
         total = total_bytes(state_dict.values())
         written.described = describe_output(self._output, path, self._sha256, written.target_sha256s, total)
@@ -130,10 +134,13 @@ class _Writing:
         )
 
     def _contents(self, proofread: Proofread, digests: dict[str, hashlib._Hash]) -> Iterator[Array]:
+        total, done = total_bytes(self._conversion.state_dict.values()), 0
         for laid in laid_out(self._written.source.state_dict, self._conversion):
             key = laid.key
             digests[key] = tensor_digest(laid.tensor)
             self._written.offsets[key] = proofread.expect(canonical_bytes(laid.tensor), digests[key], laid.done)
+            tell(f"writing {self._output.name}", done, total)
+            done += laid.tensor.nbytes
             yield laid.tensor
 
 

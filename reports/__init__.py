@@ -1,1 +1,28 @@
-"""Accuracy on CIFAR-10, and audits against the published figures."""
+"""Accuracy on CIFAR-10, and audits against the published figures.
+
+What `__all__` names is public, and documented in docs/python-api.md; all else may change without notice.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from reports.api import evaluate, verify_bundle, write_audit
+    from reports.score.published import published_figures
+
+__all__ = ["evaluate", "published_figures", "verify_bundle", "write_audit"]
+
+if not TYPE_CHECKING:  # to a type checker, a name that is not listed is a mistake
+
+    def __getattr__(name: str) -> Any:
+        """Return what is public, from where it is, once it is asked for (PEP 562)."""
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
+        module = "reports.score.published" if name == "published_figures" else "reports.api"
+        return getattr(import_module(module), name)
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +22,9 @@ from forked import Forker
 from convert import files, output
 from convert.arrays import StateDict
 from convert.disk.hashing import file_sha256
+from convert.disk.mapped import HeldFile
 from convert.disk.unchanged import check_unchanged, unchanged
-from convert.errors import IntegrityProblem
+from convert.errors import IntegrityProblem, IOProblem
 from convert.evidence.recorded import manifest_path
 from convert.files.content import Content
 from convert.mixer.init import init_state_dict
@@ -335,3 +339,92 @@ class TestCutShort:
         assert ended["status"] == 5, ended
         assert "cut short" in ended["said"]
         assert not out.exists()
+
+
+CUT = """
+import os, sys
+from pathlib import Path
+import numpy as np
+from convert.disk import mapped
+from convert.errors import IntegrityProblem, IOProblem
+from convert.sources import from_file
+
+path, how = Path(sys.argv[1]), sys.argv[2]
+if how == "mapped":
+    mapped.a_cut_is_told = lambda: True
+if how == "read":
+    whole = os.preadv
+    def preadv(descriptor, buffers, offset):
+        os.truncate(path, 4096)
+        return whole(descriptor, [buffers[0][:4096]], offset)
+    os.preadv = preadv
+try:
+    source = from_file(path)
+    total = 0.0
+    for array in source.state_dict.values():
+        os.truncate(path, 4096)
+        total += float(np.abs(array).sum())
+    assert total > 0
+    source.check_unchanged()
+except IntegrityProblem as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".npz", ".pdparams"])
+@pytest.mark.parametrize("how", ["used", "read"])
+def test_a_cut_input_is_an_exception_in_a_process_that_is_not_ours(
+    tmp_path: Path, square_config: MixerConfig, square_source: StateDict, suffix: str, how: str
+) -> None:
+    ended = cut_meanwhile(tmp_path / f"source{suffix}", square_config, square_source, how)
+    assert ended.returncode == 0, ended.stderr
+    assert f"source{suffix}: it changed while it was being read" in ended.stdout
+
+
+def test_what_is_held_is_whole_or_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(bytes(range(256)) * 64)
+    assert bytes(HeldFile(path)) == path.read_bytes()
+    with path.open("r+b") as stream:
+        stream.truncate(2**40)  # a hole, which takes neither disk nor memory
+    held = HeldFile(path)
+    assert (len(held), held[:256], held[-5:]) == (2**40, bytes(range(256)), bytes(5))
+    read = os.preadv
+
+    def cut(descriptor: int, buffers: list[memoryview], offset: int) -> int:
+        os.truncate(path, 100)
+        return read(descriptor, buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", cut)
+    with pytest.raises(IntegrityProblem, match="it was cut short while it was being read"):
+        HeldFile(path)
+
+
+def test_a_mapped_input_that_is_cut_kills_such_a_process(
+    tmp_path: Path, square_config: MixerConfig, square_source: StateDict
+) -> None:
+    """The proof that the cut is one."""
+    ended = cut_meanwhile(tmp_path / "source.safetensors", square_config, square_source, "mapped")
+    assert ended.returncode == -signal.SIGBUS
+
+
+def test_a_file_that_does_not_fit_into_memory_is_refused(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mixer_convert: Run
+) -> None:
+    memory = tmp_path / "meminfo"
+    memory.write_text("MemTotal: 9 kB\nMemAvailable:       1 kB\n")
+    monkeypatch.setattr("convert.disk.mapped.MEMORY", memory)
+    with pytest.raises(IOProblem, match="do not fit into the memory that is free"):
+        files.read(checkpoint)
+    assert mixer_convert("inspect", checkpoint).exit_code == 0
+
+
+def cut_meanwhile(path: Path, config: MixerConfig, source: StateDict, how: str) -> subprocess.CompletedProcess[str]:
+    if path.suffix == ".npz":
+        np.savez(path, **source)
+    else:
+        with path.open("wb") as stream:
+            dst: Layout = "paddle" if path.suffix == ".pdparams" else "timm"
+            files.write(path, stream, convert_state_dict(source, config, dst=dst).state_dict)
+    command = [sys.executable, "-c", CUT, path, how]
+    return subprocess.run(command, capture_output=True, text=True, check=False)

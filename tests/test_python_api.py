@@ -1,15 +1,17 @@
-"""The two functions for notebooks."""
+"""The functions for notebooks and scripts, and that they say what the commands say."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import save_safetensors
+from conftest import Run, save_safetensors
 
 import align
 import convert
+from align.core.result import AlignmentResult
 from align.mixer.models import build_timm
 from convert.arrays import StateDict
 from convert.errors import MixerConvertError
@@ -51,19 +53,26 @@ def test_errors_are_the_command_s(tmp_path: Path) -> None:
 
 
 def test_align_takes_models_in_memory_and_leaves_them_alone(
-    tmp_path: Path, config: MixerConfig, source: StateDict
+    tmp_path: Path, config: MixerConfig, source: StateDict, assert_aligned: Callable[..., AlignmentResult]
 ) -> None:
     import paddle
 
     timm_model = build_timm(config, None, source)
     paddle_model = convert.load_paddle(checkpoint=save_safetensors(tmp_path / "x.safetensors", source))
     assert align.align(timm_model, paddle_model)
-    assert align.align(timm_model, paddle_model, atol=1e-12).verdict == "rounding"
+    strict = align.align(timm_model, paddle_model, atol=1e-12)
+    assert (strict.verdict, bool(strict)) == ("rounding", False)
+    accepted = align.align(timm_model, paddle_model, atol=1e-12, accept_rounding=True)
+    assert (accepted.verdict, bool(accepted)) == ("rounding", True)
+    assert assert_aligned(timm_model, paddle_model, atol=1e-12, accept_rounding=True)
+    with pytest.raises(pytest.fail.Exception, match=r"^rounding: "):
+        assert_aligned(timm_model, paddle_model, atol=1e-12)
     assert next(timm_model.parameters()).dtype.is_floating_point
     assert next(timm_model.parameters()).itemsize == 4
     assert paddle_model.head.weight.dtype == paddle.float32
     paddle_model.blocks[1].norm1._epsilon = 1e-5
-    result = align.align(timm_model, paddle_model, input_seed=3)
+    result = align.align(timm_model, paddle_model, input_seed=3, accept_rounding=True)
+    assert not result, "nothing but rounding is accepted"
     assert result.first_divergence is not None
     assert result.first_divergence.layer == "blocks.1.norm1"
 
@@ -110,3 +119,45 @@ def test_paddle_s_device_is_left_as_it_was_found(
     with pytest.raises(MixerConvertError):
         align.align(timm_model, object())
     assert now[-1] == "gpu:1"
+
+
+def test_a_recorded_model_is_checked_with_the_weights_that_it_holds(tmp_path: Path) -> None:
+    import paddle
+    import torch
+
+    reference, candidate, trace = torch.nn.Linear(64, 32), paddle.nn.Linear(64, 32), tmp_path / "linear.json"
+    weight = reference.weight.detach().numpy()
+    candidate.set_state_dict({"weight": weight.T.copy(), "bias": reference.bias.detach().numpy()})
+    align.record(reference, candidate, trace, input_shape=[64])
+    assert align.check(trace, candidate)
+    strict = [align.check(trace, candidate, atol=0.0, accept_rounding=accepted) for accepted in (False, True)]
+    assert [(one.verdict, bool(one)) for one in strict] == [("rounding", False), ("rounding", True)]
+    with pytest.raises(convert.UsageProblem, match="exists"):
+        align.record(reference, candidate, trace, input_shape=[64])
+    with pytest.raises(convert.UsageProblem, match="--candidate-model"):
+        align.check(trace)
+    candidate.bias.set_value(candidate.bias + 2.0**-20)
+    changed = align.check(trace, candidate, accept_rounding=True)
+    assert (changed.verdict, bool(changed)) == ("diverged", False)
+
+
+def test_a_family_s_trace_is_checked_with_a_file(tmp_path: Path, mixer_align: Run, checkpoint: Path) -> None:
+    trace, out = tmp_path / "mixer.json", tmp_path / "mixer.pdparams"
+    assert mixer_align("record", "--checkpoint", checkpoint, "--out", trace).exit_code == 0
+    convert.convert_file(checkpoint, out)
+    assert align.check(trace, weights=out)
+    with pytest.raises(convert.UsageProblem, match="a model of its own"):
+        align.check(trace, convert.load_paddle(checkpoint=checkpoint))
+
+
+@pytest.mark.parametrize("function", [convert.convert_file, convert.load_state_dict, convert.load_paddle])
+def test_an_option_that_there_is_not_is_no_option(checkpoint: Path, function: Callable[..., object]) -> None:
+    with pytest.raises(TypeError, match="unknown wieghts_key"):
+        function(checkpoint=checkpoint, wieghts_key="a")
+
+
+def test_what_is_loaded_is_the_caller_s_own(checkpoint: Path, source: StateDict) -> None:
+    loaded = convert.load_state_dict(checkpoint)
+    np.testing.assert_array_equal(loaded["head.weight"], source["head.weight"])
+    checkpoint.unlink()
+    loaded["head.weight"][:] = 0

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from convert.commands import progress as shown
 from reports.commands import progress
 
 
@@ -15,7 +16,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
-        monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: self.now))
+        monkeypatch.setattr(shown, "time", SimpleNamespace(monotonic=lambda: self.now))
 
 
 @pytest.fixture

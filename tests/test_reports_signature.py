@@ -104,7 +104,7 @@ def audited(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An audit that takes no time: its inputs are not read, and its files are those of the bundle that is there."""
     files = {name: (made / "bundle" / name).read_bytes() for name in NAMES - {SUMS}}
     audit = SimpleNamespace(data=SimpleNamespace(labels=[0]))
-    monkeypatch.setattr("reports.commands.audit._audited", lambda **_: audit)
+    monkeypatch.setattr("reports.jobs._audited", lambda **_: audit)
     report = read_records(files).report
     monkeypatch.setattr("reports.audit.assemble.audit", lambda *_, **__: (report, files))
 
@@ -112,7 +112,7 @@ def audited(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     """An audit that fails the test as soon as it begins."""
-    monkeypatch.setattr("reports.commands.audit._audited", lambda **_: pytest.fail("it went to work"))
+    monkeypatch.setattr("reports.jobs._audited", lambda **_: pytest.fail("it went to work"))
 
 
 def path_of(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str | None = None) -> None:

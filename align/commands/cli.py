@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from align.commands.options import INPUTS, MODEL, REFERENCE_MODEL, REPORTS, WEIGHTS, case_of_options, progress_line
+from align.commands.options import INPUTS, MODEL, REFERENCE_MODEL, REPORTS, WEIGHTS, case_of_options
 from align.commands.predictions import predictions
 from align.commands.propose import propose
 from align.commands.reprod import reprod
@@ -89,6 +89,7 @@ def schema() -> None:
 def _align(*, atol: float, train_steps: int | None, **options: Any) -> AlignmentResult:
     import math
 
+    from align.commands.progress import aligning
     from align.core.case import Settings
     from align.run import align
     from convert.errors import UsageProblem
@@ -108,7 +109,7 @@ def _align(*, atol: float, train_steps: int | None, **options: Any) -> Alignment
         with_variant(options["variant"])  # a wrong name is told before anything is imported
     with torch_imported_meanwhile() if random else contextlib.nullcontext():
         case = case_of_options(options, settings)
-    with progress_line() as progress:
+    with aligning(case, settings) as progress:
         return align(case, settings, progress=progress)
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -220,15 +218,3 @@ def _with_own_model(given: dict[str, Any]) -> dict[str, Any]:
         given["layer"] = model_of(target, args, "--candidate-model")
         paddle_probe.check(given["layer"], f"--candidate-model {target}")
     return given
-
-
-@contextlib.contextmanager
-def progress_line() -> Iterator[Callable[[str], None]]:
-    """Show what is running on a terminal's standard error; elsewhere show nothing."""
-    if not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    from rich.console import Console
-
-    with Console(stderr=True).status("starting") as status:
-        yield status.update

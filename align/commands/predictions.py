@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from align.commands.options import WEIGHTS, alignment_for, case_of_options, progress_line
+from align.commands.options import WEIGHTS, alignment_for, case_of_options
 from convert.commands.command_line import OneSentence, json_option, with_options, write_json
 from convert.commands.options import FILE
 
@@ -43,12 +43,14 @@ def predictions(
 def _certify(images: tuple[Path, ...], batch_size: int, options: dict[str, Any]) -> tuple[Certificate, dict[str, Any]]:
     """Return the certificate, and where the weights of both sides are from."""
     from align.core.case import Settings
-    from align.predictions.images import batches
+    from align.predictions.images import batches, count
     from align.predictions.predict import certify
+    from align.underway import of_predictions
+    from convert.commands.progress import staged
 
     case = case_of_options(options, Settings(batch=1))
     read_picture = alignment_for(options).read_picture(options["variant"], case)
-    with progress_line() as progress:
+    with staged(of_predictions(count(images), batch_size)) as progress:
         shown = batches(images, case.inputs.shape[1:], read_picture, batch_size)
         return certify(case, shown, progress=progress), dict(case.settings["weights"])
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from align.commands.options import INPUTS, WEIGHTS, case_of_options, progress_line
+from align.commands.options import INPUTS, WEIGHTS, case_of_options
 from convert.commands.command_line import OneSentence, json_option, with_options, write_json
 from convert.commands.options import FILE
 
@@ -63,6 +63,8 @@ def _run(
 ) -> Pack:
     from align.core.case import Settings
     from align.reprod.stages import Stages, reproduce
+    from align.underway import REPROD
+    from convert.commands.progress import staged
     from convert.errors import UsageProblem
 
     if reference == "flax":
@@ -72,7 +74,7 @@ def _run(
     settings = Settings(batch=batch, input_seed=input_seed, inputs=inputs)
     case = case_of_options({**weights, "reference": "timm"}, settings)
     stages = Stages(input_seed=input_seed, train_steps=train_steps, threshold=diff_threshold)
-    with progress_line() as progress:
+    with staged(REPROD) as progress:
         return reproduce(case, stages, progress=progress)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import click
 
-from align.commands.options import progress_line
 from convert.commands.command_line import OneSentence, json_option, text_beside, write_json
 
 
@@ -21,8 +20,11 @@ def selftest(ctx: click.Context, /, names: tuple[str, ...], seeds: int, json_tar
     Runs on s32 and on a small config of each family.
     """
     from align.alignment import alignments
+    from align.core.inputs import DRAW
     from align.rounding.closeness import closeness
     from align.selftest import report, run
+    from align.underway import of_selftest
+    from convert.commands.progress import staged
     from convert.commands.tables import print_table
     from convert.errors import UsageProblem
 
@@ -30,8 +32,8 @@ def selftest(ctx: click.Context, /, names: tuple[str, ...], seeds: int, json_tar
     unknown = [name for name in names if name not in known]
     if unknown:
         raise UsageProblem(f"--on {unknown[0]}: no such config. Known: {', '.join(known)}.")
-    with progress_line() as progress:
-        chosen = {name: known[name] for name in names or known}
+    chosen = {name: known[name] for name in names or known}
+    with staged(of_selftest(chosen, seeds, len(DRAW))) as progress:
         outcome = run.selftest(chosen, seeds=seeds, closeness=closeness, progress=progress)
     data = report.as_data(outcome)
     with text_beside(json_target):

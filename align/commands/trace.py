@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,14 +19,12 @@ from align.commands.options import (
     SOURCE,
     case_of_options,
     model_in_evaluation,
-    progress_line,
     say,
 )
 from convert.commands.command_line import OneSentence, json_option, with_options, write_json
 from convert.commands.options import FILE
 
 if TYPE_CHECKING:
-    from align.core.case import Case
     from align.core.inputs import Kind
     from align.trace.golden import GoldenTrace
     from align.trace.result import TraceResult
@@ -44,15 +43,13 @@ def record(out: Path, force: bool, json_target: str | None, **options: Any) -> N
     truth, and the twin tells only its names.
     """
     from align.trace import trace_file
-    from convert.disk.atomic import refuse_overwrite, write_atomically
+    from convert.disk.atomic import refuse_overwrite
     from convert.disk.hashing import file_sha256
 
     given = tuple(path for path in (options["checkpoint"], options["pairing"]) if path)
     refuse_overwrite(out, force=force, inputs=given)
     trace = _record(**options)
-    write_atomically(
-        out, lambda stream: trace_file.write(stream, trace), check=lambda path: _read_back(path, trace), force=force
-    )
+    trace_file.write_whole(out, trace, force=force)
     size = out.stat().st_size
     witness = "" if trace.witnessed else ", no witness"
     counts = f"{len(trace.points)} points, {len(trace.weights)} tensors, {size:,} bytes"
@@ -94,17 +91,11 @@ def check(ctx: click.Context, /, accept_rounding: bool, json_target: str | None,
     ctx.exit(1 if result.failed(accept_rounding=accept_rounding) else 0)
 
 
-def _read_back(path: Path, trace: GoldenTrace) -> None:
-    from align.trace import trace_file
-    from convert.errors import IntegrityProblem
-
-    if trace_file.read(path) != trace:
-        raise IntegrityProblem(f"{path}: what was read back is not what was written. Check the disk.")
-
-
 def _record(*, batch: int, input_seed: int, inputs: Kind, **source: Any) -> GoldenTrace:
     from align.core.case import Settings
     from align.trace import gate
+    from align.underway import RECORD
+    from convert.commands.progress import staged
     from convert.errors import UsageProblem
 
     settings = Settings(batch=batch, input_seed=input_seed, inputs=inputs)
@@ -112,69 +103,34 @@ def _record(*, batch: int, input_seed: int, inputs: Kind, **source: Any) -> Gold
         if source["reference_model"] is None and source[name] is not None:
             raise UsageProblem(f"--{name.replace('_', '-')} goes with --reference-model here. Add it, or leave it out.")
     case = case_of_options(source, settings)
-    with progress_line() as progress:
+    with staged(RECORD) as progress:
         return gate.record(case, settings, progress=progress)
 
 
 def _check(*, trace_path: Path, atol: float, **options: Any) -> TraceResult:
     from align.trace import gate, trace_file
+    from align.trace.judged import Judged, case_to_check
+    from align.underway import CHECK
+    from convert.commands.progress import staged
     from convert.errors import UsageProblem
 
     if not math.isfinite(atol):
         raise UsageProblem(f"--atol {atol}: a bound has to be a finite number.")
-    if options["candidate_key"] is not None and options["candidate"] is None:
-        raise UsageProblem("--candidate-key goes with --candidate. Add it, or leave it out.")
     if options["candidate_args"] is not None and options["candidate_model"] is None:
         raise UsageProblem("--candidate-args goes with --candidate-model. Add it, or leave it out.")
     trace = trace_file.read(trace_path)
-    case = _case_of_family(trace, **options) if trace.twins is None else _case_of_twins(trace, **options)
-    with progress_line() as progress:
+    judged = Judged(file=options["candidate"], key=options["candidate_key"], say=say)
+    case = case_to_check(trace, judged, _model_of(options["candidate_model"], options["candidate_args"]))
+    with staged(CHECK) as progress:
         return gate.check(trace, case, atol=atol, progress=progress)
 
 
-def _case_of_family(
-    trace: GoldenTrace, *, candidate: Path | None, candidate_key: str | None, candidate_model: str | None, **_: Any
-) -> Case:
-    from align.alignment import alignment_named
-    from align.trace import gate
-    from convert.errors import UsageProblem
-
-    if candidate_model is not None:
-        raise UsageProblem(
-            f"--candidate-model {candidate_model}: the trace is of the {trace.family} family, which has a model of its "
-            "own. Leave it out."
-        )
-    alignment = alignment_named(trace.family)
-    judged = alignment.read_candidate(candidate, candidate_key, trace.config) if candidate else None
-    if judged is not None:
-        say(str(candidate), judged.notes)
-    return gate.case_of_trace(trace, alignment, judged.tensors if judged else None)
-
-
-def _case_of_twins(
-    trace: GoldenTrace,
-    *,
-    candidate: Path | None,
-    candidate_key: str | None,
-    candidate_model: str | None,
-    candidate_args: str | None,
-) -> Case:
+def _model_of(target: str | None, args: str | None) -> Callable[[], Any] | None:
     from align.probes import paddle_probe
-    from align.trace.twins import case_of_twins_trace, table_of
-    from align.twins.asked import read_candidate
-    from convert.errors import UsageProblem
-    from convert.pairing.family import PairedFamily
 
-    if candidate_model is None or trace.twins is None:
-        raise UsageProblem(
-            f"{trace.name}: the trace is of a model of your own, and does not say where it is. Name it with "
-            "--candidate-model."
-        )
-    family = PairedFamily(table_of(trace.twins))
-    judged = read_candidate(candidate, candidate_key, family, say) if candidate else None
-    paddle_probe.imported()
-    model = model_in_evaluation("--candidate-model", candidate_model, candidate_args, paddle_probe.check)
-    return case_of_twins_trace(trace, model, judged.state_dict if judged else None)
+    if target is None:
+        return None
+    return lambda: model_in_evaluation("--candidate-model", target, args, paddle_probe.check)
 
 
 def _print(result: TraceResult, *, to_stderr: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -144,7 +145,19 @@ class Sides:
 class AlignmentResult:
     """The whole outcome of one alignment; it is true where the verdict is `aligned`, so that it can be asserted.
 
-    left_out: The points that could not be compared, and why. accepted: Those whose difference is accepted.
+    With accept_rounding it is true where the verdict is `rounding` too. The verdict itself is the same either way.
+
+    verdict: aligned, rounding, diverged or inconclusive. gates: What had to hold, each passed (True), failed (False) or
+    not run (None), with a sentence. first_divergence: The first layer at fault and the sentence that says so, or None.
+    layers: A row per comparison point, in forward order, with the differences in float64 and float32. left_out: The
+    points that could not be compared, and why. accepted: Those whose difference is accepted. A notebook shows it as
+    verdict, gates and the chart of the layers.
+
+    Example:
+        >>> import paddle, torch
+        >>> result = align.align(torch.nn.Linear(4, 3), paddle.nn.Linear(4, 3), input_shape=[4], draw=True)
+        >>> isinstance(result, align.AlignmentResult), [gate.name for gate in result.gates][:4]
+        (True, ['structure', 'weights', 'float64', 'float32'])
     """
 
     variant: str
@@ -159,10 +172,11 @@ class AlignmentResult:
     environment: Mapping[str, Any]
     sections: tuple[Section, ...] = ()
     accepted: Mapping[str, Accepted] = field(default_factory=dict)
+    accept_rounding: bool = False
 
     def __bool__(self) -> bool:
-        """Return whether the two are aligned; `failed` can accept rounding."""
-        return not self.failed()
+        """Return whether the verdict is `aligned`, or is `rounding` and that is accepted."""
+        return not self.failed(accept_rounding=self.accept_rounding)
 
     def __repr__(self) -> str:
         """Return the verdict and what did not pass; the rest is in the fields."""
@@ -170,6 +184,10 @@ class AlignmentResult:
         where = f" at {self.first_divergence.layer}" if self.first_divergence else ""
         failed = f", failed: {', '.join(wrong)}" if wrong else ""
         return f"<AlignmentResult {self.variant}: {self.verdict}{where}, {len(self.layers)} points{failed}>"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows. What renders it is found by name: a result does not know how it is shown."""
+        return str(pkgutil.resolve_name("align.render.notebook:fragment")(self))
 
     def gate(self, name: GateName) -> Gate:
         """Return one gate's outcome."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from convert.arrays import Array, Shape, StateDict
-from convert.errors import Unreadable, UsageProblem
+from convert.errors import BadInput, Unreadable, UsageProblem
 from convert.files import npy, npz
 
 ARRAYS = (".npy", ".npz")
@@ -48,6 +49,19 @@ def batches(
     images = itertools.chain.from_iterable(_images(path, shape, read_picture) for path in paths)
     while batch := tuple(itertools.islice(images, batch_size)):
         yield batch
+
+
+def count(paths: Sequence[Path]) -> int | None:
+    """Return how many images the files have; None where one cannot be read, which `batches` says."""
+    with contextlib.suppress(BadInput, OSError, TypeError):
+        return sum(map(_count, paths))
+    return None
+
+
+def _count(path: Path) -> int:
+    if path.suffix not in ARRAYS:
+        return 1
+    return sum(map(len, npz.read(path).values())) if path.suffix == ".npz" else len(npy.read(path))
 
 
 def _images(path: Path, shape: Shape, read_picture: Callable[[Path], Array] | None) -> Iterable[Image]:

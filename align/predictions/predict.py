@@ -34,7 +34,7 @@ def certify(
     sides = [(side.probe, side.build()) for side in (case.reference, case.candidate)]
     predictions: list[Prediction] = []
     for batch in batches:
-        progress(f"{len(predictions)} images done")
+        progress(f"images: {len(predictions):,} done")
         pixels = np.stack([image.pixels for image in batch])
         reference, candidate = (probe.forward(model, pixels) for probe, model in sides)
         predictions += predictions_of([image.name for image in batch], reference, candidate)

@@ -21,6 +21,7 @@ Data = dict[str, Any]
 def as_data(result: AlignmentResult) -> Data:
     """Return the result as JSON takes it; NaN and infinities, which JSON lacks, become the texts `nan` and `inf`."""
     data: Data = {"schema": SCHEMA, "sentence": verdict_line(result), **asdict(result)}
+    del data["accept_rounding"]  # how its truth is taken, not what was found
     for section, found in zip(data["sections"], result.sections, strict=True):
         section["checks"] = [{"name": check.name, **asdict(check)} for check in found.checks]
     plain: Data = finite(data)

@@ -34,6 +34,34 @@ VERDICTS = {
 
 def html(data: Data) -> bytes:
     """Return the page. Text of any origin is escaped, and the page's own policy lets nothing but its style in."""
+    style = style_text()
+    page = render(
+        "report.html.j2",
+        data,
+        figures=[figure_name(data, precision, figure) for precision, figure, _ in _diffs_of_first(data)],
+        layers=[_layer(data, layer) for layer in data["layers"]],
+        accepted=accepted_rows(data),
+        sections=[(section["gate"], [_check(check) for check in section["checks"]]) for section in data["sections"]],
+        facts=list(_facts(data)),
+        style=Markup(style),  # noqa: S704  # our own file, without markup
+        style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
+    )
+    return page.encode(errors="backslashreplace")
+
+
+def style_text() -> str:
+    """Return the page's style: its colours in two blocks for `:root`, light and dark, then its rules."""
+    return resources.files("align.render").joinpath("templates", "report.css").read_text(encoding="utf-8")
+
+
+def render(template: str, data: Data, **values: Any) -> str:
+    """Return a template filled with a result, every text escaped.
+
+    Args:
+        template: Its file.
+        data: The result.
+        values: What the template has beside what verdict, gates and chart need.
+    """
     environment = Environment(
         loader=PackageLoader("align.render"),
         autoescape=True,
@@ -42,24 +70,16 @@ def html(data: Data) -> bytes:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    style = resources.files("align.render").joinpath("templates", "report.css").read_text(encoding="utf-8")
-    page = environment.get_template("report.html.j2").render(
+    return environment.get_template(template).render(
         data=data,
         meaning=VERDICTS[data["verdict"]],
         where=failing_layer(data),
+        witness=without_witness(data),
+        outcomes=OUTCOMES,
         chart=geometry.chart(data),
         size=geometry,
-        figures=[figure_name(data, precision, figure) for precision, figure, _ in _diffs_of_first(data)],
-        layers=[_layer(data, layer) for layer in data["layers"]],
-        accepted=accepted_rows(data),
-        sections=[(section["gate"], [_check(check) for check in section["checks"]]) for section in data["sections"]],
-        outcomes=OUTCOMES,
-        witness=without_witness(data),
-        facts=list(_facts(data)),
-        style=Markup(style),  # noqa: S704  # our own file, without markup
-        style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
+        **values,
     )
-    return page.encode(errors="backslashreplace")
 
 
 def _diffs_of_first(data: Data) -> Iterator[tuple[str, str, Data]]:

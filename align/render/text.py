@@ -82,7 +82,7 @@ def verdict_line(result: AlignmentResult) -> str:
         return (
             f"rounding: {result.variant}: {figures}, so the port is the same function, but by "
             f"{narrow.max_abs_diff:.1e} in float32, over {narrow.bound:.0e}, which values this large do not hold. "
-            "Pass --accept-rounding or --atol."
+            f"{'That is accepted.' if result.accept_rounding else 'Pass --accept-rounding or --atol.'}"
         )
     return f"aligned: {result.variant}: {figures} and by {narrow.max_abs_diff:.1e} ≤ {narrow.bound:.0e} in float32."
 

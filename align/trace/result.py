@@ -133,7 +133,7 @@ class LogitsDiff:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceResult:
-    """The whole outcome of one check.
+    """The whole outcome of one check; true where the verdict is `aligned`, or is `rounding` and that is accepted.
 
     headline: The point that the models are for. witness: A witness showed the same as the reference when it was
     recorded. left_out: The points that the candidate does not show, and why. accepted: Those whose difference is.
@@ -152,6 +152,11 @@ class TraceResult:
     input_sha256: str
     settings: Mapping[str, Any]
     environment: Mapping[str, Any]
+    accept_rounding: bool = False
+
+    def __bool__(self) -> bool:
+        """Return whether the two are aligned."""
+        return not self.failed(accept_rounding=self.accept_rounding)
 
     def failed(self, *, accept_rounding: bool = False) -> bool:
         """Return whether a CI job has to stop."""

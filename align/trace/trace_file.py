@@ -14,6 +14,7 @@ from align.trace import twins_record
 from align.trace.golden import GoldenTrace
 from align.trace.result import PointRecord
 from align.trace.trace_reader import trace_of_family, trace_of_twins
+from convert.disk.atomic import write_atomically
 from convert.errors import BadInput, IntegrityProblem, Unreadable
 from convert.files import strict_json
 
@@ -45,6 +46,19 @@ def write(stream: BinaryIO, trace: GoldenTrace) -> None:
     stream.write(content)
 
 
+def write_whole(path: Path, trace: GoldenTrace, *, force: bool) -> None:
+    """Write a trace to a file, which is there whole or not at all, and read it back.
+
+    Raises:
+        BadInput: It would be larger than a trace may be.
+        IntegrityProblem: What was read back is not what was written.
+        OutputRefused, IOProblem: As `write_atomically` says.
+    """
+    write_atomically(
+        path, lambda stream: write(stream, trace), check=lambda written: _read_back(written, trace), force=force
+    )
+
+
 def read(path: Path) -> GoldenTrace:
     """Return the trace of a file.
 
@@ -65,6 +79,11 @@ def read(path: Path) -> GoldenTrace:
         return trace_of_twins(reader) if data["schema"] == TWINS else trace_of_family(reader)
     except Malformed as error:
         raise Unreadable(path, str(error), ADVICE) from error
+
+
+def _read_back(path: Path, trace: GoldenTrace) -> None:
+    if read(path) != trace:
+        raise IntegrityProblem(f"{path}: what was read back is not what was written. Check the disk.")
 
 
 def _json(path: Path) -> Any:

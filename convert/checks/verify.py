@@ -72,6 +72,11 @@ def verify_files(a: Path, b: Path, selections: tuple[Selection, Selection] | Non
     return found
 
 
+def selections_of(a: str | None, b: str | None) -> tuple[Selection, Selection]:
+    """Return which sets of weights are meant, by their keys in A and in B; None: the only one."""
+    return Selection(key=a, by_name=False), Selection(key=b, option="--weights-key-b", by_name=False)
+
+
 def refuse_foreign(source: Source) -> None:
     """Check that nothing of a file of Paddle's is executed where Paddle loads it.
 

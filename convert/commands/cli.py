@@ -24,7 +24,6 @@ from convert.commands.options import DTYPE, FILE, IDENTITY, SELECTION, SRC
 
 if TYPE_CHECKING:
     from convert.disk.hashing import EarlyHash
-    from convert.files.sets import Selection
 
 
 @click.group(cls=FileGroup, invoke_without_command=True, no_args_is_help=True)
@@ -128,7 +127,7 @@ def verify(
     from dataclasses import asdict
 
     from convert.checks.integrity import verify_file
-    from convert.checks.verify import verify_files
+    from convert.checks.verify import selections_of, verify_files
     from convert.errors import UsageProblem
 
     if b is None and (weights_key, weights_key_b) != (None, None):
@@ -140,7 +139,7 @@ def verify(
     elif manifest is not None:
         raise UsageProblem("--manifest goes with one file. Leave out the second, or --manifest.")
     else:
-        verification = verify_files(a, b, _selections(weights_key, weights_key_b))
+        verification = verify_files(a, b, selections_of(weights_key, weights_key_b))
         sentences, code = verification.sentences(a.name, b.name), 0 if verification.equal else 1
         data = {"schema": "mixer-convert/verification/2", "equal": verification.equal, **asdict(verification)}
     if json_target != "-":
@@ -160,12 +159,6 @@ def _facts(inspection: dict[str, Any]) -> Iterator[str]:
     yield from (f"recorded in: {one['place']}" for one in inspection["recorded"])
 
 
-def _selections(a: str | None, b: str | None) -> tuple[Selection, Selection]:
-    from convert.files.sets import Selection
-
-    return Selection(key=a, by_name=False), Selection(key=b, option="--weights-key-b", by_name=False)
-
-
 def _convert(
     json_target: str | None,
     *,
@@ -180,6 +173,8 @@ def _convert(
     **options: Any,
 ) -> None:
     with _hashed_early(checkpoint) as early:
+        from convert.commands.progress import display
+        from convert.disk.underway import telling
         from convert.errors import UsageProblem
         from convert.job import convert_checkpoint, request_of
         from convert.request import Adaptation
@@ -192,7 +187,8 @@ def _convert(
             adaptation=Adaptation(num_classes=num_classes, in_chans=in_chans, head_seed=seed or 0, dtype=dtype),
             **options,
         )
-        manifest = convert_checkpoint(request, out, force=force, command_line=command_line(), early=early)
+        with display() as update, telling(update):
+            manifest = convert_checkpoint(request, out, force=force, command_line=command_line(), early=early)
     click.echo(_sentence(manifest), err=True)
     if json_target != "-":
         click.echo(manifest["output"]["path"])

@@ -1,15 +1,27 @@
-"""Files as memory, for arrays to be views of."""
+"""Files as memory, for arrays to be views of: mapped by a command, held by a caller of ours."""
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
+import sys
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
-from convert.disk.unchanged import cut_short
+from convert.disk.unchanged import a_cut_is_told, cut_short
 from convert.errors import IOProblem
+
+MEMORY = Path("/proc/meminfo")
+SECTOR = 512
+"""Bytes that `st_blocks` counts in. Source: inode(7)."""
+NO_RESERVE = 0x4000 if sys.platform == "linux" else 0
+"""MAP_NORESERVE, for which Python 3.11 has no name: the holes of a sparse file are not set aside.
+
+Source: Linux, include/uapi/asm-generic/mman-common.h.
+"""
 
 
 class MappedFile(mmap.mmap):
@@ -46,21 +58,83 @@ class MappedFile(mmap.mmap):
             IntegrityProblem: The file ends before that.
             IOProblem: The disk refused.
         """
-        while buffer:
-            try:
-                count = os.preadv(self.descriptor, [buffer], offset)
-            except OSError as error:
-                raise IOProblem(f"{self.path}: cannot be read ({error.strerror}). Check the disk.") from error
-            if not count:
-                raise cut_short(self.path)
-            buffer, offset = buffer[count:], offset + count
+        _read_into(self.path, self.descriptor, buffer, offset)
+
+
+class HeldFile(mmap.mmap):
+    """A whole file's bytes in memory of our own, which stay what they are whatever becomes of the file."""
+
+    path: Path
+
+    def __new__(cls, path: Path) -> Self:
+        """Read the file.
+
+        Raises:
+            OSError: It cannot be opened.
+            ValueError: It is empty.
+            IOProblem: It does not fit into memory, or the disk refused.
+            IntegrityProblem: It became shorter while it was read.
+        """
+        with path.open("rb", buffering=0) as stream:
+            descriptor, found = stream.fileno(), os.fstat(stream.fileno())
+            if found.st_size == 0:
+                raise ValueError("cannot read an empty file")
+            if (needed := min(found.st_size, SECTOR * found.st_blocks)) > _free_bytes():
+                raise IOProblem(
+                    f"{path}: its {needed:,} bytes do not fit into the memory that is free. The command mixer-convert "
+                    "does not hold a file whole."
+                )
+            flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | NO_RESERVE
+            held = super().__new__(cls, -1, found.st_size, flags=flags)
+            held.path = path
+            for begin, end in _written(descriptor, found.st_size):
+                _read_into(path, descriptor, memoryview(held)[begin:end], begin)
+            if os.fstat(descriptor).st_size != found.st_size:
+                raise cut_short(path)
+        return held
+
+    def read_into(self, buffer: memoryview, offset: int) -> None:
+        """Fill the buffer, a flat one of bytes, from what is held."""
+        buffer[:] = memoryview(self)[offset : offset + len(buffer)]
 
 
 def mapped(path: Path) -> memoryview:
     """Return a read-only view of a file that is not empty; it stays valid as long as something refers to it.
 
+    It is mapped where a file that is cut short ends the process with a sentence, as in a command; else it is held.
+
     Raises:
         OSError: It cannot be opened.
         ValueError: It is empty.
+        IOProblem: It does not fit into memory.
+        IntegrityProblem: It became shorter while it was read.
     """
-    return memoryview(MappedFile(path))
+    return memoryview(MappedFile(path)) if a_cut_is_told() else memoryview(HeldFile(path)).toreadonly()
+
+
+def _read_into(path: Path, descriptor: int, buffer: memoryview, offset: int) -> None:
+    while buffer:
+        try:
+            count = os.preadv(descriptor, [buffer], offset)
+        except OSError as error:
+            raise IOProblem(f"{path}: cannot be read ({error.strerror}). Check the disk.") from error
+        if not count:
+            raise cut_short(path)
+        buffer, offset = buffer[count:], offset + count
+
+
+def _written(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
+    """Yield where a file holds anything; what lies between takes no memory, as it takes no disk."""
+    end = 0
+    with contextlib.suppress(OSError):  # ENXIO: nothing is left
+        while end < size:
+            begin = os.lseek(descriptor, end, os.SEEK_DATA)
+            end = min(os.lseek(descriptor, begin, os.SEEK_HOLE), size)
+            yield begin, end
+
+
+def _free_bytes() -> int:
+    """Return how much memory there is to have, without swapping. Source: proc_meminfo(5), MemAvailable."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        return 1024 * int(MEMORY.read_text().partition("MemAvailable:")[2].split()[0])
+    return sys.maxsize

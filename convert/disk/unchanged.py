@@ -1,7 +1,8 @@
 """Whether an input is still the file that it was when it was opened; and what happens when it is cut short meanwhile.
 
-Weights are read as views of a mapped file. When another program cuts that file short, touching the missing pages raises
-SIGBUS, which Python cannot turn into an exception: the process would die without a word.
+A command reads weights as views of a mapped file. When another program cuts that file short, touching the missing pages
+raises SIGBUS, which Python cannot turn into an exception: the process would die without a word. A command ends with a
+sentence then. In a process of somebody else's, whose signals are not ours, files are held in memory instead.
 """
 
 from __future__ import annotations
@@ -10,12 +11,18 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
 from convert.errors import IntegrityProblem
 
 ADVICE = "Nothing was written from it. Run again when no other program writes to it."
+_ended_by: list[object] = []
+"""The handlers that are in place: files may be mapped where there is one."""
+
+_ours: ContextVar[bool] = ContextVar("ours", default=False)
+
 MAPS = Path("/proc/self/maps")
 """What the process has mapped: addresses, mode, offset, device, inode, path. Source: proc_pid_maps(5)."""
 
@@ -72,10 +79,27 @@ def a_cut_input_ends_the_command() -> Iterator[None]:
     libc.signal.restype, libc.signal.argtypes = ctypes.c_void_p, (ctypes.c_int, ctypes.c_void_p)
     handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(_end)
     before = libc.signal(signal.SIGBUS, ctypes.cast(handler, ctypes.c_void_p))
+    _ended_by.append(handler)
     try:
         yield
     finally:
+        _ended_by.remove(handler)
         libc.signal(signal.SIGBUS, before)
+
+
+def a_cut_is_told() -> bool:
+    """Return whether a file that is cut short ends the process with a sentence, or is one that nobody cuts short."""
+    return bool(_ended_by) or _ours.get()
+
+
+@contextlib.contextmanager
+def files_of_ours() -> Iterator[None]:
+    """Have files mapped in this thread that are our own and have not got their names yet."""
+    before = _ours.set(True)
+    try:
+        yield
+    finally:
+        _ours.reset(before)
 
 
 def cut_short(path: Path | None = None) -> IntegrityProblem:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+from convert.disk.underway import tell
 from convert.hub.answers import judge, no_connection, stated_tag, timed_out, unavailable
 from convert.identity import NamedVariant
 
@@ -88,6 +89,8 @@ class Watch:
                 if reason := self._overdue():
                     raise unavailable(self._variant, *reason)
                 self._thread.join(POLL)
+                if self._body is not None:
+                    tell(f"downloading {self._variant.repo_id}", self._reached, self._total)
         finally:
             self._end()
         return outcome.result()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from align.core.case import Case
 from align.core.case import Settings as GateSettings
 from align.core.result import AlignmentResult
 from align.core.weights import in_float32
@@ -46,6 +48,8 @@ from reports.score.predictions import predictions_bytes
 from reports.score.weights import SIZES, Weights
 
 Data = dict[str, Any]
+Aligning = Callable[[Case, GateSettings], AbstractContextManager[Callable[[str], None]]]
+"""Gives what is told which gate runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -72,6 +76,7 @@ def audit(
     *,
     say: Callable[[str], None] = lambda _: None,
     progress: Progress = lambda *_: None,
+    aligning: Aligning = lambda *_: nullcontext(lambda _: None),
 ) -> tuple[AuditReport, Files]:
     """Return the report and all files of the bundle.
 
@@ -79,6 +84,7 @@ def audit(
         audited: What is audited.
         say: Is told what is about to run.
         progress: Is told after every batch of images.
+        aligning: Shows how far the gates are.
 
     Raises:
         BadInput: The two files are not of one model.
@@ -88,7 +94,7 @@ def audit(
     _refuse_other_precision(settings)
     check_pair(source, weights)
     manifest = _manifest(weights)
-    alignments = alignments_of(source, weights, audited.gates, say)
+    alignments = alignments_of(source, weights, audited.gates, say, aligning)
     say("accuracy")
     against = replace(weights, state_dict=_in_timm(weights)) if audited.timm else None
     evaluation = evaluate(weights, audited.data, settings, against=against, progress=progress)
@@ -159,7 +165,7 @@ def _refuse_other_precision(settings: EvaluationSettings) -> None:
 
 
 def alignments_of(
-    source: Weights, weights: Weights, gates: GateSettings, say: Callable[[str], None]
+    source: Weights, weights: Weights, gates: GateSettings, say: Callable[[str], None], aligning: Aligning
 ) -> dict[Subject, AlignmentResult]:
     """Return the gates' results for the port of the upstream's checkpoint and for that of the fine-tuned weights."""
     subjects: dict[Subject, GateSubject] = {
@@ -169,7 +175,9 @@ def alignments_of(
     alignments = dict[Subject, AlignmentResult]()
     for name, subject in subjects.items():
         say(f"alignment of {subject.name}")
-        alignments[name] = align(case_of(subject, gates), gates)
+        case = case_of(subject, gates)
+        with aligning(case, gates) as told:
+            alignments[name] = align(case, gates, progress=told)
     return alignments
 
 

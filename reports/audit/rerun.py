@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from align.core.case import Settings as GateSettings
+from align.core.result import AlignmentResult
 from convert.arrays import Array
 from convert.errors import IntegrityProblem, UsageProblem
 from convert.files.sets import Selection
 from convert.mixer.variants import get_variant
 from convert.request import Request
-from reports.audit.assemble import alignments_of
+from reports.audit.assemble import Aligning, alignments_of
 from reports.audit.nearness import far_from
 from reports.audit.verify import Bundle
 from reports.data.cifar10 import first, read_cifar10
 from reports.data.thumbnails import pixels
-from reports.render.report import SUBJECTS
+from reports.render.report import SUBJECTS, Subject
 from reports.score.accuracy import Predictions
 from reports.score.engines import choose_engine
 from reports.score.evaluate import EvaluationSettings, Progress, evaluate
@@ -43,6 +45,7 @@ def rerun(
     *,
     say: Callable[[str], None] = lambda _: None,
     progress: Progress = lambda *_: None,
+    aligning: Aligning = lambda *_: nullcontext(lambda _: None),
 ) -> Iterator[tuple[bool, str]]:
     """Yield whether the gates' figures are the bundle's, within rounding, and every prediction, each in a sentence.
 
@@ -51,6 +54,7 @@ def rerun(
         inputs: Where to find what was audited.
         say: Is told what is about to run.
         progress: Is told after every batch.
+        aligning: Shows how far the gates are.
 
     Raises:
         IntegrityProblem: The weights or the images are others than the bundle's.
@@ -60,13 +64,12 @@ def rerun(
     _check_same(inputs.weights or Path(bundle.environment.inputs.weights), weights, report.weights)
     source = _source(bundle, inputs, weights)
     _check_same(inputs.checkpoint or Path(bundle.environment.inputs.checkpoint), source, report.source)
-    yield _gates(bundle, source, weights, say)
+    yield _gates(bundle, alignments_of(source, weights, GateSettings(), say, aligning))
     say("accuracy")
     yield _predictions(bundle, inputs, weights, progress)
 
 
-def _gates(bundle: Bundle, source: Weights, weights: Weights, say: Callable[[str], None]) -> tuple[bool, str]:
-    again = alignments_of(source, weights, GateSettings(), say)
+def _gates(bundle: Bundle, again: Mapping[Subject, AlignmentResult]) -> tuple[bool, str]:
     for subject, title in SUBJECTS.items():
         if (far := far_from(bundle.facts.alignments[subject], again[subject])) is not None:
             return False, f"rerun: the gates of {title} give other figures: {far}."

@@ -24,15 +24,11 @@ from reports.commands.options import (
     PRECISION,
     WEIGHTS,
     WORKERS,
-    images_of,
-    settings_of,
-    weights_request,
 )
 from reports.commands.progress import evaluating
 
 if TYPE_CHECKING:
     from reports.score.evaluate import Evaluation
-    from reports.score.parallel import Group
 
 
 @click.command(cls=OneSentence, needs=("paddle", "PIL", "scipy"))
@@ -64,10 +60,11 @@ def evaluate(
         from reports.score.predictions import check_target
 
         check_target(predictions, force=force, inputs=inputs)
+    from reports.jobs import evaluated
     from reports.score.parallel import launched
 
     group = launched()
-    evaluation = _evaluate(**options, group=group)
+    evaluation = evaluated(**options, group=group, shown=evaluating)
     if not group.first:
         ctx.exit(0)
     if predictions is not None:
@@ -76,37 +73,6 @@ def evaluate(
         write_predictions(predictions, evaluation.predictions, force=force)
     tell(evaluation, json_target, html)
     ctx.exit(0 if evaluation.finding.passed else 1)
-
-
-def _evaluate(
-    *, data: Path, limit: int | None, against: Path | None, against_key: str | None, group: Group, **options: Any
-) -> Evaluation:
-    """Return the evaluation asked for; everything that can be refused is refused before the images are run."""
-    from dataclasses import replace
-
-    from convert.errors import UsageProblem
-    from reports.data.cifar10 import CLASSES
-    from reports.score.engines import usual_workers
-    from reports.score.evaluate import evaluate as run
-    from reports.score.weights import check_channels, check_classes, read_weights, reference_of
-
-    if against_key is not None and against is None:
-        raise UsageProblem("--against-key goes with --against. Add it, or leave it out.")
-    if against is not None and options["beside_float32"]:
-        raise UsageProblem("--against and --against-float32: one comparison at a time. Leave one out.")
-    subject = read_weights(weights_request(options))
-    check_classes(subject, len(CLASSES))
-    check_channels(subject)
-    workers = options.pop("workers")
-    settings = settings_of(subject, **options)
-    workers = usual_workers(settings.device, group.processes) if workers is None else workers
-    settings = replace(settings, workers=workers)
-    other = read_weights(reference_of(subject, against, against_key, option="--against-key")) if against else None
-    images = images_of(data, limit)
-    if not group.first:
-        return run(subject, images, settings, against=other, group=group)
-    with evaluating(group.images(len(images.labels), settings.batch_size)) as progress:
-        return run(subject, images, settings, against=other, group=group, progress=progress)
 
 
 def check_page(page: Path | None, *inputs: Path) -> None:

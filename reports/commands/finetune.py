@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from convert.commands.command_line import OneSentence, command_line, json_option, with_options
+from reports.asked import weights_request
 from reports.commands.evaluate import check_page, tell
-from reports.commands.options import DATA, PAGE, START, TRAINING, weights_request
+from reports.commands.options import DATA, PAGE, START, TRAINING
 from reports.commands.progress import evaluating, training
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import click
 
 from convert.commands.command_line import OneSentence, json_option, write_json
 from convert.commands.options import FILE
+from convert.commands.progress import say
 from reports.commands.options import progress_bar
-from reports.commands.progress import say
 
 if TYPE_CHECKING:
     from reports.audit.verify import Bundle
@@ -45,13 +45,10 @@ def verify(
 
     if not rerun and any(inputs.values()):
         raise UsageProblem("--weights, --checkpoint, --data and --device go with --rerun. Pass it, or leave them out.")
-    from reports.audit.verify import Bundle
-    from reports.sign.signature import check
-    from reports.sign.signers import read_signers
+    from reports.sign.signature import verified
 
-    signers = read_signers(signer) if signer else None
-    found = Bundle(bundle)
-    signed = check(found, signers)
+    checked = verified(bundle, signer)
+    found, signed = checked.bundle, checked.signature
     said = f"{bundle}: whole; {found.report.accuracy.total:,} predictions give every statistic and the verdict."
     again = _rerun(found, **inputs) if rerun else []
     lines = [said, signed.sentence, *(sentence for _, sentence in again), found.report.sentence]
@@ -61,8 +58,8 @@ def verify(
         from dataclasses import asdict
 
         told = " ".join(sentence for _, sentence in again) or None
-        checked = {"same": same, "rerun": told, "signature": signed.as_data()}
-        result = {"schema": "mixer-report/verification/1", **checked, "report": asdict(found.report)}
+        said_of_it = {"same": same, "rerun": told, "signature": signed.as_data()}
+        result = {"schema": "mixer-report/verification/1", **said_of_it, "report": asdict(found.report)}
         write_json(result, json_target)
     ctx.exit(0 if same and signed.trusted is not False else 1)
 
@@ -82,8 +79,9 @@ def schema(name: str) -> None:
 
 
 def _rerun(found: Bundle, **inputs: Any) -> list[tuple[bool, str]]:
+    from align.commands.progress import aligning
     from reports.audit.rerun import Inputs
     from reports.audit.rerun import rerun as run
 
     with progress_bar(len(found.predictions)) as progress:
-        return list(run(found, Inputs(**inputs), say=say, progress=progress))
+        return list(run(found, Inputs(**inputs), say=say, progress=progress, aligning=aligning))

@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 from typing import IO, cast
 
-import reports
 from convert.errors import IOProblem, printable
 from reports.data.worker import DONE
 
@@ -31,7 +30,7 @@ class WorkerProcess:
     """
 
     def __init__(self, told: str, descriptors: tuple[int, ...]) -> None:
-        root = str(Path(reports.__file__).parents[1])
+        root = str(Path(__file__).parents[2])
         path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
         before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # a new process has what is blocked here
         try:

@@ -10,9 +10,10 @@ from convert.errors import BadInput, IntegrityProblem, UsageProblem, printable
 from reports.audit.bundle import ENVELOPE, SUMS, Files
 from reports.audit.names import STATEMENT
 from reports.audit.verify import Bundle
+from reports.render.report import AuditReport
 from reports.sign import ssh_keygen
 from reports.sign.dsse import Signature, enveloped, pae, signature_in
-from reports.sign.signers import ANYBODY, Signers
+from reports.sign.signers import ANYBODY, Signers, read_signers
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,38 @@ class Signed:
     def as_data(self) -> dict[str, Any]:
         """Return it as plain data."""
         return {"signed": self.key is not None, **asdict(self)}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Verified:
+    """A bundle that is whole, and who signed it; it is true unless another signed than is trusted."""
+
+    bundle: Bundle
+    signature: Signed
+
+    def __bool__(self) -> bool:
+        """Return whether nothing speaks against it; the verdict on the accuracy is `report.passed`."""
+        return self.signature.trusted is not False
+
+    @property
+    def report(self) -> AuditReport:
+        """What was measured, and the verdict."""
+        return self.bundle.report
+
+
+def verified(path: Path, signer: Path | None = None) -> Verified:
+    """Return a bundle once every hash, every statistic and all that follows from them is checked.
+
+    Args:
+        path: The folder.
+        signer: Who has to have signed: a public key, or allowed signers.
+
+    Raises:
+        IOProblem, BadInput, IntegrityProblem: As `Bundle` and `check` say.
+    """
+    signers = read_signers(signer) if signer else None
+    bundle = Bundle(path)
+    return Verified(bundle, check(bundle, signers))
 
 
 def check_key(key: Path) -> None:

@@ -1,0 +1,18 @@
+"""How far an alignment is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+from align.underway import of_alignment
+from convert.commands.progress import staged
+
+if TYPE_CHECKING:
+    from align.core.case import Case, Settings
+
+
+def aligning(case: Case, settings: Settings) -> AbstractContextManager[Callable[[str], None]]:
+    """Show which gate runs, and the time left, in a terminal or a notebook."""
+    return staged(of_alignment(case, settings))

@@ -1,0 +1,253 @@
+"""What `import convert` offers: checkpoints converted, inspected, compared and loaded, each named by its path."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
+
+if TYPE_CHECKING:
+    from convert.arrays import Array
+    from convert.checks.integrity import Integrity
+    from convert.checks.verify import Verification
+    from convert.request import Request
+
+Name = str | PathLike[str]
+
+
+class Said(TypedDict, total=False):
+    """What is said of a checkpoint, as by the command's options of these names."""
+
+    src: str | None
+    weights_key: str | None
+    ema: bool | None
+    gelu: Literal["erf", "tanh"] | None
+    layer_norm_eps: float | None
+
+
+def convert_file(
+    checkpoint: Name | None,
+    out: Name | None = None,
+    *,
+    variant: str | None = None,
+    dst: Literal["paddle", "paddlevit", "timm", "torch"] | None = None,
+    pairing: Name | None = None,
+    num_classes: int | None = None,
+    dtype: str | None = None,
+    force: bool = False,
+    progress: bool = True,
+    **said: Unpack[Said],
+) -> dict[str, Any]:
+    """Convert a checkpoint to a file and a manifest beside it; return the manifest. As `mixer-convert` does.
+
+    Both files appear complete or not at all; every tensor is read back and compared before.
+
+    Args:
+        checkpoint: A file in any format that `mixer-convert` reads, or a folder; None: the variant's published weights.
+        out: A .pdparams or .safetensors; None: `<architecture>.<tag>.pdparams` in the current folder.
+        variant: A name of `mixer-convert --list`. Default: read from the checkpoint's shapes.
+        dst: Layout of the output. Default: paddle; with a pairing, the one whose names the checkpoint has not.
+        pairing: A TOML file whose table [weights] says what becomes of any model's checkpoint.
+        num_classes: A fresh random head for so many classes, unless there is one for as many.
+        dtype: float32, float16 or bfloat16. Default: that of the weights.
+        force: Replace what is there.
+        progress: Show how far it is in a notebook or a terminal; elsewhere nothing is shown anyway.
+        said: src, weights_key, ema, gelu and layer_norm_eps, as the command's options.
+
+    Raises:
+        BadInput: It is no such checkpoint, is damaged, or is not safe to read.
+        UsageProblem: A choice that there is not, or the output is there already.
+        IOProblem: The disk or the hub refused.
+        IntegrityProblem: The checkpoint changed while it was read, or the disk does not hold what was written.
+
+    Example:
+        >>> manifest = convert.convert_file("my_mixer.safetensors", "my_mixer.pdparams")
+        >>> manifest["output"]["path"], manifest["config"]["num_classes"]
+        ('my_mixer.pdparams', 10)
+    """
+    from convert.job import convert_checkpoint
+    from convert.request import Adaptation
+
+    request = _request(
+        "convert_file",
+        said,
+        variant=variant,
+        checkpoint=_path(checkpoint),
+        dst=dst,
+        pairing=_path(pairing),
+        adaptation=Adaptation(num_classes=num_classes, dtype=dtype),
+    )
+    with _shown(progress):
+        return convert_checkpoint(request, _path(out), force=force, command_line=[])
+
+
+def load_paddle(
+    variant: str | None = None,
+    *,
+    checkpoint: Name | None = None,
+    num_classes: int | None = None,
+    dtype: str | None = None,
+    progress: bool = True,
+    **said: Unpack[Said],
+) -> Any:
+    """Return a ready Paddle model, a `paddle.nn.Layer`, in evaluation mode, with the weights converted in memory.
+
+    It takes images (batch, channels, height, width) and gives logits (batch, classes). What the file and its manifest
+    say of the config is followed; what nobody says is said in a warning.
+
+    Args:
+        variant: A name of `mixer-convert --list`. Default: read from the checkpoint's shapes.
+        checkpoint: A local file, or a folder with one. Default: the variant's published weights, from the hub.
+        num_classes: A fresh random head for so many classes, unless there is one for as many.
+        dtype: float32, float16 or bfloat16. Default: that of the weights.
+        progress: Show how far a download is in a notebook or a terminal; elsewhere nothing is shown anyway.
+        said: src (timm, google or paddle), weights_key and ema (which of several sets of weights), gelu (erf or tanh)
+            and layer_norm_eps, as the command's options.
+
+    Raises:
+        MixerConvertError: As `mixer-convert` reports it; the text says what to do.
+
+    Example:
+        >>> import paddle
+        >>> model = convert.load_paddle(checkpoint="my_mixer.pdparams")
+        >>> list(model(paddle.zeros([2, 3, 32, 32])).shape)
+        [2, 10]
+    """
+    from convert.installed import require
+    from convert.job import check_and_map, choose_source
+    from convert.request import Adaptation
+
+    require("paddle")
+    adaptation = Adaptation(num_classes=num_classes, dtype=dtype)
+    request = _request("load_paddle", said, variant=variant, checkpoint=_path(checkpoint), adaptation=adaptation)
+    with _shown(progress):
+        port = check_and_map(choose_source(request), request)
+    if port.assumed:
+        warnings.warn(port.assumed, stacklevel=2)
+    return port.source.family.build(port.config, port.conversion.state_dict)
+
+
+def load_state_dict(
+    checkpoint: Name, *, dst: Literal["paddle", "paddlevit", "timm"] | None = None, **said: Unpack[Said]
+) -> dict[str, Array]:
+    """Return the weights of a checkpoint as NumPy arrays by name; no framework is imported, nothing in it executed.
+
+    Args:
+        checkpoint: A file in any format that `mixer-convert` reads, or a folder with one.
+        dst: The layout wanted, of a vision MLP: its names, and Linear weights (in, out) for Paddle, (out, in) for timm.
+            Default: the checkpoint's own, of any model.
+        said: src, weights_key, ema, gelu and layer_norm_eps, as the command's options.
+
+    Raises:
+        BadInput: It is no such checkpoint, is damaged, or is not safe to read.
+        UsageProblem: It holds several sets of weights, and none is named.
+
+    Example:
+        >>> convert.load_state_dict("my_mixer.safetensors")["head.weight"].shape
+        (10, 24)
+        >>> convert.load_state_dict("my_mixer.safetensors", dst="paddle")["head.weight"].shape
+        (24, 10)
+    """
+    import numpy as np
+
+    from convert.job import check_and_map, choose_source
+
+    request = _request("load_state_dict", said, checkpoint=Path(checkpoint), dst=dst)
+    source = choose_source(request)
+    weights = source.state_dict if dst is None else check_and_map(source, request).conversion.state_dict
+    return {key: np.array(array, order="C") for key, array in weights.items()}
+
+
+def inspect_file(checkpoint: Name, *, weights_key: str | None = None, ema: bool | None = None) -> dict[str, Any]:
+    """Return what a checkpoint holds, as `mixer-convert inspect --json` writes it.
+
+    Args:
+        checkpoint: A file in any format that `mixer-convert` reads, or a folder with one.
+        weights_key: Which set of weights, where it holds several.
+        ema: The averaged or the raw ones, where their names say so.
+
+    Raises:
+        BadInput: It is no checkpoint, is damaged, or is not safe to read.
+
+    Example:
+        >>> found = convert.inspect_file("my_mixer.safetensors")
+        >>> found["layouts"], len(found["tensors"]), found["parameters"]
+        (['timm'], 54, 54050)
+    """
+    from convert.checks.inspection import inspect_file as run
+    from convert.files.sets import Selection
+
+    return run(Path(checkpoint), Selection(key=weights_key, ema=ema))
+
+
+def verify_file(path: Name, manifest: Name | None = None) -> Integrity:
+    """Return whether a file is still the one that its manifest describes: bytes and every tensor, by SHA-256.
+
+    The result has `intact`; `changed`, `missing` and `extra` (names of tensors), `changed_files`, and `sentences()`.
+
+    Args:
+        path: The output of a conversion or, where the manifest is named, its source.
+        manifest: Default: the one that lies beside the file.
+
+    Raises:
+        IOProblem: There is no manifest.
+        BadInput: The manifest is damaged, or the file cannot be read and never could.
+        IntegrityProblem: The file changed while it was read.
+
+    Example:
+        >>> convert.verify_file("my_mixer.pdparams").intact
+        True
+    """
+    from convert.checks.integrity import verify_file as run
+
+    return run(Path(path), _path(manifest))
+
+
+def verify_files(a: Name, b: Name, *, weights_key: str | None = None, weights_key_b: str | None = None) -> Verification:
+    """Return whether two checkpoints hold the same tensors, bit for bit, whatever their formats and layouts.
+
+    The result has `equal`; `only_in_a` and `only_in_b` (names of tensors), `unequal` (a sentence by name), and
+    `sentences(a, b)`.
+
+    Args:
+        a: A file in any format that `mixer-convert` reads, or a folder with one.
+        b: Another.
+        weights_key: Which set of weights of a, where it holds several.
+        weights_key_b: Which set of weights of b.
+
+    Raises:
+        BadInput: One is no checkpoint, is damaged, or is not safe to read.
+        IntegrityProblem: One changed while it was read.
+
+    Example:
+        >>> convert.verify_files("my_mixer.safetensors", "my_mixer.pdparams").equal
+        True
+    """
+    from convert.checks.verify import selections_of
+    from convert.checks.verify import verify_files as run
+
+    return run(Path(a), Path(b), selections_of(weights_key, weights_key_b))
+
+
+@contextlib.contextmanager
+def _shown(progress: bool) -> Iterator[None]:
+    from convert.commands.progress import display
+    from convert.disk.underway import telling
+
+    with display() if progress else contextlib.nullcontext(lambda *_: None) as update, telling(update):
+        yield
+
+
+def _path(name: Name | None) -> Path | None:
+    return None if name is None else Path(name)
+
+
+def _request(function: str, said: Said, **given: Any) -> Request:
+    from convert.job import request_of
+
+    if unknown := said.keys() - Said.__annotations__.keys():
+        raise TypeError(f"{function}: unknown {', '.join(sorted(unknown))}")
+    return request_of(**given, **said)
