@@ -90,6 +90,7 @@ def record(
     batch: int = 2,
     input_seed: int = 0,
     force: bool = False,
+    progress: bool = True,
 ) -> None:
     """Write what the reference computes on one seeded batch to a small file, for `check` to hold Paddle to it later.
 
@@ -103,6 +104,7 @@ def record(
         batch: Number of examples.
         input_seed: Seed of the inputs.
         force: Replace what is there.
+        progress: As of `align`.
 
     Raises:
         BadInput: One of them is no such model, or the pairing does not go with them.
@@ -119,6 +121,8 @@ def record(
     from align.probes import paddle_probe
     from align.trace import gate, trace_file
     from align.twins.case import case_of_twins
+    from align.underway import RECORD
+    from convert.commands.progress import staged
     from convert.disk.atomic import refuse_overwrite
     from convert.installed import require
 
@@ -127,7 +131,9 @@ def record(
     settings = Settings(batch=batch, input_seed=input_seed)
     with paddle_probe.device_kept():
         twins = _twins(reference, candidate, pairing, input_shape, draw)
-        trace = gate.record(case_of_twins(twins, settings), settings)
+        case = case_of_twins(twins, settings)
+        with staged(RECORD) if progress else nullcontext(lambda _: None) as told:
+            trace = gate.record(case, settings, progress=told)
     trace_file.write_whole(Path(out), trace, force=force)
 
 
@@ -139,6 +145,7 @@ def check(
     weights_key: str | None = None,
     atol: float | None = None,
     accept_rounding: bool = False,
+    progress: bool = True,
 ) -> TraceResult:
     """Return how Paddle alone compares with a recorded trace, without torch and timm; true where they are aligned.
 
@@ -152,6 +159,7 @@ def check(
         weights_key: Which set of weights, where the file holds several.
         atol: How far what the models return may lie apart in float32; None: 1e-5.
         accept_rounding: The result is true where the verdict is `rounding`, too; the verdict stays what it is.
+        progress: As of `align`.
 
     Raises:
         BadInput: It is no trace, or the candidate is no model of Paddle's.
@@ -168,6 +176,8 @@ def check(
     from align.probes import paddle_probe
     from align.trace import gate, trace_file
     from align.trace.judged import Judged, case_to_check
+    from align.underway import CHECK
+    from convert.commands.progress import staged
     from convert.installed import require
 
     require("paddle")
@@ -175,7 +185,8 @@ def check(
     judged = Judged(file=None if weights is None else Path(weights), key=weights_key)
     with paddle_probe.device_kept():
         case = case_to_check(found, judged, None if candidate is None else lambda: candidate)
-        result = gate.check(found, case, atol=LOGITS_ATOL if atol is None else atol)
+        with staged(CHECK) if progress else nullcontext(lambda _: None) as told:
+            result = gate.check(found, case, atol=LOGITS_ATOL if atol is None else atol, progress=told)
     return replace(result, accept_rounding=accept_rounding)
 
 

@@ -85,8 +85,8 @@ class TestTerminal:
         monkeypatch.setattr(sys, "stderr", terminal)
         monkeypatch.setattr(progress, "AFTER", 0.01)
         with display() as update:
-            time.sleep(0.3)
             update("one", 0.5)
+            time.sleep(0.3)
             print("a result")
         assert capsys.readouterr().out == "a result\n"
         assert "a result" not in terminal.getvalue()
@@ -106,6 +106,20 @@ class TestTerminal:
         pipe = io.StringIO()
         run_a_second(monkeypatch, pipe)
         assert pipe.getvalue() == ""
+
+    def test_one_that_has_nothing_to_say_yet_leaves_the_line_to_another(
+        self, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        monkeypatch.setattr(progress, "AFTER", 0.01)
+        with display() as outer:
+            with display() as inner:
+                inner("inside", None)
+                time.sleep(0.2)
+            assert terminal.getvalue().count("\x1b[?25l") == 1
+            outer("around", None)
+            time.sleep(0.2)
+        assert terminal.getvalue().count("\x1b[?25l") == 2
 
     def test_a_failure_takes_it_away(self, terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "stderr", terminal)

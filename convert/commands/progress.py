@@ -188,14 +188,16 @@ class _Terminal:
     def __init__(self) -> None:
         self._lock, self._pace, self._closed = threading.Lock(), Pace(1.0), False
         self._bar: Progress | None = None
-        self._now: dict[str, Any] = {"description": "starting", "completed": 0.0, "total": None}
-        self._timer = threading.Timer(AFTER, self._begin)
-        self._timer.daemon = True
-        self._timer.start()
+        self._now: dict[str, Any] = {"description": "", "completed": 0.0, "total": None}
+        self._timer: threading.Timer | None = None
 
     def update(self, text: str, share: float | None) -> None:
         """Show that this is under way, with so much of the whole done."""
         with self._lock:
+            if self._timer is None:  # not before: what is around it may show something of its own first
+                self._timer = threading.Timer(AFTER, self._begin)
+                self._timer.daemon = True
+                self._timer.start()
             if share is not None:
                 self._pace.note(share)
                 self._now |= {"completed": share, "total": 1.0}
@@ -205,7 +207,8 @@ class _Terminal:
 
     def close(self) -> None:
         """Take it away."""
-        self._timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         with self._lock:
             self._closed, bar = True, self._bar
         if bar is not None:
