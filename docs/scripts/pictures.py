@@ -1,4 +1,4 @@
-"""Draw the pictures of the documentation, light and dark: `python docs/scripts/pictures.py [architecture] [charts]`."""
+"""Draw the documentation's pictures, light and dark: `python docs/scripts/pictures.py [architecture] [charts] [audit]`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from align.render.chart import LANE, Chart, Column, chart
 ROOT = Path(__file__).resolve().parents[2]
 OUT = ROOT / "docs" / "pictures"
 WRONG = "docs/scripts/wrong_port.py:build"
-WIDTH, LEFT, TOP = 960, 60, 40
+WIDTH, LEFT, TOP, TALL = 960, 60, 40, 1000
 SANS = "system-ui, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 MONO = "ui-monospace, Menlo, Consolas, 'DejaVu Sans Mono', monospace"
 
@@ -151,6 +151,32 @@ def aligned(*options: str) -> dict[str, Any]:
     return data
 
 
+def photograph(page: Path, name: str) -> None:
+    """Write what a browser shows of the top of a page, light and dark."""
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    for option in ("--headless=new", "--no-sandbox", "--hide-scrollbars", f"--window-size={WIDTH},{TALL}"):
+        options.add_argument(option)
+    with webdriver.Chrome(options=options) as browser:
+        for scheme in ("light", "dark"):
+            features = [{"name": "prefers-color-scheme", "value": scheme}]
+            browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+            size = {"width": WIDTH, "height": TALL, "deviceScaleFactor": 1, "mobile": False}
+            browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+            browser.get(page.as_uri())
+            browser.save_screenshot(str(OUT / f"{name}-{scheme}.png"))
+
+
+def audit() -> None:
+    """Rehearse an audit on made-up weights and images, and show its page."""
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(sys.executable).parent / "mixer-report"
+        command = [str(program), "rehearse", "--out", f"{folder}/rehearsal", "--images-per-second", "500"]
+        subprocess.run(command, check=True, capture_output=True)
+        photograph(Path(folder) / "rehearsal" / "bundle" / "report.html", "audit")
+
+
 def main(wanted: list[str]) -> None:
     """Write the pictures that are named, or all."""
     OUT.mkdir(exist_ok=True)
@@ -162,6 +188,8 @@ def main(wanted: list[str]) -> None:
             (OUT / f"architecture-{name}.svg").write_text(architecture(colour), encoding="utf-8")
         for which, data in found.items():
             (OUT / f"chart-{which}-{name}.svg").write_text(layers(data, colour), encoding="utf-8")
+    if not wanted or "audit" in wanted:
+        audit()
 
 
 if __name__ == "__main__":
