@@ -1,4 +1,4 @@
-"""Draw the documentation's pictures, light and dark: `python docs/scripts/pictures.py [architecture] [charts] [audit]`."""
+"""Draw the pictures of the documentation: `python docs/scripts/pictures.py [architecture] [charts] [audit]`."""
 
 from __future__ import annotations
 
