@@ -110,7 +110,7 @@ def _inherits(call: ast.Call) -> bool:
 
 
 def _about(tree: ast.Module) -> str:
-    return (ast.get_docstring(tree) or "").partition("\n")[0].rstrip(".")
+    return (ast.get_docstring(tree) or "").partition("\n")[0].rstrip(".").removesuffix(". Pure")
 
 
 def _said(call: ast.Call, kind: Kind, written: Mapping[str, ast.expr]) -> str:
