@@ -1,4 +1,4 @@
-"""Files as memory, for arrays to be views of."""
+"""Files mapped into memory, so that arrays can be views of them."""
 
 from __future__ import annotations
 
