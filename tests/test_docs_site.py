@@ -14,6 +14,7 @@ import pytest
 from markdown.extensions.toc import slugify
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "docs" / "scripts"))
 TRANSLATED = [
     "README",
     *(f"docs/{path.name.removesuffix('.zh.md')}" for path in sorted((ROOT / "docs").glob("*.zh.md"))),
@@ -133,8 +134,15 @@ def test_its_links_lead_somewhere(name: str) -> None:
             assert anchor in [one for _, one in outline(page.read_text(encoding="utf-8"), site=True).headings], target
 
 
+def test_the_drawing_is_the_script_s() -> None:
+    import pictures
+
+    for name, colour in pictures.colours().items():
+        drawn = (ROOT / "docs" / "pictures" / f"architecture-{name}.svg").read_text(encoding="utf-8")
+        assert drawn == pictures.architecture(colour)
+
+
 def test_links_out_of_the_site_are_checked() -> None:
-    sys.path.insert(0, str(ROOT / "docs" / "scripts"))
     import hooks
 
     page = SimpleNamespace(file=SimpleNamespace(src_uri="prove.md"))
