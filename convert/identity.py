@@ -1,4 +1,4 @@
-"""What the bits do not carry: the config that no shape tells, and where weights are from. Written down, and read back.
+"""What the bits do not carry, written down and read back: the config that no shape tells, and the weights' origin.
 
 A function is its weights and its config. Two places beside the tensors hold it, the metadata of a .safetensors and the
 manifest beside any output; the user may state some of it. Where two of them part, nothing is chosen.

@@ -1,4 +1,4 @@
-"""One conversion from end to end: choose the weights, have them mapped and checked, write them and their manifest."""
+"""One conversion from end to end: choose the weights, map and check them, write them and their manifest."""
 
 from __future__ import annotations
 

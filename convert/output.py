@@ -1,4 +1,4 @@
-"""The weights' way into the output file, and what is known once they are there."""
+"""Write the mapped weights to the output file, and say what is known of it then."""
 
 from __future__ import annotations
 

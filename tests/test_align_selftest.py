@@ -132,7 +132,7 @@ class TestCatalogue:
             assert any(fault.plant(case) for case in cases.values()), fault.name
 
     def test_the_recorded_matrix_is_of_this_catalogue(self, cases: dict[str, Case]) -> None:
-        """The README's matrix is made from it, so it must not go stale."""
+        """The matrix of docs/faults.md is made from it, so it must not go stale."""
         data = json.loads(RECORDED.read_text(encoding="utf-8"))
         planted = {
             (fault.name, name)

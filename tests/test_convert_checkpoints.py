@@ -111,12 +111,12 @@ ROWS: dict[str, tuple[str, ...]] = {
     "TorchScript": ("22_legacy.pth", "22_protocol4.pth"),
     "a `.pdparams` with torch's orientation": ("37_untransposed.pdparams",),
 }
-"""How the README's rows begin, and what is held of each."""
+"""How the rows of docs/convert.md begin, and what is held of each."""
 SAID = {0: "read", 2: "asked", 3: "refused"}
 
 
-def test_the_readme_s_table_is_true() -> None:
-    lines = Path(__file__).resolve().parents[1].joinpath("README.md").read_text(encoding="utf-8").splitlines()
+def test_the_table_of_checkpoints_is_true() -> None:
+    lines = Path(__file__).resolve().parents[1].joinpath("docs", "convert.md").read_text(encoding="utf-8").splitlines()
     start = lines.index("| what you have | what becomes of it |") + 2
     rows = [
         line.strip("| ").split(" | ") for line in itertools.takewhile(lambda line: line.startswith("|"), lines[start:])

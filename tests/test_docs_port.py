@@ -11,49 +11,16 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from doc_blocks import Block, blocks, shown
 
 from align.pairing.file import read_pairing
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "port-your-own-model.md").read_text(encoding="utf-8")
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
 FENCE = re.compile(r"^```", flags=re.MULTILINE)
 CONDITION = re.compile(r"<!-- run where `(.*)` has (\S+) -->$")
-NAMED = re.compile(r"`([\w.]+)`:$")
-EXIT_CODE = re.compile(r"exit code(?: is)? (\d)")
-LOOSE = re.compile(r"…|\d+(?:\.\d+)?e[+-]?\d+")
-
-
-@dataclass(frozen=True)
-class Block:
-    language: str
-    text: str
-    before: str
-
-    @property
-    def file(self) -> str | None:
-        """The file that it is, is added to or changes."""
-        named = NAMED.search(self.before)
-        return named[1] if named else None
-
-    @property
-    def exit_code(self) -> int:
-        """That which its command ends with."""
-        found = EXIT_CODE.findall(self.before)
-        return int(found[-1]) if found else 0
-
-
-def blocks(page: str = PAGE) -> list[Block]:
-    """Return the blocks of a page, each with the paragraph before it; nothing where another block stands there."""
-    found, end = [], 0
-    for match in BLOCK.finditer(page):
-        paragraph = page[end : match.start()].strip().rpartition("\n\n")[2]
-        found.append(Block(language=match[1], text=match[2], before=paragraph))
-        end = match.end()
-    return found
 
 
 def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -62,16 +29,6 @@ def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
     shell = ["bash", "-euo", "pipefail", "-c", command]
     out, both = subprocess.PIPE, subprocess.STDOUT
     return subprocess.run(shell, cwd=folder, env=environment, stdout=out, stderr=both, text=True, check=False)
-
-
-def shown(wanted: str, output: str) -> str | None:
-    """Return the first line that the page shows and an output has not, or not in this order; None where it has all."""
-    lines = iter(output.splitlines())
-    for line in wanted.splitlines():
-        pattern = re.compile(".*?".join(map(re.escape, LOOSE.split(line))))
-        if not any(pattern.fullmatch(one.rstrip()) for one in lines):
-            return line
-    return None
 
 
 def changed(text: str, diff: str) -> str:
@@ -109,15 +66,15 @@ def follow(page: list[Block], folder: Path) -> None:
 
 @pytest.mark.slow
 def test_a_newcomer_gets_through(tmp_path: Path) -> None:
-    follow(blocks(), tmp_path)
+    follow(blocks(PAGE), tmp_path)
     assert {path.name for path in tmp_path.iterdir()} >= {"net.pdparams", "by_hand.pdparams", "inputs.toml"}
 
 
 def test_every_block_is_one_that_is_followed() -> None:
-    assert len(FENCE.findall(PAGE)) == 2 * len(blocks())
-    assert {block.language for block in blocks()} == {"sh", "python", "toml", "diff", "text"}
-    assert all(block.file for block in blocks() if block.language in ("python", "toml", "diff"))
-    assert [block.exit_code for block in blocks() if block.language == "sh"][:5] == [1, 1, 0, 1, 1]
+    assert len(FENCE.findall(PAGE)) == 2 * len(blocks(PAGE))
+    assert {block.language for block in blocks(PAGE)} == {"sh", "python", "toml", "diff", "text"}
+    assert all(block.file for block in blocks(PAGE) if block.language in ("python", "toml", "diff"))
+    assert [block.exit_code for block in blocks(PAGE) if block.language == "sh"][:5] == [1, 1, 0, 1, 1]
 
 
 class TestWhatIsWrongOnAPageIsSeen:

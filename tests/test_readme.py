@@ -1,7 +1,8 @@
-"""Every shell block of the README runs, in order, in a copy of the project with a new virtual environment."""
+"""Every shell block of the README and of the site runs, in order, in a copy of the project with a new environment."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 from cifar_files import python_files, write_archive
 from conftest import Hub, save_safetensors
+from doc_blocks import Block, blocks, shown
 
 from align.core.inputs import seeded_images
 from convert.commands.tables import markdown
@@ -24,7 +26,28 @@ from convert.mixer.mapping import convert_state_dict
 from convert.mixer.variants import VARIANTS, get_variant
 
 ROOT = Path(__file__).resolve().parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = (
+    *("README.md", "docs/index.md", "docs/convert.md", "docs/models.md", "docs/prove.md"),
+    *("docs/gradients.md", "docs/ci.md"),
+    *("docs/accuracy.md", "docs/audit.md", "docs/how-it-works.md", "docs/performance.md", "docs/families.md"),
+    *("docs/audit-bundle.md", "docs/errors.md", "docs/faults.md", "docs/security.md", "docs/changelog.md"),
+)
+"""In this order, because later ones use what earlier ones wrote."""
+ELSEWHERE = {
+    "docs/port-your-own-model.md": "test_docs_port.py",
+    "docs/zoo.md": "test_docs_zoo.py",
+    "docs/python-api.md": "test_docs_api.py",
+    "docs/versions.md": "test_docs_versions.py",
+}
+"""Pages whose blocks another test runs."""
+NOT_RUN = {
+    "text": "what a command prints, or a command that needs the network, the canonical data or a GPU",
+    "py": "a test of the reader's own",
+    "yaml": "a step of the reader's own workflow",
+    "toml": "a part of a file",
+}
+SHOWS_A_POINT = 'Point(name="fc1", reference='
+NUMBER = re.compile(r"-?\b\d+(?:\.\d+)?(?:e[+-]?\d+)?\b")
 KEPT = (
     *("convert", "align", "reports", "docs", "tests", "pyproject.toml", "constraints.txt", "README.md", "LICENSE"),
     *("action.yml", ".pre-commit-hooks.yaml"),
@@ -59,20 +82,51 @@ def mixer(depth):
 """
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+def page(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def of_pages(language: str) -> list[str]:
+    """Return the blocks of all pages in their order, each once."""
+    found = [block.text for name in PAGES for block in blocks(page(name)) if block.language == language]
+    return list(dict.fromkeys(found))
+
+
+def outputs_shown() -> list[tuple[str, str]]:
+    """Return each command with what is shown of its output: a block of text that follows it at once."""
+    pairs: list[tuple[Block, Block]] = []
+    for name in PAGES:
+        pairs += itertools.pairwise(blocks(page(name)))
+    return [(one.text, after.text) for one, after in pairs if _follows(one, after)]
+
+
+def _follows(one: Block, after: Block) -> bool:
+    return (one.language, after.language, after.before) == ("sh", "text", "")
 
 
 def test_the_readme_opens_with_the_two_commands() -> None:
-    job, tests, *others = blocks("sh")
+    job, tests, *others = [block.text for block in blocks(page("README.md")) if block.language == "sh"]
     assert job.count("\n") == tests.count("\n") == 1, "each has to be one line to paste"
     assert "mixer-align" in job
     assert "pytest" in tests
     assert others
 
 
+def test_it_is_one_page() -> None:
+    assert page("README.md").count("\n") <= 150
+
+
 def test_the_variant_table_is_the_table() -> None:
-    assert markdown(HEADERS, [as_row(variant) for variant in VARIANTS]) in README
+    assert markdown(HEADERS, [as_row(variant) for variant in VARIANTS]) in page("docs/models.md")
+
+
+def test_no_page_is_left_out() -> None:
+    """A page whose blocks nothing runs is found; so is one whose language nobody knows."""
+    here = {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md") if not path.name.endswith(".zh.md")}
+    assert here <= {*PAGES, *ELSEWHERE}
+    assert all((ROOT / "tests" / test).exists() for name, test in ELSEWHERE.items() if name in here)
+    languages = {block.language for name in PAGES for block in blocks(page(name))}
+    assert languages == {"sh", "python", *NOT_RUN}
 
 
 @pytest.fixture
@@ -89,7 +143,8 @@ def copy(tmp_path: Path) -> Path:
     save_safetensors(folder / "my_mixer.safetensors", weights)
     np.save(folder / "images.npy", seeded_images((2, 3, 224, 224), 0))
     (folder / "my_models.py").write_text(MY_MODELS)
-    (folder / "pairing.toml").write_text(blocks("toml")[0])
+    (pairing,) = (text for text in of_pages("toml") if text.startswith("schema = "))
+    (folder / "pairing.toml").write_text(pairing)
     tuned = replace(config, image_size=32, patch_size=8, num_blocks=2, hidden_dim=64, channels_mlp_dim=256)
     tuned_weights = init_state_dict(replace(tuned, tokens_mlp_dim=32, num_classes=10), 0)
     save_safetensors(folder / "my_tuned_mixer.safetensors", tuned_weights)
@@ -116,7 +171,9 @@ def test_every_block_runs(copy: Path, hub: Hub) -> None:
     }
     environment.pop("HF_HUB_OFFLINE", None)
     outputs = []
-    for block in [*blocks("sh"), *(f"python - <<'EOF'\n{code}EOF\n" for code in blocks("python"))]:
+    shown_of = dict(outputs_shown())
+    programs = [code for code in of_pages("python") if not code.startswith(SHOWS_A_POINT)]
+    for block in [*of_pages("sh"), *(f"python - <<'EOF'\n{code}EOF\n" for code in programs)]:
         run = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", block],
             cwd=copy,
@@ -127,6 +184,9 @@ def test_every_block_runs(copy: Path, hub: Hub) -> None:
         )
         assert run.returncode == 0, f"{block}\n{run.stdout}\n{run.stderr}"
         outputs.append(run.stdout)
+        if block in shown_of:
+            assert shown(NUMBER.sub("…", shown_of[block]), run.stdout) is None, run.stdout
+    assert shown_of
     assert outputs[0].splitlines()[-1].startswith("aligned: b16_in21k")
     assert " passed" in outputs[1]
 

@@ -137,10 +137,10 @@ def test_weights_and_images_that_are_given(tmp_path: Path, source: StateDict) ->
 
 
 def test_the_steps_are_those_of_the_real_run() -> None:
-    """The README has each line; where the rehearsal's differs is in names, in figures, and in what scales it down."""
-    readme = words_of((ROOT / "README.md").read_text(encoding="utf-8"))
+    """The page has each line; where the rehearsal's differs is in names, in figures, and in what scales it down."""
+    page = words_of((ROOT / "docs" / "audit.md").read_text(encoding="utf-8"))
     for step in steps_of(Inputs()):
-        assert f" {words_of(step.for_real)} " in readme
+        assert f" {words_of(step.for_real)} " in page
         real, small = shlex.split(step.for_real), step.command
         assert [word for word in small if not word.startswith("-")][:2] != []
         assert small[: 1 + (small[0] == "mixer-report")] == tuple(real[: 1 + (real[0] == "mixer-report")])
@@ -405,10 +405,10 @@ class TestEstimates:
         assert re.split(r"\s\s+", heads)[0] == "recipe"
         assert heads.endswith("disk")
 
-    def test_the_readme_has_the_table(self) -> None:
-        readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    def test_the_page_has_the_table(self) -> None:
+        page = (ROOT / "docs" / "audit.md").read_text(encoding="utf-8")
         shown = lines([estimate(recipe_by_name("google"), real_config(), 500, devices) for devices in (1, 2, 4, 8)])
-        assert "\n".join(shown) + "\n" in readme
+        assert "\n".join(shown) + "\n" in page
 
     def test_what_paddle_keeps_is_what_was_derived(self, frameworks: None) -> None:
         """Two images take so much more than one, between forward and backward."""

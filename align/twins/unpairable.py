@@ -1,4 +1,4 @@
-"""Two models that no order can pair: in a sentence that says on which side the layers are, and where they part."""
+"""Two models that no order can pair: a sentence that says which side has which layers, and where they differ."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoint files, told by their content: a module a format, none of which executes anything of what is in a file."""
+"""Checkpoint files, recognised by their content: one module per format, none of which executes what is in a file."""
 
 from __future__ import annotations
 

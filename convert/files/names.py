@@ -1,4 +1,4 @@
-"""Which names of tensors are taken: here they are only keys, but other tools make paths and lines of them."""
+"""Which tensor names are accepted: here they are only keys, but other tools turn them into paths and lines."""
 
 from __future__ import annotations
 

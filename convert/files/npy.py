@@ -1,4 +1,4 @@
-"""One array in the .npy form, of which an .npz has one a member: its header is matched, not evaluated.
+"""One array in .npy form, as each member of an .npz is: its header is matched, not evaluated.
 
 Source: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html; NumPy's own reader evaluates the header
 as a Python literal, and its limit of 10,000 bytes a header is kept here.

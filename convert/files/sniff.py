@@ -1,4 +1,4 @@
-"""What a file is by its first bytes, whatever its suffix says, so that it is named for what it is."""
+"""Recognise a file by its first bytes, whatever its suffix says."""
 
 from __future__ import annotations
 

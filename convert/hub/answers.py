@@ -1,4 +1,4 @@
-"""What a hub answers: which answers lead to the file, and in which sentence each of the others is told.
+"""What a hub answers: which answers lead to the file, and the sentence for each of the others.
 
 Answers are of `httpx` or `httpx2`, whichever the installed huggingface_hub uses; what is used of them is the same.
 """

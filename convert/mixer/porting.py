@@ -1,4 +1,4 @@
-"""A vision MLP's weights on their way: from their own layout to timm's, adapted there, and on to the one wanted."""
+"""Convert a vision MLP's weights: from their own layout to timm's, adapted there, then to the layout wanted."""
 
 from __future__ import annotations
 

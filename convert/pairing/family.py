@@ -1,4 +1,4 @@
-"""A pairing file in the place of a family: of the models that it is about only the names are known, on both sides."""
+"""A pairing file in place of a family: all that is known of the two models is their names."""
 
 from __future__ import annotations
 

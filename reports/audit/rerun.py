@@ -1,4 +1,4 @@
-"""An audit run again from its inputs: the gates' figures and every prediction, held against the bundle's."""
+"""Run an audit again from its inputs, and compare the gates' figures and every prediction with the bundle's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bundle checked: every hash, then every statistic again from the per-image file, then all that follows from them.
+"""Check a bundle: every hash, then every statistic again from the per-image file, then all that follows.
 
 What does not follow from anything in the bundle is listed in docs/audit-bundle.md; a rerun tells.
 """

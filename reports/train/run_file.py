@@ -1,4 +1,4 @@
-"""run.json, which says what a run is: written at its start, and read with distrust when it is resumed."""
+"""run.json, which says what a run is: written at its start, and read without trust when the run is resumed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: while a model trains a wish to stop soon, before and after it the end, in a sentence."""
+"""SIGTERM and SIGINT: a request to stop soon while a model trains; before and after that, the end, with a sentence."""
 
 from __future__ import annotations
 

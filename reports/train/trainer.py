@@ -1,4 +1,4 @@
-"""A model in training, Paddle's: one step at a time, its gradients summed over micro-batches and processes."""
+"""A Paddle model in training: one step at a time, gradients summed over micro-batches and processes."""
 
 from __future__ import annotations
 
