@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from strangers import TIMM_NAMES, timm_model, timm_weights
 
 import align
+from align.probes import torch_probe
 from convert.arrays import StateDict
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -207,6 +209,21 @@ def test_neither_is_changed_by_a_failure(reference: Any, weights: StateDict, bat
     with pytest.raises(KeyboardInterrupt):
         align.align(reference, layer)
     assert (of_paddle(layer), of_torch(reference)) == before
+
+
+def test_a_failure_waits_for_the_cast_of_what_is_lent(
+    reference: Any, weights: StateDict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cast = torch_probe.cast
+
+    def slow_cast(model: Any, dtype: Any) -> None:
+        time.sleep(0.5)
+        cast(model, dtype)
+
+    monkeypatch.setattr(torch_probe, "cast", slow_cast)
+    test_neither_is_changed_by_a_failure(reference, weights, 1)
+    time.sleep(0.6)
+    assert next(reference.parameters()).itemsize == 4
 
 
 def test_threads_with_the_same_models_do_not_disturb_each_other(reference: Any, weights: StateDict) -> None:

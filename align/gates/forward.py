@@ -54,8 +54,10 @@ class Models:
         """Cast the reference to float64 while something else is done, and the candidate then; no value changes."""
         give_back()  # before the greatest need of memory: one model in both precisions beside the other one
         wide = self.lanes.reference.submit(self.case.reference.probe.cast, self.reference, "float64")
-        yield
-        wide.result()
+        try:
+            yield
+        finally:
+            wide.result()  # a model that is lent goes back when nothing is done to it any more
         give_back()
         self.case.candidate.probe.cast(self.candidate, "float64")
 

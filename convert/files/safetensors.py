@@ -125,11 +125,18 @@ def _alone(path: Path, header: memoryview, size: int) -> Iterator[Path]:
         return
     descriptor = os.memfd_create("header")
     try:
-        os.pwrite(descriptor, header, 0)
-        os.ftruncate(descriptor, size)
-        yield DESCRIPTORS / str(descriptor)
+        yield DESCRIPTORS / str(descriptor) if _filled(descriptor, header, size) else path
     finally:
         os.close(descriptor)
+
+
+def _filled(descriptor: int, header: memoryview, size: int) -> bool:
+    """Return whether a file in memory could be made so; a limit on the size of files is on that of these, too."""
+    try:
+        os.ftruncate(descriptor, size)
+        return os.pwrite(descriptor, header, 0) == len(header)
+    except OSError:
+        return False
 
 
 def _view(path: Path, data: memoryview, key: str, entry: dict[str, Any]) -> Array:
