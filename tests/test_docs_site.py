@@ -134,6 +134,14 @@ def test_its_links_lead_somewhere(name: str) -> None:
             assert anchor in [one for _, one in outline(page.read_text(encoding="utf-8"), site=True).headings], target
 
 
+def test_every_page_has_its_place() -> None:
+    text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    listed = re.findall(r"^ +- [^#:\n]+: ([\w-]+\.md)$", text, flags=re.MULTILINE)
+    assert sorted(listed) == sorted(
+        path.name for path in (ROOT / "docs").glob("*.md") if not path.name.endswith(".zh.md")
+    )
+
+
 def test_the_drawing_is_the_script_s() -> None:
     import pictures
 
