@@ -15,6 +15,7 @@ import numpy as np
 import paddle
 import timing
 
+from align.probes.knobs import cpus
 from convert.mixer.init import init_state_dict
 from convert.mixer.mapping import convert_state_dict
 from convert.mixer.variants import get_variant
@@ -45,7 +46,7 @@ def untouched(images):
     try:
         return eager(images)
     finally:
-        paddle.base.core.set_num_threads(engines.cpus())
+        paddle.base.core.set_num_threads(cpus())
 
 
 models = {

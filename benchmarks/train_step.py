@@ -19,7 +19,7 @@ def measure() -> None:
     """Print the speed of a few steps in this process's environment."""
     import numpy as np
 
-    from reports.score.engines import cpus
+    from align.probes.knobs import cpus
     from reports.score.parallel import Group
     from reports.train.recipes import recipe_by_name
     from reports.train.trainer import Trainer
