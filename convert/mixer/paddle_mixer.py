@@ -217,7 +217,7 @@ def build(config: MixerConfig, state_dict: StateDict) -> MlpMixer:
         {key: paddle.to_tensor(contiguous(array).astype("float32", copy=False)) for key, array in state_dict.items()}
     )
     if left := {*missing, *unexpected}:
-        raise PaddleTooOld(paddle.__version__, len(left))
+        raise PaddleTooOld(paddle.version.full_version, len(left))
     dtypes = {array.dtype.name for array in state_dict.values()}
     if len(dtypes) == 1 and dtypes != {"float32"}:
         model.to(dtype=DTYPES[dtypes.pop()])
