@@ -18,6 +18,7 @@ import timing
 import torch
 
 from align.mixer.models import build_timm
+from align.probes.knobs import cpus
 from convert.mixer.init import init_state_dict
 from convert.mixer.mapping import convert_state_dict
 from convert.mixer.variants import get_variant
@@ -48,7 +49,7 @@ def untouched(images):
     try:
         return eager(images)
     finally:
-        paddle.base.core.set_num_threads(engines.cpus())
+        paddle.base.core.set_num_threads(cpus())
 
 
 models = {

@@ -20,13 +20,12 @@ from pathlib import Path
 import numpy as np
 import timing
 
-from align.probes.knobs import compute_quickly
+from align.probes.knobs import compute_quickly, cpus
 from convert.arrays import Array
 from convert.mixer.init import init_state_dict
 from convert.mixer.mapping import convert_state_dict
 from convert.mixer.variants import MixerConfig, get_variant
 from reports.data.cifar10 import Cifar10, Origin
-from reports.score.engines import cpus
 from reports.score.parallel import Group
 from reports.score.weights import Weights
 from reports.train.finetune import finetune

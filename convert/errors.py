@@ -228,6 +228,18 @@ class Unreadable(BadInput):
         super().__init__(f"{path}: {printable(reason).rstrip('.')}. {advice}")
 
 
+class PaddleTooOld(UsageProblem):
+    """A Paddle that leaves a model's parameters as they were, and says so in what it returns alone."""
+
+    OLDEST: ClassVar[str] = "3.1.1"
+
+    def __init__(self, installed: str, left: int) -> None:
+        super().__init__(
+            f"paddlepaddle {installed}: it left {left} tensor(s) unloaded. Run `pip install "
+            f"'paddlepaddle>={self.OLDEST}'`."
+        )
+
+
 class OutputRefused(UsageProblem):
     """An output path that would overwrite something."""
 

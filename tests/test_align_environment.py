@@ -17,7 +17,7 @@ import pytest
 from strangers import TIMM_NAMES, timm_model, timm_weights
 
 import align
-from align.probes.environment import ordinary
+from align.probes.environment import environment, ordinary
 from convert.arrays import StateDict
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -208,3 +208,16 @@ def test_in_a_forked_process(turn: str) -> None:
     )
     assert run.returncode == 0, run.stderr[-2000:]
     assert run.stdout.split() == ["aligned"]
+
+
+@pytest.mark.parametrize("knob", ["ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS"])
+def test_what_limits_the_instructions_is_recorded(knob: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(knob, "AVX2")
+    assert environment()["knobs"][knob] == "AVX2"
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no affinity here")
+def test_cpus_are_those_of_the_affinity(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 3, 5})
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    assert environment()["cpus"] == 3

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from align.probes.knobs import KNOBS
+from align.probes.knobs import KNOBS, cpus
 from align.probes.turn import threads
 from convert.evidence.manifest import versions
 
@@ -23,7 +23,7 @@ def environment() -> dict[str, Any]:
         "versions": versions(),
         "platform": platform.platform(),
         "processor": _processor(),
-        "cpus": os.cpu_count(),
+        "cpus": cpus(),
         "device": "cpu",
         "arithmetic": arithmetic(),
         "knobs": {knob: os.environ[knob] for knob in KNOBS if knob in os.environ},

@@ -15,6 +15,10 @@ KNOBS = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
     "MKL_DEBUG_CPU_TYPE",
+    "MKL_CBWR",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "ONEDNN_MAX_CPU_ISA",
+    "ATEN_CPU_CAPABILITY",
     "KMP_BLOCKTIME",
     "OPENBLAS_CORETYPE",
     "OPENBLAS_NUM_THREADS",
@@ -22,6 +26,11 @@ KNOBS = (
     "NVIDIA_TF32_OVERRIDE",
 )
 """Those that a result mentions where they are set."""
+
+
+def cpus() -> int:
+    """Return how many CPUs this process may use: those of its affinity, where there is one."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def compute_quickly() -> None:
@@ -33,7 +42,7 @@ def compute_quickly() -> None:
     the cores: so it has half of them. Paddle's MKL takes AVX2 on Intel alone (benchmarks/train_step.py).
     """
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // 2)))
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", str(max(1, cpus() // 2)))
     os.environ.setdefault("KMP_BLOCKTIME", "0")
     if "paddle" not in sys.modules and _is_amd_with_avx2():
         os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")

@@ -8,6 +8,8 @@ import sys
 import threading
 from collections.abc import Iterator
 
+from align.probes.knobs import cpus
+
 
 class _Turn:
     """A lock that a forked process has anew, and whether this process was forked from one that had the frameworks."""
@@ -39,7 +41,7 @@ def threads() -> int:
 
     OpenMP's are not there in a process that was forked when they were: more than one would wait for them for ever.
     """
-    return 1 if _turn.forked else os.cpu_count() or 1
+    return 1 if _turn.forked else cpus()
 
 
 def is_forked() -> bool:

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from align.probes.environment import environment
+from align.probes.knobs import cpus
 from convert.evidence.manifest import versions
 from reports.render.environment import ENVIRONMENT_SCHEMA, Environment, GitState, Inputs
-from reports.score.engines import cpus
 
 PACKAGES = ("scipy", "pillow", "jinja2")
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from align.probes.knobs import cpus
 from convert.mixer.init import init_state_dict
 from convert.mixer.mapping import convert_state_dict
 from convert.mixer.variants import MixerConfig
-from reports.score.engines import cpus
 from reports.score.parallel import Group
 from reports.train.recipes import Recipe
 from reports.train.trainer import Trainer

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from align.mixer.models import build_paddle, build_timm
+from align.probes.knobs import cpus
 from convert.arrays import Array, StateDict
 from convert.errors import MixerConvertError, UsageProblem
 from convert.mixer.variants import MixerConfig
@@ -47,11 +48,6 @@ class EngineDisagrees(MixerConvertError):
             f"{asked}: on the first batch its logits lie {found:.1e} from eager's, more than {bound:.1e}. "
             f"{'Pass --engine eager.' if precision == 'float32' else INSTEAD}"
         )
-
-
-def cpus() -> int:
-    """Return how many CPUs this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def usual_workers(device: str, processes: int) -> int:

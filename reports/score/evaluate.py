@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from align.probes.environment import environment
+from align.probes.knobs import cpus
 from convert.arrays import Array
 from convert.evidence.manifest import versions
 from reports.data.batches import batches
@@ -26,7 +27,6 @@ from reports.score.accuracy import (
 from reports.score.engines import (
     Engine,
     agreement,
-    cpus,
     eager,
     inference,
     timm_eager,

@@ -103,7 +103,7 @@ def _columns(predictions: Predictions) -> dict[str, Array]:
 
 def _as_npz(columns: dict[str, Array]) -> bytes:
     buffer = io.BytesIO()
-    np.savez(buffer, **columns)  # of numbers alone, so that nothing is pickled
+    np.savez(buffer, **columns)  # type: ignore[arg-type]  # before 2.2, NumPy takes `allow_pickle` for a column
     return buffer.getvalue()
 
 

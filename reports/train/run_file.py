@@ -11,9 +11,9 @@ from typing import Any
 from align.core.reader import Malformed, Reader
 from align.mixer.config_data import read_config
 from align.probes.environment import environment
+from align.probes.knobs import cpus
 from convert.errors import BadInput, UsageProblem, printable
 from convert.files import strict_json
-from reports.score.engines import cpus
 from reports.score.parallel import Group
 from reports.train.job import Job
 from reports.train.recipes import from_data
