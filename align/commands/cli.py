@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     metavar="N",
     help="Compare N steps of SGD, momentum, Adam and AdamW too.",
 )
+@click.option("--all-layers", is_flag=True, help="Print every layer, not only the worst of each block.")
 @json_option
 @with_options(REPORTS)
 @click.version_option(__version__)
@@ -71,9 +73,10 @@ def main(
 
     targets = Targets(json=json_target, junit=junit, markdown=markdown, html=html)
     check_targets(targets, {name: options[name] for name in ("checkpoint", "candidate", "pairing")})
+    all_layers = options.pop("all_layers")
     result = _align(**options)
     with text_beside(json_target):
-        _print(result)
+        _print(result, all_layers=all_layers)
     publish(result, targets, accept_rounding=accept_rounding)
     ctx.exit(1 if result.failed(accept_rounding=accept_rounding) else 0)
 
@@ -110,16 +113,31 @@ def _align(*, atol: float, train_steps: int | None, **options: Any) -> Alignment
         return align(case, settings, progress=progress)
 
 
-def _print(result: AlignmentResult) -> None:
+def _print(result: AlignmentResult, *, all_layers: bool) -> None:
     from align.render import TRAINING_HEADERS, gate_lines, headers, rows, training_rows, verdict_line
     from convert.commands.tables import print_table
 
-    if result.layers:
+    if result.layers and all_layers:
         print_table(headers(result), rows(result), title=result.variant)
+    elif result.layers:
+        _print_folded(result)
     if trained := training_rows(result):
         print_table(TRAINING_HEADERS, trained, title="training: the worst of all steps")
     lines = [*gate_lines(result.gates), verdict_line(result)]
     print("\n".join(lines), flush=True)  # before a report that fails
+
+
+def _print_folded(result: AlignmentResult) -> None:
+    import shutil
+
+    from align.render.folding import FOLDED_HEADERS, folded_rows
+    from convert.commands.tables import print_table
+
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    shown = folded_rows(result, width)
+    print_table(FOLDED_HEADERS, shown, title=result.variant)
+    if len(shown) < len(result.layers):
+        print(f"The worst of each block, and all that are over: --all-layers shows all {len(result.layers)} points.")
 
 
 for command in (check, predictions, propose, record, reprod, selftest):
