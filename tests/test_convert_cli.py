@@ -153,7 +153,7 @@ class TestFileAsArgument:
         assert "No such command 'inspekt'" in mixer_convert("inspekt").stderr
 
     def test_the_other_commands_name_their_options(self, mixer_align: Run) -> None:
-        result = mixer_align("a.pth", "b.pth")
+        result = mixer_align("a.pth")
         assert result.exit_code == 2
         assert "a.pth is no command. A file is named by --checkpoint or --candidate" in result.stderr
 
