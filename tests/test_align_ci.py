@@ -215,6 +215,23 @@ class TestAction:
         assert STEPS["Keep the reports"]["with"]["path"] == "${{ runner.temp }}/mixer-align-reports"
         assert STEPS["Keep the reports"]["if"] == "${{ !cancelled() }}"
 
+    @pytest.mark.parametrize("code", [0, 1, 2, 3, 4, 5, 70, 130, 137])
+    def test_every_exit_code_without_a_verdict_is_annotated_and_summarised(self, code: int, tmp_path: Path) -> None:
+        program = tmp_path / "mixer-align" / "bin" / "mixer-align"
+        program.parent.mkdir(parents=True)
+        program.write_text(f"#!/bin/sh\nexit {code}\n")
+        program.chmod(0o755)
+        summary = tmp_path / "summary"
+        summary.touch()
+        environment = {"PATH": os.environ["PATH"], "RUNNER_TEMP": str(tmp_path), "GITHUB_STEP_SUMMARY": str(summary)}
+        environment |= dict.fromkeys(STEPS["Align"]["env"], "")
+        script = ["bash", "--noprofile", "--norc", "-euo", "pipefail", "-c", STEPS["Align"]["run"]]
+        run = subprocess.run(script, env=environment, capture_output=True, text=True, check=False)
+        assert run.returncode == code
+        said = code > 1  # of a verdict, mixer-align says it itself
+        assert run.stdout.startswith(f"::error title=mixer-align%3A exit code {code}::") is said
+        assert (f"exit code {code}:" in summary.read_text(encoding="utf-8")) is said
+
     def test_inputs_are_words_and_never_code(self, tmp_path: Path) -> None:
         (tmp_path / "a file").touch()
         words = self.run_step(

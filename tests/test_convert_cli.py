@@ -152,8 +152,13 @@ class TestFileAsArgument:
         assert "Usage: main inspect" in mixer_convert("inspect", "--help").stdout
         assert "No such command 'inspekt'" in mixer_convert("inspekt").stderr
 
+    def test_two_files_are_told_the_options_that_compare_them(self, mixer_align: Run) -> None:
+        result = mixer_align("a b.pth", "c.pdparams")
+        assert result.exit_code == 2
+        assert "Two files are compared with --checkpoint 'a b.pth' --candidate c.pdparams." in result.stderr
+
     def test_the_other_commands_name_their_options(self, mixer_align: Run) -> None:
-        result = mixer_align("a.pth", "b.pth")
+        result = mixer_align("a.pth")
         assert result.exit_code == 2
         assert "a.pth is no command. A file is named by --checkpoint or --candidate" in result.stderr
 

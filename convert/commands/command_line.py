@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sys
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
@@ -87,6 +88,9 @@ class OneSentenceGroup(OneSentence, click.Group):
         """Return the subcommand that is named; where it is a file, say which option takes files."""
         if args and args[0] not in self.commands and _looks_like_a_file(args[0]):
             taking = [p.opts[0] for p in self.params if p.opts[0] in ("--checkpoint", "--candidate")]
+            if len(taking) > 1 and len(args) > 1 and _looks_like_a_file(args[1]):
+                advised = shlex.join(["--checkpoint", args[0], "--candidate", args[1]])
+                raise click.UsageError(f"Two files are compared with {advised}.", ctx)
             if taking:
                 raise click.UsageError(f"{args[0]} is no command. A file is named by {' or '.join(taking)}.", ctx)
         return super().resolve_command(ctx, args)
