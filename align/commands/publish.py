@@ -12,7 +12,7 @@ from typing import Any
 from align.core.result import AlignmentResult
 from align.render import as_data
 from convert.commands.command_line import write_json
-from convert.disk.atomic import write_report
+from convert.disk.atomic import check_report, write_report
 from convert.errors import IOProblem, UsageProblem
 
 SUMMARY = "GITHUB_STEP_SUMMARY"
@@ -45,8 +45,7 @@ def check_targets(targets: Targets, inputs: Mapping[str, Path | None]) -> None:
             if path.resolve() == target.resolve() and (path.is_file() or not path.exists()):
                 raise UsageProblem(f"--{option} {target}: --{other} names the same file. Choose another.")
         others[option] = target
-        if not target.parent.is_dir():
-            raise IOProblem(f"{target.parent}: there is no such folder to write {target.name} to. Create it first.")
+        check_report(target, f"--{option}")
 
 
 def publish(result: AlignmentResult, targets: Targets, *, accept_rounding: bool = False) -> None:

@@ -55,7 +55,7 @@ class OneSentence(click.Command):
         from convert.disk.unchanged import a_cut_input_ends_the_command
 
         try:
-            _refuse_json_over_another(ctx)
+            _check_json(ctx)
             require(*self.needs)
             with a_cut_input_ends_the_command():
                 return super().invoke(ctx)
@@ -153,8 +153,10 @@ def write_json(data: Any, target: str) -> None:
     write_report(Path(target), f"{text}\n".encode())
 
 
-def _refuse_json_over_another(ctx: click.Context) -> None:
-    """Raise a UsageProblem, before anything runs, if the JSON would replace a file that another option names."""
+def _check_json(ctx: click.Context) -> None:
+    """Raise an error, before anything runs, if the JSON cannot be written, or would replace a file that is named."""
+    from convert.disk.atomic import check_report
+
     target = ctx.params.get("json_target")
     if target in (None, "-"):
         return
@@ -164,6 +166,7 @@ def _refuse_json_over_another(ctx: click.Context) -> None:
             option = isinstance(parameter, click.Option)
             name = max(parameter.opts, key=len) if option else parameter.human_readable_name
             raise UsageProblem(f"--json {target}: {name} names the same file. Choose another.")
+    check_report(Path(target), "--json")
 
 
 def _paths(value: object) -> Iterable[Path]:

@@ -36,8 +36,8 @@ NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 """What file systems without hard links (FAT, some network and user-space ones) answer to link(2)."""
 
 
-def refuse_overwrite(path: Path, *, force: bool, inputs: tuple[Path, ...] = ()) -> None:
-    """Check that the path may be written.
+def refuse_overwrite(path: Path, *, force: bool, inputs: tuple[Path, ...] = (), option: str = "--out") -> None:
+    """Check that the path, which an option named, may be written.
 
     Raises:
         OutputRefused: It is one of the inputs (under whatever name), a symlink or no regular file, or it exists and
@@ -47,9 +47,9 @@ def refuse_overwrite(path: Path, *, force: bool, inputs: tuple[Path, ...] = ()) 
     exists = _is_there(path)
     for source in inputs if exists else ():
         if path.exists() and source.exists() and path.samefile(source):
-            raise OutputRefused(path, "it is the input itself", "Choose another --out.")
+            raise OutputRefused(path, "it is the input itself", f"Choose another {option}.")
     if exists and (path.is_symlink() or not path.is_file()):
-        raise OutputRefused(path, "it is not a regular file", "Choose another --out.")
+        raise OutputRefused(path, "it is not a regular file", f"Choose another {option}.")
     if exists and not force:
         raise _exists(path)
     if not path.parent.is_dir():
@@ -99,6 +99,16 @@ def write_atomically(
         if error.errno == errno.EFAULT:  # what was to be written lies in a mapped file that lost these pages
             raise cut_short() from error
         raise refusal(path, error) from error
+
+
+def check_report(path: Path, option: str, inputs: tuple[Path, ...] = ()) -> None:
+    """Check, before there is anything to write, that `write_report` could.
+
+    Raises:
+        OutputRefused, IOProblem: As `refuse_overwrite` says.
+    """
+    if path.is_dir() or not _is_stream(path):
+        refuse_overwrite(path.resolve() if path.is_symlink() else path, force=True, inputs=inputs, option=option)
 
 
 def write_report(path: Path, content: bytes) -> None:

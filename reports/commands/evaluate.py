@@ -78,11 +78,9 @@ def evaluate(
 def check_page(page: Path | None, *inputs: Path) -> None:
     """Check, before the work is done, that the page can be written there."""
     if page is not None:
-        from convert.disk.atomic import refuse_overwrite
+        from convert.disk.atomic import check_report
 
-        target = page.resolve() if page.is_symlink() else page
-        if target.is_file() or not target.exists():  # /dev/stdout is written to as it is
-            refuse_overwrite(target, force=True, inputs=inputs)
+        check_report(page, "--html", inputs)
 
 
 def tell(evaluation: Evaluation, json_target: str | None, page: Path | None) -> None:

@@ -36,7 +36,7 @@ def check_target(path: Path, *, force: bool, inputs: tuple[Path, ...] = ()) -> N
     """
     if path.suffix not in SUFFIXES:
         raise UsageProblem(f"{path}: predictions are written as {' or '.join(SUFFIXES)}. Choose one of these suffixes.")
-    refuse_overwrite(path, force=force, inputs=inputs)
+    refuse_overwrite(path, force=force, inputs=inputs, option="--predictions")
 
 
 def write_predictions(path: Path, predictions: Predictions, *, force: bool = True) -> None:
