@@ -65,3 +65,38 @@ def test_a_report_of_the_gates_too(tmp_path: Path, option: str) -> None:
     run = CliRunner().invoke(align.commands.cli.main, ["--variant", "nope", option, str(tmp_path / "folder")])
     assert run.exit_code == 2
     assert option in run.output, "and not that there is no such variant, which comes later"
+
+
+EVERY = [(one, name) for main in MAINS for one in commands(main) for name in (*one.apart, *one.together)]
+
+
+def option_of(command: OneSentence, name: str) -> list[str]:
+    """What is typed for an option of that name, with a value that it takes."""
+    parameter = next(parameter for parameter in command.params if parameter.name == name)
+    values = {"seed": "1", "image_size": "1", "in_chans": "1", "num_classes": "1", "layer_norm_eps": "1e-6"}
+    choice = parameter.type.choices[0] if isinstance(parameter.type, click.Choice) else "x"
+    value = values.get(name, str(choice))
+    if isinstance(parameter, click.Argument):
+        return [value]
+    return (
+        [parameter.opts[0]] if isinstance(parameter, click.Option) and parameter.is_flag else [parameter.opts[0], value]
+    )
+
+
+@pytest.mark.parametrize(("command", "name"), EVERY, ids=lambda value: getattr(value, "name", value))
+def test_an_option_that_would_be_ignored_is_refused(command: OneSentence, name: str) -> None:
+    required = [part for p in command.params if p.required and p.name for part in option_of(command, p.name)]
+    for other in command.apart.get(name, ()):
+        run = CliRunner().invoke(command, [*required, *option_of(command, name), *option_of(command, other)])
+        assert run.exit_code == 2, run.output
+        assert f"{option_of(command, name)[0]} has no effect beside {option_of(command, other)[0]}." in run.output
+    if name in command.together:
+        run = CliRunner().invoke(command, [*required, *option_of(command, name)])
+        assert run.exit_code == 2, run.output
+        assert f"{option_of(command, name)[0]} goes with " in run.output
+
+
+def test_a_default_is_not_an_option_that_was_given() -> None:
+    """Else every alignment of a checkpoint would be refused for its seed of 0."""
+    run = CliRunner().invoke(align.commands.cli.main, ["--checkpoint", "/none/x.pth"])
+    assert (run.exit_code, "/none/x.pth" in run.output) == (4, True)

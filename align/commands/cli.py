@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from align.commands.options import INPUTS, MODEL, REFERENCE_MODEL, REPORTS, WEIGHTS, case_of_options
+from align.commands.options import INPUTS, MODEL, RANDOM, REFERENCE_MODEL, REPORTS, WEIGHTS, case_of_options
 from align.commands.predictions import predictions
 from align.commands.propose import propose
 from align.commands.reprod import reprod
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from align.core.result import AlignmentResult
 
 
-@click.group(cls=OneSentenceGroup, invoke_without_command=True)
+@click.group(cls=OneSentenceGroup, invoke_without_command=True, apart=RANDOM)
 @with_options(WEIGHTS, MODEL, REFERENCE_MODEL, INPUTS)
 @click.option("--atol", type=click.FloatRange(min=0), default=1e-5, show_default=True, help="Bound on float32 logits.")
 @click.option("--accept-rounding", is_flag=True, help="Exit 0 on the verdict `rounding` too.")

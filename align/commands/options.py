@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 DEFAULT_VARIANT = "b16_in21k"
 
+RANDOM = {"seed": ("checkpoint",)}
+"""Options that have no effect beside others: a file's weights are not drawn."""
 SOURCE = (
     SRC,
     click.option(

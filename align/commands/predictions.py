@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from align.commands.options import WEIGHTS, alignment_for, case_of_options
+from align.commands.options import RANDOM, WEIGHTS, alignment_for, case_of_options
 from convert.commands.command_line import OneSentence, json_option, with_options, write_json
 from convert.commands.options import FILE
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SCHEMA = "mixer-align/predictions/1"
 
 
-@click.command(cls=OneSentence, needs=("torch", "paddle"))
+@click.command(cls=OneSentence, needs=("torch", "paddle"), apart=RANDOM)
 @click.argument("images", nargs=-1, required=True, type=FILE)
 @with_options(WEIGHTS)
 @click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True, help="Images at a time.")

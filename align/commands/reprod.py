@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from align.commands.options import INPUTS, WEIGHTS, case_of_options
+from align.commands.options import INPUTS, RANDOM, WEIGHTS, case_of_options
 from convert.commands.command_line import OneSentence, json_option, with_options, write_json
 from convert.commands.options import FILE
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from align.reprod.stages import Pack
 
 
-@click.command(cls=OneSentence, needs=("torch", "paddle"))
+@click.command(cls=OneSentence, needs=("torch", "paddle"), apart=RANDOM)
 @click.argument("out_dir", type=FILE)
 @with_options(WEIGHTS, INPUTS)
 @click.option("--train-steps", type=click.IntRange(min=1), default=4, show_default=True, help="SGD steps of stage 5.")

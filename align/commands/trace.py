@@ -15,6 +15,7 @@ from align.commands.options import (
     CANDIDATE_MODEL,
     INPUTS,
     PAIRING,
+    RANDOM,
     REFERENCE_MODEL,
     SOURCE,
     case_of_options,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from align.trace.result import TraceResult
 
 
-@click.command(cls=OneSentence, needs=("torch",))
+@click.command(cls=OneSentence, needs=("torch",), apart=RANDOM)
 @with_options(SOURCE, REFERENCE_MODEL, CANDIDATE_MODEL, (PAIRING,), INPUTS)
 @click.option("--out", type=FILE, required=True, help="The trace to write, a .json.")
 @click.option("--force", is_flag=True, help="Replace an existing output.")

@@ -26,7 +26,15 @@ if TYPE_CHECKING:
     from convert.disk.hashing import EarlyHash
 
 
-@click.group(cls=FileGroup, invoke_without_command=True, no_args_is_help=True)
+LIST_STANDS_ALONE = (
+    *("src", "dst", "variant", "checkpoint", "pairing", "init", "seed", "weights_key", "ema", "gelu", "layer_norm_eps"),
+    *("dtype", "num_classes", "in_chans", "image_size", "out", "force"),
+)
+
+
+@click.group(
+    cls=FileGroup, invoke_without_command=True, no_args_is_help=True, apart={"list_variants": LIST_STANDS_ALONE}
+)
 @SRC
 @click.option(
     "--dst",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import sys
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +39,22 @@ def _note_debug(ctx: click.Context, _parameter: click.Parameter, value: bool) ->
 class OneSentence(click.Command):
     """A command whose errors are a sentence and an exit code; --debug shows the traceback too.
 
-    What it `needs` are modules that not everybody has: without them it ends before it has done anything.
+    What it `needs` are modules that not everybody has: without them it ends before it has done anything. An option that
+    would be ignored is refused: one that has no effect beside those that `apart` has for it, or without any of those
+    that `together` has.
     """
 
-    def __init__(self, *args: Any, needs: Collection[str] = (), **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        needs: Collection[str] = (),
+        apart: Mapping[str, Collection[str]] | None = None,
+        together: Mapping[str, Collection[str]] | None = None,
+        **kwargs: Any,
+    ) -> None:
         """Give the command the option."""
         super().__init__(*args, **kwargs)
-        self.needs = needs
+        self.needs, self.apart, self.together = needs, apart or {}, together or {}
         help_ = "Show the traceback of an error."
         option = click.Option(["--debug"], is_flag=True, expose_value=False, callback=_note_debug, help=help_)
         self.params.append(option)
@@ -55,6 +64,7 @@ class OneSentence(click.Command):
         from convert.disk.unchanged import a_cut_input_ends_the_command
 
         try:
+            self._refuse_ignored(ctx)
             _check_json(ctx)
             require(*self.needs)
             with a_cut_input_ends_the_command():
@@ -70,6 +80,17 @@ class OneSentence(click.Command):
 
                 traceback.print_exception(error)
             raise _failure(error) from error
+
+    def _refuse_ignored(self, ctx: click.Context) -> None:
+        given = {name for name in ctx.params if _is_given(ctx, name)}
+        named = {parameter.name: parameter.opts[0] for parameter in self.params}
+        for name in [one for one in self.apart if one in given]:
+            if other := next((other for other in self.apart[name] if other in given), None):
+                raise UsageProblem(f"{named[name]} has no effect beside {named[other]}. Leave one out.")
+        for name in [one for one in self.together if one in given]:
+            if not given.intersection(self.together[name]):
+                others = " or ".join(str(named[other]) for other in self.together[name])
+                raise UsageProblem(f"{named[name]} goes with {others}. Add it, or leave it out.")
 
 
 class OneSentenceGroup(OneSentence, click.Group):
@@ -130,9 +151,12 @@ def with_options(*groups: tuple[Callable[[Any], Any], ...]) -> Callable[[Any], A
 
 def refuse_options_before(ctx: click.Context, main_job: str) -> None:
     """Raise a UsageError if a group was given options of its own, which belong to its main job, before a subcommand."""
-    given = [name for name in ctx.params if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE]
-    if given:
+    if any(_is_given(ctx, name) for name in ctx.params):
         raise click.UsageError(f"options before {ctx.invoked_subcommand} belong to {main_job}. Leave them out.", ctx)
+
+
+def _is_given(ctx: click.Context, name: str) -> bool:
+    return ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
 
 
 def text_beside(json_target: str | None) -> contextlib.AbstractContextManager[object]:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from reports.score.evaluate import Evaluation
 
 
-@click.command(cls=OneSentence, needs=("paddle", "PIL", "scipy"))
+@click.command(cls=OneSentence, needs=("paddle", "PIL", "scipy"), together={"force": ("predictions",)})
 @with_options(WEIGHTS, DATA, IMAGES, ENGINE, WORKERS, PRECISION)
 @click.option("--against", type=FILE, metavar="CHECKPOINT", help="Run timm with these weights on the same images too.")
 @click.option("--against-key", metavar="NAME", help="Which set of weights of --against, where it holds several.")
