@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import io
 import json
@@ -24,7 +25,7 @@ from align.render import as_data, headers, rows, schema_text
 from align.render.annotations import workflow_commands
 from align.render.data import compared, ratio
 from align.render.junit import junit
-from align.render.markdown import cell, markdown
+from align.render.markdown import MARKS, cell, markdown
 from convert.mixer.variants import MixerConfig
 
 SCHEMA = json.loads(schema_text())
@@ -190,6 +191,17 @@ def suite(report: JUnitXml, name: str) -> TestSuite:
     return next(suite for suite in report if suite.name == f"mixer-align.{name}")
 
 
+def cases_of_unjudged() -> dict[str, Any]:
+    """Return the cases of a result with a check and a layer that have no bound."""
+    data = data_of("trained_badly")
+    free = copy.deepcopy(data["layers"][0]) | {"name": "free"}
+    for precision in ("float64", "float32"):
+        for diff in free[precision].values():
+            diff["bound"] = None
+    data["layers"].append(free)
+    return {case.name: case for suite in JUnitXml.fromstring(junit(data)) for case in suite}
+
+
 class TestJunit:
     def test_a_pass(self) -> None:
         report = parsed("aligned")
@@ -236,6 +248,23 @@ class TestJunit:
     def test_it_says_whether_there_was_a_witness(self) -> None:
         told = {name: {p.name: p.value for p in suite(parsed(name), "gates").properties()}["witness"] for name in WITH}
         assert told == {"aligned": "compared", "without_witness": NO_WITNESS}
+
+    def test_a_figure_that_is_not_judged_is_skipped(self) -> None:
+        cases = cases_of_unjudged()
+        assert {name: case.is_skipped for name, case in cases.items()} == {
+            **dict.fromkeys(cases, False),
+            "loss": True,
+            "free": True,
+        }
+        assert all("not judged" in cases[name].result[0].message for name in ("loss", "free"))
+
+    def test_it_says_how_long_it_took(self) -> None:
+        data = data_of("trained_badly")
+        report = JUnitXml.fromstring(junit(data, seconds=12.3456))
+        assert report.time == 12.346
+        assert next(iter(report)).time == 12.346
+        assert junit(data, seconds=12.3456).count(b" time=") == 2, "of the whole, and of its gates"
+        assert b" time=" not in junit(data), "a time that was not measured is not 0"
 
     def test_an_inconclusive_result_fails(self) -> None:
         assert list(failures(suite(parsed("inconclusive"), "determinism"))) == ["twice"]
@@ -293,6 +322,15 @@ class TestMarkdown:
         listed = plain(markdown(data_of("without_witness"))).partition("### Points left out")[2].splitlines()
         assert listed[4:6] == [f"| {name} | {why} |" for name, why in made_up.LEFT_OUT.items()]
         assert "left out" not in markdown(data_of("aligned"))
+
+    def test_a_figure_that_is_not_judged_has_not_passed(self) -> None:
+        (line,) = [line for line in markdown(data_of("trained_badly")).splitlines() if line.startswith("| loss |")]
+        assert line.endswith("| ➖ skipped |")
+        assert MARKS[True] not in line
+
+    def test_it_says_how_long_it_took(self) -> None:
+        assert "Took 12.3 s. Batch SHA-256" in markdown(data_of("aligned"), seconds=12.3456)
+        assert "Took" not in markdown(data_of("aligned"))
 
     def test_a_nan_is_the_worst(self) -> None:
         worst = plain(markdown(data_of("not_a_number"))).partition("### Worst layers")[2].splitlines()

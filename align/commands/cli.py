@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,10 +74,12 @@ def main(
 
     targets = Targets(json=json_target, junit=junit, markdown=markdown, html=html)
     check_targets(targets, {name: options[name] for name in ("checkpoint", "candidate", "pairing")})
+    started = time.monotonic()
     result = _align(**options)
+    seconds = time.monotonic() - started
     with text_beside(json_target):
         _print(result, all_layers=all_layers)
-    publish(result, targets, accept_rounding=accept_rounding)
+    publish(result, targets, accept_rounding=accept_rounding, seconds=seconds)
     ctx.exit(1 if result.failed(accept_rounding=accept_rounding) else 0)
 
 

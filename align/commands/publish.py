@@ -48,10 +48,13 @@ def check_targets(targets: Targets, inputs: Mapping[str, Path | None]) -> None:
         check_report(target, f"--{option}")
 
 
-def publish(result: AlignmentResult, targets: Targets, *, accept_rounding: bool = False) -> None:
+def publish(
+    result: AlignmentResult, targets: Targets, *, accept_rounding: bool = False, seconds: float | None = None
+) -> None:
     """Write every report, and on GitHub the job's summary and annotations, however the gate went.
 
-    One that cannot be written does not keep the others from being written.
+    One that cannot be written does not keep the others from being written. How many seconds it took stands in what
+    people and CI systems read and not in the JSON, which is the same from run to run.
 
     Raises:
         IOProblem: The first that could not be written.
@@ -60,7 +63,7 @@ def publish(result: AlignmentResult, targets: Targets, *, accept_rounding: bool 
     if os.environ.get("GITHUB_ACTIONS") == "true":
         _annotate(data, to_stderr=targets.json == "-")
     problems: list[OSError | IOProblem] = []
-    for write in _writers(data, targets, accept_rounding):
+    for write in _writers(data, targets, accept_rounding, seconds):
         try:
             write()
         except (OSError, IOProblem) as problem:
@@ -69,28 +72,30 @@ def publish(result: AlignmentResult, targets: Targets, *, accept_rounding: bool 
         raise problems[0]
 
 
-def _writers(data: dict[str, Any], targets: Targets, accept_rounding: bool) -> Iterator[Callable[[], None]]:
+def _writers(
+    data: dict[str, Any], targets: Targets, accept_rounding: bool, seconds: float | None
+) -> Iterator[Callable[[], None]]:
     """Yield a function per output; what it renders with is imported only where it is asked for."""
     if (json_target := targets.json) is not None:
         yield lambda: write_json(data, json_target)
     if (junit_target := targets.junit) is not None:
         from align.render.junit import junit
 
-        yield lambda: write_report(junit_target, junit(data, accept_rounding=accept_rounding))
+        yield lambda: write_report(junit_target, junit(data, accept_rounding=accept_rounding, seconds=seconds))
     if (markdown_target := targets.markdown) is not None:
-        yield lambda: write_report(markdown_target, _markdown(data))
+        yield lambda: write_report(markdown_target, _markdown(data, seconds))
     if summary := os.environ.get(SUMMARY):
-        yield lambda: _append(Path(summary), _markdown(data))
+        yield lambda: _append(Path(summary), _markdown(data, seconds))
     if (html_target := targets.html) is not None:
         from align.render.html import html
 
         yield lambda: write_report(html_target, html(data))
 
 
-def _markdown(data: dict[str, Any]) -> bytes:
+def _markdown(data: dict[str, Any], seconds: float | None) -> bytes:
     from align.render.markdown import markdown
 
-    return markdown(data).encode(errors="backslashreplace")
+    return markdown(data, seconds=seconds).encode(errors="backslashreplace")
 
 
 def _append(path: Path, content: bytes) -> None:

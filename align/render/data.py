@@ -58,6 +58,16 @@ def compared(figure: float | str, bound: float | str | None, *, passed: bool) ->
     return f"{number(figure):.2e} {'≤' if passed else 'exceeds'} {limit:.1e}"
 
 
+def is_judged(found: Data) -> bool:
+    """Return whether a check or a difference is held against a bound, or fails without one, as NaN does."""
+    return not found["passed"] or not math.isinf(number(found["bound"]))
+
+
+def outcome(found: Data) -> bool | None:
+    """Return whether a check or a difference passed, None where it is not judged."""
+    return bool(found["passed"]) if is_judged(found) else None
+
+
 def diffs(layer: Data) -> Iterator[tuple[str, str, Data]]:
     """Yield precision, figure and difference of a layer, eight in all with a witness, the introduced ones first."""
     for figure in ("introduced", *(name for name in FIGURES if name != "introduced")):

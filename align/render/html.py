@@ -21,6 +21,7 @@ from align.render.data import (
     failing_layer,
     failure_of,
     figure_name,
+    is_judged,
     without_witness,
 )
 
@@ -99,11 +100,10 @@ def _layer(data: Data, layer: Data) -> dict[str, Any]:
 
 
 def _check(check: Data) -> dict[str, Any]:
-    judged = check["bound"] is not None or not check["passed"]
     return {
         **check,
         "said": compared(check["figure"], check["bound"], passed=check["passed"]),
-        "outcome": OUTCOMES[check["passed"]] if judged else "not judged",
+        "outcome": OUTCOMES[check["passed"]] if is_judged(check) else "not judged",
     }
 
 

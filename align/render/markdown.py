@@ -13,6 +13,7 @@ from align.render.data import (
     diffs,
     failing_layer,
     figure_name,
+    outcome,
     ratio,
     without_witness,
     worst_ratio,
@@ -27,8 +28,8 @@ SPECIAL = re.compile(r"[\\`*_\[\]|~<>&$@]")
 """What GitHub-flavoured Markdown or HTML could read as more than a character within a line."""
 
 
-def markdown(data: Data) -> str:
-    """Return the whole document."""
+def markdown(data: Data, *, seconds: float | None = None) -> str:
+    """Return the whole document; seconds is how long the comparison took, where that is known."""
     parts = [
         f"## {SIGNS[data['verdict']]} mixer-align: {cell(data['verdict'])}",
         cell(data["sentence"]),
@@ -40,7 +41,7 @@ def markdown(data: Data) -> str:
         *_worst(data),
         *(part for section in data["sections"] for part in _section(section)),
         *_all_layers(data),
-        f"Batch SHA-256 {cell(data['input_sha256'])}; {cell(_versions(data))}",
+        f"{_took(seconds)}Batch SHA-256 {cell(data['input_sha256'])}; {cell(_versions(data))}",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -48,6 +49,10 @@ def markdown(data: Data) -> str:
 def cell(text: object) -> str:
     """Return text that Markdown shows as it is, on one line; it must not open a block's first line."""
     return SPECIAL.sub(r"\\\g<0>", " ".join(str(text).split()))
+
+
+def _took(seconds: float | None) -> str:
+    return "" if seconds is None else f"Took {seconds:.1f} s. "
 
 
 def _first_divergence(data: Data) -> list[str]:
@@ -94,7 +99,7 @@ def _worst_row(data: Data, layer: Data) -> tuple[str, ...]:
     return (
         layer["name"],
         figure_name(data, precision, figure),
-        f"{said} {MARKS[diff['passed']]}",
+        f"{said} {_mark(diff)}",
         f"{ratio(diff['max_abs_diff'], diff['bound']):.2g}",
     )
 
@@ -103,12 +108,17 @@ def _section(section: Data) -> list[str]:
     if not section["checks"]:
         return []
     checks = [
-        (check["name"], check["layer"], _figure(check), check["detail"], MARKS[check["passed"]])
-        for check in section["checks"]
+        (check["name"], check["layer"], _figure(check), check["detail"], _mark(check)) for check in section["checks"]
     ]
     return _folded(
         f"{section['gate']['name']}: {len(checks)} checks", _table(("check", "layer", "figure", "detail", ""), checks)
     )
+
+
+def _mark(found: Data) -> str:
+    """Return the mark of a check or a difference; one that is not judged is skipped and has not passed."""
+    judged = outcome(found)
+    return f"{MARKS[judged]} skipped" if judged is None else MARKS[judged]
 
 
 def _figure(check: Data) -> str:
