@@ -68,7 +68,7 @@ def align(
     from align.core.case import Settings
     from align.probes import paddle_probe
     from align.run import align as run
-    from convert.installed import require
+    from convert.checks.installed import require
 
     require("torch", "paddle")
     settings = Settings(batch=batch, input_seed=input_seed, stress=stress, backward=backward, train_steps=train_steps)
@@ -122,9 +122,9 @@ def record(
     from align.trace import gate, trace_file
     from align.twins.case import case_of_twins
     from align.underway import RECORD
+    from convert.checks.installed import require
     from convert.commands.progress import staged
     from convert.disk.atomic import refuse_overwrite
-    from convert.installed import require
 
     require("torch", "paddle")
     refuse_overwrite(Path(out), force=force, inputs=() if pairing is None else (Path(pairing),))
@@ -177,8 +177,8 @@ def check(
     from align.trace import gate, trace_file
     from align.trace.judged import Judged, case_to_check
     from align.underway import CHECK
+    from convert.checks.installed import require
     from convert.commands.progress import staged
-    from convert.installed import require
 
     require("paddle")
     found = trace_file.read(Path(trace))

@@ -18,7 +18,7 @@ import timing
 import torch
 
 from align.mixer.models import build_timm
-from align.probes.knobs import cpus
+from align.probes.knobs import usual_threads
 from convert.mixer.init import init_state_dict
 from convert.mixer.mapping import convert_state_dict
 from convert.mixer.variants import get_variant
@@ -49,7 +49,7 @@ def untouched(images):
     try:
         return eager(images)
     finally:
-        paddle.base.core.set_num_threads(cpus())
+        paddle.base.core.set_num_threads(usual_threads())
 
 
 models = {

@@ -85,11 +85,12 @@ def paddle_step(job: Job, images: Array, labels: Array) -> Callable[[], None]:
     """Return what one step of a plain loop does, as Paddle's tutorials have it."""
     import paddle
 
+    from convert.checks.loading import load_into
     from convert.mixer.paddle_mixer import MlpMixer
 
     recipe = job.recipe
     model = MlpMixer(job.weights.config)
-    model.set_state_dict(job.weights.state_dict)
+    load_into(model, job.weights.state_dict)
     clip = paddle.nn.ClipGradByGlobalNorm(recipe.clip_norm) if recipe.clip_norm else None
     shared = {"learning_rate": recipe.learning_rate, "parameters": model.parameters(), "grad_clip": clip}
     kinds = {"adam": paddle.optimizer.Adam, "adamw": paddle.optimizer.AdamW}

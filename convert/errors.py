@@ -127,6 +127,17 @@ class MissingPackage(UsageProblem):
         )
 
 
+class OldPackage(UsageProblem):
+    """A package that the job needs in a newer version. Takes what pip calls it, the version found, and our bound."""
+
+    def __init__(self, package: str, found: str, requirement: str) -> None:
+        own_build = " A newer build of Paddle for your GPU will do as well." if package == "paddlepaddle" else ""
+        super().__init__(
+            f"{package} {found} is too old for this, {requirement} is needed. "
+            f"Run: pip install {shlex.quote(requirement)}.{own_build}"
+        )
+
+
 class KeyMismatch(BadInput):
     """Keys that are missing from a checkpoint, or that no rule takes."""
 
@@ -226,18 +237,6 @@ class Unreadable(BadInput):
 
     def __init__(self, path: Path, reason: str, advice: str = "Get the file again from where it came.") -> None:
         super().__init__(f"{path}: {printable(reason).rstrip('.')}. {advice}")
-
-
-class PaddleTooOld(UsageProblem):
-    """A Paddle that leaves a model's parameters as they were, and says so in what it returns alone."""
-
-    OLDEST: ClassVar[str] = "3.1.1"
-
-    def __init__(self, installed: str, left: int) -> None:
-        super().__init__(
-            f"paddlepaddle {installed}: it left {left} tensor(s) unloaded. Run `pip install "
-            f"'paddlepaddle>={self.OLDEST}'`."
-        )
 
 
 class OutputRefused(UsageProblem):

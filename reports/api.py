@@ -75,7 +75,7 @@ def evaluate(
         >>> found.accuracy.total, found.finding.verdict
         (20, 'not comparable')
     """
-    from convert.installed import require
+    from convert.checks.installed import require
     from reports.jobs import evaluated
     from reports.score.parallel import Group
 
@@ -140,7 +140,7 @@ def write_audit(
         >>> bool(reports.verify_bundle("my_audit"))
         True
     """
-    from convert.installed import require
+    from convert.checks.installed import require
     from reports.jobs import Target, audited_to
 
     require("paddle", "torch", "timm", "PIL", "pydantic", "scipy")
@@ -180,7 +180,7 @@ def verify_bundle(bundle: Name, *, signer: Name | None = None) -> Verified:
         >>> bool(found), found.report.verdict, found.signature.key is None
         (True, 'not comparable', True)
     """
-    from convert.installed import require
+    from convert.checks.installed import require
     from reports.sign.signature import verified
 
     require("pydantic", "scipy")

@@ -26,9 +26,9 @@ from packaging.requirements import Requirement
 import align.commands.cli
 import convert.commands.cli
 import reports.commands.cli
+from convert.checks.installed import PACKAGES, require
 from convert.commands.command_line import OneSentence
 from convert.errors import MissingPackage
-from convert.installed import PACKAGES, require
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -80,8 +80,8 @@ class TestRequirements:
 def missing(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """The modules that cannot be found while the test runs; it fills the set."""
     gone: set[str] = set()
-    monkeypatch.setattr("convert.installed.find_spec", lambda name: None if name in gone else find_spec(name))
-    monkeypatch.setattr("convert.installed.sys", SimpleNamespace(modules={}))
+    monkeypatch.setattr("convert.checks.installed.find_spec", lambda name: None if name in gone else find_spec(name))
+    monkeypatch.setattr("convert.checks.installed.sys", SimpleNamespace(modules={}))
     return gone
 
 

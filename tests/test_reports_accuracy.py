@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import tomllib
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,14 @@ from convert.arrays import Array
 from convert.errors import BadInput, IOProblem, OutputRefused, Unreadable, UsageProblem
 from convert.mixer.variants import IMAGENET_MEAN, get_variant
 from reports.data.cifar10 import Origin
-from reports.data.preprocess import Preprocessing, imagenet, of_variant
+from reports.data.preprocess import Preprocessing, _resized, imagenet, of_variant
 from reports.score import published
 from reports.score.accuracy import Accuracy, accuracy_of, comparison_of, predictions_of
 from reports.score.predictions import check_target, read_predictions, write_predictions
 from reports.score.published import figure_by_id, figure_of, parse, published_figures
 from reports.score.verdict import AuditFinding, judge, limits_of
 
+PADDLE = tuple(int(part) for part in version("paddlepaddle").split(".")[:3])
 TOML = (Path(published.__file__).parent / "published.toml").read_text(encoding="utf-8")
 
 
@@ -250,7 +252,15 @@ class TestPreprocessing:
         for transforms, resize in sides:
             chain = transforms.Compose([resize, transforms.ToTensor(), transforms.Normalize(mean, std)])
             expected = np.stack([chain(Image.fromarray(image)).numpy() for image in self.IMAGES])
-            np.testing.assert_array_equal(found.view(np.uint32), expected.view(np.uint32))
+            if transforms is paddle_transforms and PADDLE < (3, 3, 1):
+                assert (found != expected).any()
+                np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6)
+                scaled = _resized(self.IMAGES, size, method).astype(np.float32) * (np.float32(1) / np.float32(255))
+                normalised = (scaled - np.array(mean, np.float32)) / np.array(std, np.float32)
+                found_by_them = np.ascontiguousarray(normalised.transpose(0, 3, 1, 2))
+                np.testing.assert_array_equal(found_by_them.view(np.uint32), expected.view(np.uint32))
+            else:
+                np.testing.assert_array_equal(found.view(np.uint32), expected.view(np.uint32))
 
     def test_the_interpolation_matters_only_where_it_acts(self) -> None:
         bilinear = imagenet(32, "x")

@@ -97,9 +97,9 @@ def _align(*, atol: float, train_steps: int | None, **options: Any) -> Alignment
     from align.commands.progress import aligning
     from align.core.case import Settings
     from align.run import align
+    from convert.checks.installed import require
     from convert.errors import UsageProblem
     from convert.families import with_variant
-    from convert.installed import require
 
     require("torch", "paddle")
     if not math.isfinite(atol):

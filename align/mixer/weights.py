@@ -11,12 +11,12 @@ from typing import Any, cast
 from align.alignment import Say
 from align.mixer.case import OwnModel, Reference, Subject
 from convert import files
+from convert.checks.installed import require
 from convert.checks.verify import refuse_foreign
 from convert.errors import UsageProblem
 from convert.family import Provenance, Source
 from convert.files.sets import TOP, Selection
 from convert.identity import Claim, first_said
-from convert.installed import require
 from convert.job import check_and_map, choose_source, request_of
 from convert.mixer.family import MIXER
 from convert.mixer.identity import CHOICES, agreed, check_sizes, unsaid
@@ -184,5 +184,5 @@ def _available(reference: Reference | None, config: MixerConfig, *, of_google: b
         raise UsageProblem(
             "--reference flax: flax is not installed. Install mixer-convert[flax], or pass --reference timm."
         )
-    require("torch", "timm", "scipy")
+    require("torch", "timm", "scipy", *(("flax", "jax") if reference == "flax" else ()))
     return reference

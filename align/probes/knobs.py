@@ -15,22 +15,18 @@ KNOBS = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
     "MKL_DEBUG_CPU_TYPE",
+    "KMP_BLOCKTIME",
     "MKL_CBWR",
     "MKL_ENABLE_INSTRUCTIONS",
     "ONEDNN_MAX_CPU_ISA",
+    "DNNL_MAX_CPU_ISA",
     "ATEN_CPU_CAPABILITY",
-    "KMP_BLOCKTIME",
     "OPENBLAS_CORETYPE",
     "OPENBLAS_NUM_THREADS",
     "OPENBLAS_THREAD_TIMEOUT",
     "NVIDIA_TF32_OVERRIDE",
 )
 """Those that a result mentions where they are set."""
-
-
-def cpus() -> int:
-    """Return how many CPUs this process may use: those of its affinity, where there is one."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def compute_quickly() -> None:
@@ -46,6 +42,17 @@ def compute_quickly() -> None:
     os.environ.setdefault("KMP_BLOCKTIME", "0")
     if "paddle" not in sys.modules and _is_amd_with_avx2():
         os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")
+
+
+def cpus() -> int:
+    """Return how many CPUs this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def usual_threads() -> int:
+    """Return how many threads a framework is to compute with: what OMP_NUM_THREADS says first, else one per CPU."""
+    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(asked) if asked.isdecimal() and int(asked) else cpus()
 
 
 def forbid_tf32() -> None:

@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 
-from align.probes.knobs import cpus
+from align.probes.knobs import usual_threads
 
 
 class _Turn:
@@ -41,7 +41,7 @@ def threads() -> int:
 
     OpenMP's are not there in a process that was forked when they were: more than one would wait for them for ever.
     """
-    return 1 if _turn.forked else cpus()
+    return 1 if _turn.forked else usual_threads()
 
 
 def is_forked() -> bool:

@@ -116,7 +116,7 @@ def load_paddle(
         >>> list(model(paddle.zeros([2, 3, 32, 32])).shape)
         [2, 10]
     """
-    from convert.installed import require
+    from convert.checks.installed import require
     from convert.job import check_and_map, choose_source
     from convert.request import Adaptation
 

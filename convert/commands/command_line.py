@@ -11,9 +11,9 @@ from typing import Any
 
 import click
 
+from convert.checks.installed import PACKAGES, missing_packages, require
 from convert.commands.streams import unbroken
 from convert.errors import MixerConvertError, UsageProblem
-from convert.installed import PACKAGES, missing_packages, require
 
 DEBUG = "mixer-convert.debug"
 INTERNAL_ERROR = 70

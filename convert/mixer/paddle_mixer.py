@@ -10,7 +10,7 @@ import paddle
 from paddle import Tensor, nn
 
 from convert.arrays import StateDict, contiguous
-from convert.errors import PaddleTooOld
+from convert.checks.loading import load_into
 from convert.mixer.variants import GATE_NORM_EPS, Gelu, MixerConfig, MixerKind
 
 DTYPES = {"float16": paddle.float16, "bfloat16": paddle.bfloat16}
@@ -213,11 +213,10 @@ def build(config: MixerConfig, state_dict: StateDict) -> MlpMixer:
     """
     with paddle.LazyGuard():
         model = MlpMixer(config)
-    missing, unexpected = model.set_state_dict(
-        {key: paddle.to_tensor(contiguous(array).astype("float32", copy=False)) for key, array in state_dict.items()}
+    load_into(
+        model,
+        {key: paddle.to_tensor(contiguous(array).astype("float32", copy=False)) for key, array in state_dict.items()},
     )
-    if left := {*missing, *unexpected}:
-        raise PaddleTooOld(paddle.version.full_version, len(left))
     dtypes = {array.dtype.name for array in state_dict.values()}
     if len(dtypes) == 1 and dtypes != {"float32"}:
         model.to(dtype=DTYPES[dtypes.pop()])

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from align.probes.environment import environment
-from align.probes.knobs import cpus
+from align.probes.knobs import usual_threads
 from convert.evidence.manifest import versions
 from reports.render.environment import ENVIRONMENT_SCHEMA, Environment, GitState, Inputs
 
@@ -31,7 +31,7 @@ def environment_of(*, device: str, input_seed: int, command_line: Sequence[str],
         | {
             "versions": {**found["versions"], **versions(PACKAGES)},
             "device": device,
-            "threads": cpus(),
+            "threads": usual_threads(),
             "seeds": {"alignment_images": input_seed},
             "command_line": tuple(command_line),
             "inputs": inputs,

@@ -1,7 +1,8 @@
-"""Images as the model gets them: resized by Pillow and normalised, bit for bit as Paddle and torchvision do it.
+"""Images as the model gets them: resized by Pillow and normalised, bit for bit as torchvision and Paddle 3.3.1 do it.
 
 Both call Pillow's resize on an image, divide by 255 in float32, subtract the mean and divide by the std in float32.
 Sources: paddlepaddle 3.3.1, paddle/vision/transforms/functional_pil.py; torchvision 0.29.1, transforms/functional.py.
+Paddle before 3.3.1 multiplies by the float32 nearest to 1/255 instead, which rounds some values to the float32 beside.
 
 Enlarging bilinearly, Pillow differs from tf.image.resize, by which Google's figures were measured, by its rounding to 8
 bits alone: by at most 1 grey level of 255 (benchmarks/resize.py).

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from align.mixer.models import build_paddle, build_timm
-from align.probes.knobs import cpus
+from align.probes.knobs import cpus, usual_threads
 from convert.arrays import Array, StateDict
 from convert.errors import MixerConvertError, UsageProblem
 from convert.mixer.variants import MixerConfig
@@ -109,7 +109,7 @@ def inference(config: MixerConfig, state_dict: StateDict, precision: Precision =
         settings.disable_gpu()
         settings.disable_glog_info()
         (settings.enable_onednn if hasattr(settings, "enable_onednn") else settings.enable_mkldnn)()
-        settings.set_cpu_math_library_num_threads(cpus())
+        settings.set_cpu_math_library_num_threads(usual_threads())
         if precision == "bfloat16":
             ask_for_bfloat16(settings, Path(folder))
         predictor = paddle_inference.create_predictor(settings)

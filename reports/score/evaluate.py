@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from align.probes.environment import environment
-from align.probes.knobs import cpus
+from align.probes.knobs import usual_threads
 from convert.arrays import Array
 from convert.evidence.manifest import versions
 from reports.data.batches import batches
@@ -206,7 +206,7 @@ def _run(
     used = EngineUse(
         name=settings.engine,
         precision=settings.precision,
-        threads=cpus(),
+        threads=usual_threads(),
         batch_size=settings.batch_size,
         processes=group.processes,
         images_per_second=done / seconds if seconds else None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -101,9 +101,9 @@ def _columns(predictions: Predictions) -> dict[str, Array]:
     return {name: values[name].astype(dtype) for name, dtype in DTYPES.items() if values[name] is not None}
 
 
-def _as_npz(columns: dict[str, Array]) -> bytes:
+def _as_npz(columns: dict[str, Any]) -> bytes:
     buffer = io.BytesIO()
-    np.savez(buffer, **columns)  # type: ignore[arg-type]  # before 2.2, NumPy takes `allow_pickle` for a column
+    np.savez(buffer, **columns)  # no option: NumPy before 2.2 has none, and would store it as a column
     return buffer.getvalue()
 
 

@@ -56,7 +56,7 @@ class EngineUse:
 class Circumstances:
     """Where something ran: versions, processor, settings of the arithmetic.
 
-    cpus: of the machine. device: what Paddle ran on. knobs: those that were set.
+    cpus: that the process may use. device: what Paddle ran on. knobs: those that were set.
     """
 
     versions: Mapping[str, str | None]

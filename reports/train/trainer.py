@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from align.mixer.models import build_paddle
 from align.probes import paddle_probe
 from convert.arrays import Array, StateDict
+from convert.checks.loading import NotLoaded, load_into
 from convert.errors import BadInput, MixerConvertError
 from convert.mixer.variants import MixerConfig
 from reports.score.devices import move_to
@@ -147,14 +147,10 @@ class Trainer:
         weights = {
             key.removeprefix(WEIGHT): paddle.to_tensor(tensors[key]) for key in tensors if key.startswith(WEIGHT)
         }
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # Paddle only warns about a shape that differs
-            try:
-                missing, unexpected = self.model.set_state_dict(weights)
-            except UserWarning as warning:
-                raise BadInput(f"{whose}: it is another model's ({warning}). Take another --out.") from warning
-        if missing or unexpected:
-            raise BadInput(f"{whose}: it is another model's. Take another --out.")
+        try:
+            load_into(self.model, weights)
+        except NotLoaded as error:
+            raise BadInput(f"{whose}: it is another model's ({error.why}). Take another --out.") from error
         paddle_names = {name: parameter for parameter, name in self.names.items()}
         state = {}
         for key in tensors:

@@ -1,0 +1,40 @@
+"""The weights that Paddle puts into a model: all of them, or an error; by itself it only returns what it left out."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from convert.errors import UsageProblem
+
+REFUSED = "Skip loading"
+"""How the warning about a shape begins. Source: paddlepaddle 3.1.1 and 3.3.1, paddle/nn/layer/layers.py."""
+
+
+class NotLoaded(UsageProblem):
+    """Paddle has left parameters of a model as they were (exit 2), as 3.0.0 does under LazyGuard."""
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+        super().__init__(f"Paddle did not load the model's weights ({why}). Run: pip install --upgrade paddlepaddle.")
+
+
+def load_into(model: Any, tensors: Mapping[str, Any]) -> None:
+    """Load a Paddle model's parameters and buffers.
+
+    Args:
+        model: A `paddle.nn.Layer`.
+        tensors: Each of them by its key, and no more.
+
+    Raises:
+        NotLoaded: One is missing, unexpected or of another shape.
+    """
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        missing, unexpected = model.set_state_dict(tensors)
+    refused = [str(one.message) for one in told if str(one.message).startswith(REFUSED)]
+    named = (("missing", missing), ("unexpected", unexpected))
+    parts = [f"{len(keys)} {what}, such as {keys[0]}" for what, keys in named if keys]
+    if refused or parts:
+        raise NotLoaded("; ".join([*parts, *refused]))
