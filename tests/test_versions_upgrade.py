@@ -1,0 +1,82 @@
+"""That a trace recorded with the installed Paddle is kept by others: the check before an upgrade, with no torch."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import align.commands.cli
+from convert.mixer.init import init_state_dict
+from convert.mixer.mapping import convert_state_dict
+from convert.mixer.variants import get_variant
+
+pytestmark = pytest.mark.slow
+PADDLES = ("3.1.1", "3.2.2")
+RUN = """
+import sys
+import paddle
+from align.commands.cli import main
+try:
+    main(sys.argv[1:])
+finally:
+    print("with", paddle.__version__, "torch" in sys.modules, "timm" in sys.modules)
+"""
+Check = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def trace(tmp_path_factory: pytest.TempPathFactory, frameworks: None) -> Path:
+    out = tmp_path_factory.mktemp("trace") / "s32.trace"
+    run = CliRunner().invoke(align.commands.cli.main, ["record", "--variant", "s32", "--out", str(out)])
+    assert run.exit_code == 0, run.output
+    return out
+
+
+@pytest.fixture(scope="module", params=PADDLES)
+def check(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Check:
+    """`mixer-align check` by another Paddle, which lies in a folder of its own; skipped where pip cannot get it."""
+    folder = tmp_path_factory.mktemp("paddle")
+    wanted = f"paddlepaddle=={request.param}"
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), wanted]
+    got = subprocess.run(command, capture_output=True, text=True, check=False)
+    if got.returncode:
+        pytest.skip(f"pip could not install {wanted}: {got.stderr.strip().splitlines()[-1:]}")
+
+    def checked(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        path = os.pathsep.join(filter(None, (str(folder), os.getenv("PYTHONPATH"))))
+        command = [sys.executable, "-W", "ignore", "-c", RUN, "check", *map(str, arguments)]
+        run = subprocess.run(
+            command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False
+        )
+        assert f"with {request.param} False False\n" in run.stdout, run.stderr
+        return run
+
+    return checked
+
+
+def test_another_paddle_computes_the_same(check: Check, trace: Path) -> None:
+    run = check("--trace", trace)
+    assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-2000:]
+    assert "aligned: " in run.stdout
+
+
+def test_a_planted_difference_is_seen(check: Check, trace: Path, tmp_path: Path) -> None:
+    """One weight of the seeded ones, which a candidate file holds, is another."""
+    import safetensors.numpy
+
+    config = get_variant("s32").config
+    state = dict(convert_state_dict(init_state_dict(config, 0), config).state_dict)
+    key = "blocks.3.mlp_channels.fc1.weight"
+    state[key] = state[key].copy()
+    state[key][0, 0] += 1
+    safetensors.numpy.save_file({name: array.copy() for name, array in state.items()}, tmp_path / "w.safetensors")
+    run = check("--trace", trace, "--candidate", tmp_path / "w.safetensors")
+    assert run.returncode == 1, run.stdout[-2000:] + run.stderr[-2000:]
+    assert "diverged" in run.stdout
+    assert "blocks.3.mlp_channels.fc1" in run.stdout
