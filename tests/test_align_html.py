@@ -92,6 +92,31 @@ class TestPage:
             assert f'<tr><th scope="row">{name}</th><td class="text">{why}</td></tr>' in page("without_witness")
         assert "left out" not in page("aligned")
 
+    def test_the_title_names_both_files(self) -> None:
+        def title(**settings: Any) -> str:
+            data = data_of("diverged")
+            data["settings"] |= settings
+            (found,) = re.findall(r"<title>(.*?) · mixer-align</title>", html(data).decode())
+            return str(found)
+
+        files = title(weights={"file": "a.safetensors", "candidate": "b.pdparams"})
+        assert files == "diverged: made up · a.safetensors → b.pdparams"
+        assert title().endswith(" · random weights (seed 0) → its conversion in memory")
+        models = title(weights={"file": None}, reference_model="m:r", candidate_model="m:c")
+        assert models.endswith(" · m:r → m:c")
+
+    @EVERY
+    def test_no_layer_is_a_tab_stop(self, name: str) -> None:
+        elements = Elements(page(name))
+        stops = [(tag, e.get("class")) for tag, e in elements.elements if "tabindex" in e or tag == "a"]
+        assert stops == [("div", "wide")] * len(elements.of("table")), "what scrolls, which the keyboard has to reach"
+
+    def test_the_axes_say_their_units(self) -> None:
+        text = page("aligned")
+        for lane in ("float64 introduced", "float64 inherited", "float32 introduced", "float32 inherited"):
+            assert f">{lane}: max |Δ|</text>" in text
+        assert ">layers in forward order →</text>" in text
+
     def test_without_layers_there_is_no_chart(self) -> None:
         assert "No layer was measured" in page("structure_failed")
         assert "<figure>" not in page("structure_failed")
@@ -201,18 +226,31 @@ class TestBrowser:
         browser.execute_script("scrollTo(0, document.body.scrollHeight)")
         assert not in_view(browser, "#failing-layer"), "the measure itself can fail"
 
-    def test_a_column_shows_its_figures_when_it_is_reached_by_the_keyboard(self, browser: Any, tmp_path: Path) -> None:
+    def test_a_column_shows_its_figures_when_it_is_pointed_at(self, browser: Any, tmp_path: Path) -> None:
         path = tmp_path / "page.html"
         path.write_bytes(html(data_of("diverged")))
         load(browser, path, 1200, 900)
         visible = "return getComputedStyle(document.querySelector('#marked-layer .tip')).visibility"
         assert browser.execute_script(visible) == "hidden"
-        from selenium.webdriver import ActionChains, Keys
+        from selenium.webdriver import ActionChains
 
-        for _ in range(3 + made_up.NAMES.index(made_up.FAULTY)):  # behind the gates' table and the link
-            ActionChains(browser).send_keys(Keys.TAB).perform()
-        assert browser.execute_script("return document.activeElement.id") == "marked-layer"
+        ActionChains(browser).move_to_element(browser.find_element("css selector", "#marked-layer .hit")).perform()
         assert browser.execute_script(visible) == "visible"
+
+    def test_the_gates_and_the_chart_share_the_first_page_of_a_print(self, browser: Any, tmp_path: Path) -> None:
+        """Ten gates, as a run has them; A4 within its margins at 96 pixels to the inch."""
+        data = data_of("aligned")
+        data["gates"] = [{**data["gates"][0], "sentence": "a finding that takes two lines of the page " * 3}] * 10
+        path = tmp_path / "page.html"
+        path.write_bytes(html(data))
+        load(browser, path, 703, 1032)
+        bottom = "return document.querySelector('figure').getBoundingClientRect().bottom"
+        assert browser.execute_script(bottom) > 1032, "the screen's own layout would not do"
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+        try:
+            assert browser.execute_script(bottom) < 1032
+        finally:
+            browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
 
     def test_what_the_policy_forbids_is_seen(self, browser: Any, tmp_path: Path) -> None:
         """The proof that a request or an error would be noticed."""

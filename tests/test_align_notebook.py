@@ -87,7 +87,7 @@ class TestFragment:
     def test_two_results_in_a_notebook_share_no_id(self) -> None:
         elements = Elements(fragment("diverged") + fragment("diverged")).elements
         identifiers = [e["id"] for _, e in elements if "id" in e]
-        assert len(identifiers) == len(set(identifiers)) == 8
+        assert len(identifiers) == len(set(identifiers)) == 6
 
     def test_the_size_of_b16_s(self) -> None:
         layers = (
@@ -128,8 +128,10 @@ class TestStyle:
             assert SCOPE in rule.partition("{")[0] or rule.startswith("@media (prefers-color-scheme: dark) { ." + SCOPE)
         assert not re.search(r"^\s*(body|html|:root)\b", scoped(style_text()), flags=re.MULTILINE)
 
-    def test_no_rule_of_the_page_is_lost(self) -> None:
-        page, inner = style_text(), scoped(style_text())
+    def test_no_rule_of_the_page_is_lost_but_for_its_paper(self) -> None:
+        page, inner = style_text().partition("@page")[0], scoped(style_text())
+        assert "print" in style_text()
+        assert "print" not in inner
         opening = page.count("{") - len(colours(page)) - 1  # the colours', and the media rule around the dark ones
         assert inner[inner.index("* {") :].count("{") == opening
 

@@ -18,7 +18,7 @@ READOUT = 116
 
 HEADING = 22
 LANE = 64
-AXIS = 24
+AXIS = 42
 SMALLEST = 1e-18
 """Where the scale ends below, whatever lies under it."""
 

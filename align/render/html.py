@@ -39,6 +39,7 @@ def html(data: Data) -> bytes:
     page = render(
         "report.html.j2",
         data,
+        compared_files=_files(data),
         figures=[figure_name(data, precision, figure) for precision, figure, _ in _diffs_of_first(data)],
         layers=[_layer(data, layer) for layer in data["layers"]],
         accepted=accepted_rows(data),
@@ -81,6 +82,16 @@ def render(template: str, data: Data, **values: Any) -> str:
         size=geometry,
         **values,
     )
+
+
+def _files(data: Data) -> str:
+    """Return the names of the reference's file and the candidate's, for a tab or a bookmark to be told by."""
+    settings = data["settings"]
+    weights = settings.get("weights", {})
+    seeded = f"random weights (seed {weights['seed']})" if weights.get("seed") is not None else "random weights"
+    reference = weights.get("file") or settings.get("reference_model") or seeded
+    candidate = weights.get("candidate") or settings.get("candidate_model") or "its conversion in memory"
+    return f"{reference} → {candidate}"
 
 
 def _diffs_of_first(data: Data) -> Iterator[tuple[str, str, Data]]:

@@ -36,7 +36,11 @@ def fragment(result: AlignmentResult) -> str:
 
 
 def scoped(style: str) -> str:
-    """Return a page's style for the fragment alone, ahead of the notebook's own rules for the same elements."""
+    """Return a page's style for the fragment alone, ahead of the notebook's own rules for the same elements.
+
+    How the page is printed is left out: a notebook's paper is its own.
+    """
+    style = style.partition("@page")[0]
     light, dark = (block.strip() for block in re.findall(r":root \{(.*?)\}", style, flags=re.DOTALL))
     rules = re.sub(r"^body(?= \{)", "&", style.partition("* {")[2], flags=re.MULTILINE)
     rules = re.sub(r"([\d.]+)rem\b", lambda size: f"{ROOT_PX * float(size[1]):g}px", rules)  # theirs may be of any size
