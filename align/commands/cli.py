@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     metavar="N",
     help="Compare N steps of SGD, momentum, Adam and AdamW too.",
 )
-@click.option("--all-layers", is_flag=True, help="Print every point's row, not the worst of each block alone.")
 @json_option
 @with_options(REPORTS)
 @click.version_option(__version__)
@@ -50,7 +49,6 @@ def main(
     ctx: click.Context,
     /,
     accept_rounding: bool,
-    all_layers: bool,
     json_target: str | None,
     junit: Path | None,
     markdown: Path | None,
@@ -78,7 +76,7 @@ def main(
     result = _align(**options)
     seconds = time.monotonic() - started
     with text_beside(json_target):
-        _print(result, all_layers=all_layers)
+        _print(result)
     publish(result, targets, accept_rounding=accept_rounding, seconds=seconds)
     ctx.exit(1 if result.failed(accept_rounding=accept_rounding) else 0)
 
@@ -118,14 +116,12 @@ def _align(*, atol: float, train_steps: int | None, **options: Any) -> Alignment
         return align(case, settings, progress=progress)
 
 
-def _print(result: AlignmentResult, *, all_layers: bool) -> None:
-    from align.render import TRAINING_HEADERS, folded, gate_lines, headers, rows, training_rows, verdict_line
+def _print(result: AlignmentResult) -> None:
+    from align.render import TRAINING_HEADERS, gate_lines, headers, rows, training_rows, verdict_line
     from convert.commands.tables import print_table
 
-    if result.layers and all_layers:
+    if result.layers:
         print_table(headers(result), rows(result), title=result.variant)
-    elif result.layers:
-        print_table(folded.HEADERS, folded.folded_rows(result.layers), title=f"{result.variant}: {folded.TITLE}")
     if trained := training_rows(result):
         print_table(TRAINING_HEADERS, trained, title="training: the worst of all steps")
     lines = [*gate_lines(result.gates), verdict_line(result)]

@@ -69,11 +69,6 @@ class LayerRow:
     size: float | None = None
     slack: float = 0.0
 
-    @property
-    def passed(self) -> bool:
-        """Whether every difference of the point keeps its bound."""
-        return all(diff.passed for both in (self.float64, self.float32) for diff in both.each().values())
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:

@@ -98,7 +98,7 @@ def _less(result: AlignmentResult) -> str:
 
 def _row(layer: LayerRow) -> tuple[str, ...]:
     wide, narrow = layer.float64, layer.float32
-    passed = layer.passed
+    passed = all(diff.passed for both in (wide, narrow) for diff in both.each().values())
     witnessed = (narrow.reference_vs_witness, narrow.candidate_vs_witness)
     return (
         layer.name,
