@@ -208,7 +208,60 @@ class TestAction:
         )
         assert run.returncode == 1, run.stderr
         assert not run.stderr
-        return run.stdout.splitlines()
+        return [line for line in run.stdout.splitlines() if not line.startswith("::")]
+
+    def ended(self, tmp_path: Path, code: int, says: str) -> tuple[list[str], str]:
+        """Run the Action's step with a mixer-align that says something and ends; return annotations and summary."""
+        program = tmp_path / "mixer-align" / "bin" / "mixer-align"
+        program.parent.mkdir(parents=True)
+        (tmp_path / "says").write_bytes(says.encode())
+        program.write_text(f'#!/bin/sh\necho first\ncat "{tmp_path}/says" >&2\nexit {code}\n')
+        program.chmod(0o755)
+        summary = tmp_path / "summary"
+        summary.write_text("before\n")
+        environment = {"PATH": os.environ["PATH"], "RUNNER_TEMP": str(tmp_path), "GITHUB_STEP_SUMMARY": str(summary)}
+        script = ["bash", "--noprofile", "--norc", "-euo", "pipefail", "-c", STEPS["Align"]["run"]]
+        environment |= dict.fromkeys(STEPS["Align"]["env"], "")
+        run = subprocess.run(script, env=environment, capture_output=True, text=True, check=False)
+        assert run.returncode == code, run.stderr
+        assert summary.read_text().startswith("before\n")
+        return [line for line in run.stdout.splitlines() if line.startswith("::")], summary.read_text()
+
+    @pytest.mark.parametrize(
+        ("code", "level", "meaning"),
+        [
+            (0, "notice", "holds"),
+            (1, "error", "does not hold"),
+            (2, "error", "usage"),
+            (3, "error", "unsafe input"),
+            (4, "error", "network refused"),
+            (5, "error", "integrity"),
+            (70, "error", "own"),
+            (130, "warning", "interrupted"),
+            (143, "warning", "cancelled"),
+            (137, "error", "memory"),
+        ],
+    )
+    def test_every_exit_code_is_annotated_and_summarised(
+        self, tmp_path: Path, code: int, level: str, meaning: str
+    ) -> None:
+        (line,), summary = self.ended(tmp_path, code, "Error: a line\n\nError: 100% of x, y: z\r \n\n")
+        start, _, message = line.removeprefix("::").partition("::")
+        assert start == f"{level} title=mixer-align%3A exit code {code}"
+        assert meaning in message
+        assert message.endswith(". Error: 100%25 of x, y: z%0D ")
+        assert f"exit code {code}**" in summary
+        assert meaning in summary
+        assert "\n    Error: 100% of x, y: z" in summary
+
+    def test_a_verdict_that_is_annotated_is_not_annotated_twice(self, tmp_path: Path) -> None:
+        own = "diverged: a\n::error title=mixer-align%3A diverged::diverged: a\n"
+        lines, summary = self.ended(tmp_path / "1", 1, own)
+        assert lines == [own.splitlines()[1]]
+        assert "\n    diverged: a\n" in summary
+        lines, _ = self.ended(tmp_path / "4", 4, f"{own}Error: x: no space left\n")
+        assert len(lines) == 2
+        assert "Error: x: no space left" in lines[1]
 
     def test_the_gate_runs_with_every_report_and_its_exit_code_counts(self, tmp_path: Path) -> None:
         folder = tmp_path / "mixer-align-reports"
@@ -218,23 +271,6 @@ class TestAction:
         ]
         assert STEPS["Keep the reports"]["with"]["path"] == "${{ runner.temp }}/mixer-align-reports"
         assert STEPS["Keep the reports"]["if"] == "${{ !cancelled() }}"
-
-    @pytest.mark.parametrize("code", [0, 1, 2, 3, 4, 5, 70, 130, 137])
-    def test_every_exit_code_without_a_verdict_is_annotated_and_summarised(self, code: int, tmp_path: Path) -> None:
-        program = tmp_path / "mixer-align" / "bin" / "mixer-align"
-        program.parent.mkdir(parents=True)
-        program.write_text(f"#!/bin/sh\nexit {code}\n")
-        program.chmod(0o755)
-        summary = tmp_path / "summary"
-        summary.touch()
-        environment = {"PATH": os.environ["PATH"], "RUNNER_TEMP": str(tmp_path), "GITHUB_STEP_SUMMARY": str(summary)}
-        environment |= dict.fromkeys(STEPS["Align"]["env"], "")
-        script = ["bash", "--noprofile", "--norc", "-euo", "pipefail", "-c", STEPS["Align"]["run"]]
-        run = subprocess.run(script, env=environment, capture_output=True, text=True, check=False)
-        assert run.returncode == code
-        said = code > 1  # of a verdict, mixer-align says it itself
-        assert run.stdout.startswith(f"::error title=mixer-align%3A exit code {code}::") is said
-        assert (f"exit code {code}:" in summary.read_text(encoding="utf-8")) is said
 
     def test_inputs_are_words_and_never_code(self, tmp_path: Path) -> None:
         (tmp_path / "a file").touch()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from align.commands.layer_table import ALL_LAYERS, print_folded
 from align.commands.options import INPUTS, MODEL, RANDOM, REFERENCE_MODEL, REPORTS, WEIGHTS, case_of_options
 from align.commands.predictions import predictions
 from align.commands.propose import propose
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     metavar="N",
     help="Compare N steps of SGD, momentum, Adam and AdamW too.",
 )
+@with_options((ALL_LAYERS,))
 @json_option
 @with_options(REPORTS)
 @click.version_option(__version__)
@@ -49,6 +51,7 @@ def main(
     ctx: click.Context,
     /,
     accept_rounding: bool,
+    all_layers: bool,
     json_target: str | None,
     junit: Path | None,
     markdown: Path | None,
@@ -76,7 +79,7 @@ def main(
     result = _align(**options)
     seconds = time.monotonic() - started
     with text_beside(json_target):
-        _print(result)
+        _print(result, all_layers=all_layers)
     publish(result, targets, accept_rounding=accept_rounding, seconds=seconds)
     ctx.exit(1 if result.failed(accept_rounding=accept_rounding) else 0)
 
@@ -116,15 +119,17 @@ def _align(*, atol: float, train_steps: int | None, **options: Any) -> Alignment
         return align(case, settings, progress=progress)
 
 
-def _print(result: AlignmentResult) -> None:
-    from align.render import TRAINING_HEADERS, gate_lines, headers, rows, training_rows, verdict_line
+def _print(result: AlignmentResult, *, all_layers: bool) -> None:
+    from align import render
     from convert.commands.tables import print_table
 
-    if result.layers:
-        print_table(headers(result), rows(result), title=result.variant)
-    if trained := training_rows(result):
-        print_table(TRAINING_HEADERS, trained, title="training: the worst of all steps")
-    lines = [*gate_lines(result.gates), verdict_line(result)]
+    if result.layers and all_layers:
+        print_table(render.headers(result), render.rows(result), title=result.variant)
+    elif result.layers:
+        print_folded(render.FOLDED_HEADERS, *render.folded_rows(result), title=result.variant)
+    if trained := render.training_rows(result):
+        print_table(render.TRAINING_HEADERS, trained, title="training: the worst of all steps")
+    lines = [*render.gate_lines(result.gates), render.verdict_line(result)]
     print("\n".join(lines), flush=True)  # before a report that fails
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from align.commands.layer_table import ALL_LAYERS, print_folded
 from align.commands.options import (
     CANDIDATE_MODEL,
     INPUTS,
@@ -70,9 +71,12 @@ def record(out: Path, force: bool, json_target: str | None, **options: Any) -> N
 @with_options(CANDIDATE_MODEL)
 @click.option("--atol", type=click.FloatRange(min=0), default=1e-5, show_default=True, help="Bound on float32 logits.")
 @click.option("--accept-rounding", is_flag=True, help="Exit 0 on the verdict `rounding` too.")
+@with_options((ALL_LAYERS,))
 @json_option
 @click.pass_context
-def check(ctx: click.Context, /, accept_rounding: bool, json_target: str | None, **options: Any) -> None:
+def check(
+    ctx: click.Context, /, accept_rounding: bool, all_layers: bool, json_target: str | None, **options: Any
+) -> None:
     """Compare Paddle alone with a recorded trace; neither torch nor timm is needed.
 
     Of a trace of two models, name the Paddle one with --candidate-model: a trace never makes code run.
@@ -83,7 +87,7 @@ def check(ctx: click.Context, /, accept_rounding: bool, json_target: str | None,
     """  # noqa: D301  # \b is click's mark for text that is not to be wrapped
     candidate, key = options["candidate"], options["candidate_key"]
     result = _check(**options)
-    _print(result, to_stderr=json_target == "-")
+    _print(result, all_layers=all_layers, to_stderr=json_target == "-")
     if json_target:
         from align.trace.render import as_data
 
@@ -134,12 +138,14 @@ def _model_of(target: str | None, args: str | None) -> Callable[[], Any] | None:
     return lambda: model_in_evaluation("--candidate-model", target, args, paddle_probe.check)
 
 
-def _print(result: TraceResult, *, to_stderr: bool) -> None:
+def _print(result: TraceResult, *, all_layers: bool, to_stderr: bool) -> None:
     from align.render import gate_lines
-    from align.trace.render import HEADERS, rows, verdict_line
+    from align.trace.render import FOLDED_HEADERS, HEADERS, folded_rows, rows, verdict_line
     from convert.commands.tables import print_table
 
     with contextlib.redirect_stdout(sys.stderr) if to_stderr else contextlib.nullcontext():
-        if result.points:
+        if result.points and not all_layers:
+            print_folded(FOLDED_HEADERS, *folded_rows(result), title=result.name)
+        elif result.points:
             print_table(HEADERS, rows(result), title=result.name)
         print("\n".join([*gate_lines(result.gates), verdict_line(result)]))

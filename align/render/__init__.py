@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from align.render.data import SCHEMA, as_data, finite, schema_text
 from align.render.text import (
+    FOLDED_HEADERS,
     TRAINING_HEADERS,
+    folded_rows,
     gate_lines,
     headers,
     rows,
@@ -17,10 +19,12 @@ from align.render.text import (
 )
 
 __all__ = [
+    "FOLDED_HEADERS",
     "SCHEMA",
     "TRAINING_HEADERS",
     "as_data",
     "finite",
+    "folded_rows",
     "gate_lines",
     "headers",
     "rows",

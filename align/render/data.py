@@ -9,6 +9,7 @@ from importlib import resources
 from typing import Any
 
 from align.core.result import FIGURES, AlignmentResult
+from align.render.fold import share
 from align.render.text import NO_WITNESS, verdict_line
 
 SCHEMA = "mixer-align/result/3"
@@ -40,14 +41,7 @@ def number(figure: float | str | None) -> float:
 
 def ratio(figure: float | str, bound: float | str | None) -> float:
     """Return a figure in units of its bound, NaN counting as infinite; 0 where there is no bound."""
-    value, limit = number(figure), number(bound)
-    if not math.isfinite(value):
-        return math.inf
-    if math.isinf(limit):
-        return 0.0
-    if limit == 0:
-        return 0.0 if value == 0 else math.inf
-    return value / limit
+    return share(number(figure), number(bound))
 
 
 def compared(figure: float | str, bound: float | str | None, *, passed: bool) -> str:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from align.core.result import AlignmentResult, Check, Gate, LayerRow
+from align.render.fold import FOLD_HEADERS, fold, names_of, said, share
 
 HEADERS = (
     "layer",
@@ -19,6 +20,9 @@ HEADERS = (
     "float32 Paddle-witness",
     "",
 )
+
+FOLDED_HEADERS = (*FOLD_HEADERS, "float64 inherited", "float64 introduced", "float32 introduced", "")
+"""Of a block the worst point's figures; --all-layers shows each point's, and the witness's."""
 
 NO_WITNESS = "no witness"
 """What every report says where float64 was compared between the two frameworks alone."""
@@ -47,6 +51,12 @@ def headers(result: AlignmentResult) -> tuple[str, ...]:
 def rows(result: AlignmentResult) -> list[tuple[str, ...]]:
     """Return a row of text per layer, one text per header."""
     return [_row(layer) for layer in result.layers]
+
+
+def folded_rows(result: AlignmentResult) -> tuple[list[tuple[str, ...]], str]:
+    """Return a row of text per block, one text per header of `FOLDED_HEADERS`, and the line beneath them."""
+    folds = fold(result.layers, severity=_severity, alone=lambda layer: not _passed(layer))
+    return [(*names_of(found), *_folded_row(found.worst)) for found in folds], said(result.layers, folds)
 
 
 def training_rows(result: AlignmentResult) -> list[tuple[str, ...]]:
@@ -96,9 +106,25 @@ def _less(result: AlignmentResult) -> str:
     return f" ({', '.join(less)})" if less else ""
 
 
+def _folded_row(layer: LayerRow) -> tuple[str, ...]:
+    wide, narrow = layer.float64, layer.float32
+    figures = (wide.inherited, wide.introduced, narrow.introduced)
+    return (*(f"{diff.max_abs_diff:.1e}" for diff in figures), "" if _passed(layer) else "over")
+
+
+def _passed(layer: LayerRow) -> bool:
+    return all(diff.passed for both in (layer.float64, layer.float32) for diff in both.each().values())
+
+
+def _severity(layer: LayerRow) -> float:
+    """Return the layer's worst figure in units of its bound; those that are not judged count for nothing."""
+    return max(
+        share(diff.max_abs_diff, diff.bound) for both in (layer.float64, layer.float32) for diff in both.each().values()
+    )
+
+
 def _row(layer: LayerRow) -> tuple[str, ...]:
     wide, narrow = layer.float64, layer.float32
-    passed = all(diff.passed for both in (wide, narrow) for diff in both.each().values())
     witnessed = (narrow.reference_vs_witness, narrow.candidate_vs_witness)
     return (
         layer.name,
@@ -109,7 +135,7 @@ def _row(layer: LayerRow) -> tuple[str, ...]:
         f"{narrow.introduced.max_abs_diff:.1e}",
         f"{narrow.introduced.max_ulp_diff:.1f}",
         *(f"{diff.max_abs_diff:.1e}" if diff else "—" for diff in witnessed),
-        "" if passed else "over",
+        "" if _passed(layer) else "over",
     )
 
 

@@ -6,11 +6,14 @@ from dataclasses import asdict
 from typing import Any
 
 from align.render import finite
+from align.render.fold import FOLD_HEADERS, fold, names_of, said
 from align.render.text import NO_WITNESS
 from align.trace.result import TraceResult, TraceRow
 
 SCHEMA = "mixer-align/check/1"
 HEADERS = ("layer", "shape", "float64", "bound", "extrema, norm", "bound", "float32", "bound", "")
+FOLDED_HEADERS = (*FOLD_HEADERS, "float64", "bound", "float32", "bound", "")
+"""Of a block the worst point's figures; --all-layers shows each point's, and its extrema and norm."""
 
 
 def as_data(result: TraceResult) -> dict[str, Any]:
@@ -23,6 +26,12 @@ def as_data(result: TraceResult) -> dict[str, Any]:
 def rows(result: TraceResult) -> list[tuple[str, ...]]:
     """Return a row of text per point, one text per header."""
     return [_row(row) for row in result.points]
+
+
+def folded_rows(result: TraceResult) -> tuple[list[tuple[str, ...]], str]:
+    """Return a row of text per block, one text per header of `FOLDED_HEADERS`, and the line beneath them."""
+    folds = fold(result.points, severity=lambda row: row.severity("float64"), alone=lambda row: bool(_remark(row)))
+    return [(*names_of(found), *_folded_row(found.worst)) for found in folds], said(result.points, folds)
 
 
 def verdict_line(result: TraceResult) -> str:
@@ -60,6 +69,11 @@ def _row(row: TraceRow) -> tuple[str, ...]:
         f"{narrow.bound:.1e}",
         _remark(row),
     )
+
+
+def _folded_row(row: TraceRow) -> tuple[str, ...]:
+    figures = (row.float64.distance, row.float64.bound, row.float32.distance, row.float32.bound)
+    return (*(f"{figure:.1e}" for figure in figures), _remark(row))
 
 
 def _remark(row: TraceRow) -> str:

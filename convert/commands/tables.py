@@ -30,8 +30,10 @@ def print_table(headers: Sequence[str], rows: Rows, *, title: str = "") -> None:
     needed = console.measure(table, options=console.options.update(max_width=UNLIMITED)).minimum
     if needed <= console.width:
         console.print(table)
-    else:
-        print(plain(headers, rows))
+        return
+    text = plain(headers, rows)
+    too_wide = max(map(len, text.splitlines())) > console.width
+    print(stacked(headers, rows) if too_wide else text)
 
 
 def plain(headers: Sequence[str], rows: Rows) -> str:
@@ -39,6 +41,15 @@ def plain(headers: Sequence[str], rows: Rows) -> str:
     lines = [headers, *rows]
     widths = [max(map(len, column)) for column in zip_longest(*lines, fillvalue="")]
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=False)).rstrip() for line in lines)
+
+
+def stacked(headers: Sequence[str], rows: Rows) -> str:
+    """Return aligned columns with the words of a header below each other, the last of each on the same line."""
+    words = [header.split() for header in headers]
+    height = max(map(len, words))
+    lines = [[""] * (height - len(column)) + column for column in words]
+    first, *more = zip(*lines, strict=True)
+    return plain(first, [*more, *rows])
 
 
 def markdown(headers: Sequence[str], rows: Rows) -> str:
