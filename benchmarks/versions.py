@@ -1,7 +1,8 @@
 """Align a variant and convert its weights with several versions of Paddle, each in a folder of its own, removed again.
 
-Usage: versions.py [--paddle VERSION …] [--variant NAME] [--out FILE.json]. Exits with 1 where a row is not aligned, or
-a converted file is not the same as the first row's.
+Usage: versions.py [--paddle VERSION …] [--variant NAME] [--out FILE.json [--append]]. Another Python, torch or set of
+lowest versions is another environment, whose interpreter runs this with --append. Exits with 1 where a row is not
+aligned, or a converted file is not the same as the first row's.
 """
 
 import argparse
@@ -69,11 +70,12 @@ def rows_of(paddles: Sequence[str], variant: str) -> Iterator[dict[str, Any]]:
 def main() -> None:
     """Measure, and write what was measured."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--paddle", nargs="+", default=PADDLES)
+    parser.add_argument("--paddle", nargs="+", default=list(PADDLES))
     parser.add_argument("--variant", default="s32")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--append", action="store_true", help="Keep the rows of the file.")
     asked = parser.parse_args()
-    rows = []
+    rows = json.loads(asked.out.read_text())["rows"] if asked.append else []
     for row in rows_of(asked.paddle, asked.variant):
         rows.append(row)
         print(json.dumps(row), flush=True)

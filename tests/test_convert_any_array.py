@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,7 @@ def test_the_library_s_own_writer_does_get_it_wrong(tmp_path: Path) -> None:
 
     array = np.arange(6, dtype=np.float32).reshape(2, 3).T
     save_file({"a": array}, tmp_path / "x.safetensors")
-    assert not np.array_equal(load_file(tmp_path / "x.safetensors")["a"], array)
+    if np.array_equal(load_file(tmp_path / "x.safetensors")["a"], array):
+        pytest.skip(f"safetensors {version('safetensors')} writes it as it is")
     with pytest.raises(AssertionError):
         check(load_file(tmp_path / "x.safetensors"), {"a": array})
