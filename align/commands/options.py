@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from convert.commands.options import DTYPE, FILE, IDENTITY, SELECTION, SRC
+from convert.commands.options import DTYPE, FILE, IDENTITY, SELECTION, SRC, variants
 
 if TYPE_CHECKING:
     from align.alignment import Alignment
@@ -26,7 +26,12 @@ SOURCE = (
         type=click.Choice(["timm", "flax"]),
         help="What Paddle is compared with; flax needs the flax extra. Default: flax for Google's files, else timm.",
     ),
-    click.option("--variant", metavar="NAME", help=f"A name of mixer-convert --list. Default: {DEFAULT_VARIANT}."),
+    click.option(
+        "--variant",
+        metavar="NAME",
+        shell_complete=variants,
+        help=f"A name of mixer-convert --list. Default: {DEFAULT_VARIANT}.",
+    ),
     click.option(
         "--checkpoint", type=FILE, help="The reference's weights, as mixer-convert reads them. Default: seeded random."
     ),

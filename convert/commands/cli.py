@@ -20,7 +20,7 @@ from convert.commands.command_line import (
     with_options,
     write_json,
 )
-from convert.commands.options import DTYPE, FILE, IDENTITY, SELECTION, SRC
+from convert.commands.options import DTYPE, FILE, IDENTITY, SELECTION, SRC, variants
 
 if TYPE_CHECKING:
     from convert.disk.hashing import EarlyHash
@@ -42,7 +42,12 @@ LIST_STANDS_ALONE = (
     help="Layout of the output; paddle, the default, has timm's names. With --pairing: paddle or torch, by default the "
     "one whose names the file has not.",
 )
-@click.option("--variant", metavar="NAME", help="A name of --list, or a full timm id. Default: read from the shapes.")
+@click.option(
+    "--variant",
+    metavar="NAME",
+    shell_complete=variants,
+    help="A name of --list, or a full timm id. Default: read from the shapes.",
+)
 @click.option(
     "--checkpoint",
     type=FILE,

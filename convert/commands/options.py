@@ -7,6 +7,16 @@ from pathlib import Path
 import click
 
 FILE = click.Path(path_type=Path)
+
+
+def variants(_ctx: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
+    """Return the names of --list that begin so, for a shell to complete."""
+    from convert.families import installed
+
+    names = [variant.name for family in installed() for variant in family.variants]
+    return [name for name in names if name.startswith(begun)]
+
+
 SELECTION = (
     click.option("--weights-key", metavar="NAME", help="Which set of weights, where a file holds several."),
     click.option("--ema/--no-ema", default=None, help="The averaged or the raw ones, where their names say so."),

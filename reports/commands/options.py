@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from convert.commands.options import FILE, IDENTITY, SELECTION, SRC
+from convert.commands.options import FILE, IDENTITY, SELECTION, SRC, variants
 
 if TYPE_CHECKING:
     from reports.score.evaluate import Progress
@@ -32,7 +32,10 @@ DEVICE = click.option(
 WEIGHTS = (
     click.option("--weights", type=FILE, required=True, help="Fine-tuned weights, in any format of mixer-convert."),
     click.option(
-        "--variant", metavar="NAME", help="The upstream that was fine-tuned. Default: what its manifest says."
+        "--variant",
+        metavar="NAME",
+        shell_complete=variants,
+        help="The upstream that was fine-tuned. Default: what its manifest says.",
     ),
     SRC,
     *IDENTITY,
@@ -44,7 +47,10 @@ START = (
         "--weights", type=FILE, required=True, help="The weights to start from, in any format of mixer-convert."
     ),
     click.option(
-        "--variant", metavar="NAME", help="What they are, of `mixer-convert --list`. Default: what their manifest says."
+        "--variant",
+        metavar="NAME",
+        shell_complete=variants,
+        help="What they are, of `mixer-convert --list`. Default: what their manifest says.",
     ),
     SRC,
     *IDENTITY,
