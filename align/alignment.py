@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from align.core.case import Case, Settings
-from align.core.reader import Reader
 from align.faults.fault import Fault, Planted
+from align.figures.reader import Reader
 from align.pairing.pairing import Pairing
 from convert import families
 from convert.arrays import Array, StateDict

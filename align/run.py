@@ -12,11 +12,11 @@ from align.core.bounds import Precision, Roundings
 from align.core.case import Case, Settings
 from align.core.inputs import images_sha256
 from align.core.judgement import judge, with_section
-from align.core.layer_rows import evidence_of
 from align.core.lockstep import ForwardFailed, Kept, Walk, lanes
 from align.core.point import Point
 from align.core.result import AlignmentResult, Finding, LayerRow, Section
 from align.core.weights import Expected, expected_values, in_float32, structure_findings, weight_findings
+from align.figures.layer_rows import evidence_of
 from align.gates import determinism, output, redrawn, state, stress
 from align.gates.forward import Measured, Measurement, Models, Progress, wide_reference
 from align.gates.settings import settings_compared, with_remarks

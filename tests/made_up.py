@@ -11,7 +11,6 @@ from test_align_result import ALONE, IN_FLOAT32, SIDES, diff, row, unwitnessed
 
 from align.core.bounds import FLOAT64, Tolerance
 from align.core.judgement import judge, with_section
-from align.core.layer_rows import evidence_of
 from align.core.result import (
     AlignmentResult,
     Check,
@@ -23,6 +22,7 @@ from align.core.result import (
     Section,
     Sides,
 )
+from align.figures.layer_rows import evidence_of
 
 NAMES = ("stem", *(f"blocks.{i}.{part}" for i in range(3) for part in ("norm1", "mlp_tokens.fc1")), "logits")
 FAULTY = "blocks.1.norm1"

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from align.core.case import Settings
-from align.core.reader import Malformed
-from align.core.rejudge import rejudged
 from align.core.result import AlignmentResult, Divergence, LayerRow
+from align.figures.reader import Malformed
+from align.figures.rejudge import rejudged
 from align.mixer.case import Subject, case_of
 from align.mixer.points import points_of
 from align.render import as_data

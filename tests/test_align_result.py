@@ -12,7 +12,6 @@ import pytest
 from align.core.bounds import FLOAT64, UNBOUNDED, Tolerance
 from align.core.compare import LayerDiff, compare
 from align.core.judgement import Judgement, judge, verdict_with, with_section
-from align.core.layer_rows import evidence_of
 from align.core.result import (
     AlignmentResult,
     Differences,
@@ -24,6 +23,7 @@ from align.core.result import (
     Section,
     Sides,
 )
+from align.figures.layer_rows import evidence_of
 from align.render import verdict_line
 
 SIDES = Sides(reference="torch", candidate="Paddle", headline="logits")

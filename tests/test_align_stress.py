@@ -20,8 +20,8 @@ from toy_family import LAYOUTS, SMALL, TOY
 import align
 from align.core.case import Case, Settings
 from align.core.result import AlignmentResult
-from align.core.sections import GIVEN
 from align.faults.front import layer_of, put_in_front
+from align.figures.sections import GIVEN
 from align.gates import stress
 from align.gates.stress import Trial
 from align.mixer.case import Subject, case_of, case_of_models

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from bundles import at, mend, other, run, sum_up
 
-from align.core.reader import Malformed
 from align.core.result import AlignmentResult
+from align.figures.reader import Malformed
 from align.render import as_data
 from convert.errors import BadInput, IntegrityProblem
 from reports.audit import verify

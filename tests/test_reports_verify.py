@@ -20,9 +20,9 @@ from conftest import save_safetensors
 from test_convert_imports import FRAMEWORKS, imported
 
 from align.core.point import Point
-from align.core.reader import Malformed
-from align.core.rejudge import rejudged
 from align.core.result import AlignmentResult
+from align.figures.reader import Malformed
+from align.figures.rejudge import rejudged
 from align.mixer.points import points_of
 from align.render import as_data
 from convert.arrays import StateDict

@@ -20,7 +20,7 @@ from align.core.lockstep import Abandoned, ForwardFailed, Side, Tap, WrongPoint,
 from align.core.point import Point
 from align.core.probe import Probe
 from align.core.result import Check, Divergence, Gate, Section
-from align.core.sections import REPEATS, good_sentence
+from align.figures.sections import REPEATS, good_sentence
 from align.gates.forward import Tapping
 from convert.arrays import Array, describe_difference, same_bits
 

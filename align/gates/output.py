@@ -18,7 +18,7 @@ from align.core.judgement import nan_last
 from align.core.lockstep import ForwardFailed
 from align.core.point import Tapped
 from align.core.result import Check, Divergence, Gate, GateName, Section
-from align.core.sections import ANOTHER_BATCH, RETURNED, good_sentence
+from align.figures.sections import ANOTHER_BATCH, RETURNED, good_sentence
 from align.gates.forward import Models
 from align.probes.taps import item_of
 from convert.arrays import Array, Shape, describe_difference, same_bits

@@ -17,11 +17,11 @@ from align.core.bounds import ROUNDOFF, Tolerance
 from align.core.case import Case, Model
 from align.core.compare import LayerDiff, compare, largest
 from align.core.inputs import changed, in_precision
-from align.core.layer_rows import said
 from align.core.lockstep import ForwardFailed
 from align.core.result import Check, Divergence, Gate, Section
-from align.core.sections import OTHER_WEIGHTS, good_sentence
 from align.core.weights import as_float32
+from align.figures.layer_rows import said
+from align.figures.sections import OTHER_WEIGHTS, good_sentence
 from align.gates.forward import Models, saves_memory
 from align.gates.output import headline_in
 from align.probes.heap import give_back

@@ -20,7 +20,7 @@ from align.core.judgement import nan_last
 from align.core.lockstep import ForwardFailed
 from align.core.point import Tapped
 from align.core.result import Check, Divergence, Gate, Section
-from align.core.sections import CHANGED, FURTHER, FURTHER_BITS, KEPT, TRAINING, good_sentence
+from align.figures.sections import CHANGED, FURTHER, FURTHER_BITS, KEPT, TRAINING, good_sentence
 from align.probes.taps import leaves
 from convert.arrays import Array, StateDict, contiguous, describe_difference, same_bits
 

@@ -17,7 +17,7 @@ import numpy as np
 from align.core.case import Case
 from align.core.lockstep import ForwardFailed
 from align.core.result import Check, Divergence, Gate, Section
-from align.core.sections import ALONE, CALLED, NOT_CALLED, good_sentence
+from align.figures.sections import ALONE, CALLED, NOT_CALLED, good_sentence
 from align.gates.forward import Models
 from align.pairing.layers import Part, parts_of
 from align.probes.taps import shapes_given

@@ -10,7 +10,7 @@ import numpy as np
 
 from align.alignment import Alignment, Say, Specimen
 from align.core.case import Case, Settings
-from align.core.reader import Reader
+from align.figures.reader import Reader
 from align.mixer import config_data, weights
 from align.mixer.case import Reference, Subject, case_of, case_of_models
 from align.mixer.pictures import reader

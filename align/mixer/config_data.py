@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any, get_args
 
-from align.core.reader import Malformed, Reader
+from align.figures.reader import Malformed, Reader
 from convert.mixer.shapes import parameter_count
 from convert.mixer.variants import Gelu, MixerConfig, MixerKind
 

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from align.core.reader import Malformed, Reader
+from align.figures.reader import Malformed, Reader
 from align.trace import twins_record
 from align.trace.golden import GoldenTrace
 from align.trace.result import PointRecord

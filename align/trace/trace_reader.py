@@ -10,8 +10,8 @@ from typing import cast
 from align.alignment import Alignment, alignment_named
 from align.core.case import Settings
 from align.core.inputs import DRAW, Kind
-from align.core.reader import Malformed, Reader
 from align.core.sketch import PROJECTIONS, Sketch
+from align.figures.reader import Malformed, Reader
 from align.trace.golden import RECORDED_LOGITS, GoldenTrace, TensorRecord
 from align.trace.result import PointRecord
 from align.trace.twins_record import read_twins

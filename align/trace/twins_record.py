@@ -13,7 +13,7 @@ from align.core.bounds import Accepted
 from align.core.drawn import HOW_MANY, Distribution, DrawnTensor
 from align.core.inputs import Input
 from align.core.point import Item, Tapped
-from align.core.reader import Malformed, Reader
+from align.figures.reader import Malformed, Reader
 from convert.arrays import Shape
 from convert.rules import KeyRule, Transform
 

@@ -11,10 +11,10 @@ import numpy as np
 from align.core.bounds import explained_by
 from align.core.case import Settings
 from align.core.inputs import images_sha256, seeded_images
-from align.core.reader import Malformed, Reader
-from align.core.rejudge import rejudged, roundings_of
 from align.core.result import AlignmentResult, Check, GateName, Sides
-from align.core.sections import (
+from align.figures.reader import Malformed, Reader
+from align.figures.rejudge import rejudged, roundings_of
+from align.figures.sections import (
     ALONE,
     ANOTHER_BATCH,
     CALLED,

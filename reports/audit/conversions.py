@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from itertools import zip_longest
 from typing import cast, get_args
 
-from align.core.reader import Malformed
+from align.figures.reader import Malformed
 from convert.mixer.rule_tables import Layout, layout_shapes, route
 from convert.mixer.variants import VARIANTS, MixerConfig
 from convert.rules import Transform

@@ -12,8 +12,8 @@ from typing import Any, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 
-from align.core.reader import Malformed
 from align.core.result import AlignmentResult
+from align.figures.reader import Malformed
 from align.render.data import SCHEMA as ALIGNMENT_SCHEMA
 from align.render.data import as_data
 from convert.errors import printable

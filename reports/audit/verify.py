@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from align.core.reader import Malformed
+from align.figures.reader import Malformed
 from align.render.data import as_data
 from convert.errors import IntegrityProblem, Unreadable
 from convert.files import strict_json

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from align.core.reader import Malformed, Reader
+from align.figures.reader import Malformed, Reader
 from align.mixer.config_data import read_config
 from align.probes.environment import environment
 from align.probes.knobs import cpus

@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from align.core.bounds import FEW, UNBOUNDED, Precision, Roundings, Tolerance
 from align.core.compare import LayerDiff, in_ulp
 from align.core.judgement import Judgement, judge, with_section
-from align.core.layer_rows import evidence_of
 from align.core.point import Point
-from align.core.reader import Malformed
 from align.core.result import AlignmentResult, Check, Differences, Finding, Gate, LayerRow, Section
-from align.core.sections import SENTENCES, good_sentence
+from align.figures.layer_rows import evidence_of
+from align.figures.reader import Malformed
+from align.figures.sections import SENTENCES, good_sentence
 from convert.arrays import Shape
 
 
