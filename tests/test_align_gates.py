@@ -501,7 +501,9 @@ class TestCommand:
         self, mixer_align: Run, tmp_path: Path, subject: Subject
     ) -> None:
         checkpoint = save_safetensors(tmp_path / "x.safetensors", subject.source)
-        result = mixer_align("--checkpoint", checkpoint, "--json", tmp_path)  # a folder of that name
+        link = tmp_path / "link"
+        link.symlink_to("/proc/version")  # a file in a folder where nobody can make one, which only writing tells
+        result = mixer_align("--checkpoint", checkpoint, "--json", link)
         assert result.exit_code == 4
         assert result.stdout.splitlines()[-1].startswith("aligned: ")
 

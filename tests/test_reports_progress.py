@@ -67,6 +67,7 @@ def test_what_fails_has_no_last_line(clock: Clock, capsys: pytest.CaptureFixture
 
 def test_a_terminal_has_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.delenv("CI", raising=False)  # where it is set, nobody looks at a terminal
     with progress.training(2, 20) as show:
         show({"step": 1, "loss": 2.25}, 10)
     assert "training, 2 steps" not in capsys.readouterr().err

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from align.render.chart import LANE, Chart, Column, chart
+from convert.files import strict_json
 
 ROOT = Path(__file__).resolve().parents[2]
 OUT = ROOT / "docs" / "pictures"
@@ -147,7 +147,7 @@ def aligned(*options: str) -> dict[str, Any]:
         program = Path(sys.executable).parent / "mixer-align"
         command = [str(program), "--variant", "s32", *options, "--json", str(target)]
         subprocess.run(command, cwd=ROOT, check=False, capture_output=True)
-        data: dict[str, Any] = json.loads(target.read_text(encoding="utf-8"))
+        data: dict[str, Any] = strict_json.parse(target.read_bytes())
     return data
 
 
