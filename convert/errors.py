@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import ClassVar
@@ -118,6 +117,8 @@ class MissingPackage(UsageProblem):
     """A package that the job needs and that is not installed. Takes what pip calls each, and with which bounds."""
 
     def __init__(self, packages: Collection[str], requirements: Collection[str]) -> None:
+        import shlex
+
         self.packages = tuple(packages)
         are = "are" if len(packages) > 1 else "is"
         own_build = " A build of Paddle for your GPU will do as well." if "paddlepaddle" in packages else ""
@@ -131,6 +132,8 @@ class OldPackage(UsageProblem):
     """A package that the job needs in a newer version. Takes what pip calls it, the version found, and our bound."""
 
     def __init__(self, package: str, found: str, requirement: str) -> None:
+        import shlex
+
         own_build = " A newer build of Paddle for your GPU will do as well." if package == "paddlepaddle" else ""
         super().__init__(
             f"{package} {found} is too old for this, {requirement} is needed. "

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import ast
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
 from click.shell_completion import BashComplete
+from conftest import Run, save_safetensors
 
 import align.commands.cli
 import convert.commands.cli
 import reports.commands.cli
+from convert.arrays import StateDict
 
 ROOT = Path(__file__).resolve().parents[1]
 MAINS = {
@@ -72,3 +75,21 @@ def test_a_shell_completes(program: str, words: list[str], begun: str, offered: 
     variable = f"_{program.replace('-', '_').upper()}_COMPLETE"
     found = BashComplete(MAINS[program], {}, program, variable).get_completions(words, begun)
     assert [one.value for one in found] == offered
+
+
+def test_a_candidate_in_timm_s_layout_is_told_what_makes_it_paddle_s(
+    mixer_align: Run, mixer_convert: Run, tmp_path: Path, source: StateDict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command in the note is run, and what it writes is judged without one."""
+    monkeypatch.chdir(tmp_path)
+    given = save_safetensors(tmp_path / "a mixer.safetensors", source)
+    told = mixer_align("--checkpoint", given, "--candidate", given)
+    assert told.exit_code == 0, told.output
+    (advised,) = re.findall(
+        r"it has timm's layout, which Paddle does not load; judged is what `(.+)` makes", told.stderr
+    )
+    program, *arguments = shlex.split(advised)
+    assert program == "mixer-convert"
+    assert mixer_convert(*arguments, "--out", "made.pdparams").exit_code == 0
+    again = mixer_align("--checkpoint", given, "--candidate", "made.pdparams")
+    assert (again.exit_code, "layout" in again.stderr) == (0, False)

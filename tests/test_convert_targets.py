@@ -13,6 +13,7 @@ import align.commands.cli
 import convert.commands.cli
 import reports.commands.cli
 from convert.commands.command_line import OneSentence
+from convert.errors import OutputRefused
 from reports.score.predictions import check_target
 
 MAINS = (convert.commands.cli.main, align.commands.cli.main, reports.commands.cli.main)
@@ -55,8 +56,10 @@ def test_what_is_no_file_can_be_written_to(tmp_path: Path) -> None:
 def test_predictions_are_refused_by_their_own_option(tmp_path: Path) -> None:
     source = tmp_path / "x.npz"
     source.touch()
-    with pytest.raises(Exception, match=r"it is the input itself\. Choose another --predictions"):
+    with pytest.raises(OutputRefused, match=r"it is the input itself\. Choose another --predictions"):
         check_target(source, force=True, inputs=(source,))
+    with pytest.raises(OutputRefused, match=r"Pass --force to replace it, or choose another --predictions"):
+        check_target(source, force=False)
 
 
 @pytest.mark.parametrize("option", ["--junit", "--markdown", "--html", "--json"])

@@ -35,6 +35,16 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 FRAMEWORKS = {"torch", "torchvision", "timm", "paddlepaddle", "jax", "flax"}
 CORE_MEGABYTES = 150
 STAND_IN = "whole = True\n"
+STAND_IN_PROJECT = """
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+[project]
+name = "paddlepaddle-gpu"
+version = "3.3.1"
+[tool.hatch.build.targets.wheel]
+packages = ["paddle"]
+"""
 
 
 def asked_for(*extras: str) -> set[str]:
@@ -202,13 +212,13 @@ def core(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     own = built / "own_build"
     (own / "paddle").mkdir(parents=True)
     (own / "paddle" / "__init__.py").write_text(STAND_IN)
-    (own / "pyproject.toml").write_text('[project]\nname = "paddlepaddle-gpu"\nversion = "3.3.1"\n')
+    (own / "pyproject.toml").write_text(STAND_IN_PROJECT)
     (wheel,) = built.glob("*.whl")
-    setuptools = Path(importlib.util.find_spec("setuptools").origin).parents[1]  # type: ignore[union-attr,arg-type]
+    backend = Path(importlib.util.find_spec("hatchling").origin).parents[1]  # type: ignore[union-attr,arg-type]
     said = run(
         *(bin_ / "pip", "install", "-q", "--no-deps", "--no-build-isolation", own),
         cwd=built,
-        PYTHONPATH=str(setuptools),
+        PYTHONPATH=str(backend),
     )
     assert said.returncode == 0, said.stderr
     before = megabytes(place)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from importlib.util import find_spec
@@ -95,7 +96,9 @@ def read_candidate(path: Path, key: str | None, config: MixerConfig) -> Source:
     if found is None or layout is None:
         return source
     moved = convert_state_dict(source.state_dict, found, src=layout, name=source.name).state_dict
-    return replace(source, tensors=moved, notes=(*source.notes, f"it has {layout}'s layout"))
+    made = shlex.join(["mixer-convert", "--src", layout, "--checkpoint", str(path)])
+    said = f"it has {layout}'s layout, which Paddle does not load; judged is what `{made}` makes of it"
+    return replace(source, tensors=moved, notes=(*source.notes, said))
 
 
 def _layout(source: Source, layouts: tuple[str, ...]) -> Layout | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 
 import click
 
-from convert.checks.installed import PACKAGES, missing_packages, require
 from convert.commands.streams import unbroken
 from convert.errors import MixerConvertError, UsageProblem
 
@@ -61,6 +59,7 @@ class OneSentence(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, turning errors into a sentence and an exit code."""
+        from convert.checks.installed import require
         from convert.disk.unchanged import a_cut_input_ends_the_command
 
         try:
@@ -110,6 +109,8 @@ class OneSentenceGroup(OneSentence, click.Group):
         if args and args[0] not in self.commands and _looks_like_a_file(args[0]):
             taking = [p.opts[0] for p in self.params if p.opts[0] in ("--checkpoint", "--candidate")]
             if len(taking) > 1 and len(args) > 1 and _looks_like_a_file(args[1]):
+                import shlex
+
                 advised = shlex.join(["--checkpoint", args[0], "--candidate", args[1]])
                 raise click.UsageError(f"Two files are compared with {advised}.", ctx)
             if taking:
@@ -211,6 +212,8 @@ def command_line() -> list[str]:
 
 
 def _failure(error: Exception) -> Failure:
+    from convert.checks.installed import PACKAGES, missing_packages
+
     if isinstance(error, ModuleNotFoundError) and error.name in PACKAGES:
         error = missing_packages([error.name])
     if isinstance(error, MixerConvertError):

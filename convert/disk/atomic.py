@@ -51,7 +51,7 @@ def refuse_overwrite(path: Path, *, force: bool, inputs: tuple[Path, ...] = (), 
     if exists and (path.is_symlink() or not path.is_file()):
         raise OutputRefused(path, "it is not a regular file", f"Choose another {option}.")
     if exists and not force:
-        raise _exists(path)
+        raise _exists(path, option)
     if not path.parent.is_dir():
         raise IOProblem(f"{path.parent}: there is no such folder to write {path.name} to. Create it first.")
 
@@ -195,8 +195,8 @@ def _is_there(path: Path) -> bool:
     return True
 
 
-def _exists(path: Path) -> OutputRefused:
-    return OutputRefused(path, "it exists", "Pass --force to replace it, or choose another --out.")
+def _exists(path: Path, option: str = "--out") -> OutputRefused:
+    return OutputRefused(path, "it exists", f"Pass --force to replace it, or choose another {option}.")
 
 
 def _is_stream(path: Path) -> bool:
