@@ -56,7 +56,7 @@ def mutate_archive(data: bytes, max_size: int, seed: int) -> bytes:
         for info, content in members.items():
             mutated = bytes(atheris.Mutate(content, max(len(content) * 2, 64))) if info is chosen else content
             archive.writestr(info.filename, mutated, compress_type=info.compress_type)
-    return packed.getvalue()
+    return packed.getvalue() if packed.tell() <= max_size else bytes(atheris.Mutate(data, max_size))
 
 
 def mutate_header(data: bytes, max_size: int, seed: int) -> bytes:
@@ -65,7 +65,7 @@ def mutate_header(data: bytes, max_size: int, seed: int) -> bytes:
     if seed % 4 == 0 or length > len(data):
         return bytes(atheris.Mutate(data, max_size))
     header = bytes(atheris.Mutate(data[8 : 8 + length], max_size // 2))
-    return len(header).to_bytes(8, "little") + header + data[8 + length :]
+    return (len(header).to_bytes(8, "little") + header + data[8 + length :])[:max_size]  # atheris takes no more
 
 
 MUTATORS = {"pth": mutate_archive, "npz": mutate_archive, "safetensors": mutate_header}
