@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Name = str | PathLike[str]
 
 
-class Said(TypedDict, total=False):
+class Stated(TypedDict, total=False):
     """What is said of a checkpoint, as by the command's options of these names."""
 
     src: str | None
@@ -39,7 +39,7 @@ def convert_file(
     dtype: str | None = None,
     force: bool = False,
     progress: bool = True,
-    **said: Unpack[Said],
+    **said: Unpack[Stated],
 ) -> dict[str, Any]:
     """Convert a checkpoint to a file and a manifest beside it; return the manifest. As `mixer-convert` does.
 
@@ -91,7 +91,7 @@ def load_paddle(
     num_classes: int | None = None,
     dtype: str | None = None,
     progress: bool = True,
-    **said: Unpack[Said],
+    **said: Unpack[Stated],
 ) -> Any:
     """Return a ready Paddle model, a `paddle.nn.Layer`, in evaluation mode, with the weights converted in memory.
 
@@ -131,7 +131,7 @@ def load_paddle(
 
 
 def load_state_dict(
-    checkpoint: Name, *, dst: Literal["paddle", "paddlevit", "timm"] | None = None, **said: Unpack[Said]
+    checkpoint: Name, *, dst: Literal["paddle", "paddlevit", "timm"] | None = None, **said: Unpack[Stated]
 ) -> dict[str, Array]:
     """Return the weights of a checkpoint as NumPy arrays by name; no framework is imported, nothing in it executed.
 
@@ -245,9 +245,9 @@ def _path(name: Name | None) -> Path | None:
     return None if name is None else Path(name)
 
 
-def _request(function: str, said: Said, **given: Any) -> Request:
+def _request(function: str, said: Stated, **given: Any) -> Request:
     from convert.job import request_of
 
-    if unknown := said.keys() - Said.__annotations__.keys():
+    if unknown := said.keys() - Stated.__annotations__.keys():
         raise TypeError(f"{function}: unknown {', '.join(sorted(unknown))}")
     return request_of(**given, **said)
