@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -139,6 +141,18 @@ class TestThreads:
         monkeypatch.setenv("OMP_NUM_THREADS", asked)
         assert knobs.cpus() == 2
         assert knobs.usual_threads() == found
+
+    @pytest.mark.parametrize("first", ["align.probes.knobs", "paddle"])
+    @pytest.mark.parametrize(("asked", "found"), [(None, knobs.cpus()), ("1", 1)])
+    def test_what_paddle_puts_there_nobody_asked_for(self, first: str, asked: str | None, found: int) -> None:
+        """Its import sets OMP_NUM_THREADS to 1 where it is not set: everything would compute on one core."""
+        code = f"import {first}, paddle; from align.probes.knobs import usual_threads; print(usual_threads())"
+        environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+        environment |= {} if asked is None else {"OMP_NUM_THREADS": asked}
+        run = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", code], env=environment, capture_output=True, text=True, check=True
+        )
+        assert run.stdout == f"{found}\n"
 
     def test_a_result_mentions_what_limits_the_instructions(self, monkeypatch: pytest.MonkeyPatch) -> None:
         from align.probes.environment import environment

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
 
+THREADS = "OMP_NUM_THREADS"
 KNOBS = (
-    "OMP_NUM_THREADS",
+    THREADS,
     "MKL_NUM_THREADS",
     "MKL_DEBUG_CPU_TYPE",
     "KMP_BLOCKTIME",
@@ -27,6 +28,8 @@ KNOBS = (
     "NVIDIA_TF32_OVERRIDE",
 )
 """Those that a result mentions where they are set."""
+BEFORE_PADDLE = None if "paddle" in sys.modules else os.environ.get(THREADS, "")
+"""What was asked of OpenMP; None where Paddle was imported by then, which puts a 1 where nothing is."""
 
 
 def compute_quickly() -> None:
@@ -50,8 +53,14 @@ def cpus() -> int:
 
 
 def usual_threads() -> int:
-    """Return how many threads a framework is to compute with: what OMP_NUM_THREADS says first, else one per CPU."""
-    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    """Return how many threads a framework is to compute with: what OMP_NUM_THREADS says first, else one per CPU.
+
+    Not what Paddle says there: on import it puts a 1 where nothing is (paddle/base/__init__.py of 3.3.1).
+    """
+    asked = os.environ.get(THREADS, "")
+    if asked == "1" and "paddle" in sys.modules:
+        asked = _at_the_start(THREADS) if BEFORE_PADDLE is None else BEFORE_PADDLE
+    asked = asked.partition(",")[0].strip()
     return int(asked) if asked.isdecimal() and int(asked) else cpus()
 
 
@@ -101,6 +110,12 @@ def torch_imported_meanwhile() -> Iterator[None]:
         yield
     finally:
         thread.join()
+
+
+def _at_the_start(name: str, environment: Path = Path("/proc/self/environ")) -> str:
+    """Return what a variable was when this process began; empty where that is not known."""
+    text = environment.read_text(errors="replace") if environment.exists() else ""
+    return next((line.partition("=")[2] for line in text.split("\0") if line.startswith(f"{name}=")), "")
 
 
 def _is_amd_with_avx2(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
