@@ -43,20 +43,21 @@ predictor = engines.inference(config, converted)
 eager = engines.eager(config, converted)
 
 
-def untouched(images):
-    """Run Paddle eager as it comes: its matrix products on one thread."""
-    paddle.base.core.set_num_threads(1)
-    try:
+def eager_on(threads):
+    """Return Paddle eager with its matrix products on so many threads."""
+
+    def logits(images):
+        paddle.base.core.set_num_threads(threads)
         return eager(images)
-    finally:
-        paddle.base.core.set_num_threads(usual_threads())
+
+    return logits
 
 
 models = {
     "bare predictor": predictor,
     "timm eager": engines.timm_eager(config, source),
-    "Paddle eager": untouched,
-    "Paddle eager, all threads": eager,
+    "Paddle eager": eager_on(1),  # as it comes
+    "Paddle eager, all threads": eager_on(usual_threads()),
 }
 
 

@@ -33,7 +33,9 @@ class _Meant:
 
 
 class Proofread:
-    """Writes to a file; a thread reads each piece back, compares it with what was meant, and hashes it.
+    """Writes to a file; a thread reads each piece back, compares it with what was meant, and hashes it for the file.
+
+    Another one hashes it for what it is a part of, so that neither the writer nor the file waits for that.
 
     So what was meant is in the file, byte for byte, once `finish` has returned. Read back are the kernel's pages of the
     file, which is what any reader gets; that the disk took them is for fsync to say. To be used in a `with` statement,
@@ -47,8 +49,10 @@ class Proofread:
         self._expected: _Meant | None = None
         self._digest = hashlib.sha256()
         self._pending: queue.SimpleQueue[_Meant | None] = queue.SimpleQueue()
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="proofread")
+        self._compared: queue.SimpleQueue[_Meant | None] = queue.SimpleQueue()
+        self._pool = ThreadPoolExecutor(2, thread_name_prefix="proofread")
         self._reading = self._pool.submit(self._read_all)
+        self._hashing = self._pool.submit(self._hash_all)
 
     def __enter__(self) -> Self:
         return self
@@ -96,6 +100,7 @@ class Proofread:
         """
         self._pending.put(None)
         self._reading.result()
+        self._hashing.result()
         return self._digest.hexdigest()
 
     def _read_all(self) -> None:
@@ -105,12 +110,20 @@ class Proofread:
         try:
             while meant:
                 position = self._read(meant, buffer, position)
-                meant.done()
+                self._compared.put(meant)
                 meant = self._pending.get()
         finally:
             while meant:
                 meant.done()
                 meant = self._pending.get()
+            self._compared.put(None)
+
+    def _hash_all(self) -> None:
+        """Hash what is compared, which is what was read back."""
+        while meant := self._compared.get():
+            if meant.digest is not None:
+                meant.digest.update(meant.data)
+            meant.done()
 
     def _read(self, meant: _Meant, buffer: bytearray, position: int) -> int:
         """Read one piece back from a position, and return where the next begins."""
@@ -119,8 +132,6 @@ class Proofread:
         if count != len(back) or not buffer.startswith(meant.data):
             raise self._problem()
         self._digest.update(back)
-        if meant.digest is not None:
-            meant.digest.update(back)
         before, position = position, position + count
         if position // FLUSH_BYTES > before // FLUSH_BYTES:
             _begin_flush(self._stream.fileno(), position // FLUSH_BYTES * FLUSH_BYTES - FLUSH_BYTES)
