@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 
-from align.probes.knobs import compute_quickly
-
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # with parallel workers, spinning costs several times as much
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 THREADS = {name: str(max(1, (os.cpu_count() or 1) // WORKERS)) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
 SHARED_OUT = [name for name in THREADS if WORKERS > 1 and name not in os.environ]
 """What is set here alone, because workers share the processors: a fifth less processor time on two of them."""
 os.environ.update({name: THREADS[name] for name in SHARED_OUT})
+
+from align.probes.knobs import compute_quickly
+
 compute_quickly()  # before NumPy is imported
 
 import contextlib
