@@ -26,6 +26,7 @@ from align.commands.publish import Targets, check_targets, publish
 from align.core.result import AlignmentResult
 from align.mixer.case import Subject, case_of
 from align.render import as_data, schema_text, verdict_line
+from align.render.several import Attempt
 from align.run import align
 from convert.arrays import StateDict
 from convert.disk.atomic import write_report
@@ -150,7 +151,7 @@ class TestReports:
             check_targets(Targets(junit=tmp_path / "x", html=tmp_path / "." / "x"), {})
         with pytest.raises(UsageProblem, match="only --json"):
             check_targets(Targets(junit=Path("-")), {})
-        check_targets(Targets(junit=Path(os.devnull), html=Path(os.devnull)), {"candidate": None})
+        check_targets(Targets(junit=Path(os.devnull), html=Path(os.devnull)), {"candidate": []})
 
 
 class TestGithub:
@@ -158,7 +159,7 @@ class TestGithub:
         summary = tmp_path / "summary"
         summary.write_text("before\n")
         monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
-        publish(made_up.diverged(), Targets(markdown=tmp_path / "same"))
+        publish([Attempt(result=made_up.diverged())], Targets(markdown=tmp_path / "same"))
         assert summary.read_text() == "before\n" + (tmp_path / "same").read_text()
 
     def test_a_summary_that_cannot_be_written_is_an_error(
@@ -443,7 +444,7 @@ def test_a_case_without_a_witness_says_so_everywhere(config: MixerConfig, source
     assert {row.float64.reference_vs_witness for row in result.layers} == {None}
     assert "no witness" in verdict_line(result)
     jsonschema.validate(as_data(result), json.loads(schema_text()))
-    publish(result, Targets(**{name: tmp_path / name for name in FILES[1:]}))
+    publish([Attempt(result=result)], Targets(**{name: tmp_path / name for name in FILES[1:]}))
     assert all("no witness" in path.read_text().lower() for path in tmp_path.iterdir())
 
 

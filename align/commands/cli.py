@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from align.commands.layer_table import ALL_LAYERS, print_folded
-from align.commands.options import INPUTS, MODEL, RANDOM, REFERENCE_MODEL, REPORTS, WEIGHTS, case_of_options
+from align.commands.options import INPUTS, MODEL, RANDOM, REFERENCE_MODEL, REPORTS, WEIGHTS_OF_SEVERAL, case_of_options
 from align.commands.predictions import predictions
 from align.commands.propose import propose
 from align.commands.reprod import reprod
@@ -28,10 +27,11 @@ from convert.commands.command_line import (
 
 if TYPE_CHECKING:
     from align.core.result import AlignmentResult
+    from align.render.several import Attempt
 
 
 @click.group(cls=OneSentenceGroup, invoke_without_command=True, apart=RANDOM)
-@with_options(WEIGHTS, MODEL, REFERENCE_MODEL, INPUTS)
+@with_options(WEIGHTS_OF_SEVERAL, MODEL, REFERENCE_MODEL, INPUTS)
 @click.option("--atol", type=click.FloatRange(min=0), default=1e-5, show_default=True, help="Bound on float32 logits.")
 @click.option("--accept-rounding", is_flag=True, help="Exit 0 on the verdict `rounding` too.")
 @click.option("--no-stress", "stress", flag_value=False, default=True, help="Leave out the gate of single layers.")
@@ -72,47 +72,58 @@ def main(
         refuse_options_before(ctx, "an alignment")
         return
     from align.commands.publish import Targets, check_targets, publish
+    from align.commands.several import attempted, each
+    from align.render.several import status
 
     targets = Targets(json=json_target, junit=junit, markdown=markdown, html=html)
-    check_targets(targets, {name: options[name] for name in ("checkpoint", "candidate", "pairing")})
-    started = time.monotonic()
-    result = _align(**options)
-    seconds = time.monotonic() - started
+    asked = each(options)
+    inputs = {name: options[name] for name in ("checkpoint", "candidate")}
+    inputs["pairing"] = [path for path in (options["pairing"],) if path is not None]
+    check_targets(targets, inputs, several=len(asked) > 1)
+    _check(options)
     with text_beside(json_target):
-        _print(result, all_layers=all_layers)
-    publish(result, targets, accept_rounding=accept_rounding, seconds=seconds)
-    ctx.exit(1 if result.failed(accept_rounding=accept_rounding) else 0)
+        attempts = list(attempted(asked, lambda one: _align(**one), lambda one: _print(one, all_layers=all_layers)))
+        _conclude(attempts)
+    publish(attempts, targets, accept_rounding=accept_rounding)
+    ctx.exit(status(attempts, accept_rounding=accept_rounding))
 
 
 @main.command()
-def schema() -> None:
+@click.option("--several", is_flag=True, help="That of several alignments in one file.")
+def schema(several: bool) -> None:
     """Print the JSON Schema that --json keeps to."""
     from align.render import schema_text
+    from align.render.several import list_schema_text
 
-    click.echo(schema_text(), nl=False)
+    click.echo(list_schema_text() if several else schema_text(), nl=False)
 
 
-def _align(*, atol: float, train_steps: int | None, **options: Any) -> AlignmentResult:
+def _check(options: dict[str, Any]) -> None:
+    """Refuse what is known to be wrong before anything is imported."""
     import math
 
-    from align.commands.progress import aligning
-    from align.core.case import Settings
-    from align.run import align
     from convert.checks.installed import require
     from convert.errors import UsageProblem
     from convert.families import with_variant
 
     require("torch", "paddle")
-    if not math.isfinite(atol):
-        raise UsageProblem(f"--atol {atol}: a bound has to be a finite number.")
+    if not math.isfinite(options["atol"]):
+        raise UsageProblem(f"--atol {options['atol']}: a bound has to be a finite number.")
+    for name in options["variant"]:
+        with_variant(name)
+
+
+def _align(*, atol: float, train_steps: int | None, **options: Any) -> AlignmentResult:
+    from align.commands.progress import aligning
+    from align.core.case import Settings
+    from align.run import align
+
     chosen = {name: options.pop(name) for name in ("batch", "input_seed", "inputs", "stress", "backward")}
     settings = Settings(atol=atol, train_steps=train_steps or 0, **chosen)
     random = options["checkpoint"] is None and options["reference_model"] is None
     if random and options["candidate"] is not None and options["init"] is None:
         said = "the reference's weights are random (seed 0); --checkpoint names those that it was made from."
         click.echo(f"{options['candidate']}: {said}", err=True)
-    if options["variant"]:
-        with_variant(options["variant"])  # a wrong name is told before anything is imported
     with torch_imported_meanwhile() if random else contextlib.nullcontext():
         case = case_of_options(options, settings)
     with aligning(case, settings) as progress:
@@ -131,6 +142,16 @@ def _print(result: AlignmentResult, *, all_layers: bool) -> None:
         print_table(render.TRAINING_HEADERS, trained, title="training: the worst of all steps")
     lines = [*render.gate_lines(result.gates), render.verdict_line(result)]
     print("\n".join(lines), flush=True)  # before a report that fails
+
+
+def _conclude(attempts: list[Attempt]) -> None:
+    """Print how each of several ended, in a table and a line."""
+    from align.render.several import HEADERS, conclusion, rows
+    from convert.commands.tables import print_table
+
+    if len(attempts) > 1:
+        print_table(HEADERS, rows(attempts))
+        print(conclusion(attempts), flush=True)
 
 
 for command in (check, predictions, propose, record, reprod, selftest):

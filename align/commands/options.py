@@ -19,39 +19,64 @@ DEFAULT_VARIANT = "b16_in21k"
 
 RANDOM = {"seed": ("checkpoint",)}
 """Options that have no effect beside others: a file's weights are not drawn."""
-SOURCE = (
-    SRC,
-    click.option(
-        "--reference",
-        type=click.Choice(["timm", "flax"]),
-        help="What Paddle is compared with; flax needs the flax extra. Default: flax for Google's files, else timm.",
-    ),
-    click.option(
-        "--variant",
-        metavar="NAME",
-        shell_complete=variants,
-        help=f"A name of mixer-convert --list. Default: {DEFAULT_VARIANT}.",
-    ),
-    click.option(
-        "--checkpoint", type=FILE, help="The reference's weights, as mixer-convert reads them. Default: seeded random."
-    ),
-    click.option(
-        "--init", type=click.Choice(["random"]), help="Seeded random weights; the default without --checkpoint."
-    ),
-    click.option(
-        "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the random weights."
-    ),
-    *SELECTION,
-    *IDENTITY,
-    DTYPE,
-)
-WEIGHTS = (
-    *SOURCE,
-    click.option(
-        "--candidate", type=FILE, help="Paddle weights to judge. Default: the reference's, converted in memory."
-    ),
-    click.option("--candidate-key", metavar="NAME", help="Which set of weights, where the candidate holds several."),
-)
+SEVERAL = ("variant", "checkpoint", "candidate")
+"""Of these mixer-align takes several, of one of them, which are an alignment each."""
+
+
+def _source(*, several: bool) -> tuple[Callable[[Any], Any], ...]:
+    """Return the options that choose the reference's weights; whether there may be several of them."""
+    again = " Repeatable." if several else ""
+    return (
+        SRC,
+        click.option(
+            "--reference",
+            type=click.Choice(["timm", "flax"]),
+            help="What Paddle is compared with; flax needs the flax extra. Default: flax for Google's files, else "
+            "timm.",
+        ),
+        click.option(
+            "--variant",
+            metavar="NAME",
+            multiple=several,
+            shell_complete=variants,
+            help=f"A name of mixer-convert --list. Default: {DEFAULT_VARIANT}.{again}",
+        ),
+        click.option(
+            "--checkpoint",
+            type=FILE,
+            multiple=several,
+            help=f"The reference's weights, as mixer-convert reads them. Default: seeded random.{again}",
+        ),
+        click.option(
+            "--init", type=click.Choice(["random"]), help="Seeded random weights; the default without --checkpoint."
+        ),
+        click.option(
+            "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the random weights."
+        ),
+        *SELECTION,
+        *IDENTITY,
+        DTYPE,
+    )
+
+
+def _weights(*, several: bool) -> tuple[Callable[[Any], Any], ...]:
+    """Return those, and the ones that choose the candidate's."""
+    again = " Repeatable." if several else ""
+    return (
+        *_source(several=several),
+        click.option(
+            "--candidate",
+            type=FILE,
+            multiple=several,
+            help=f"Paddle weights to judge. Default: the reference's, converted in memory.{again}",
+        ),
+        click.option(
+            "--candidate-key", metavar="NAME", help="Which set of weights, where the candidate holds several."
+        ),
+    )
+
+
+SOURCE, WEIGHTS, WEIGHTS_OF_SEVERAL = _source(several=False), _weights(several=False), _weights(several=True)
 CANDIDATE_MODEL = (
     click.option(
         "--candidate-model",

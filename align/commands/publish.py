@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from align.core.result import AlignmentResult
 from align.render import as_data
+from align.render.several import Attempt, as_list
 from convert.commands.command_line import write_json
 from convert.disk.atomic import check_report, write_report
 from convert.errors import IOProblem, UsageProblem
@@ -29,28 +30,33 @@ class Targets:
     html: Path | None = None
 
 
-def check_targets(targets: Targets, inputs: Mapping[str, Path | None]) -> None:
+def check_targets(targets: Targets, inputs: Mapping[str, Iterable[Path]], *, several: bool = False) -> None:
     """Refuse, before anything runs, a report that would replace an input or another report, or has no folder.
+
+    Args:
+        targets: The files asked for.
+        inputs: The files that are read, by the name of their option.
+        several: Whether there are several alignments, of which no page shows all.
 
     Raises:
         UsageProblem: Naming both options.
         IOProblem: Its folder does not exist.
     """
+    if several and targets.html is not None:
+        raise UsageProblem("--html shows one alignment. Leave it out, or name one; --json and --junit take several.")
     asked = {option: Path(target) for option, target in asdict(targets).items() if target not in (None, "-")}
-    others = {option: path for option, path in inputs.items() if path is not None}
+    others = [(option, path) for option, paths in inputs.items() for path in paths]
     for option, target in asked.items():
         if target == Path("-"):
             raise UsageProblem(f"--{option} -: only --json writes to standard output. Give a file.")
-        for other, path in others.items():
+        for other, path in others:
             if path.resolve() == target.resolve() and (path.is_file() or not path.exists()):
                 raise UsageProblem(f"--{option} {target}: --{other} names the same file. Choose another.")
-        others[option] = target
+        others.append((option, target))
         check_report(target, f"--{option}")
 
 
-def publish(
-    result: AlignmentResult, targets: Targets, *, accept_rounding: bool = False, seconds: float | None = None
-) -> None:
+def publish(attempts: Sequence[Attempt], targets: Targets, *, accept_rounding: bool = False) -> None:
     """Write every report, and on GitHub the job's summary and annotations, however the gate went.
 
     One that cannot be written does not keep the others from being written. How many seconds it took stands in what
@@ -59,11 +65,10 @@ def publish(
     Raises:
         IOProblem: The first that could not be written.
     """
-    data = as_data(result)
     if os.environ.get("GITHUB_ACTIONS") == "true":
-        _annotate(data, to_stderr=targets.json == "-")
+        _annotate(attempts, to_stderr=targets.json == "-")
     problems: list[OSError | IOProblem] = []
-    for write in _writers(data, targets, accept_rounding, seconds):
+    for write in _writers(attempts, targets, accept_rounding):
         try:
             write()
         except (OSError, IOProblem) as problem:
@@ -72,30 +77,45 @@ def publish(
         raise problems[0]
 
 
-def _writers(
-    data: dict[str, Any], targets: Targets, accept_rounding: bool, seconds: float | None
-) -> Iterator[Callable[[], None]]:
+def _writers(attempts: Sequence[Attempt], targets: Targets, accept_rounding: bool) -> Iterator[Callable[[], None]]:
     """Yield a function per output; what it renders with is imported only where it is asked for."""
     if (json_target := targets.json) is not None:
-        yield lambda: write_json(data, json_target)
+        yield lambda: write_json(_data(attempts), json_target)
     if (junit_target := targets.junit) is not None:
-        from align.render.junit import junit
-
-        yield lambda: write_report(junit_target, junit(data, accept_rounding=accept_rounding, seconds=seconds))
+        yield lambda: write_report(junit_target, _junit(attempts, accept_rounding))
     if (markdown_target := targets.markdown) is not None:
-        yield lambda: write_report(markdown_target, _markdown(data, seconds))
+        yield lambda: write_report(markdown_target, _markdown(attempts))
     if summary := os.environ.get(SUMMARY):
-        yield lambda: _append(Path(summary), _markdown(data, seconds))
+        yield lambda: _append(Path(summary), _markdown(attempts))
     if (html_target := targets.html) is not None:
         from align.render.html import html
 
-        yield lambda: write_report(html_target, html(data))
+        yield lambda: write_report(html_target, html(_data(attempts)))
 
 
-def _markdown(data: dict[str, Any], seconds: float | None) -> bytes:
-    from align.render.markdown import markdown
+def _only(attempts: Sequence[Attempt]) -> AlignmentResult | None:
+    """Return the result of the only alignment; None where there are several."""
+    return attempts[0].result if len(attempts) == 1 else None
 
-    return markdown(data, seconds=seconds).encode(errors="backslashreplace")
+
+def _data(attempts: Sequence[Attempt]) -> dict[str, Any]:
+    return as_list(attempts) if (only := _only(attempts)) is None else as_data(only)
+
+
+def _junit(attempts: Sequence[Attempt], accept_rounding: bool) -> bytes:
+    from align.render.junit import junit, junit_of_several
+
+    if (only := _only(attempts)) is None:
+        return junit_of_several(attempts, accept_rounding=accept_rounding)
+    return junit(as_data(only), accept_rounding=accept_rounding, seconds=attempts[0].seconds)
+
+
+def _markdown(attempts: Sequence[Attempt]) -> bytes:
+    from align.render.markdown import markdown, markdown_of_several
+
+    only = _only(attempts)
+    text = markdown_of_several(attempts) if only is None else markdown(as_data(only), seconds=attempts[0].seconds)
+    return text.encode(errors="backslashreplace")
 
 
 def _append(path: Path, content: bytes) -> None:
@@ -103,9 +123,12 @@ def _append(path: Path, content: bytes) -> None:
         stream.write(content)
 
 
-def _annotate(data: dict[str, Any], *, to_stderr: bool) -> None:
+def _annotate(attempts: Sequence[Attempt], *, to_stderr: bool) -> None:
     """Print where the human text goes; a runner reads workflow commands from both streams."""
-    from align.render.annotations import workflow_commands
+    from align.render.annotations import error_command, workflow_commands
 
-    for line in workflow_commands(data):
-        print(line, file=sys.stderr if to_stderr else sys.stdout)
+    for attempt in attempts:
+        result, name = attempt.result, attempt.name
+        lines = [error_command(name, attempt.error)] if result is None else workflow_commands(as_data(result), name)
+        for line in lines:
+            print(line, file=sys.stderr if to_stderr else sys.stdout)

@@ -5,8 +5,12 @@ from __future__ import annotations
 from align.render.data import Data, failing_layer
 
 
-def workflow_commands(data: Data) -> list[str]:
+def workflow_commands(data: Data, name: str = "") -> list[str]:
     """Return a line per annotation: an error where the port fails, a warning for rounding, none when it is aligned.
+
+    Args:
+        data: The result.
+        name: What tells it from others of the same command.
 
     Source: https://docs.github.com/actions/reference/workflows-and-actions/workflow-commands; the escapes are those of
     actions/toolkit, packages/core/src/command.ts, escapeData and escapeProperty.
@@ -15,8 +19,17 @@ def workflow_commands(data: Data) -> list[str]:
         return []
     level = "warning" if data["verdict"] == "rounding" else "error"
     where = failing_layer(data)
-    title = f"mixer-align: {data['verdict']}{f' at {where}' if where else ''}"
-    return [f"::{level} title={_property(title)}::{_message(data['sentence'])}"]
+    return [_command(level, name, f"{data['verdict']}{f' at {where}' if where else ''}", data["sentence"])]
+
+
+def error_command(name: str, sentence: str) -> str:
+    """Return the annotation of an alignment that ended in an error."""
+    return _command("error", name, "no verdict", sentence)
+
+
+def _command(level: str, name: str, title: str, message: str) -> str:
+    title = ": ".join(filter(None, ("mixer-align", name, title)))
+    return f"::{level} title={_property(title)}::{_message(message)}"
 
 
 def _message(text: str) -> str:

@@ -1,4 +1,4 @@
-"""One result as JUnit XML, the test report that CI systems read: a case per gate, layer and check.
+"""One result, or several, as JUnit XML, the test report that CI systems read: a case per gate, layer and check.
 
 A point that was left out and a figure that has no bound are skipped ones.
 """
@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from junitparser import Failure, JUnitXml, Skipped, TestCase, TestSuite
+from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
 from align.render.data import (
     Data,
     accepted_rows,
+    as_data,
     compared,
     diffs,
     failing_layer,
@@ -21,6 +22,7 @@ from align.render.data import (
     is_judged,
     without_witness,
 )
+from align.render.several import Attempt
 
 NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What XML 1.0 cannot hold, not even escaped. Source: https://www.w3.org/TR/xml/#charsets."""
@@ -38,34 +40,82 @@ def junit(data: Data, *, accept_rounding: bool = False, seconds: float | None = 
         accept_rounding: Show what the verdict `rounding` stands on as skipped, not failed, as the exit code has it.
         seconds: How long the comparison took, where that is known; the parts of it are not measured.
     """
-    accepted = accept_rounding and data["verdict"] == "rounding"
+    return _report([(list(_suites(data, accept_rounding)), seconds)])
+
+
+def junit_of_several(attempts: Sequence[Attempt], *, accept_rounding: bool = False) -> bytes:
+    """Return one report of all, whose suites have each one's name; an error is a suite of one case."""
+    found = []
+    for attempt in attempts:
+        suites = (
+            [_ended_early(attempt)] if attempt.result is None else _suites(as_data(attempt.result), accept_rounding)
+        )
+        found.append(([_named(suite, attempt.name) for suite in suites], attempt.seconds))
+    return _report(found)
+
+
+def _report(found: Sequence[tuple[list[TestSuite], float | None]]) -> bytes:
+    """Return the suites of each alignment, and how long it took, as a document."""
     report = JUnitXml("mixer-align")
-    gates = [_case(data, "gates", gate["name"], *_of_gate(gate), accepted) for gate in data["gates"]]
-    report.add_testsuite(_suite(data, "gates", gates))
-    layers = [_case(data, "layers", name, skipped, said, accepted) for name, skipped, said in _layers(data)]
-    layers += [_case(data, "layers", name, True, why, False) for name, why in data["left_out"].items()]
-    if layers:
-        report.add_testsuite(_suite(data, "layers", layers))
-    for section in data["sections"]:
-        name, checks = section["gate"]["name"], section["checks"]
-        cases = [_case(data, name, _title(check), *_of_check(check), False) for check in checks]
-        if cases:
-            report.add_testsuite(_suite(data, name, cases))
+    for suite in [suite for suites, _ in found for suite in suites]:
+        report.add_testsuite(suite)
     report.update_statistics()  # type: ignore[no-untyped-call]
-    _timed(report, seconds)
+    _timed(report, found)
     stream = io.BytesIO()
     report.write(stream, pretty=True)
     return stream.getvalue()
 
 
-def _timed(report: JUnitXml, seconds: float | None) -> None:
-    """Say how long the whole took, and that the suite of gates did; what was not measured has no time."""
+def _suites(data: Data, accept_rounding: bool) -> Iterator[TestSuite]:
+    accepted = accept_rounding and data["verdict"] == "rounding"
+    gates = [_case(data, "gates", gate["name"], *_of_gate(gate), accepted) for gate in data["gates"]]
+    yield _suite(data, "gates", gates)
+    layers = [_case(data, "layers", name, skipped, said, accepted) for name, skipped, said in _layers(data)]
+    layers += [_case(data, "layers", name, True, why, False) for name, why in data["left_out"].items()]
+    if layers:
+        yield _suite(data, "layers", layers)
+    for section in data["sections"]:
+        name, checks = section["gate"]["name"], section["checks"]
+        cases = [_case(data, name, _title(check), *_of_check(check), False) for check in checks]
+        if cases:
+            yield _suite(data, name, cases)
+
+
+def _suites_of(attempt: Attempt, accept_rounding: bool) -> list[TestSuite]:
+    if attempt.result is None:
+        suites = [_ended_early(attempt)]
+    else:
+        suites = list(_suites(as_data(attempt.result), accept_rounding))
+    return [_named(suite, attempt.name) for suite in suites]
+
+
+def _ended_early(attempt: Attempt) -> TestSuite:
+    case = TestCase("ends with a verdict", "mixer-align.error")
+    case.result = [Error(_text(attempt.error), f"exit code {attempt.exit_code}")]
+    suite = TestSuite("mixer-align.error")
+    suite.add_testcase(case)
+    return suite
+
+
+def _named(suite: TestSuite, name: str) -> TestSuite:
+    """Return the suite with a name in its own and in those of its cases' classes."""
+    prefix = f"mixer-align.{_text(name)}"
+    suite.name = prefix + str(suite.name).removeprefix("mixer-align")
+    for case in suite:
+        case.classname = prefix + str(case.classname).removeprefix("mixer-align")
+    return suite
+
+
+def _timed(report: JUnitXml, found: Sequence[tuple[list[TestSuite], float | None]]) -> None:
+    """Say how long the whole took, and that each first suite did; what was not measured has no time."""
     for timed in (report, *report):
         if "time" in timed._elem.attrib:
             del timed._elem.attrib["time"]
-    if seconds is not None:
-        report.time = round(seconds, 3)
-        next(iter(report)).time = round(seconds, 3)
+    known = [(suites[0], seconds) for suites, seconds in found if seconds is not None]
+    for suite, seconds in known:
+        suite.time = round(seconds, 3)
+    if known:
+        report.time = round(sum(seconds for _, seconds in known), 3)
 
 
 def _suite(data: Data, name: str, cases: list[TestCase]) -> TestSuite:

@@ -1,14 +1,15 @@
-"""One result as GitHub-flavoured Markdown, for a job's summary or a comment."""
+"""One result, or several, as GitHub-flavoured Markdown, for a job's summary or a comment."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from align.render.data import (
     OUTCOMES,
     Data,
     accepted_rows,
+    as_data,
     compared,
     diffs,
     failing_layer,
@@ -18,6 +19,7 @@ from align.render.data import (
     without_witness,
     worst_ratio,
 )
+from align.render.several import HEADERS, Attempt, conclusion, rows
 from convert.commands.tables import Rows
 from convert.commands.tables import markdown as table
 
@@ -44,6 +46,16 @@ def markdown(data: Data, *, seconds: float | None = None) -> str:
         f"{_took(seconds)}Batch SHA-256 {cell(data['input_sha256'])}; {cell(_versions(data))}",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def markdown_of_several(attempts: Sequence[Attempt]) -> str:
+    """Return one document of all: how each ended, then each one's own beneath its name."""
+    parts = [f"## mixer-align: {cell(conclusion(attempts))}\n\n{_table(HEADERS, rows(attempts))}\n"]
+    for attempt in attempts:
+        if attempt.result is not None:
+            own = markdown(as_data(attempt.result), seconds=attempt.seconds)
+            parts.append(f"# {cell(attempt.name)}\n\n{own}")
+    return "\n".join(parts)
 
 
 def cell(text: object) -> str:

@@ -74,11 +74,7 @@ class OneSentence(click.Command):
             click.echo("Interrupted.", err=True)
             raise click.exceptions.Exit(INTERRUPTED) from interrupt
         except Exception as error:
-            if ctx.meta.get(DEBUG):
-                import traceback
-
-                traceback.print_exception(error)
-            raise _failure(error) from error
+            raise failure_of(error) from error
 
     def _refuse_ignored(self, ctx: click.Context) -> None:
         given = {name for name in ctx.params if _is_given(ctx, name)}
@@ -211,7 +207,14 @@ def command_line() -> list[str]:
     return [program.rsplit("/", 1)[-1], *arguments]
 
 
-def _failure(error: Exception) -> Failure:
+def failure_of(error: Exception) -> Failure:
+    """Return an error of the running command as a sentence and an exit code; --debug prints its traceback too."""
+    if click.get_current_context().meta.get(DEBUG):
+        import traceback
+
+        traceback.print_exception(error)
+    if isinstance(error, click.ClickException):
+        return Failure(error.format_message(), error.exit_code)
     from convert.checks.installed import PACKAGES, missing_packages
 
     if isinstance(error, ModuleNotFoundError) and error.name in PACKAGES:
