@@ -68,6 +68,8 @@ def choose_source(request: Request, early: EarlyHash | None = None) -> Source:
         raise UsageProblem("Nothing to work on. Pass --variant NAME (see mixer-convert --list) or --checkpoint FILE.")
     _check_src(request, family)
     if request.init_seed is not None:
+        if request.src not in (None, "timm"):
+            raise UsageProblem(f"--src {request.src} has no effect beside --init: random weights are drawn as timm's.")
         return from_seed(family, variant, request.init_seed)
     if request.src not in (None, "timm"):
         advice = f"Pass --checkpoint FILE. {family.elsewhere.get(request.src, '')}".rstrip()

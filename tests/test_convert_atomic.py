@@ -19,6 +19,7 @@ import pytest
 from conftest import Run
 from forked import ROOT
 
+from convert import files
 from convert.disk import atomic, atomic_folder
 from convert.disk.atomic import write_atomically, write_report
 from convert.disk.atomic_folder import write_folder_atomically
@@ -68,6 +69,17 @@ class TestRefused:
         assert result.exit_code == 4
         assert "File name too long" in result.stderr
         assert names(tmp_path) == {checkpoint.name}
+
+    def test_a_folder_that_takes_no_files_is_told_before_the_work(
+        self, mixer_convert: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Asked of the system, as root may write wherever it likes."""
+        monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
+        monkeypatch.setattr(files, "load", lambda path: pytest.fail("it was read"))
+        (tmp_path / "x.safetensors").write_bytes(b"x")
+        result = mixer_convert("--checkpoint", tmp_path / "x.safetensors", "--json", tmp_path / "x.json")
+        assert result.exit_code == 4
+        assert f"{tmp_path}: x.json cannot be written there. Check the folder's permissions" in result.stderr
 
     def test_what_appeared_meanwhile_stays(self, tmp_path: Path) -> None:
         path = tmp_path / "x"

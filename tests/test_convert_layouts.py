@@ -177,6 +177,12 @@ class TestGoogle:
         assert result.exit_code == 3
         assert "--src google" in result.stderr
 
+    def test_random_weights_have_one_source(self, mixer_convert: Run, tmp_path: Path) -> None:
+        asked = ("--variant", "s32", "--init", "random", "--out", tmp_path / "x.pdparams")
+        result = mixer_convert("--src", "google", *asked)
+        assert (result.exit_code, "--src google has no effect beside --init" in result.stderr) == (2, True)
+        assert not (tmp_path / "x.pdparams").exists()
+
     def test_objects_in_an_npz_are_refused(self, mixer_convert: Run, tmp_path: Path) -> None:
         np.savez(tmp_path / "x.npz", a=np.array([{}], dtype=object))
         result = mixer_convert("--src", "google", "--checkpoint", tmp_path / "x.npz")

@@ -42,7 +42,7 @@ def refuse_overwrite(path: Path, *, force: bool, inputs: tuple[Path, ...] = (), 
     Raises:
         OutputRefused: It is one of the inputs (under whatever name), a symlink or no regular file, or it exists and
             force is off.
-        IOProblem: Its folder does not exist, or its name is impossible there.
+        IOProblem: Its folder does not exist or takes no files, or its name is impossible there.
     """
     exists = _is_there(path)
     for source in inputs if exists else ():
@@ -54,6 +54,8 @@ def refuse_overwrite(path: Path, *, force: bool, inputs: tuple[Path, ...] = (), 
         raise _exists(path, option)
     if not path.parent.is_dir():
         raise IOProblem(f"{path.parent}: there is no such folder to write {path.name} to. Create it first.")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise IOProblem(f"{path.parent}: {path.name} cannot be written there. {ADVICE[errno.EACCES]}")
 
 
 def write_atomically(
