@@ -44,9 +44,16 @@ def conversion(source: Path) -> tuple[list[str], Path]:
     return [*CONVERT, "--checkpoint", str(source), "--out", str(output), "--force"], output
 
 
+def downloaded(path: Path, variant: str) -> Path:
+    """Return a source as a download is: with no manifest beside it, which would have to be about this very file."""
+    source = timing.seeded_weights(path, variant)
+    path.with_name(f"{path.name}.manifest.json").unlink()
+    return source
+
+
 def ratios_of(folder: Path, variant: str) -> list[timing.Ratio]:
     """Return the ratios of one variant."""
-    source = timing.seeded_weights(folder / f"{variant}.safetensors", variant)
+    source = downloaded(folder / f"{variant}.safetensors", variant)
     pth, common, copy = source.with_suffix(".pth"), folder / "common.pdparams", folder / "copy.safetensors"
     timing.measured([sys.executable, "-c", SAVE_PTH, str(source), str(pth)])
     ours, copied, usual = timing.in_turn(
@@ -97,25 +104,24 @@ def paired_ratios(folder: Path) -> list[timing.Ratio]:
     ]
 
 
-def costs(folder: Path) -> str:
-    """Return what a byte costs, by size, as a table; start-up is the same command on a Mixer of a few kilobytes."""
+def costs(folder: Path) -> list[timing.Ratio]:
+    """Return what a byte costs, by size, in ns; start-up is the same command on a Mixer of a few kilobytes."""
     tiny = folder / "tiny.safetensors"
     timing.measured([sys.executable, "-c", SAVE_TINY, str(tiny)])
-    sources = {name: timing.seeded_weights(folder / f"{name}.safetensors", name) for name in SIZES}
+    sources = {name: downloaded(folder / f"{name}.safetensors", name) for name in SIZES}
     found = timing.in_turn({name: conversion(path) for name, path in ({"start-up": tiny} | sources).items()}, RUNS)
-    start_up = statistics.median(run.seconds for run in found["start-up"])
-    lines = [f"Start-up {start_up:.2f} s", "", "| variant | MB | s | ns a byte beyond start-up | peak MB |"]
-    lines.append("| --- | --- | --- | --- | --- |")
+    start_up = [run.seconds for run in found.pop("start-up")]
+    ratios = [timing.Ratio(what="start-up of a conversion, s", target="", values=start_up)]
     for name, path in sources.items():
-        size, seconds = path.stat().st_size, statistics.median(run.seconds for run in found[name])
-        peak = max(run.peak for run in found[name])
-        cost = 1e9 * (seconds - start_up) / size
-        lines.append(f"| {name} | {size / 1e6:.0f} | {seconds:.2f} | {cost:.2f} | {peak:.0f} |")
-    return "\n".join(lines)
+        size, begun = path.stat().st_size, statistics.median(start_up)
+        values = [1e9 * (run.seconds - begun) / size for run in found[name]]
+        what = f"{name}, {size / 1e6:.0f} MB: ns a byte beyond start-up"
+        ratios.append(timing.Ratio(what=what, target="", values=values))
+    return ratios
 
 
 with tempfile.TemporaryDirectory(dir=FOLDER) as name:
     ratios = [ratio for variant in VARIANTS for ratio in ratios_of(Path(name), variant)]
     ratios += paired_ratios(Path(name))
-    details = "" if timing.as_json() else costs(Path(name))
-timing.report(ratios, details)
+    ratios += costs(Path(name))
+timing.report(ratios)

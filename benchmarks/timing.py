@@ -42,6 +42,14 @@ class Ratio:
         """Return it as a row of the table."""
         return f"| {self.what} | {self.target} | {spread(self.values)} |"
 
+    @property
+    def missed(self) -> bool:
+        """Whether there is a target, and the median is on the wrong side of it."""
+        if not self.target:
+            return False
+        now, bound = statistics.median(self.values), float(self.target[1:])
+        return not (now <= bound if self.target[0] == "≤" else now >= bound)
+
     def worse_than(self, before: "Ratio") -> bool:
         """Return whether the median is worse than any value was before; what is worse, the target's sign says."""
         now = statistics.median(self.values)
