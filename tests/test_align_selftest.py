@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +19,7 @@ from align.core.case import Case, Settings
 from align.core.inputs import DRAW, seeded_images
 from align.faults.fault import Fault, Planted
 from align.mixer import faults, specimens
-from align.mixer.specimens import SPECIMENS
+from align.mixer.specimens import SPECIMENS, MixerSpecimen
 from align.selftest import report, run
 from align.selftest.attribution import GATES, Share, shares, without
 from align.selftest.outcome import Caught, RightPort, SelfTest, Sensitivity
@@ -57,6 +61,27 @@ ONLY = {
     ),
 }
 """Faults that each gate catches and no other does."""
+
+COMMAND = "mixer-align selftest --on small-mixer --seeds 1"
+"""The command of docs/prove.md."""
+
+AT_ANOTHER_DEPTH = {
+    "small-gmixer": {"SiLU saturated beyond 20", "one layer off by 1e-09"},
+    "small-resmlp": {"outliers of a Linear's input dropped", "ReLU in one MLP"},
+    "small-gmlp": {"one layer off by 1e-09"},
+}
+"""Faults that reach the logits, where the gate `redrawn` looks, with so many blocks behind them or not."""
+
+
+class Faultless(MixerSpecimen):
+    """A specimen for the sake of its right ports."""
+
+    def faults(self) -> Sequence[Fault]:
+        return ()
+
+    def sensitivities(self) -> Mapping[str, Callable[[float], Fault]]:
+        return {}
+
 
 SMALL = [name for name in SPECIMENS if name != "s32"]
 
@@ -176,16 +201,58 @@ class TestEveryGateIsNeeded:
         assert {tuple(one["gates"]) for one in found} == {(gate,)}
 
 
+def recorded_gates(name: str) -> dict[str, list[str]]:
+    """Return the gates that catch each fault, by the record."""
+    recorded = json.loads(RECORDED.read_text(encoding="utf-8"))["findings"]
+    return {finding["fault"]: finding["gates"] for finding in recorded if finding["config"] == name}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SMALL)
-def test_every_fault_is_caught_and_placed(name: str) -> None:
-    outcome = run.selftest({name: SPECIMENS[name]}, seeds=5)
+def test_every_fault_is_caught_and_placed(tmp_path: Path) -> None:
+    """By the command of docs/prove.md, as a user runs it, and by the record."""
+    command = [str(Path(sys.executable).parent / word) if word == "mixer-align" else word for word in COMMAND.split()]
+    options = [*command, "--json", str(tmp_path / "found.json")]
+    run = subprocess.run(options, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert run.stdout.splitlines()[-1].startswith("passed: ")
+    data = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
+    assert data["passed"] is True
+    assert not data["false_alarms"]
+    assert {finding["outcome"] for finding in data["findings"]} == {"caught"}
+    assert {finding["fault"]: finding["gates"] for finding in data["findings"]} == recorded_gates("small-mixer")
+    seen([Sensitivity(**each) for each in data["sensitivities"]])
+
+
+@pytest.mark.slow
+def test_right_ports_of_more_seeds_are_aligned() -> None:
+    """The command of the page draws one."""
+    outcome = run.selftest(
+        {"small-mixer": Faultless(name="small-mixer", config=SPECIMENS["small-mixer"].config)}, seeds=5
+    )
+    assert len(outcome.right_ports) == 5 * len(DRAW)
+    assert not outcome.false_alarms
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in SMALL if name != "small-mixer"])
+def test_every_fault_is_caught_and_placed_in_other_families(name: str) -> None:
+    """Of two blocks, which every gate sees as it does the record's four, but for two rows of what bends."""
+    config = replace(SPECIMENS[name].config, num_blocks=2)
+    outcome = run.selftest({name: replace(SPECIMENS[name], config=config)}, seeds=5)
     assert not outcome.survivors
     assert not outcome.false_alarms
-    recorded = json.loads(RECORDED.read_text(encoding="utf-8"))["findings"]
-    expected = {finding["fault"]: finding["gates"] for finding in recorded if finding["config"] == name}
-    assert {finding.fault: list(finding.gates) for finding in outcome.findings} == expected
-    for sensitivity in outcome.sensitivities:
+    found = {finding.fault: list(finding.gates) for finding in outcome.findings}
+    expected = recorded_gates(name)
+    assert found.keys() == expected.keys()
+    assert {fault for fault in found if found[fault] != expected[fault]} <= AT_ANOTHER_DEPTH[name]
+    for fault in AT_ANOTHER_DEPTH[name]:
+        assert {*found[fault]} ^ {*expected[fault]} <= {"redrawn"}
+    seen(outcome.sensitivities)
+
+
+def seen(sensitivities: Iterable[Sensitivity]) -> None:
+    """Faults of any size show from as small a one as is promised."""
+    for sensitivity in sensitivities:
         assert sensitivity.smallest is not None
         assert sensitivity.smallest <= COARSEST[sensitivity.what], sensitivity
 

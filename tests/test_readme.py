@@ -1,4 +1,4 @@
-"""Every shell block of the README and of the site runs, in order, in a copy of the project with a new environment."""
+"""Every shell block of the README and of the site runs, page by page, in a copy of the project."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ PAGES = (
     *("docs/accuracy.md", "docs/audit.md", "docs/how-it-works.md", "docs/performance.md", "docs/families.md"),
     *("docs/audit-bundle.md", "docs/errors.md", "docs/faults.md", "docs/security.md", "docs/changelog.md"),
 )
-"""In this order, because later ones use what earlier ones wrote."""
+CONVERTS = "mixer-convert --checkpoint my_mixer.safetensors --out my_mixer.pdparams\n"
+"""The README's, which the other pages use the file of."""
+DOWNLOADS = "mixer-convert --src timm --variant b16_in21k"
 ELSEWHERE = {
     "docs/port-your-own-model.md": "test_docs_port.py",
     "docs/zoo.md": "test_docs_zoo.py",
@@ -40,6 +42,11 @@ ELSEWHERE = {
     "docs/versions.md": "test_docs_versions.py",
 }
 """Pages whose blocks another test runs."""
+RUN_BY = {
+    "mixer-align selftest --on small-mixer --seeds 1\n": "test_align_selftest.py",
+    "mixer-report rehearse --out my_rehearsal\n": "test_reports_rehearse.py",
+}
+"""Blocks that take as long as all others together, and whose outcome another test looks at; it runs them."""
 NOT_RUN = {
     "text": "what a command prints, or a command that needs the network, the canonical data or a GPU",
     "py": "a test of the reader's own",
@@ -100,8 +107,29 @@ def outputs_shown() -> list[tuple[str, str]]:
     return [(one.text, after.text) for one, after in pairs if _follows(one, after)]
 
 
+def of_each_page() -> dict[str, list[str]]:
+    """Return what is to run of each page, in its order; what stands on several pages, of the first of them."""
+    found: dict[str, list[str]] = {name: [] for name in PAGES}
+    before = {*RUN_BY}
+    for name in PAGES:
+        for block in blocks(page(name)):
+            runs = block.language == "sh" or (block.language == "python" and not block.text.startswith(SHOWS_A_POINT))
+            text = as_shell(block.text) if block.language == "python" else block.text
+            if runs and text not in before:
+                before.add(text)
+                found[name].append(text)
+    return found
+
+
+def as_shell(program: str) -> str:
+    return f"python - <<'EOF'\n{program}EOF\n"
+
+
 def _follows(one: Block, after: Block) -> bool:
     return (one.language, after.language, after.before) == ("sh", "text", "")
+
+
+OF_PAGE = of_each_page()
 
 
 def test_the_readme_opens_with_the_two_commands() -> None:
@@ -156,31 +184,34 @@ def copy(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.slow
-def test_every_block_runs(copy: Path, hub: Hub) -> None:
-    """The packages of this environment serve the new one, so that gigabytes need not be installed twice.
+def environment(copy: Path, endpoint: str, block: str) -> dict[str, str]:
+    """Return that of a user who has the copy installed; the packages of this environment serve what a block installs.
 
-    The README's test command runs the tests of the mapping alone: it would otherwise run this test too.
+    So gigabytes need not be installed twice. What a block installs itself is not taken from the copy's folder.
     """
-    save_safetensors(hub.file, init_state_dict(get_variant("b16_in21k").config, 0))
-    environment = {
-        **os.environ,
+    packages = sysconfig.get_path("purelib")
+    return {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"} | {
         "PATH": f"{copy / '.venv' / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "PYTHONPATH": sysconfig.get_path("purelib"),
+        "PYTHONPATH": packages if (copy / ".venv").exists() or ".venv" in block else f"{copy}:{packages}",
         "PYTEST_ADDOPTS": "tests/test_convert_mapping.py",
         "HF_HOME": str(copy / "hf"),
-        "HF_ENDPOINT": hub.endpoint,
+        "HF_ENDPOINT": endpoint,
         "PIP_NO_BUILD_ISOLATION": "false",  # pip reads this one the wrong way round: it means --no-build-isolation
     }
-    environment.pop("HF_HUB_OFFLINE", None)
-    outputs = []
-    shown_of = dict(outputs_shown())
-    programs = [code for code in of_pages("python") if not code.startswith(SHOWS_A_POINT)]
-    for block in [*of_pages("sh"), *(f"python - <<'EOF'\n{code}EOF\n" for code in programs)]:
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name, own in OF_PAGE.items() if own])
+def test_every_block_runs(copy: Path, hub: Hub, name: str) -> None:
+    """The README's test command runs the tests of the mapping alone: it would otherwise run this test too."""
+    own, shown_of, outputs = OF_PAGE[name], dict(outputs_shown()), []
+    if any(DOWNLOADS in block for block in own):
+        save_safetensors(hub.file, init_state_dict(get_variant("b16_in21k").config, 0))
+    for block in own if CONVERTS in own else [CONVERTS, *own]:
         run = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", block],
             cwd=copy,
-            env=environment,
+            env=environment(copy, hub.endpoint, block),
             capture_output=True,
             text=True,
             check=False,
@@ -189,9 +220,20 @@ def test_every_block_runs(copy: Path, hub: Hub) -> None:
         outputs.append(run.stdout)
         if block in shown_of:
             assert shown(NUMBER.sub("…", shown_of[block]), run.stdout) is None, run.stdout
-    assert shown_of
-    assert outputs[0].splitlines()[-1].startswith("aligned: b16_in21k")
-    assert " passed" in outputs[1]
+    if name == "README.md":
+        assert outputs[0].splitlines()[-1].startswith("aligned: b16_in21k")
+        assert " passed" in outputs[1]
+
+
+def test_every_block_is_of_one_page_or_of_a_test_of_its_own() -> None:
+    programs = [code for code in of_pages("python") if not code.startswith(SHOWS_A_POINT)]
+    run = [block for own in OF_PAGE.values() for block in own]
+    assert len(run) == len({*run})
+    assert {*run, *RUN_BY} == {*of_pages("sh"), *map(as_shell, programs)}
+    assert {*run} & {*dict(outputs_shown())}
+    assert not {*RUN_BY} & {*dict(outputs_shown())}, "nothing would look at what is shown of it"
+    for block, test in RUN_BY.items():
+        assert block.strip() in (ROOT / "tests" / test).read_text(encoding="utf-8")
 
 
 def test_a_block_that_fails_is_seen(copy: Path) -> None:
