@@ -312,12 +312,62 @@ def save_safetensors(path: Path, state_dict: StateDict) -> Path:
     return path
 
 
-LONGEST = ("test_every_block_runs", "test_l16_aligns", "test_every_architecture_aligns[resmlp_big_24", "test_b16")
+SECONDS = {
+    "test_align_backward.py::TestRightPort::test_b16": 45,
+    "test_align_gates.py": 70,
+    "test_align_html.py": 40,
+    "test_align_memory.py::test_l16": 90,
+    "test_align_memory.py::test_resnet50": 30,
+    "test_align_propose.py": 80,
+    "test_align_right_ports.py": 55,
+    "test_align_selftest.py::test_every_fault_is_caught_and_placed_in_other_families": 30,
+    "test_align_selftest.py::test_every_fault": 60,
+    "test_align_trained.py": 40,
+    "test_convert_hub.py": 75,
+    "test_convert_layouts.py": 60,
+    "test_docs_api.py": 15,
+    "test_docs_port.py": 35,
+    "test_kernels.py": 45,
+    "test_packaging.py": 40,
+    "test_readme.py::test_every_block_runs[README": 60,
+    "test_readme.py::test_every_block_runs[docs/prove": 35,
+    "test_readme.py::test_every_block_runs[docs/ci": 35,
+    "test_readme.py::test_every_block_runs": 20,
+    "test_reports_audit.py": 35,
+    "test_reports_evaluate.py": 40,
+    "test_reports_finetune.py": 80,
+    "test_reports_rehearse.py": 110,
+    "test_versions_lowest.py": 40,
+    "test_versions_upgrade.py": 30,
+}
+"""About how long slow tests take: those of a file together, because they share fixtures, or such a test by itself."""
+OTHERWISE = 5.0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start with the slow tests, and of these with the longest, so that parallel workers end at about the same time."""
-    items.sort(key=lambda item: ("slow" not in item.keywords, not item.name.startswith(LONGEST)))
+    """Let each worker begin with its share of the slow tests, the longest first, so that all end at about one time.
+
+    `--dist worksteal` gives each worker a stretch of the list, as long as the others', and lets it take what others
+    have left when it is done.
+    """
+    slow: dict[str, tuple[float, list[pytest.Item]]] = {}
+    for item in items:
+        if "slow" in item.keywords:
+            test = f"{item.path.name}::{item.nodeid.partition('::')[2]}"
+            known = next((known for known in SECONDS if test.startswith(known)), item.path.name)
+            seconds, group = slow.get(name := test if "::" in known else known, (0.0, []))
+            slow[name] = SECONDS.get(known, seconds + OTHERWISE), [*group, item]
+    quick = [item for item in items if "slow" not in item.keywords]
+    shares: list[tuple[float, list[pytest.Item]]] = [(0.0, [])] * WORKERS
+    for seconds, group in sorted(slow.values(), key=lambda found: -found[0]):
+        shares.sort(key=lambda share: share[0])
+        shares[0] = shares[0][0] + seconds, shares[0][1] + group
+    total, items[:] = len(items), []
+    for number, (_, share) in enumerate(shares):
+        size = max((total - len(items)) // (WORKERS - number) - len(share), 0)
+        items += [*share, *quick[:size]]
+        quick = quick[size:]
+    items += quick
 
 
 @pytest.fixture

@@ -141,6 +141,7 @@ def test_the_wheel_s_types_are_strict_enough(tmp_path: Path) -> None:
         shutil.copy(ROOT / name, source)
     subprocess.run([*build, source], check=True, capture_output=True)
     lines = USER.count("\n") + 1
+    (project / "mypy.ini").write_text("[mypy]\n[mypy-torch.*,paddle.*]\nfollow_imports = skip\n")  # half the time
     (project / "user.py").write_text(USER + "".join(f"{line}\n" for line in WRONG))
     for name in ("convert", "align", "reports"):
         assert (site / name / "py.typed").is_file()
