@@ -56,7 +56,7 @@ def _correct(config: MixerConfig, state_dict: StateDict, images: Array, labels: 
 
     model = build_paddle(config, state_dict)
     with paddle.no_grad():
-        batches = [model(paddle.to_tensor(images[i : i + 500])).numpy() for i in range(0, len(images), 500)]
+        batches = [model(paddle.to_tensor(images[i : i + 50])).numpy() for i in range(0, len(images), 50)]
     return int((np.concatenate(batches).argmax(axis=1) == labels).sum())
 
 

@@ -226,7 +226,7 @@ def test_the_trained_mixer_on_all_test_images(
     """5,991 right and a cross-entropy of 1.12832 are the checkpoint's card, measured with torch."""
     weights, bundle = tmp_path / "mixer.pdparams", tmp_path / "bundle"
     assert mixer_convert("--checkpoint", trained, "--out", weights).exit_code == 0
-    inputs = ["--checkpoint", trained, "--weights", weights, "--data", test_images, "--batch-size", 250]
+    inputs = ["--checkpoint", trained, "--weights", weights, "--data", test_images, "--batch-size", 50]
     result = run("audit", *inputs, "--out", bundle)
     assert result.exit_code == 1, result.output
     assert "other archive" in result.stdout
