@@ -30,7 +30,10 @@ WARM = [
     "convert.files.pdparams",
     "convert.files.safetensors",
 ]
-WARM += ["ctypes", "safetensors", "importlib.metadata", "json"]
+WARM += ["convert.checks.installed", "convert.checks.verify", "convert.commands.progress", "convert.files.hints"]
+WARM += ["convert.files.sharded", "convert.mixer.adapt", "convert.mixer.identity", "convert.mixer.layouts"]
+WARM += ["convert.mixer.listing", "convert.mixer.porting", "convert.mixer.recognition", "convert.mixer.rule_tables"]
+WARM += ["ctypes", "email.parser", "safetensors", "importlib.metadata", "json"]
 NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount"]
 
 
@@ -98,8 +101,11 @@ class Forker:
 
 def serve() -> None:
     """Answer requests until the input ends."""
+    from convert import families
+
     for module in WARM:
         importlib.import_module(module)
+    families.installed()  # the metadata of all packages, of which no step is a conversion's own
     for line in sys.stdin:
         request = json.loads(line)
         if "runs" in request:
