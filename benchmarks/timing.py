@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 HERE = Path(__file__).parent
+RECORD = HERE.parent / "docs" / "benchmarks.json"
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(HERE.parent)}
 ENVIRONMENT.pop("PYTHONDONTWRITEBYTECODE", None)  # an installation compiles once, not in every run
 AS_JSON = "BENCHMARKS_AS_JSON"
@@ -121,10 +122,10 @@ def as_json() -> bool:
     return AS_JSON in os.environ
 
 
-def recorded(path: Path) -> tuple[str, list[Ratio]]:
-    """Return the machine and the ratios that all.py wrote."""
-    data = json.loads(path.read_text(encoding="utf-8"))
-    return data["machine"], [Ratio(**ratio) for ratio in data["ratios"]]
+def recorded() -> tuple[str, dict[str, list[Ratio]]]:
+    """Return the machine and the ratios, by script, that all.py wrote."""
+    data = json.loads(RECORD.read_text(encoding="utf-8"))
+    return data["machine"], {name: [Ratio(**ratio) for ratio in ratios] for name, ratios in data["ratios"].items()}
 
 
 def machine() -> str:
