@@ -21,6 +21,7 @@ from forked import Forker
 
 from convert import files, output
 from convert.arrays import StateDict
+from convert.disk import mapped
 from convert.disk.hashing import file_sha256
 from convert.disk.mapped import HeldFile
 from convert.disk.unchanged import check_unchanged, unchanged
@@ -398,6 +399,31 @@ def test_what_is_held_is_whole_or_an_error(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(os, "preadv", cut)
     with pytest.raises(IntegrityProblem, match="it was cut short while it was being read"):
         HeldFile(path)
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="nothing tells how much memory is used here")
+def test_a_sparse_file_takes_no_more_memory_than_what_is_written(tmp_path: Path) -> None:
+    """A few bytes in each of its large pages: with such pages it would take 512 times as much."""
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    path, apart, count = tmp_path / "x", 2 << 20, 64
+    with path.open("wb") as stream:
+        for number in range(count):
+            stream.seek(number * apart)
+            stream.write(b"written")
+    before = resident()
+    held = HeldFile(path)
+    assert held[-7:] == b"written"
+    assert resident() - before < count * apart / 8
+
+
+def test_a_system_without_large_pages_reads_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(bytes(range(256)) * 64)
+    monkeypatch.setattr(mapped.mmap, "MADV_HUGEPAGE", -1, raising=False)  # which no kernel knows
+    assert bytes(HeldFile(path)) == path.read_bytes()
 
 
 def test_a_mapped_input_that_is_cut_kills_such_a_process(

@@ -87,7 +87,8 @@ class HeldFile(mmap.mmap):
             flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | NO_RESERVE
             held = super().__new__(cls, -1, found.st_size, flags=flags)
             held.path = path
-            _ask_for_large_pages(held)
+            if needed == found.st_size:
+                _ask_for_large_pages(held)
             for begin, end in _written(descriptor, found.st_size):
                 _read_into(path, descriptor, memoryview(held)[begin:end], begin)
             if os.fstat(descriptor).st_size != found.st_size:
@@ -125,7 +126,10 @@ def _read_into(path: Path, descriptor: int, buffer: memoryview, offset: int) -> 
 
 
 def _ask_for_large_pages(held: mmap.mmap) -> None:
-    """Ask for pages of 2 MB, where the system has them: with 512 times as many 304 MB take 0.16 s in place of 0.06."""
+    """Ask for pages of 2 MB, where the system has them: with 512 times as many 304 MB take 0.16 s in place of 0.06.
+
+    Not for a sparse file: the holes around whatever is written would take memory.
+    """
     if hasattr(mmap, "MADV_HUGEPAGE"):
         with contextlib.suppress(OSError):
             held.madvise(mmap.MADV_HUGEPAGE)
