@@ -68,8 +68,6 @@ def choose_source(request: Request, early: EarlyHash | None = None) -> Source:
         raise UsageProblem("Nothing to work on. Pass --variant NAME (see mixer-convert --list) or --checkpoint FILE.")
     _check_src(request, family)
     if request.init_seed is not None:
-        if request.src not in (None, "timm"):
-            raise UsageProblem(f"--src {request.src} has no effect beside --init: random weights are drawn as timm's.")
         return from_seed(family, variant, request.init_seed)
     if request.src not in (None, "timm"):
         advice = f"Pass --checkpoint FILE. {family.elsewhere.get(request.src, '')}".rstrip()
@@ -145,8 +143,11 @@ def convert_checkpoint(
     Raises:
         BadInput: The weights are not convertible; nothing is written.
         OutputRefused: The output exists, or is the input.
+        UsageProblem: An option would be ignored.
         IntegrityProblem: What was read back is not what was written, or the source changed meanwhile.
     """
+    if request.init_seed is not None and request.src not in (None, "timm"):
+        raise UsageProblem(f"--src {request.src} has no effect beside --init: random weights are drawn as timm's.")
     source = choose_source(request, early)
     request = with_layout(source, request)
     output = output or default_output(source, request)

@@ -79,7 +79,8 @@ class TestRefused:
         (tmp_path / "x.safetensors").write_bytes(b"x")
         result = mixer_convert("--checkpoint", tmp_path / "x.safetensors", "--json", tmp_path / "x.json")
         assert result.exit_code == 4
-        assert f"{tmp_path}: x.json cannot be written there. Check the folder's permissions" in result.stderr
+        said = f"{tmp_path / 'x.json'}: cannot be written (Permission denied). Check the folder's permissions"
+        assert said in result.stderr
 
     def test_what_appeared_meanwhile_stays(self, tmp_path: Path) -> None:
         path = tmp_path / "x"

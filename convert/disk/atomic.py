@@ -55,7 +55,8 @@ def refuse_overwrite(path: Path, *, force: bool, inputs: tuple[Path, ...] = (), 
     if not path.parent.is_dir():
         raise IOProblem(f"{path.parent}: there is no such folder to write {path.name} to. Create it first.")
     if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise IOProblem(f"{path.parent}: {path.name} cannot be written there. {ADVICE[errno.EACCES]}")
+        why = errno.EROFS if os.statvfs(path.parent).f_flag & os.ST_RDONLY else errno.EACCES
+        raise refusal(path, OSError(why, os.strerror(why)))
 
 
 def write_atomically(
