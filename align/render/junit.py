@@ -45,13 +45,7 @@ def junit(data: Data, *, accept_rounding: bool = False, seconds: float | None = 
 
 def junit_of_several(attempts: Sequence[Attempt], *, accept_rounding: bool = False) -> bytes:
     """Return one report of all, whose suites have each one's name; an error is a suite of one case."""
-    found = []
-    for attempt in attempts:
-        suites = (
-            [_ended_early(attempt)] if attempt.result is None else _suites(as_data(attempt.result), accept_rounding)
-        )
-        found.append(([_named(suite, attempt.name) for suite in suites], attempt.seconds))
-    return _report(found)
+    return _report([(_suites_of(attempt, accept_rounding), attempt.seconds) for attempt in attempts])
 
 
 def _report(found: Sequence[tuple[list[TestSuite], float | None]]) -> bytes:
