@@ -34,7 +34,7 @@ from reports.rehearsal import made_up, record, throughput
 from reports.rehearsal.estimate import activations, disk_bytes, estimate, lines, memory_bytes, parameters, real_config
 from reports.rehearsal.record import Record, locked
 from reports.rehearsal.run import StepFailed, rehearse
-from reports.rehearsal.steps import Inputs, Step, steps_of
+from reports.rehearsal.steps import RehearsalInputs, Step, steps_of
 from reports.score.parallel import Group
 from reports.train.recipes import choose_recipe, parse, recipe_by_name
 from reports.train.trainer import Trainer
@@ -89,7 +89,7 @@ def test_a_rehearsal_from_first_to_last(rehearsed: Rehearsed) -> None:
         "It is no evidence about",
     ):
         assert said in rehearsed.said
-    for step in steps_of(Inputs()):
+    for step in steps_of(RehearsalInputs()):
         assert f"$ {step.line}\n" in rehearsed.said
     assert re.search(r"\d images/s of one device \(measured here, on cpu", rehearsed.said)
 
@@ -97,7 +97,7 @@ def test_a_rehearsal_from_first_to_last(rehearsed: Rehearsed) -> None:
 @pytest.mark.slow
 def test_what_was_printed_is_what_ran(rehearsed: Rehearsed) -> None:
     """The files themselves say by which command lines they were made."""
-    lines_of = {step.name: list(step.command) for step in steps_of(Inputs())}
+    lines_of = {step.name: list(step.command) for step in steps_of(RehearsalInputs())}
     for name, file in (
         ("convert", "upstream.safetensors.manifest.json"),
         ("finetune", "run/run.json"),
@@ -132,7 +132,7 @@ def test_weights_and_images_that_are_given(tmp_path: Path, source: StateDict) ->
     assert "100 images/s of one device (given)" in run.stdout
     said = [shlex.split(line[2:]) for line in run.stdout.splitlines() if line.startswith("$ ")]
     assert said[0] == ["cd", str(folder / "out")]
-    inputs = Inputs(checkpoint=str(folder / "my own.safetensors"), data=str(folder / "my own.tar.gz"))
+    inputs = RehearsalInputs(checkpoint=str(folder / "my own.safetensors"), data=str(folder / "my own.tar.gz"))
     assert said[1:] == [list(step.command) for step in steps_of(inputs)]
     report = json.loads((folder / "out" / "bundle" / "report.json").read_text())
     assert (report["accuracy"]["total"], report["source"]["config"]["image_size"]) == (20, 20)
@@ -145,7 +145,7 @@ def test_weights_and_images_that_are_given(tmp_path: Path, source: StateDict) ->
 def test_the_steps_are_those_of_the_real_run() -> None:
     """The page has each line; where the rehearsal's differs is in names, in figures, and in what scales it down."""
     page = words_of((ROOT / "docs" / "audit.md").read_text(encoding="utf-8"))
-    for step in steps_of(Inputs()):
+    for step in steps_of(RehearsalInputs()):
         assert f" {words_of(step.for_real)} " in page
         real, small = shlex.split(step.for_real), step.command
         assert [word for word in small if not word.startswith("-")][:2] != []

@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from align.core.result import AlignmentResult
-from align.render import as_data
 from align.render.several import Attempt, as_list
 from convert.commands.command_line import write_json
 from convert.disk.atomic import check_report, write_report
@@ -93,13 +91,13 @@ def _writers(attempts: Sequence[Attempt], targets: Targets, accept_rounding: boo
         yield lambda: write_report(html_target, html(_data(attempts)))
 
 
-def _only(attempts: Sequence[Attempt]) -> AlignmentResult | None:
+def _only(attempts: Sequence[Attempt]) -> dict[str, Any] | None:
     """Return the result of the only alignment; None where there are several."""
-    return attempts[0].result if len(attempts) == 1 else None
+    return attempts[0].data if len(attempts) == 1 else None
 
 
 def _data(attempts: Sequence[Attempt]) -> dict[str, Any]:
-    return as_list(attempts) if (only := _only(attempts)) is None else as_data(only)
+    return as_list(attempts) if (only := _only(attempts)) is None else only
 
 
 def _junit(attempts: Sequence[Attempt], accept_rounding: bool) -> bytes:
@@ -107,14 +105,14 @@ def _junit(attempts: Sequence[Attempt], accept_rounding: bool) -> bytes:
 
     if (only := _only(attempts)) is None:
         return junit_of_several(attempts, accept_rounding=accept_rounding)
-    return junit(as_data(only), accept_rounding=accept_rounding, seconds=attempts[0].seconds)
+    return junit(only, accept_rounding=accept_rounding, seconds=attempts[0].seconds)
 
 
 def _markdown(attempts: Sequence[Attempt]) -> bytes:
     from align.render.markdown import markdown, markdown_of_several
 
     only = _only(attempts)
-    text = markdown_of_several(attempts) if only is None else markdown(as_data(only), seconds=attempts[0].seconds)
+    text = markdown_of_several(attempts) if only is None else markdown(only, seconds=attempts[0].seconds)
     return text.encode(errors="backslashreplace")
 
 
@@ -128,7 +126,7 @@ def _annotate(attempts: Sequence[Attempt], *, to_stderr: bool) -> None:
     from align.render.annotations import error_command, workflow_commands
 
     for attempt in attempts:
-        result, name = attempt.result, attempt.name
-        lines = [error_command(name, attempt.error)] if result is None else workflow_commands(as_data(result), name)
+        data, name = attempt.data, attempt.name
+        lines = [error_command(name, attempt.error)] if data is None else workflow_commands(data, name)
         for line in lines:
             print(line, file=sys.stderr if to_stderr else sys.stdout)

@@ -14,7 +14,6 @@ from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 from align.render.data import (
     Data,
     accepted_rows,
-    as_data,
     compared,
     diffs,
     failing_layer,
@@ -76,10 +75,7 @@ def _suites(data: Data, accept_rounding: bool) -> Iterator[TestSuite]:
 
 
 def _suites_of(attempt: Attempt, accept_rounding: bool) -> list[TestSuite]:
-    if attempt.result is None:
-        suites = [_ended_early(attempt)]
-    else:
-        suites = list(_suites(as_data(attempt.result), accept_rounding))
+    suites = [_ended_early(attempt)] if attempt.data is None else _suites(attempt.data, accept_rounding)
     return [_named(suite, attempt.name) for suite in suites]
 
 

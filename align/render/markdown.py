@@ -9,7 +9,6 @@ from align.render.data import (
     OUTCOMES,
     Data,
     accepted_rows,
-    as_data,
     compared,
     diffs,
     failing_layer,
@@ -52,8 +51,8 @@ def markdown_of_several(attempts: Sequence[Attempt]) -> str:
     """Return one document of all: how each ended, then each one's own beneath its name."""
     parts = [f"## mixer-align: {cell(conclusion(attempts))}\n\n{_table(HEADERS, rows(attempts))}\n"]
     for attempt in attempts:
-        if attempt.result is not None:
-            own = markdown(as_data(attempt.result), seconds=attempt.seconds)
+        if attempt.data is not None:
+            own = markdown(attempt.data, seconds=attempt.seconds)
             parts.append(f"# {cell(attempt.name)}\n\n{own}")
     return "\n".join(parts)
 

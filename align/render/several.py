@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import resources
 
 from align.core.result import AlignmentResult
@@ -18,7 +19,7 @@ HEADERS = ("verdict", "of", "where it diverges first, or the error")
 """The name is not what a line begins with, for a runner could take it for a command."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Attempt:
     """An alignment, and how it ended: with a result, or without one by an error, in a sentence and with its exit code.
 
@@ -30,6 +31,11 @@ class Attempt:
     error: str = ""
     exit_code: int = 0
     seconds: float | None = None
+
+    @cached_property
+    def data(self) -> Data | None:
+        """The result as every report takes it, where there is one."""
+        return None if self.result is None else as_data(self.result)
 
     @property
     def ended(self) -> str:
@@ -71,10 +77,8 @@ def list_schema_text() -> str:
 
 
 def _entry(attempt: Attempt) -> Data:
-    if attempt.result is None:
-        error = {"sentence": attempt.error, "exit_code": attempt.exit_code}
-        return {"name": attempt.name, "result": None, "error": error}
-    return {"name": attempt.name, "result": as_data(attempt.result), "error": None}
+    error = {"sentence": attempt.error, "exit_code": attempt.exit_code} if attempt.data is None else None
+    return {"name": attempt.name, "result": attempt.data, "error": error}
 
 
 def _where(attempt: Attempt) -> str:

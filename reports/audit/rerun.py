@@ -30,7 +30,7 @@ from reports.score.weights import Weights, read_weights, reference_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Inputs:
+class RerunInputs:
     """Where the inputs are now, and what to run on; None: where they were, and on what it ran."""
 
     weights: Path | None = None
@@ -41,7 +41,7 @@ class Inputs:
 
 def rerun(
     bundle: Bundle,
-    inputs: Inputs,
+    inputs: RerunInputs,
     *,
     say: Callable[[str], None] = lambda _: None,
     progress: Progress = lambda *_: None,
@@ -76,7 +76,7 @@ def _gates(bundle: Bundle, again: Mapping[Subject, AlignmentResult]) -> tuple[bo
     return True, "rerun: the gates of both ports give the bundle's figures within rounding."
 
 
-def _predictions(bundle: Bundle, inputs: Inputs, weights: Weights, progress: Progress) -> tuple[bool, str]:
+def _predictions(bundle: Bundle, inputs: RerunInputs, weights: Weights, progress: Progress) -> tuple[bool, str]:
     report = bundle.report
     archive = inputs.data or Path(bundle.environment.inputs.data)
     images = read_cifar10(archive, bundle.facts.origin.split)
@@ -98,7 +98,7 @@ def _predictions(bundle: Bundle, inputs: Inputs, weights: Weights, progress: Pro
     return _compared(bundle, evaluate(weights, images, settings, progress=progress).predictions)
 
 
-def _weights(bundle: Bundle, inputs: Inputs) -> Weights:
+def _weights(bundle: Bundle, inputs: RerunInputs) -> Weights:
     """Return the weights as the audit read them; another file may hold them under another name."""
     recorded, config = bundle.environment.inputs, bundle.report.weights.config
     said = {name: getattr(config, name) for name in ("gelu", "layer_norm_eps")}
@@ -107,7 +107,7 @@ def _weights(bundle: Bundle, inputs: Inputs) -> Weights:
     return _read(request, moved=inputs.weights is not None)
 
 
-def _source(bundle: Bundle, inputs: Inputs, weights: Weights) -> Weights:
+def _source(bundle: Bundle, inputs: RerunInputs, weights: Weights) -> Weights:
     recorded, upstream = bundle.environment.inputs, bundle.report.weights.upstream
     path = inputs.checkpoint or Path(recorded.checkpoint)
     request = reference_of(weights, path, recorded.checkpoint_key, option="--checkpoint-key")

@@ -16,7 +16,7 @@ from convert.commands.options import FILE
 if TYPE_CHECKING:
     from reports.rehearsal.estimate import Estimate
     from reports.rehearsal.record import Record
-    from reports.rehearsal.steps import Inputs, Step
+    from reports.rehearsal.steps import RehearsalInputs, Step
 
 Say = Callable[[str], None]
 SCHEMA = "mixer-report/rehearsal/1"
@@ -79,12 +79,12 @@ def rehearse(
         write_json({**result, **_result(steps, report, estimates)}, json_target)
 
 
-def _inputs(checkpoint: Path | None, data: Path | None, device: str) -> Inputs:
+def _inputs(checkpoint: Path | None, data: Path | None, device: str) -> RehearsalInputs:
     """Return how the steps name what is given; they run in another folder."""
-    from reports.rehearsal.steps import Inputs
+    from reports.rehearsal.steps import RehearsalInputs
 
     given = {"checkpoint": checkpoint, "data": data}
-    return Inputs(**{name: str(path.resolve()) for name, path in given.items() if path}, device=device)
+    return RehearsalInputs(**{name: str(path.resolve()) for name, path in given.items() if path}, device=device)
 
 
 def _asked(checkpoint: Path | None, data: Path | None, device: str) -> dict[str, Any]:

@@ -80,8 +80,8 @@ def schema(name: str) -> None:
 
 def _rerun(found: Bundle, **inputs: Any) -> list[tuple[bool, str]]:
     from align.commands.progress import aligning
-    from reports.audit.rerun import Inputs
+    from reports.audit.rerun import RerunInputs
     from reports.audit.rerun import rerun as run
 
     with progress_bar(len(found.predictions)) as progress:
-        return list(run(found, Inputs(**inputs), say=say, progress=progress, aligning=aligning))
+        return list(run(found, RerunInputs(**inputs), say=say, progress=progress, aligning=aligning))

@@ -16,7 +16,7 @@ NOT_COMPARABLE = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Inputs:
+class RehearsalInputs:
     """What the rehearsal is of, as its command lines name it: weights in timm's layout, an archive, and the device."""
 
     checkpoint: str = WEIGHTS
@@ -45,12 +45,12 @@ class Step:
         return shlex.join(self.command)
 
 
-def steps_of(inputs: Inputs) -> tuple[Step, ...]:
+def steps_of(inputs: RehearsalInputs) -> tuple[Step, ...]:
     """Return the steps, in order; their paths are relative to the rehearsal's folder."""
     return (_convert(inputs), _finetune(inputs), _evaluate(inputs), _audit(inputs), _verify())
 
 
-def _convert(inputs: Inputs) -> Step:
+def _convert(inputs: RehearsalInputs) -> Step:
     return Step(
         name="convert",
         command=_line(f"mixer-convert --src timm --checkpoint {{}} --dst timm --out {UPSTREAM}", inputs.checkpoint),
@@ -59,7 +59,7 @@ def _convert(inputs: Inputs) -> Step:
     )
 
 
-def _finetune(inputs: Inputs) -> Step:
+def _finetune(inputs: RehearsalInputs) -> Step:
     made = (
         "final.pdparams",
         "final.pdparams" + MANIFEST,
@@ -79,7 +79,7 @@ def _finetune(inputs: Inputs) -> Step:
     )
 
 
-def _evaluate(inputs: Inputs) -> Step:
+def _evaluate(inputs: RehearsalInputs) -> Step:
     line = f"mixer-report evaluate --weights {RUN}/final.pdparams --data {{}} --figure {FIGURE} --limit {LIMIT}"
     return Step(
         name="evaluate",
@@ -91,7 +91,7 @@ def _evaluate(inputs: Inputs) -> Step:
     )
 
 
-def _audit(inputs: Inputs) -> Step:
+def _audit(inputs: RehearsalInputs) -> Step:
     weights = f"--checkpoint {UPSTREAM} --weights {RUN}/final.pdparams --data {{}} --figure {FIGURE} --limit {LIMIT}"
     attached = f"--attach {RUN}/log.jsonl --attach {RUN}/curves.png"
     return Step(
