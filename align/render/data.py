@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import fields, is_dataclass
+from functools import cache
 from importlib import resources
 from typing import Any
 
@@ -21,12 +22,11 @@ Data = dict[str, Any]
 
 def as_data(result: AlignmentResult) -> Data:
     """Return the result as JSON takes it; NaN and infinities, which JSON lacks, become the texts `nan` and `inf`."""
-    data: Data = {"schema": SCHEMA, "sentence": verdict_line(result), **asdict(result)}
+    data: Data = {"schema": SCHEMA, "sentence": verdict_line(result), **finite(result)}
     del data["accept_rounding"]  # how its truth is taken, not what was found
     for section, found in zip(data["sections"], result.sections, strict=True):
-        section["checks"] = [{"name": check.name, **asdict(check)} for check in found.checks]
-    plain: Data = finite(data)
-    return plain
+        section["checks"] = [{"name": check.name, **finite(check)} for check in found.checks]
+    return data
 
 
 def schema_text() -> str:
@@ -119,9 +119,18 @@ def failure_of(data: Data, layer: Data) -> str:
 
 
 def finite(value: Any) -> Any:
-    """Return plain data in which a NaN or an infinity is a text, as JSON lacks both."""
+    """Return records as plain data in which a NaN or an infinity is a text, as JSON lacks both."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if value is None or isinstance(value, (str, int)):
+        return value
     if isinstance(value, dict):
         return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
+    if isinstance(value, Sequence):
         return [finite(item) for item in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+    return {name: finite(getattr(value, name)) for name in _names(type(value))} if is_dataclass(value) else value
+
+
+@cache
+def _names(record: type) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(record))

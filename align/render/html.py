@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib import resources
 from typing import Any
 
@@ -64,15 +65,8 @@ def render(template: str, data: Data, **values: Any) -> str:
         data: The result.
         values: What the template has beside what verdict, gates and chart need.
     """
-    environment = Environment(
-        loader=PackageLoader("align.render"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    return environment.get_template(template).render(
+    found = _templates().get_template(template)
+    return found.render(
         data=data,
         meaning=VERDICTS[data["verdict"]],
         where=failing_layer(data),
@@ -81,6 +75,19 @@ def render(template: str, data: Data, **values: Any) -> str:
         chart=geometry.chart(data),
         size=geometry,
         **values,
+    )
+
+
+@cache
+def _templates() -> Environment:
+    """Return the templates, each of which is compiled once in a process: that takes as long as to fill it."""
+    return Environment(
+        loader=PackageLoader("align.render"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
 
 

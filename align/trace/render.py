@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 from align.render import finite
@@ -18,7 +17,7 @@ FOLDED_HEADERS = (*FOLD_HEADERS, "float64", "bound", "float32", "bound", "")
 
 def as_data(result: TraceResult) -> dict[str, Any]:
     """Return the result as JSON takes it; NaN and infinities become texts."""
-    data: dict[str, Any] = finite({"schema": SCHEMA, **asdict(result)})
+    data: dict[str, Any] = {"schema": SCHEMA, **finite(result)}
     del data["accept_rounding"]  # how its truth is taken, not what was found
     return data
 

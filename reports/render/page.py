@@ -6,6 +6,7 @@ import base64
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from typing import Any
 
@@ -49,18 +50,11 @@ def page(template: str, report: AuditReport | Shown, **values: Any) -> bytes:
         report: What was measured.
         values: What the template has beside it.
     """
-    templates = jinja2.Environment(
-        loader=jinja2.ChoiceLoader([jinja2.PackageLoader("reports.render"), jinja2.PackageLoader("align.render")]),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
     style = "".join(
         _text(package, name) for package, name in (("align.render", "report.css"), ("reports.render", "audit.css"))
     )
-    text = templates.get_template(template).render(
+    found = _templates().get_template(template)
+    text = found.render(
         report=report,
         banner=BANNERS[report.verdict],
         meaning=MEANINGS[report.verdict],
@@ -73,6 +67,19 @@ def page(template: str, report: AuditReport | Shown, **values: Any) -> bytes:
         **values,
     )
     return text.encode(errors="backslashreplace")
+
+
+@cache
+def _templates() -> jinja2.Environment:
+    """Return the templates, each of which is compiled once in a process: that takes as long as to fill it."""
+    return jinja2.Environment(
+        loader=jinja2.ChoiceLoader([jinja2.PackageLoader("reports.render"), jinja2.PackageLoader("align.render")]),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
 
 
 def _text(package: str, name: str) -> str:
