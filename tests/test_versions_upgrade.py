@@ -43,7 +43,8 @@ def check(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     """`mixer-align check` by another Paddle, which lies in a folder of its own; skipped where pip cannot get it."""
     folder = tmp_path_factory.mktemp("paddle")
     wanted = f"paddlepaddle=={request.param}"
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), wanted]
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-compile", "--no-deps"]
+    command += ["--target", str(folder), wanted]
     got = subprocess.run(command, capture_output=True, text=True, check=False)
     if got.returncode:
         pytest.skip(f"pip could not install {wanted}: {got.stderr.strip().splitlines()[-1:]}")
