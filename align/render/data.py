@@ -128,7 +128,7 @@ def finite(value: Any) -> Any:
         return {key: finite(item) for key, item in value.items()}
     if isinstance(value, Sequence):
         return [finite(item) for item in value]
-    return {name: finite(getattr(value, name)) for name in _names(type(value))} if is_dataclass(value) else value
+    return {name: finite(getattr(value, name)) for name in _names(value.__class__)} if is_dataclass(value) else value
 
 
 @cache
