@@ -33,6 +33,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from forked import Forker
+from warm import Warm
 
 from convert.arrays import StateDict
 from convert.mixer.init import init_state_dict
@@ -117,6 +118,13 @@ def mixer_convert() -> Run:
 def forker() -> Iterator[Forker]:
     with Forker() as forker:
         yield forker
+
+
+@pytest.fixture(scope="session")
+def warm() -> Iterator[Warm]:
+    """Commands of a shell that have the frameworks loaded already."""
+    with Warm() as warm:
+        yield warm
 
 
 @pytest.fixture
@@ -315,13 +323,13 @@ def save_safetensors(path: Path, state_dict: StateDict) -> Path:
 
 
 SECONDS = {
-    "test_align_backward.py::TestRightPort::test_b16": 45,
+    "test_align_backward.py::TestRightPort::test_b32": 25,
     "test_align_gates.py": 70,
     "test_align_html.py": 40,
     "test_align_memory.py::test_l16": 90,
     "test_align_memory.py::test_resnet50": 30,
     "test_align_propose.py": 80,
-    "test_align_right_ports.py": 55,
+    "test_align_right_ports.py": 40,
     "test_align_selftest.py::test_every_fault_is_caught_and_placed_in_other_families": 30,
     "test_align_selftest.py::test_every_fault": 60,
     "test_align_trained.py": 40,
@@ -332,9 +340,7 @@ SECONDS = {
     "test_kernels.py": 45,
     "test_packaging.py": 40,
     "test_readme.py::test_every_block_runs[README": 60,
-    "test_readme.py::test_every_block_runs[docs/prove": 35,
-    "test_readme.py::test_every_block_runs[docs/ci": 35,
-    "test_readme.py::test_every_block_runs": 20,
+    "test_readme.py": 70,
     "test_reports_audit.py": 35,
     "test_reports_evaluate.py": 40,
     "test_reports_finetune.py": 80,

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from doc_blocks import Block, blocks, shown
+from warm import Warm
 
 from align.pairing.file import read_pairing
 
@@ -23,8 +24,9 @@ FENCE = re.compile(r"^```", flags=re.MULTILINE)
 CONDITION = re.compile(r"<!-- run where `(.*)` has (\S+) -->$")
 
 
-def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COLUMNS": "300"}
+def run(command: str, folder: Path, *commands: Path) -> subprocess.CompletedProcess[str]:
+    path = ":".join([*map(str, commands), str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = {**os.environ, "PATH": path, "COLUMNS": "300"}
     environment.pop("PYTEST_ADDOPTS", None)
     shell = ["bash", "-euo", "pipefail", "-c", command]
     out, both = subprocess.PIPE, subprocess.STDOUT
@@ -38,14 +40,16 @@ def changed(text: str, diff: str) -> str:
     return text.replace(old, new)
 
 
-def follow(page: list[Block], folder: Path) -> None:
-    """Do what a page says."""
+def follow(page: list[Block], folder: Path, *commands: Path) -> None:
+    """Do what a page says, by the commands of these folders first."""
     output = ""
     for block in page:
-        if (condition := CONDITION.search(block.before)) and condition[2] not in run(condition[1], folder).stdout:
+        if (condition := CONDITION.search(block.before)) and condition[2] not in run(
+            condition[1], folder, *commands
+        ).stdout:
             continue
         if block.language == "sh":
-            done = run(block.text, folder)
+            done = run(block.text, folder, *commands)
             output = done.stdout
             assert done.returncode == block.exit_code, f"{block.text}\n{output}"
             assert "Traceback" not in output
@@ -65,8 +69,8 @@ def follow(page: list[Block], folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_newcomer_gets_through(tmp_path: Path) -> None:
-    follow(blocks(PAGE), tmp_path)
+def test_a_newcomer_gets_through(tmp_path: Path, warm: Warm) -> None:
+    follow(blocks(PAGE), tmp_path, warm.path)
     assert {path.name for path in tmp_path.iterdir()} >= {"net.pdparams", "by_hand.pdparams", "inputs.toml"}
 
 

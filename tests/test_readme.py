@@ -184,14 +184,14 @@ def copy(tmp_path: Path) -> Path:
     return folder
 
 
-def environment(copy: Path, endpoint: str, block: str) -> dict[str, str]:
+def environment(copy: Path, endpoint: str, block: str, commands: Path) -> dict[str, str]:
     """Return that of a user who has the copy installed; the packages of this environment serve what a block installs.
 
     So gigabytes need not be installed twice. What a block installs itself is not taken from the copy's folder.
     """
     packages = sysconfig.get_path("purelib")
     return {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"} | {
-        "PATH": f"{copy / '.venv' / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PATH": f"{copy / '.venv' / 'bin'}:{commands}:{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PYTHONPATH": packages if (copy / ".venv").exists() or ".venv" in block else f"{copy}:{packages}",
         "PYTEST_ADDOPTS": "tests/test_convert_mapping.py",
         "HF_HOME": str(copy / "hf"),
@@ -202,16 +202,20 @@ def environment(copy: Path, endpoint: str, block: str) -> dict[str, str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, own in OF_PAGE.items() if own])
-def test_every_block_runs(copy: Path, hub: Hub, name: str) -> None:
-    """The README's test command runs the tests of the mapping alone: it would otherwise run this test too."""
+def test_every_block_runs(copy: Path, hub: Hub, request: pytest.FixtureRequest, name: str) -> None:
+    """The README's test command runs the tests of the mapping alone: it would otherwise run this test too.
+
+    Its commands start as a user's do; those of the other pages have the frameworks loaded already.
+    """
     own, shown_of, outputs = OF_PAGE[name], dict(outputs_shown()), []
+    commands = copy / ".venv" / "bin" if name == "README.md" else request.getfixturevalue("warm").path
     if any(DOWNLOADS in block for block in own):
         save_safetensors(hub.file, init_state_dict(get_variant("b16_in21k").config, 0))
     for block in own if CONVERTS in own else [CONVERTS, *own]:
         run = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", block],
             cwd=copy,
-            env=environment(copy, hub.endpoint, block),
+            env=environment(copy, hub.endpoint, block, commands),
             capture_output=True,
             text=True,
             check=False,
