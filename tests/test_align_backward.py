@@ -65,10 +65,10 @@ class TestRightPort:
         assert result.verdict == "aligned", result.first_divergence
 
     @pytest.mark.slow
-    def test_b16(self, mixer_align: Run, tmp_path: Path) -> None:
+    def test_b32(self, mixer_align: Run, tmp_path: Path) -> None:
         """The forward's gates hold as they do for every architecture, in test_align_gates.py."""
         report = tmp_path / "report.json"
-        result = mixer_align("--variant", "b16_in1k", "--batch", "1", "--backward", "--json", report)
+        result = mixer_align("--variant", "b32", "--batch", "1", "--backward", "--json", report)
         assert result.exit_code == 0, result.output
         assert "backward    passed   150 gradients: float64 at most " in result.stdout
         data = json.loads(report.read_text())

@@ -140,6 +140,13 @@ def few(ports: ModuleType) -> Iterator[Any]:
         next(families)
 
 
+def every_pair(ports: ModuleType) -> Iterator[Any]:
+    """Yield a port of every family with every extreme that takes no second, and one of each larger size."""
+    drawn = ports.drawn(2240)
+    yield from {(port.family, port.extreme): port for port in drawn if port.size not in LARGE}.values()
+    yield from {port.size: port for port in drawn if port.size in LARGE}.values()
+
+
 class TestLive:
     def test_none_of_a_few_of_every_extreme_is_failed(self, ports: ModuleType, right_ports: ModuleType) -> None:
         chosen = [*few(ports)]
@@ -151,14 +158,15 @@ class TestLive:
 
     @pytest.mark.slow
     def test_none_of_every_family_and_extreme_is_failed_on_any_arithmetic(
-        self, right_ports: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+        self, ports: ModuleType, right_ports: ModuleType
     ) -> None:
-        status = right_ports.main(["--count", "112", "--out", str(tmp_path / "found.json")])
-        assert status == 0, capsys.readouterr().err
-        found = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
+        chosen = [*every_pair(ports)]
+        assert {(port.family, port.extreme) for port in chosen} == {*itertools.product(ports.FAMILIES, ports.EXTREMES)}
+        assert {port.size for port in chosen} == ports.SIZES.keys()
+        found = right_ports.run(chosen)
         assert found["false_alarms"] == []
-        assert found["ports"] >= 112 * (5 - len(found["skipped"])) // 5
-        assert len(found["verdicts"]) + len(found["skipped"]) == 5
+        assert found["verdicts"].keys() | found["skipped"].keys() == ports.ARITHMETICS.keys()
+        assert found["ports"] == sum(port.arithmetic not in found["skipped"] for port in chosen)
 
     def test_a_process_of_its_own_computes_as_it_is_told(self, ports: ModuleType, right_ports: ModuleType) -> None:
         port = next(port for port in ports.drawn(135) if port.arithmetic == "one thread" and port.extreme == "none")
