@@ -332,7 +332,6 @@ SECONDS = {
     "test_align_right_ports.py": 40,
     "test_align_selftest.py::test_every_fault_is_caught_and_placed_in_other_families": 30,
     "test_align_selftest.py::test_every_fault": 60,
-    "test_align_trained.py": 40,
     "test_convert_hub.py": 75,
     "test_convert_layouts.py": 60,
     "test_docs_api.py": 15,

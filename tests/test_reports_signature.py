@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import fcntl
 import hashlib
 import json
 import os
@@ -12,7 +11,6 @@ import re
 import shutil
 import subprocess
 import sys
-import termios
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -64,15 +62,19 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
 def agent(tmp_path: Path, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """An SSH agent that holds the ed25519 key."""
     socket = tmp_path / "agent"
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(socket))
+    add = ["ssh-add", "-q", str(keys["ed25519"])]
     with subprocess.Popen(["ssh-agent", "-D", "-a", str(socket)], stdout=subprocess.DEVNULL) as process:
-        monkeypatch.setenv("SSH_AUTH_SOCK", str(socket))
-        for _ in range(100):
-            if socket.exists():
-                break
-            time.sleep(0.05)
-        subprocess.run(["ssh-add", "-q", str(keys["ed25519"])], check=True)
-        yield
-        process.terminate()
+        try:
+            until = time.monotonic() + 30
+            while subprocess.run(
+                add, capture_output=True, check=False
+            ).returncode:  # its socket is there before it listens
+                assert time.monotonic() < until, "ssh-agent takes no key"
+                time.sleep(0.05)
+            yield
+        finally:
+            process.terminate()
 
 
 @pytest.fixture(autouse=True)
@@ -259,7 +261,8 @@ class TestAudit:
 
     def test_a_passphrase_is_asked_for_by_no_terminal(self, keys: Keys) -> None:
         """It would wait there: at the start, and again when the work is done and nobody sits before it."""
-        code = "import sys; from pathlib import Path; from reports.sign.signature import check_key\n"
+        code = "import fcntl, sys, termios; from pathlib import Path; from reports.sign.signature import check_key\n"
+        code += "fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"  # the terminal is the one that it is asked by
         code += "try: check_key(Path(sys.argv[1]))\nexcept Exception as error: print(type(error).__name__)"
         master, slave = pty.openpty()
         with subprocess.Popen(
@@ -268,7 +271,6 @@ class TestAudit:
             stdout=subprocess.PIPE,
             stderr=slave,
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509  # there is no thread
         ) as process:
             try:
                 said, _ = process.communicate(timeout=60)
