@@ -162,7 +162,7 @@ def test_several_models_in_threads(weights: StateDict) -> None:
 
 
 FORKED = """
-import os, sys, threading
+import os, signal, threading
 import align
 from align.probes import turn
 from strangers import TIMM_NAMES, timm_model, timm_weights
@@ -183,6 +183,7 @@ def hold():
 def fork(name):
     child = os.fork()
     if not child:
+        signal.alarm(50)  # it would wait for ever, and be left behind
         verdict = align.align(*models, backward=True).verdict
         torch.nn.functional.gelu(torch.randn(4, 1000, 1000))
         print(name, verdict, flush=True)

@@ -44,9 +44,8 @@ def follow(page: list[Block], folder: Path, *commands: Path) -> None:
     """Do what a page says, by the commands of these folders first."""
     output = ""
     for block in page:
-        if (condition := CONDITION.search(block.before)) and condition[2] not in run(
-            condition[1], folder, *commands
-        ).stdout:
+        condition = CONDITION.search(block.before)
+        if condition and condition[2] not in run(condition[1], folder, *commands).stdout:
             continue
         if block.language == "sh":
             done = run(block.text, folder, *commands)

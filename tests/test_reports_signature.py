@@ -60,16 +60,14 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
 
 @pytest.fixture
 def agent(tmp_path: Path, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An SSH agent that holds the ed25519 key."""
+    """An SSH agent that holds the ed25519 key; its socket is there before it listens."""
     socket = tmp_path / "agent"
     monkeypatch.setenv("SSH_AUTH_SOCK", str(socket))
     add = ["ssh-add", "-q", str(keys["ed25519"])]
     with subprocess.Popen(["ssh-agent", "-D", "-a", str(socket)], stdout=subprocess.DEVNULL) as process:
         try:
             until = time.monotonic() + 30
-            while subprocess.run(
-                add, capture_output=True, check=False
-            ).returncode:  # its socket is there before it listens
+            while subprocess.run(add, capture_output=True, check=False).returncode:
                 assert time.monotonic() < until, "ssh-agent takes no key"
                 time.sleep(0.05)
             yield
