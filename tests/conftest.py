@@ -11,9 +11,10 @@ SHARED_OUT = [name for name in THREADS if WORKERS > 1 and name not in os.environ
 """What is set here alone, because workers share the processors: a fifth less processor time on two of them."""
 os.environ.update({name: THREADS[name] for name in SHARED_OUT})
 
-from align.probes.knobs import compute_quickly
+from align.probes.knobs import compute_quickly, keep_freed_memory
 
 compute_quickly()  # before NumPy is imported
+keep_freed_memory()
 
 import contextlib
 import gc

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import mmap
 import os
+import platform
 import re
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -161,3 +163,39 @@ class TestThreads:
         for name in names:
             monkeypatch.setenv(name, "x")
         assert dict.fromkeys(names, "x").items() <= environment()["knobs"].items()
+
+
+TAKEN_AND_FREED = """
+from resource import RUSAGE_SELF, getrusage
+from align.probes.knobs import keep_freed_memory
+
+keep_freed_memory()
+before = getrusage(RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    layers = [bytearray(24 << 20) for _ in range(4)]
+    del layers
+print(getrusage(RUSAGE_SELF).ru_minflt - before)
+"""
+"""Takes and frees 1.9 GB, 96 MB of it at a time, and prints how many pages the system gave for it."""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or not platform.libc_ver()[0], reason="glibc alone can be told")
+class TestFreedMemory:
+    @pytest.fixture
+    def bytes_given(self) -> Callable[..., int]:
+        def run(**given: str) -> int:
+            unset = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+            command = [sys.executable, "-c", TAKEN_AND_FREED]
+            done = subprocess.run(command, env=unset | given, capture_output=True, text=True, check=True)
+            return int(done.stdout) * mmap.PAGESIZE
+
+        return run
+
+    def test_it_is_kept_for_what_is_taken_next(self, bytes_given: Callable[..., int]) -> None:
+        assert bytes_given() < 2 * 96e6
+
+    @pytest.mark.parametrize(
+        "said", [{"MALLOC_TRIM_THRESHOLD_": "0"}, {"GLIBC_TUNABLES": "glibc.malloc.trim_threshold=0"}]
+    )
+    def test_what_the_user_says_stands(self, bytes_given: Callable[..., int], said: dict[str, str]) -> None:
+        assert bytes_given(**said) > 1e9

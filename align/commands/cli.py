@@ -15,7 +15,7 @@ from align.commands.propose import propose
 from align.commands.reprod import reprod
 from align.commands.selftest import selftest
 from align.commands.trace import check, record
-from align.probes.knobs import compute_quickly, forbid_tf32, torch_imported_meanwhile
+from align.probes.knobs import compute_quickly, forbid_tf32, keep_freed_memory, torch_imported_meanwhile
 from convert import __version__
 from convert.commands.command_line import (
     OneSentenceGroup,
@@ -68,6 +68,7 @@ def main(
     """  # noqa: D301  # \b is click's mark for text that is not to be wrapped
     forbid_tf32()
     compute_quickly()
+    keep_freed_memory()
     if ctx.invoked_subcommand is not None:
         refuse_options_before(ctx, "an alignment")
         return

@@ -34,11 +34,8 @@ def propose(ctx: click.Context, /, out: Path, force: bool, **options: Any) -> No
     with the same drawn weights. Exit 1 if something is left open or the outputs do not agree; the file is written then
     too, to be read and completed. Exit 3 if the models cannot be paired.
     """
-    from align.probes.knobs import compute_quickly, forbid_tf32
     from convert.disk.atomic import refuse_overwrite
 
-    forbid_tf32()
-    compute_quickly()
     refuse_overwrite(out, force=force, inputs=(options["pairing"],) if options["pairing"] else ())
     if not _propose(_twins(options), (options["reference_model"], options["candidate_model"]), out, force=force):
         ctx.exit(1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from align.probes.knobs import compute_quickly
+from align.probes.knobs import compute_quickly, keep_freed_memory
 from convert import __version__
 from convert.commands.command_line import OneSentenceGroup, json_option, write_json
 from reports.commands.audit import audit
@@ -24,6 +24,7 @@ def main() -> None:
     5 integrity.
     """  # noqa: D301  # \b is click's mark for text that is not to be wrapped
     compute_quickly()
+    keep_freed_memory()
 
 
 @main.command()
