@@ -327,7 +327,7 @@ SECONDS = {
     "test_align_backward.py::TestRightPort::test_b32": 25,
     "test_align_gates.py": 70,
     "test_align_html.py": 40,
-    "test_align_memory.py::test_l16": 90,
+    "test_align_memory.py::test_l32": 35,
     "test_align_memory.py::test_resnet50": 30,
     "test_align_propose.py": 80,
     "test_align_right_ports.py": 40,

@@ -519,7 +519,7 @@ class TestCommand:
         assert "none.pdparams" in result.stderr
 
 
-# s32 is above, b16 in test_align_backward.py, and l16_in21k, the largest, in test_align_memory.py
+# s32 is above, b16 is what the README aligns first, b32 is in test_align_backward.py, and L/32 in test_align_memory.py
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["s16", "gmixer_12", "resmlp_12", "gmlp_ti16"])
 def test_every_family_aligns_at_full_size(mixer_align: Run, tmp_path: Path, name: str) -> None:
@@ -533,7 +533,7 @@ def test_every_family_aligns_at_full_size(mixer_align: Run, tmp_path: Path, name
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["b32", "gmixer_24", "resmlp_24", "resmlp_36", "resmlp_big_24", "gmlp_s16", "gmlp_b16"]
+    "name", ["l16_in21k", "gmixer_24", "resmlp_24", "resmlp_36", "resmlp_big_24", "gmlp_s16", "gmlp_b16"]
 )
 def test_three_blocks_of_every_architecture_align(name: str) -> None:
     """At full width; that every key of all blocks arrives is in test_convert_layouts.py."""

@@ -72,14 +72,13 @@ def peak_of(folder: Path, arguments: tuple[str, ...], modules: tuple[str, ...] =
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
-def test_l16_aligns_within_three_float64_copies_and_a_gigabyte(tmp_path: Path, record_property: Any) -> None:
+def test_l32_takes_three_float64_copies_and_half_a_gigabyte_beside_its_imports(tmp_path: Path) -> None:
     """In a process of its own, at the default batch; the peak of that process, not of what it was forked from."""
-    peak, data = peak_of(tmp_path, ("--variant", "l16_in21k"))
+    peak, data = peak_of(tmp_path, ("--variant", "mixer_l32_224"), ("torch", "timm", "paddle"))
     assert all(layer["float64"]["introduced"]["max_abs_diff"] < 1e-12 for layer in data["layers"])
-    float64_copy = 8 * parameter_count(get_variant("l16_in21k").config)
-    record_property("peak RSS of the l16_in21k gate, bytes", peak)
-    print(f"peak RSS {peak / 1e9:.2f} GB")
-    assert peak <= 3 * float64_copy + 1e9
+    float64_copy = 8 * parameter_count(get_variant("mixer_l32_224").config)
+    print(f"peak RSS above the imports {peak / 1e9:.2f} GB, three copies are {3 * float64_copy / 1e9:.2f}")
+    assert peak <= 3 * float64_copy + 0.5e9
 
 
 @pytest.mark.slow
