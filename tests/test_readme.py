@@ -17,6 +17,7 @@ import pytest
 from cifar_files import python_files, write_archive
 from conftest import Hub, save_safetensors
 from doc_blocks import Block, blocks, shown
+from warm import Warm
 
 from align.core.inputs import seeded_images
 from convert.commands.tables import markdown
@@ -47,6 +48,8 @@ RUN_BY = {
     "mixer-report rehearse --out my_rehearsal\n": "test_reports_rehearse.py",
 }
 """Blocks that take as long as all others together, and whose outcome another test looks at; it runs them."""
+RUN_BEFORE = os.environ.get("README_COMMANDS_RUN", "").splitlines()
+"""What `.ci/run` has run by then, in an environment and a checkout that are fresh, and to install gigabytes."""
 NOT_RUN = {
     "text": "what a command prints, or a command that needs the network, the canonical data or a GPU",
     "py": "a test of the reader's own",
@@ -130,6 +133,8 @@ def _follows(one: Block, after: Block) -> bool:
 
 
 OF_PAGE = of_each_page()
+OPENING = dict(zip(OF_PAGE["README.md"], ("\naligned: b16_in21k", " passed"), strict=False))
+"""The README's two commands, and what each says."""
 
 
 def test_the_readme_opens_with_the_two_commands() -> None:
@@ -138,6 +143,8 @@ def test_the_readme_opens_with_the_two_commands() -> None:
     assert "mixer-align" in job
     assert "pytest" in tests
     assert others
+    assert [job, tests] == [*OPENING]
+    assert RUN_BEFORE in ([], [job.strip(), tests.strip()])
 
 
 def test_it_is_one_page() -> None:
@@ -202,31 +209,29 @@ def environment(copy: Path, endpoint: str, block: str, commands: Path) -> dict[s
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, own in OF_PAGE.items() if own])
-def test_every_block_runs(copy: Path, hub: Hub, request: pytest.FixtureRequest, name: str) -> None:
+def test_every_block_runs(copy: Path, hub: Hub, warm: Warm, name: str) -> None:
     """The README's test command runs the tests of the mapping alone: it would otherwise run this test too.
 
-    Its commands start as a user's do; those of the other pages have the frameworks loaded already.
+    Commands start as a user's do where a block has installed them; others have the frameworks loaded already.
     """
-    own, shown_of, outputs = OF_PAGE[name], dict(outputs_shown()), []
-    commands = copy / ".venv" / "bin" if name == "README.md" else request.getfixturevalue("warm").path
+    own, shown_of, outputs = OF_PAGE[name], dict(outputs_shown()), dict[str, str]()
+    own = [block for block in own if block.strip() not in RUN_BEFORE]
     if any(DOWNLOADS in block for block in own):
         save_safetensors(hub.file, init_state_dict(get_variant("b16_in21k").config, 0))
     for block in own if CONVERTS in own else [CONVERTS, *own]:
         run = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", block],
             cwd=copy,
-            env=environment(copy, hub.endpoint, block, commands),
+            env=environment(copy, hub.endpoint, block, warm.path),
             capture_output=True,
             text=True,
             check=False,
         )
         assert run.returncode == 0, f"{block}\n{run.stdout}\n{run.stderr}"
-        outputs.append(run.stdout)
+        outputs[block] = run.stdout
         if block in shown_of:
             assert shown(NUMBER.sub("…", shown_of[block]), run.stdout) is None, run.stdout
-    if name == "README.md":
-        assert outputs[0].splitlines()[-1].startswith("aligned: b16_in21k")
-        assert " passed" in outputs[1]
+    assert all(said in outputs.get(command, said) for command, said in OPENING.items())
 
 
 def test_every_block_is_of_one_page_or_of_a_test_of_its_own() -> None:
