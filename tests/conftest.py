@@ -11,7 +11,8 @@ SHARED_OUT = [name for name in THREADS if WORKERS > 1 and name not in os.environ
 """What is set here alone, because workers share the processors: a fifth less processor time on two of them."""
 os.environ.update({name: THREADS[name] for name in SHARED_OUT})
 
-from align.probes.knobs import compute_quickly, keep_freed_memory
+from align.probes.heap import keep_freed_memory
+from align.probes.knobs import compute_quickly
 
 compute_quickly()  # before NumPy is imported
 keep_freed_memory()
@@ -232,9 +233,10 @@ class HubHandler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None: ...
 
 
-@pytest.fixture
-def hub(tmp_path: Path) -> Iterator[Hub]:
-    hub = Hub(file=tmp_path / "served.safetensors")
+@contextlib.contextmanager
+def serving(file: Path) -> Iterator[Hub]:
+    """Serve a file until the end of the `with`."""
+    hub = Hub(file=file)
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (HubHandler,), {"hub": hub}))
     hub.endpoint = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
@@ -244,6 +246,12 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
     server.shutdown()
     server.server_close()
     thread.join()
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[Hub]:
+    with serving(tmp_path / "served.safetensors") as hub:
+        yield hub
 
 
 @pytest.fixture(scope="session")
@@ -333,7 +341,7 @@ SECONDS = {
     "test_align_right_ports.py": 40,
     "test_align_selftest.py::test_every_fault_is_caught_and_placed_in_other_families": 30,
     "test_align_selftest.py::test_every_fault": 60,
-    "test_convert_hub.py": 75,
+    "test_convert_hub.py": 30,
     "test_convert_layouts.py": 60,
     "test_docs_api.py": 15,
     "test_docs_port.py": 35,

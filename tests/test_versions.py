@@ -167,7 +167,7 @@ class TestThreads:
 
 TAKEN_AND_FREED = """
 from resource import RUSAGE_SELF, getrusage
-from align.probes.knobs import keep_freed_memory
+from align.probes.heap import keep_freed_memory
 
 keep_freed_memory()
 before = getrusage(RUSAGE_SELF).ru_minflt

@@ -15,7 +15,7 @@ from align.commands.propose import propose
 from align.commands.reprod import reprod
 from align.commands.selftest import selftest
 from align.commands.trace import check, record
-from align.probes.knobs import compute_quickly, forbid_tf32, keep_freed_memory, torch_imported_meanwhile
+from align.probes.knobs import compute_quickly, forbid_tf32, torch_imported_meanwhile
 from convert import __version__
 from convert.commands.command_line import (
     OneSentenceGroup,
@@ -66,6 +66,8 @@ def main(
     Verdicts: aligned (exit 0); rounding (exit 1 without --accept-rounding); diverged, inconclusive (exit 1).
     Other exit codes: 2 wrong usage, 3 bad or unsafe input, 4 input/output, 5 integrity.
     """  # noqa: D301  # \b is click's mark for text that is not to be wrapped
+    from align.probes.heap import keep_freed_memory
+
     forbid_tf32()
     compute_quickly()
     keep_freed_memory()

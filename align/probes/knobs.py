@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import os
 import sys
@@ -32,11 +31,6 @@ KNOBS = (
 BEFORE_PADDLE = None if "paddle" in sys.modules else os.environ.get(THREADS, "")
 """What was asked of OpenMP; None where Paddle was imported by then, which puts a 1 where nothing is."""
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""Source: glibc, malloc/malloc.h."""
-MOST_FROM_THE_HEAP = 2**25
-"""The greatest M_MMAP_THRESHOLD that glibc takes on 64-bit systems; greater blocks are always given back."""
-
 
 def compute_quickly() -> None:
     """Let idle threads sleep, and Paddle's matrix products use AVX2 on AMD too; what the user set is left alone.
@@ -51,20 +45,6 @@ def compute_quickly() -> None:
     os.environ.setdefault("KMP_BLOCKTIME", "0")
     if "paddle" not in sys.modules and _is_amd_with_avx2():
         os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")
-
-
-def keep_freed_memory() -> None:
-    """Let this process keep up to 2 GB that it freed, as glibc can, for what it takes next; the user's own word stands.
-
-    What is given back to the system is zeroed again, page by page, when it is next taken, and layers take and free
-    tens of megabytes each: a twentieth of the time of `mixer-align --variant b16_in21k` and of fine-tuning s32.
-    """
-    if any(name.startswith("MALLOC_") for name in os.environ) or "malloc" in os.environ.get("GLIBC_TUNABLES", ""):
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, MOST_FROM_THE_HEAP)
-        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def cpus() -> int:

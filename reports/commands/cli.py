@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from align.probes.knobs import compute_quickly, keep_freed_memory
+from align.probes.knobs import compute_quickly
 from convert import __version__
 from convert.commands.command_line import OneSentenceGroup, json_option, write_json
 from reports.commands.audit import audit
@@ -23,6 +23,8 @@ def main() -> None:
     Exit codes: 0 passed, 1 a verdict or check failed, 2 wrong usage, 3 bad or unsafe input, 4 input/output,
     5 integrity.
     """  # noqa: D301  # \b is click's mark for text that is not to be wrapped
+    from align.probes.heap import keep_freed_memory
+
     compute_quickly()
     keep_freed_memory()
 
