@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import subprocess
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Run
+from warm import Warm
 
 from align.core.case import Case, Settings
 from align.core.inputs import DRAW, seeded_images
@@ -208,10 +208,10 @@ def recorded_gates(name: str) -> dict[str, list[str]]:
 
 
 @pytest.mark.slow
-def test_every_fault_is_caught_and_placed(tmp_path: Path) -> None:
+def test_every_fault_is_caught_and_placed(warm: Warm, tmp_path: Path) -> None:
     """By the command of docs/prove.md, as a user runs it, and by the record."""
-    command = [str(Path(sys.executable).parent / word) if word == "mixer-align" else word for word in COMMAND.split()]
-    options = [*command, "--json", str(tmp_path / "found.json")]
+    program, *arguments = COMMAND.split()
+    options = [str(warm.path / program), *arguments, "--json", str(tmp_path / "found.json")]
     run = subprocess.run(options, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout + run.stderr
     assert run.stdout.splitlines()[-1].startswith("passed: ")
