@@ -340,7 +340,7 @@ SECONDS = {
     "test_align_propose.py": 80,
     "test_align_right_ports.py": 40,
     "test_align_selftest.py::test_every_fault_is_caught_and_placed_in_other_families": 30,
-    "test_align_selftest.py::test_every_fault": 60,
+    "test_align_selftest.py::test_every_fault": 45,
     "test_convert_hub.py": 30,
     "test_convert_layouts.py": 60,
     "test_docs_api.py": 15,
@@ -350,11 +350,11 @@ SECONDS = {
     "test_readme.py::test_every_block_runs[README": 60,
     "test_readme.py": 70,
     "test_reports_audit.py": 35,
-    "test_reports_evaluate.py": 40,
+    "test_reports_evaluate.py": 25,
     "test_reports_finetune.py": 80,
     "test_reports_rehearse.py": 110,
     "test_versions_lowest.py": 40,
-    "test_versions_upgrade.py": 30,
+    "test_versions_upgrade.py": 15,
 }
 """About how long slow tests take: those of a file together, because they share fixtures, or such a test by itself."""
 OTHERWISE = 5.0

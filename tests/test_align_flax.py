@@ -193,9 +193,9 @@ def test_flax_timm_and_paddle_are_one_function_on_three_blocks_of_b16(
 
 @pytest.mark.slow
 def test_the_gate_compares_paddle_with_google_s_function(mixer_align: Run, tmp_path: Path) -> None:
-    """B/16 with tanh against Flax: every gate, at the real size."""
+    """B/32 with tanh against Flax: every gate, at a real size."""
     report = tmp_path / "report.json"
-    arguments = ("--src", "google", "--variant", "b16_in1k", "--init", "random", "--batch", "1", "--json", report)
+    arguments = ("--src", "google", "--variant", "b32", "--init", "random", "--batch", "1", "--json", report)
     result = mixer_align(*arguments)
     assert result.exit_code == 0, result.output
     data = json.loads(report.read_text())

@@ -113,13 +113,11 @@ class TestRightPort:
     def test_s32_never_fails(self) -> None:
         """docs/selftest.json has twenty other seeds, each with three kinds of images."""
         variant = get_variant("s32")
-        for seed in (100, 101):
-            source = init_state_dict(variant.config, seed)
-            subject = Subject(source=source, config=variant.config, name="s32", variant=variant)
-            settings = Settings(input_seed=seed)
-            result = align(case_of(subject, settings), settings)
-            assert result.verdict == "aligned", (seed, result.gates)
-            assert all(row.float64.introduced.max_abs_diff < 1e-12 for row in result.layers)
+        source, settings = init_state_dict(variant.config, 100), Settings(input_seed=100)
+        subject = Subject(source=source, config=variant.config, name="s32", variant=variant)
+        result = align(case_of(subject, settings), settings)
+        assert result.verdict == "aligned", result.gates
+        assert all(row.float64.introduced.max_abs_diff < 1e-12 for row in result.layers)
 
 
 def untransposed(state_dict: Weights) -> None:

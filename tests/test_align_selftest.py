@@ -236,9 +236,12 @@ def test_right_ports_of_more_seeds_are_aligned() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in SMALL if name != "small-mixer"])
 def test_every_fault_is_caught_and_placed_in_other_families(name: str) -> None:
-    """Of two blocks, which every gate sees as it does the record's four, but for two rows of what bends."""
+    """Of two blocks, which every gate sees as it does the record's four, but for two rows of what bends.
+
+    Right ports of every family are in test_align_right_ports.py.
+    """
     config = replace(SPECIMENS[name].config, num_blocks=2)
-    outcome = run.selftest({name: replace(SPECIMENS[name], config=config)}, seeds=5)
+    outcome = run.selftest({name: replace(SPECIMENS[name], config=config)}, seeds=1)
     assert not outcome.survivors
     assert not outcome.false_alarms
     found = {finding.fault: list(finding.gates) for finding in outcome.findings}

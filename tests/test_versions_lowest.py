@@ -15,6 +15,7 @@ import pytest
 from cifar_files import python_files, write_archive
 from click.testing import CliRunner
 from conftest import save_safetensors
+from test_versions_upgrade import ANOTHER, another_s32
 
 import align.commands.cli
 from convert.arrays import StateDict
@@ -69,10 +70,15 @@ def test_it_converts_and_verifies(said: Said, tmp_path: Path, source: StateDict)
 
 
 def test_paddle_alone_passes_the_check_of_a_trace(said: Said, tmp_path: Path, frameworks: None) -> None:
-    trace, junit = tmp_path / "s32.json", tmp_path / "result.json"
+    """And a weight that is another is found."""
+    trace, report = tmp_path / "s32.json", tmp_path / "result.json"
     run = CliRunner().invoke(align.commands.cli.main, ["record", "--variant", "s32", "--out", str(trace)])
     assert run.exit_code == 0, run.output
-    assert said("mixer-align", "check", "--trace", trace, "--json", junit).splitlines()[-1].startswith("aligned: s32")
+    check = ("mixer-align", "check", "--trace", trace)
+    assert said(*check, "--json", report).splitlines()[-1].startswith("aligned: s32")
+    found = said(*check, "--candidate", another_s32(tmp_path / "w.safetensors"), code=1)
+    assert found.splitlines()[-1].startswith("diverged: s32")
+    assert ANOTHER.removesuffix(".weight") in found
 
 
 def test_it_evaluates_and_writes_predictions(said: Said, tmp_path: Path, square_source: StateDict) -> None:
