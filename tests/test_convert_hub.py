@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import HTTPServer
 from pathlib import Path
@@ -23,6 +24,8 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import RESOLVE, REVISION, Hub, HubHandler, save_safetensors, serving
+from forked import WARM as FORKED
+from warm import Warm
 
 from convert import files
 from convert.arrays import tensor_sha256s
@@ -41,18 +44,26 @@ BY_HAND = (
 )
 SHORT = {"HF_HUB_ETAG_TIMEOUT": "1", "HF_HUB_DOWNLOAD_TIMEOUT": "1"}
 """What a user may shorten the limits to."""
+OWN_COMMANDS = str(Path(sys.executable).parent)
 SHA1 = "0123456789abcdef0123456789abcdef01234567"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def warm_conversions() -> Iterator[None]:
+    """`mixer-convert` on PATH, with all that it imports before it knows that it has to ask the hub."""
+    with Warm(FORKED, ["mixer-convert"]) as warm, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", os.pathsep.join([str(warm.path), OWN_COMMANDS, os.environ["PATH"]]))
+        yield
+
+
 def mixer_convert(folder: Path, endpoint: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the command in a process of its own, because huggingface_hub reads its settings on import."""
+    """Run the command in a process that has not imported huggingface_hub, which reads its settings then."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
     return subprocess.run(
-        [sys.executable, "-m", "convert.commands.cli", *arguments],
+        ["mixer-convert", *arguments],
         cwd=folder,
         env={
             **clean,
-            "PYTHONPATH": str(Path(__file__).resolve().parents[1]),
             "HF_HOME": str(folder / "hf"),
             "HF_ENDPOINT": endpoint,
             **environment,
@@ -124,8 +135,11 @@ class TestNoNetwork:
             ({}, "no network: 127.0.0.1:9 refused the connection"),
         ],
     )
-    def test_without_a_cache_it_is_said_at_once(self, tmp_path: Path, environment: dict[str, str], reason: str) -> None:
+    def test_without_a_cache_it_is_said_at_once(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], reason: str
+    ) -> None:
         """The client alone would try for half a minute, saying so each time."""
+        monkeypatch.setenv("PATH", OWN_COMMANDS)  # in a child of this process, which is told how long that computes
         before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
         assert f"({reason})" in failing(tmp_path, NOWHERE, **environment)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -1,4 +1,4 @@
-"""Commands of a shell in processes that have the frameworks loaded already: to import them takes 4 s each time.
+"""Commands of a shell in processes that have modules loaded already: to import the frameworks takes 4 s each time.
 
 Run as a script, it imports them, listens, and forks a process for each command. Tests use `Warm`, which has a folder
 of commands to be found first on PATH; each of them asks the script, and ends as its process does.
@@ -20,11 +20,12 @@ import sys
 import tempfile
 import traceback
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
 FRAMEWORKS = ("torch", "torchvision", "timm", "paddle")
-COMMANDS = ("mixer-align", "mixer-report")
+COMMANDS = ("python", "mixer-align", "mixer-report")
 CLIENT = """#!{python} -IS
 import json, os, socket, sys
 
@@ -44,15 +45,18 @@ sys.exit(status)
 class Warm:
     """The process, and `path`, the folder of its commands. To be used in a `with`."""
 
+    def __init__(self, modules: Sequence[str] = FRAMEWORKS, commands: Sequence[str] = COMMANDS) -> None:
+        self._modules, self._commands = modules, commands
+
     def __enter__(self) -> Self:
         self._folder = Path(tempfile.mkdtemp(prefix="warm"))
         self.path, address = self._folder / "bin", self._folder / "socket"
         self.path.mkdir()
-        for name in ("python", *COMMANDS):
+        for name in self._commands:
             command = self.path / name
             command.write_text(CLIENT.format(python=sys.executable, address=str(address)))
             command.chmod(0o755)
-        run = [sys.executable, "-P", str(Path(__file__).resolve()), str(address)]
+        run = [sys.executable, "-P", str(Path(__file__).resolve()), str(address), *self._modules]
         self._process = subprocess.Popen(run, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self._process.stdout is not None
         assert self._process.stdout.readline(), "it has ended already"
@@ -64,11 +68,11 @@ class Warm:
         assert self._process.returncode == 0
 
 
-def serve(address: str) -> None:
+def serve(address: str, *modules: str) -> None:
     """Answer until standard input ends."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for name in FRAMEWORKS:
+        for name in modules:
             importlib.import_module(name)
     gc.freeze()  # what is not looked through is not copied
     with socket.socket(socket.AF_UNIX) as listening:
@@ -137,4 +141,4 @@ def run(name: str, argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    serve(*sys.argv[1:])
