@@ -37,6 +37,8 @@ def ended(command: str, folder: Path, *commands: Path) -> tuple[int, str, str]:
         "echo 'raise SystemExit(\"a sentence\")' | python -",
         "echo 'import os; os.kill(os.getpid(), 9)' | python -",
         "python -c 'print(1)'",
+        "python -m pytest --version",
+        "python -m pytest -q script.py > said",
         "mixer-align --variant no_such",
         "mixer-align --help | head -n 1",
         "mixer-report verify absent",
