@@ -20,7 +20,7 @@ from mutations import MUTATORS, mutate_pickle, opcodes_of
 from convert.files import npy
 from convert.files.pickles import numpy_stand_ins
 
-SECONDS = 5
+SECONDS = 3
 AGREED = 50
 """A fuzz that both refuse everything of proves nothing."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 FUZZER = Path(__file__).with_name("fuzz_readers.py")
-SECONDS = 5
+SECONDS = 3
 ANEW = ("sh", "-c", '"$@"; exit $?', "sh")
 """A process of its own between: to the child of a process the kernel ascribes its parent's greatest memory too."""
 

@@ -137,7 +137,7 @@ def run(name: str, argv: list[str]) -> None:
         sys.path.insert(0, str(Path(sys.argv[0]).resolve().parent))
         runpy.run_path(sys.argv[0], run_name="__main__")
     elif sys.argv[:2] == ["-m", "pytest"]:
-        sys.path.insert(0, os.getcwd())
+        sys.path.insert(0, str(Path.cwd()))
         del sys.argv[0]
         runpy.run_module("pytest", run_name="__main__", alter_sys=True)
     else:
