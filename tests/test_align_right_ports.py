@@ -25,6 +25,8 @@ NEAREST = 0.5
 """Of a bound: what right ports have to keep clear of it, lest another machine find one that is over."""
 LARGE = ("patch16", "patch32", "many-classes", "wide")
 """Sizes that take a second or more."""
+HERE = "as it comes", "one thread"
+"""Arithmetics that other tests here run on: each other one needs a process of its own, and 5 s of imports."""
 
 
 @pytest.fixture(scope="module")
@@ -138,8 +140,8 @@ def few(ports: ModuleType) -> Iterator[Any]:
 
 
 def every_pair(ports: ModuleType) -> Iterator[Any]:
-    """Yield a port of every family with every extreme that takes no second, and one of each larger size."""
-    drawn = ports.drawn(2240)
+    """Yield a port of every family and extreme that takes no second, and one of each larger size; none of HERE."""
+    drawn = [port for port in ports.drawn(2240) if port.arithmetic not in HERE]
     yield from {(port.family, port.extreme): port for port in drawn if port.size not in LARGE}.values()
     yield from {port.size: port for port in drawn if port.size in LARGE}.values()
 
@@ -154,7 +156,7 @@ class TestLive:
         assert not alarms
 
     @pytest.mark.slow
-    def test_none_of_every_family_and_extreme_is_failed_on_any_arithmetic(
+    def test_none_of_every_family_and_extreme_is_failed_on_other_arithmetics(
         self, ports: ModuleType, right_ports: ModuleType
     ) -> None:
         chosen = [*every_pair(ports)]
@@ -162,7 +164,7 @@ class TestLive:
         assert {port.size for port in chosen} == ports.SIZES.keys()
         found = right_ports.run(chosen)
         assert found["false_alarms"] == []
-        assert found["verdicts"].keys() | found["skipped"].keys() == ports.ARITHMETICS.keys()
+        assert found["verdicts"].keys() | found["skipped"].keys() == ports.ARITHMETICS.keys() - {*HERE}
         assert found["ports"] == sum(port.arithmetic not in found["skipped"] for port in chosen)
 
     def test_a_process_of_its_own_computes_as_it_is_told(self, ports: ModuleType, right_ports: ModuleType) -> None:
