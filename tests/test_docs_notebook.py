@@ -30,8 +30,8 @@ def test_every_cell_runs_and_the_export_shows_both_verdicts(
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     book = executed(nbformat.read(NOTEBOOK, as_version=4), NOTEBOOK.parent)
-    outputs = [output for cell in book.cells if cell.cell_type == "code" for output in cell.outputs]
-    assert [one.name for one in outputs if one.output_type == "stream"] == ["stdout"] * 5
+    printed = [{one.name for one in cell.get("outputs", ()) if one.output_type == "stream"} for cell in book.cells]
+    assert [names for names in printed if names] == [{"stdout"}] * 5  # of which a busy machine makes two outputs
     path = exported(book, tmp_path)
     assert {url for url in load(browser, path, 1000, 900) if not url.startswith("data:")} == {path.as_uri()}
     script = f"return Array.from(document.querySelectorAll('.{SCOPE} .verdict strong')).map(e => e.textContent)"

@@ -17,7 +17,7 @@ KERNELS = {"Haswell": "avx2", "SkylakeX": "avx512f"}
 """As OPENBLAS_CORETYPE has them, and the flag of a processor that can run them."""
 MODULES = ("witness", "lockstep", "backward", "training", "reprod", "certificate", "trace", "gates")
 """Those whose figures come from the NumPy witness or from matrix products of NumPy's own."""
-QUICK = "not (196_by_196 or Pictures or neither_torch_nor_timm or the_blocker_blocks or paddle_rounds_these)"
+QUICK = "not (196_by_196 or b16 or Pictures or neither_torch_nor_timm or the_blocker_blocks or paddle_rounds_these)"
 """But for what takes long, and has no product of NumPy's or is of the same kind as other tests."""
 TESTS = Path(__file__).parent
 CPUINFO = Path("/proc/cpuinfo")
