@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import numpy as np
 import pytest
 
 from align.core import lockstep
-from align.core.lockstep import ForwardFailed, Kept, Side, Tap, Walk, WrongPoint, check_form, lanes, walk
+from align.core.lockstep import AHEAD_FROM, ForwardFailed, Kept, Side, Tap, Walk, WrongPoint, check_form, lanes, walk
 from align.core.point import Point, Tapped
 
 PATIENCE = 0.2
@@ -103,13 +104,31 @@ def test_no_thread_outlives_its_walk(forward: Callable[[Tap], Any]) -> None:
 def test_points_in_another_order_are_found_and_kept(lane: bool) -> None:
     def three(tap: Tap) -> None:
         for number, name in enumerate("abc"):
-            tap(name, np.full(1, number))
+            tap(name, np.full(AHEAD_FROM, number, np.uint8))
 
     with lanes() as each:
         side = Side("x", walk(three), each.candidate if lane else None)
-        side.go_on()
-        assert [side.at(name).item() for name in "cab"] == [2, 0, 1]
+        found = []
+        for name in "cab":
+            found.append(side.at(name)[0])
+            side.go_on()
+        assert found == [2, 0, 1]
         side.end("c")
+
+
+@pytest.mark.parametrize(("size", "is_ahead"), [(AHEAD_FROM - 1, False), (AHEAD_FROM, True)])
+def test_what_follows_a_large_value_is_computed_ahead(size: int, is_ahead: bool) -> None:
+    computed = threading.Event()
+
+    def two(tap: Tap) -> None:
+        tap("a", np.zeros(size, np.uint8))
+        computed.set()
+        tap("b", np.zeros(size, np.uint8))
+
+    with lanes() as each, closing(Side("x", walk(two), each.candidate)) as side:
+        side.at("a")
+        side.go_on()
+        assert computed.wait(10 if is_ahead else 0.05) is is_ahead
 
 
 def test_what_is_never_shown_is_said() -> None:

@@ -33,6 +33,9 @@ Answer = Array | None | Literal["stop"]
 PATIENCE = 600.0
 """Seconds from one point to the next; a block of the largest Mixer takes 2 on two cores."""
 
+AHEAD_FROM = 2**16
+"""Bytes of a value behind which the next is worth two switches of threads; they are a tenth of a small model's gate."""
+
 KEPT_BYTES = 2**30
 """As much as the witness's values of B/16 at a batch of 4 take; those of L/16 take 1.5 GB at a batch of 2."""
 
@@ -109,7 +112,7 @@ def lanes() -> Iterator[Lanes]:
 
 
 class Side:
-    """One side on its way through the forward. With a lane it computes a point ahead, from when it may go on."""
+    """One side on its way through the forward. With a lane it computes a point ahead, where that takes a while."""
 
     def __init__(self, name: str, shown: Walk, lane: Executor | None = None) -> None:
         self.name = name
@@ -117,6 +120,7 @@ class Side:
         self._passed: dict[str, Array] = {}
         self._replacement: Array | None = None
         self._ahead: Future[Shown | None] | None = None
+        self._is_large = False
 
     def close(self) -> None:
         """End the forward, wherever it is."""
@@ -125,8 +129,8 @@ class Side:
         self._shown.close()
 
     def go_on(self) -> None:
-        """Begin to compute the next value, where there is a lane for it."""
-        if self._lane is not None and self._ahead is None:
+        """Begin to compute the next value, where there is a lane for it and the last was no small one."""
+        if self._lane is not None and self._is_large and self._ahead is None:
             self._ahead = self._lane.submit(self._compute)
 
     def next(self, expected: str) -> Shown | None:
@@ -166,9 +170,11 @@ class Side:
     def _compute(self) -> Shown | None:
         answer, self._replacement = self._replacement, None
         try:
-            return self._shown.send(answer)
+            shown = self._shown.send(answer)
         except StopIteration:
             return None
+        self._is_large = shown[1].nbytes >= AHEAD_FROM
+        return shown
 
 
 def check_form(side: str, point: Point, value: Array, shape: Shape, dtype: str) -> None:
