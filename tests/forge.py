@@ -9,6 +9,7 @@ import pickle
 import struct
 import warnings
 import zipfile
+import zlib
 
 HALF_A_GIB = 2**29
 LOCAL, CENTRAL, END = b"PK\x03\x04", b"PK\x01\x02", b"PK\x05\x06"
@@ -131,12 +132,17 @@ def huge_member(name: str, fields: tuple[int, int] = (24, 28)) -> bytes:
 
 @functools.cache
 def bomb(name: str, size: int = HALF_A_GIB) -> bytes:
-    """Return an archive of zeros, a thousandth of what it unpacks to."""
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive, archive.open(name, "w") as member:
-        for _ in range(size >> 20):
-            member.write(bytes(2**20))
-    return stream.getvalue()
+    """Return an archive of zeros, a thousandth of what it unpacks to; of which one part is deflated, once."""
+    part, count = bytes(2**20), size >> 20
+    deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    content = (deflate.compress(part) + deflate.flush(zlib.Z_FULL_FLUSH)) * count + deflate.flush()
+    checksum = functools.reduce(lambda crc, _: zlib.crc32(part, crc), range(count), 0)
+    data = bytearray(zipped({name: content}))
+    for fields in (8, data.index(CENTRAL) + 10):
+        struct.pack_into("<H", data, fields, zipfile.ZIP_DEFLATED)
+        struct.pack_into("<I", data, fields + 6, checksum)
+        struct.pack_into("<I", data, fields + 14, size)
+    return bytes(data)
 
 
 def overlapping(name: str, data: bytes) -> bytes:
