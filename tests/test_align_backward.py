@@ -65,12 +65,13 @@ class TestRightPort:
         assert result.verdict == "aligned", result.first_divergence
 
     @pytest.mark.slow
-    def test_b32(self, mixer_align: Run, tmp_path: Path) -> None:
-        """The forward's gates hold as they do for every architecture, in test_align_gates.py."""
+    def test_s32(self, mixer_align: Run, tmp_path: Path) -> None:
+        """With weights and images of which docs/selftest.json has nothing."""
         report = tmp_path / "report.json"
-        result = mixer_align("--variant", "b32", "--batch", "1", "--backward", "--json", report)
+        seeds = ("--init", "random", "--seed", 100, "--input-seed", 100)
+        result = mixer_align("--variant", "s32", *seeds, "--batch", 1, "--backward", "--json", report)
         assert result.exit_code == 0, result.output
-        assert "backward    passed   150 gradients: float64 at most " in result.stdout
+        assert f"backward    passed   {2 + 12 * 8 + 4} gradients: float64 at most " in result.stdout
         data = json.loads(report.read_text())
         assert data["verdict"] == "aligned"
         assert all(layer["float64"]["introduced"]["max_abs_diff"] < 1e-12 for layer in data["layers"])

@@ -433,7 +433,6 @@ class TestVision:
             ("mobilenet_v3_small", 64, "features.1.block.1.scale_activation", "slope is 0.1666667"),
             ("squeezenet1_1", 64, "features.0", "padding is 1, the reference's 0"),
             ("inception_v3", 80, "Conv2d_1a_3x3.bn", "epsilon is 1e-05, the reference's 0.001"),
-            ("alexnet", 224, "classifier.0", "mode"),
         ],
     )
     def test_others_diverge_where_they_do(self, name: str, size: int, layer: str, why: str, tmp_path: Path) -> None:

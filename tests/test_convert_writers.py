@@ -18,7 +18,7 @@ from convert.mixer.init import init_state_dict
 from convert.mixer.variants import MixerConfig
 
 PAGE = 4096
-KILLS, WRITERS, ROUNDS = 50, 8, 20
+KILLS, WRITERS, ROUNDS = 50, 8, 10
 
 
 @pytest.fixture(scope="module")
