@@ -329,7 +329,7 @@ def test_a_set_of_weights_has_to_be_chosen_and_makes_the_figure(
 
     averaged = {key: torch.from_numpy(array.copy()) for key, array in files.read(trained).items()}
     halved = {key: tensor / 2 for key, tensor in averaged.items()}
-    path, target, limit = tmp_path / "last.pth", tmp_path / "r.json", 400
+    path, target, limit = tmp_path / "last.pth", tmp_path / "r.json", 100
     torch.save({"model": halved, "ema": averaged, "epoch": 3}, path)
     arguments = ["evaluate", "--weights", path, "--data", test_images, "--batch-size", 100, "--json", target]
     arguments += ["--limit", limit]
