@@ -49,6 +49,13 @@ class TestEdits:
         assert result.exit_code == 0, result.output
         assert "whole; 30 predictions" in result.stdout
 
+    @pytest.mark.parametrize(("device", "exit_code"), [("gpu:1", 0), ("intel_hpu:0", 0), ("a cloud", 5)])
+    def test_an_audit_on_a_device_that_there_is_passes(self, bundle: Path, device: str, exit_code: int) -> None:
+        alter(bundle, "report.json", lambda report: report["engine"].update(name="eager", first_batch=None))
+        alter(bundle, "environment.json", lambda environment: environment.update(device=device))
+        result = run("verify", bundle)
+        assert result.exit_code == exit_code, result.output
+
     @pytest.mark.parametrize("name", sorted(NAMES))
     def test_each_file_edited_or_removed_is_found_and_named(self, bundle: Path, name: str) -> None:
         content = (bundle / name).read_bytes()
@@ -230,6 +237,7 @@ class TestRerun:
             ("float32 reference vs witness", lambda d: moved(d, "float32", "reference_vs_witness", 3e-10)),
             ("float32 candidate vs witness", lambda d: moved(d, "float32", "candidate_vs_witness", 1e-3)),
             ("its size", lambda d: d["layers"][2].update(size=d["layers"][2]["size"] * 1.5)),
+            ("its size", lambda d: d["layers"][2].update(size=None)),
             ("gate redrawn", lambda d: d["sections"][5]["checks"][0].update(bound=1e-3)),
             ("the verdict", lambda d: moved(d, "float64", "introduced", 1e-9)),
         ],

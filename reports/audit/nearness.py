@@ -1,8 +1,8 @@
-"""Whether two results are of the same comparison, run twice: other processors round otherwise, and no more. Pure.
+"""Whether two results can come from one comparison run twice, on processors that round differently. Pure.
 
-Two sides that sum in the same order differ by nothing, in another order by what rounding explains, so that such a
-figure says little: here as there it has to keep its bound. How far float32 lies from the truth is never nothing, and of
-one order of magnitude wherever it is computed.
+A reference and a candidate that sum in the same order do not differ; in another order they differ by what rounding
+explains. So their difference says little, and only has to keep its bound in both runs. How far float32 lies from the
+truth is never zero, and of the same order of magnitude wherever it is computed.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from align.core.compare import LayerDiff
 from align.core.result import AlignmentResult, Check, LayerRow
 
 TIMES = 64.0
-"""How many times as far from the truth another run may be: the greatest of a few differences is a matter of chance."""
+"""How many times farther from the truth another run may be: the maximum of a few differences depends on chance."""
 
 SCALE = 1e-4
-"""By what part of itself a magnitude may be another one."""
+"""Relative difference allowed between the magnitudes of a point in two runs."""
 
 
 def far_from(found: AlignmentResult, again: AlignmentResult) -> str | None:
-    """Return in a sentence the first thing in which two results differ by more than rounding, or None."""
+    """Return a sentence on the first difference between two results that rounding does not explain, or None."""
     return next(_far(found, again), None)
 
 
@@ -43,18 +43,18 @@ def _far(found: AlignmentResult, again: AlignmentResult) -> Iterator[str]:
 
 def _rows(row: LayerRow, other: LayerRow) -> Iterator[str]:
     if not math.isclose(row.size or 0.0, other.size or 0.0, rel_tol=SCALE):
-        yield f"{row.name}: its size is {row.size:.3e} in the bundle, {other.size:.3e} here"
+        yield f"{row.name}: its size is {row.size or 0:.3e} in the bundle, {other.size or 0:.3e} here"
     for precision in ("float64", "float32"):
-        mine, theirs = getattr(row, precision).each(), getattr(other, precision).each()
-        for figure, diff in mine.items():
+        again = getattr(other, precision).each()
+        for figure, diff in getattr(row, precision).each().items():
             true = precision == "float32" and "witness" in figure
-            if figure in theirs and not _same(diff, theirs[figure], true=true):
-                one, two = diff.max_abs_diff, theirs[figure].max_abs_diff
-                yield f"{row.name}: {precision} {figure.replace('_', ' ')} is {one:.1e} in the bundle, {two:.1e} here"
+            if figure in again and not _same(diff, again[figure], true=true):
+                said = f"{diff.max_abs_diff:.1e} in the bundle, {again[figure].max_abs_diff:.1e} here"
+                yield f"{row.name}: {precision} {figure.replace('_', ' ')} is {said}"
 
 
 def _same(diff: LayerDiff, other: LayerDiff, *, true: bool) -> bool:
-    """Return whether both say the same of a point; true: it is the distance of float32 from the truth."""
+    """Return whether both runs agree on a point; true: the figure is the distance of float32 from the truth."""
     if not math.isfinite(other.max_abs_diff):
         return not math.isfinite(diff.max_abs_diff)
     if diff.passed is not other.passed or not abs(diff.scale - other.scale) <= SCALE * other.scale:
@@ -64,7 +64,7 @@ def _same(diff: LayerDiff, other: LayerDiff, *, true: bool) -> bool:
 
 
 def _alike(check: Check, other: Check) -> bool:
-    """Return whether two checks are of the same thing, and judged by the same bound."""
+    """Return whether two checks have the same subject and, if they are judged, the same outcome and similar bounds."""
     if check.subject != other.subject or (check.bound is None) != (other.bound is None):
         return False
     if check.bound is None or other.bound is None:

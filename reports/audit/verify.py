@@ -1,11 +1,10 @@
-"""Check a bundle: every hash, then every statistic again from the per-image file, then all that follows.
+"""Check a bundle: every hash, then every statistic, recomputed from the per-image file, then all that follows.
 
-What does not follow from anything in the bundle is listed in docs/audit-bundle.md; a rerun tells.
+What does not follow from anything in the bundle is listed in docs/audit-bundle.md; only a rerun can check it.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -39,28 +38,26 @@ from reports.data.preprocess import ASKED, ASSUMED, imagenet, of_variant
 from reports.data.thumbnails import pixels
 from reports.render.report import UNCERTAIN, Facts, Subject, facts_of, report_of
 from reports.score.accuracy import Predictions
+from reports.score.devices import DEVICE
 from reports.score.predictions import parse_predictions
 from reports.score.records import AGREEMENT_ATOL, EngineUse, WeightsIdentity
 
-DEVICE = re.compile(r"[a-z]+(:\d+)?")
-"""Such as cpu, gpu or gpu:1."""
-
 NAMELESS = (*RENDERED, STATEMENT, ENVELOPE)
-"""Files that the Statement does not name, or that are made again to be named."""
+"""Files that the Statement does not list, or whose digests are taken from a fresh rendering."""
 
 ADVICE = "Get the bundle again, or audit again."
 
 
 class Bundle:
-    """A verified bundle: its report, environment, predictions and facts; `signature.check` is about its envelope."""
+    """A verified bundle: its report, environment, predictions and facts; `signature.check` checks its envelope."""
 
     def __init__(self, path: Path) -> None:
         """Read and verify a bundle.
 
         Raises:
             IOProblem: There is no such folder.
-            BadInput: It is no bundle, or holds what no bundle holds (`read_bundle`).
-            IntegrityProblem: A file was changed, removed or added, or says what does not follow from the others.
+            BadInput: It is not a bundle, or holds what no bundle may hold (see `read_bundle`).
+            IntegrityProblem: A file was changed, removed or added, or does not follow from the others.
         """
         self.path = path
         self._held = read_bundle(path, {*names_of(manifest=True), ENVELOPE})
@@ -125,7 +122,7 @@ class Bundle:
                 raise self._problem(name, f"{where} is not what follows from its figures and from the other files")
 
     def _check_identity(self, records: Records) -> None:
-        """Check that manifest and archive name the weights and the images by the right hashes."""
+        """Check that the manifest is about these weights, and that data.canonical follows from the archive's hash."""
         report, manifest = records.report, records.manifest
         origin = report.data
         if origin.sha256 and origin.canonical != (origin.sha256 == ARCHIVE_SHA256[origin.version]):
@@ -148,7 +145,7 @@ class Bundle:
             raise self._problem(REPORT, f"weights.upstream is not what {MANIFEST} says")
 
     def _check_circumstances(self) -> None:
-        """Check that engine, preprocessing and environment are such as an audit has."""
+        """Check that engine, preprocessing and environment are ones that an audit can have."""
         report, environment, engine = self.report, self.environment, self.report.engine
         alone = (engine.precision, engine.processes, engine.threads) == ("float32", 1, environment.threads)
         if not alone or not self._agrees(engine):
@@ -166,7 +163,7 @@ class Bundle:
             raise self._problem(REPORT, "preprocessing is neither the row's nor the variant's nor ImageNet's")
 
     def _agrees(self, engine: EngineUse) -> bool:
-        """Return whether the predictor's first batch was eager's, as its figures say; no other engine has one."""
+        """Return whether the predictor's first batch agreed with eager's; for eager, whether there is no such check."""
         check, predicts = engine.first_batch, engine.name == "inference"
         if check is None or not predicts:
             return check is None and not predicts and bool(DEVICE.fullmatch(self.environment.device))
@@ -216,5 +213,5 @@ def _plain(record: Any) -> Any:
 
 
 def _loaded(data: Any) -> Any:
-    """Return data as JSON gives it back."""
+    """Return data as it comes back from JSON."""
     return strict_json.parse(as_json(data))

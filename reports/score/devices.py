@@ -1,4 +1,4 @@
-"""Which devices Paddle computes on here, and what to do where it cannot."""
+"""Which devices Paddle can compute on, and what to do where it cannot."""
 
 from __future__ import annotations
 
@@ -12,10 +12,16 @@ if TYPE_CHECKING:
     from paddle.nn import Layer
 
 INSTALL = "pip uninstall paddlepaddle && pip install paddlepaddle-gpu -i https://www.paddlepaddle.org.cn/packages/stable/cu126/"
-"""Both are the module `paddle`, and the one for GPUs is not on PyPI; cu126 stands for CUDA 12.6.
+"""Commands that replace Paddle by its build for GPUs, which is not on PyPI; cu126 stands for CUDA 12.6.
+
+The other build has to go, since both are the module `paddle`.
 
 Source: https://www.paddlepaddle.org.cn/en/install/quick.
 """
+
+
+DEVICE = re.compile(r"([a-z_]+)(?::([0-9]{1,4}))?")
+"""Names of devices, such as cpu, gpu, gpu:1 or intel_hpu:0: the kind, and the number if there is one."""
 
 
 def check_device(device: str) -> None:
@@ -26,7 +32,7 @@ def check_device(device: str) -> None:
     """
     if device == "cpu":
         return
-    named = re.fullmatch("([a-z_]+)(?::([0-9]{1,4}))?", device)
+    named = DEVICE.fullmatch(device)
     paddle = paddle_probe.imported()
     if named is None or named[1] not in ("gpu", *paddle.device.get_all_custom_device_type()):
         raise UsageProblem(f"--device {device}: there is no such device. Pass cpu, gpu or gpu:N.")
