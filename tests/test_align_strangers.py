@@ -445,6 +445,7 @@ BAD_TARGETS: dict[str, tuple[str, str]] = {
     "returns a torch module": ("{folder}/targets.py:torch_module", "torch_module"),
     "a file with a syntax error": ("{folder}/broken.py:build", "broken.py"),
     "a file that raises": ("{folder}/raising.py:build", "raising.py"),
+    "a file that finds another one missing": ("{folder}/reading.py:build", "importing it raises FileNotFoundError"),
     "empty": ("", "--candidate-model"),
 }
 TARGETS = """
@@ -466,6 +467,7 @@ class TestTarget:
         (tmp_path / "targets.py").write_text(TARGETS)
         (tmp_path / "broken.py").write_text("def build(:\n")
         (tmp_path / "raising.py").write_text("raise OSError('no such device')\n")
+        (tmp_path / "reading.py").write_text("open(f'{__file__}.json')\n")
         return tmp_path
 
     @pytest.mark.parametrize("case", BAD_TARGETS)

@@ -1,6 +1,6 @@
 """A model that the user names: `package.module:callable` or `path/to/file.py:callable`, called with keyword arguments.
 
-It runs the user's own code, because they named it; files of weights never do.
+Making it runs the user's own code, because they named it; loading files of weights never runs code.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from convert.files import strict_json
 
 
 def model_of(target: str, args: str | None, option: str) -> Any:
-    """Return what a target returns.
+    """Return what a target returns when it is called.
 
     Args:
-        target: As it was given.
-        args: JSON, an object; None: no arguments.
-        option: What it was given by.
+        target: The target as it was given.
+        args: Its keyword arguments as a JSON object; None for no arguments.
+        option: The option that it was given by, for error messages.
 
     Raises:
-        UsageProblem: There is no such thing, or it cannot be called.
-        BadInput: It raises.
+        UsageProblem: The target does not exist or cannot be called, or args is not a JSON object.
+        BadInput: Importing it, looking it up or calling it raises.
     """
     place, _, name = target.rpartition(":")
     if not place or not name:
@@ -46,7 +46,7 @@ def model_of(target: str, args: str | None, option: str) -> Any:
 
 
 def _attribute(found: Any, name: str, option: str, target: str) -> Any:
-    """Return what a dotted name stands for; None where there is none."""
+    """Return what a dotted name refers to; None if there is no such name."""
     try:
         for part in name.split("."):
             found = getattr(found, part, None)
@@ -56,10 +56,11 @@ def _attribute(found: Any, name: str, option: str, target: str) -> Any:
 
 
 def _module(place: str, option: str, target: str) -> ModuleType:
+    is_file = place.endswith(".py")
+    if is_file and not Path(place).is_file():
+        raise UsageProblem(f"{option} {target}: there is no such file.")
     try:
-        return _from_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
-    except FileNotFoundError as error:
-        raise UsageProblem(f"{option} {target}: there is no such file.") from error
+        return _from_file(Path(place)) if is_file else importlib.import_module(place)
     except ModuleNotFoundError as error:
         raise UsageProblem(f"{option} {target}: {error}. Is it installed, or in the current folder?") from error
     except (Exception, SystemExit) as error:
@@ -67,13 +68,11 @@ def _module(place: str, option: str, target: str) -> ModuleType:
 
 
 def _from_file(path: Path) -> ModuleType:
-    """Return a file as a module, which may import what lies beside it, as a script may."""
-    if not path.is_file():
-        raise FileNotFoundError(path)
+    """Return a file imported as a module; like a script, it may import modules that lie beside it."""
     name = f"_target_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path.resolve())
     if spec is None or spec.loader is None:
-        raise FileNotFoundError(path)
+        raise ImportError(path)
     module = importlib.util.module_from_spec(spec)
     beside = str(path.resolve().parent)
     sys.modules[name] = module
