@@ -1,7 +1,7 @@
 """Record the ratios of all benchmarks, each with its target and every value. Takes about 25 minutes.
 
-The machine should have nothing else to do. What became worse than it ever was in the run recorded before is said, and
-is the exit code's 1; the new record is written all the same.
+The machine should be otherwise idle. A ratio whose median is worse than every value of the previous record is printed,
+and makes the exit code 1; the new record is written all the same.
 
 Usage: all.py [SCRIPT …], such as read.py: only these, and what is recorded of the others stays
 """

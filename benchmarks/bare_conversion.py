@@ -1,8 +1,8 @@
 """Read a .pth, hash it and its tensors, write them as a .pdparams and hash that: unchecked, not read back, no manifest.
 
-What is left of a conversion whose bytes do not change when everything that makes it safe is taken away; the unpickler
-is Python's own, which runs what a file tells it to. As the least that hashing and writing take, it is what
-`conversion.py` holds a conversion against.
+This is what remains of a conversion that changes no bytes once everything that makes it safe is taken away; the
+unpickler is Python's own, which runs whatever a file tells it to. It takes the least that hashing and writing can take,
+so `conversion.py` compares a conversion with it.
 
 Usage: bare_conversion.py IN.pth OUT.pdparams
 """
@@ -17,7 +17,7 @@ import sys
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
-import click  # noqa: F401  # every command line is one of it
+import click  # noqa: F401  # every command line imports it
 import numpy as np
 
 source, target = sys.argv[1:]
@@ -25,7 +25,7 @@ DTYPES = {"FloatStorage": np.float32, "LongStorage": np.int64}
 
 
 def mapped(path):
-    """Return a file's bytes, unread."""
+    """Return a file's bytes, mapped and not yet read."""
     with open(path, "rb") as stream:  # noqa: PTH123
         return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
 
@@ -35,19 +35,19 @@ data, archive = mapped(source), zipfile.ZipFile(source)
 
 
 class Reader(pickle.Unpickler):
-    """torch's pickle, its tensors as views of the mapped file."""
+    """Reader of torch's pickle, whose tensors are views of the mapped file."""
 
     def find_class(self, module, name):
-        """Return what stands for a class of torch's."""
+        """Return the stand-in for a class of torch's."""
         known = {"_rebuild_tensor_v2": self.tensor, "OrderedDict": collections.OrderedDict}
         return known.get(name, name)
 
     def tensor(self, storage, offset, size, stride, *_):
-        """Return a contiguous tensor."""
+        """Return a tensor, which has to be contiguous."""
         return storage[offset : offset + int(np.prod(size))].reshape(size)
 
     def persistent_load(self, found):
-        """Return a storage."""
+        """Return a storage as a view of the mapped file."""
         _, kind, key, _, count = found
         at = archive.getinfo(pickled.replace("data.pkl", f"data/{key}")).header_offset
         name, extra = (int.from_bytes(data[at + where : at + where + 2], "little") for where in (26, 28))
@@ -55,7 +55,7 @@ class Reader(pickle.Unpickler):
 
 
 def sha256(content):
-    """Return it."""
+    """Return the SHA-256 of the content."""
     return hashlib.sha256(content).hexdigest()
 
 

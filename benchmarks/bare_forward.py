@@ -1,4 +1,4 @@
-"""The least that comparing by hand costs: import both frameworks, build both models, one float32 forward on each."""
+"""The least that a comparison by hand costs: import both frameworks, build both models, one float32 forward on each."""
 
 import numpy as np
 import paddle

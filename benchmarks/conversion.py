@@ -1,4 +1,4 @@
-"""Print the time and the peak memory of conversions, over copying the file and over the common way.
+"""Print the time and peak memory of conversions, relative to copying the file and to the common way of porting.
 
 Every command is measured as a whole process, in turn with the others; the inputs are made in a temporary folder.
 
@@ -45,7 +45,7 @@ def conversion(source: Path) -> tuple[list[str], Path]:
 
 
 def downloaded(path: Path, variant: str) -> Path:
-    """Return a source as a download is: with no manifest beside it, which would have to be about this very file."""
+    """Return a source file as a download leaves it: with no manifest beside it, which would have to fit this file."""
     source = timing.seeded_weights(path, variant)
     path.with_name(f"{path.name}.manifest.json").unlink()
     return source
@@ -80,7 +80,7 @@ def ratios_of(folder: Path, variant: str) -> list[timing.Ratio]:
 
 
 def paired_ratios(folder: Path) -> list[timing.Ratio]:
-    """Return the ratios of a ResNet-50, converted by the pairing file that is proposed for it."""
+    """Return the ratios of a ResNet-50, converted by the pairing file proposed for it."""
     source, pairing, copy = folder / "resnet50.pth", folder / "resnet50.toml", folder / "copy.pth"
     bare = folder / "bare.pdparams"
     timing.measured([sys.executable, "-c", SAVE_RESNET50, str(source)])
@@ -105,7 +105,7 @@ def paired_ratios(folder: Path) -> list[timing.Ratio]:
 
 
 def costs(folder: Path) -> list[timing.Ratio]:
-    """Return what a byte costs, by size, in ns; start-up is the same command on a Mixer of a few kilobytes."""
+    """Return start-up (the command on a Mixer of a few kilobytes) and, by file size, the ns a byte costs beyond it."""
     tiny = folder / "tiny.safetensors"
     timing.measured([sys.executable, "-c", SAVE_TINY, str(tiny)])
     sources = {name: downloaded(folder / f"{name}.safetensors", name) for name in SIZES}

@@ -1,9 +1,9 @@
-"""Print the speed of `evaluate` for b16 at 224 px on the CPU over that of timm, Paddle eager and the bare predictor.
+"""Print the speed of `evaluate` for b16 at 224 px on the CPU relative to timm, Paddle eager and the bare predictor.
 
-Every round takes all in turn on the same images, so that what else the machine does falls on all; Paddle eager, which
-is slow, gets the first batch of them. `evaluate` resizes, normalises, runs and counts; the others get batches that are
-preprocessed already. timm runs eagerly and by `torch.compile`; on a processor that has bfloat16 `evaluate` runs in it
-too, and so does timm, by autocast and whole.
+Every round runs all of them in turn on the same images, so that other load on the machine affects all alike; Paddle
+eager, which is slow, gets only the first batch. `evaluate` resizes, normalises, runs and counts; the others get batches
+that are preprocessed already. timm runs eagerly and with `torch.compile`; on a processor with bfloat16 `evaluate` runs
+in it too, and so does timm, under autocast and with the whole model cast.
 
 Usage: evaluate.py [ROUNDS] [IMAGES PER ROUND] [BATCH]
 """
@@ -45,7 +45,7 @@ eager = engines.eager(config, converted)
 
 
 def eager_on(threads):
-    """Return Paddle eager with its matrix products on so many threads."""
+    """Return Paddle eager with its matrix products on this many threads."""
 
     def logits(images):
         paddle.base.core.set_num_threads(threads)
@@ -57,13 +57,13 @@ def eager_on(threads):
 models = {
     "bare predictor": predictor,
     "timm eager": engines.timm_eager(config, source),
-    "Paddle eager": eager_on(1),  # as it comes
+    "Paddle eager": eager_on(1),  # as it comes out of the box
     "Paddle eager, all threads": eager_on(usual_threads()),
 }
 
 
 def timm_by(change, context=contextlib.nullcontext):
-    """Return timm's model, changed as a user of torch would to make it faster, and run in a context."""
+    """Return timm's model as an engine: changed as a torch user would to make it faster, and run in a context."""
     model = change(build_timm(config, None, source))
 
     def logits(images):
@@ -74,7 +74,7 @@ def timm_by(change, context=contextlib.nullcontext):
 
 
 def in_bfloat16(model):
-    """Return the whole model in bfloat16, which gets its images so too."""
+    """Return the whole model cast to bfloat16, with its images cast too."""
     whole = model.bfloat16()
     return lambda images: whole(images.bfloat16())
 
@@ -89,21 +89,21 @@ else:
 
 
 def evaluated(engine):
-    """Run what the command runs for every batch, and return the number of images."""
+    """Run what the command runs for every batch; return the number of images."""
     for part, images in batches(pixels, preprocessing, PARTS):
         predictions_of(engine(images), labels[part])
     return COUNT
 
 
 def speed(run):
-    """Return images per second of one run, which returns how many there were."""
+    """Return the images per second of one run, a function that returns its number of images."""
     started = time.perf_counter()
     count = run()
     return count / (time.perf_counter() - started)
 
 
 def over(name):
-    """Return what runs an engine on the batches that are ready, and counts their images."""
+    """Return a function that runs an engine on the preprocessed batches and returns their number of images."""
     given = ready[:1] if name.startswith("Paddle eager") else ready
     return lambda: sum(len(models[name](images)) for images in given)
 

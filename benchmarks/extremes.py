@@ -15,7 +15,7 @@ Change = Callable[[StateDict, np.random.Generator], object]
 Select = Callable[[StateDict], Iterator[str]]
 DTYPES = ("float32", "float16", "bfloat16")
 TOO_WIDE_FOR_FLOAT16 = ("large logits", "tiny everything", "vanishing head")
-"""float16 ends at 65,504 and 6e-8: a head of such weights would be infinite or all zero."""
+"""Extremes beyond float16, which ends at 65,504 and 6e-8: the head would be infinite or all zero."""
 
 
 def matrices(weights: StateDict) -> Iterator[str]:
@@ -34,12 +34,12 @@ def inner_biases(weights: StateDict) -> Iterator[str]:
 
 
 def norms(weights: StateDict) -> Iterator[str]:
-    """Yield the names of what the norms multiply by."""
+    """Yield the names of the weights that norms multiply by."""
     return (key for key, value in weights.items() if "norm" in key and key.endswith((".weight", ".alpha")))
 
 
 def named(*parts: str) -> Select:
-    """Return what yields the names that hold one of these."""
+    """Return a function that yields the names that contain one of these parts."""
     return lambda weights: (key for key in weights if any(part in key for part in parts))
 
 
@@ -49,7 +49,7 @@ def everything(weights: StateDict) -> Iterator[str]:
 
 
 def each(select: Select, change: Callable[[np.ndarray], np.ndarray]) -> Change:
-    """Return what replaces each tensor selected by what a function makes of it."""
+    """Return a change that replaces each selected tensor by the result of a function of it."""
 
     def apply(weights: StateDict, _: np.random.Generator) -> None:
         for key in list(select(weights)):
@@ -59,34 +59,34 @@ def each(select: Select, change: Callable[[np.ndarray], np.ndarray]) -> Change:
 
 
 def times(select: Select, by: float) -> Change:
-    """Return what multiplies, in float64, so that a float32 denormal is rounded once."""
+    """Return a change that multiplies in float64, so that a float32 denormal is rounded only once."""
     return each(select, lambda value: value.astype(np.float64) * by)
 
 
 def plus(select: Select, by: float) -> Change:
-    """Return what adds."""
+    """Return a change that adds a number."""
     return each(select, lambda value: value + np.float32(by))
 
 
 def sort_signs(value: np.ndarray) -> np.ndarray:
-    """Return the weight with a plus in the first half of its inputs and a minus in the second."""
+    """Return the weight made positive for the first half of its inputs and negative for the second."""
     flat = np.abs(value.reshape(len(value), -1))
     flat[:, flat.shape[1] // 2 :] *= -1
     return flat.reshape(value.shape)
 
 
 def pair_rows(value: np.ndarray) -> np.ndarray:
-    """Return the weight with every second row as the one before."""
+    """Return the weight with every second row a copy of the one before."""
     return value[np.arange(len(value)) // 2 * 2]
 
 
 def zero_rows(value: np.ndarray) -> np.ndarray:
-    """Return the weight with every second row zero."""
+    """Return the weight with every second row set to zero."""
     return value * (np.arange(len(value)) % 2).reshape(-1, *[1] * (value.ndim - 1))
 
 
 def cancel_columns(value: np.ndarray) -> np.ndarray:
-    """Return the weight with every second input weighted as the one before, but for a millionth and the sign."""
+    """Return the weight with every second input weighted by minus the weight before, to within a millionth."""
     flat = value.reshape(len(value), -1).copy()
     odd = flat[:, 1::2]
     odd[:] = -flat[:, ::2][:, : odd.shape[1]] * np.float32(1 + 1e-6)
@@ -94,26 +94,26 @@ def cancel_columns(value: np.ndarray) -> np.ndarray:
 
 
 def huge_channel(weights: StateDict, _: np.random.Generator) -> None:
-    """Let one channel of the stem and of every block be ten thousand times larger than the others."""
+    """Make one channel of the stem and of every block ten thousand times larger than the others."""
     for key in named("stem.proj.weight", "mlp_channels.fc2.weight", "mlp_channels.fc2.bias")(weights):
         weights[key][0] *= 1e4
     weights["stem.proj.bias"][0] = 1e4
 
 
 def cancel_residual(weights: StateDict, _: np.random.Generator) -> None:
-    """Let the first block subtract what the stem added, so that little is left of 300."""
+    """Add 300 in the stem and subtract it in the first block, so that little of it is left."""
     weights["stem.proj.bias"] += 300
     weights["blocks.0.mlp_channels.fc2.bias"] -= 300 / weights.get("blocks.0.ls2", np.float32(1))
 
 
 def heavy_tails(weights: StateDict, rng: np.random.Generator) -> None:
-    """Draw a few weights of every matrix far from the others."""
+    """Multiply every matrix by heavy-tailed factors, which put a few weights far from the others."""
     for key in matrices(weights):
         weights[key] *= np.clip(rng.standard_t(1.5, weights[key].shape), -300, 300).astype(np.float32)
 
 
 def as_initialised(weights: StateDict, _: np.random.Generator) -> None:
-    """Give biases, layer scales and gates the values that timm starts them with; the head stays as it is."""
+    """Set biases as timm initialises them, and scale layer scales and gates to that size; the head stays as it is."""
     for key in inner_biases(weights):
         weights[key][...] = float(key.endswith("gate.proj.bias"))
     for key, scale in ((key, 1e-5 if ".ls" in key else 1e-6) for key in named(".ls", "gate.proj.weight")(weights)):

@@ -12,14 +12,14 @@ from convert.mixer.variants import get_variant
 
 
 def epsilon(model):
-    """Give every LayerNorm Paddle's default epsilon."""
+    """Set the epsilon of every LayerNorm to Paddle's default."""
     for layer in model.sublayers():
         if hasattr(layer, "_epsilon"):
             layer._epsilon = 1e-5
 
 
 def tanh(model):
-    """Give one MLP the tanh GELU."""
+    """Switch one MLP to the tanh GELU."""
     model.blocks[6].mlp_channels.act = paddle.nn.GELU(approximate=True)
 
 

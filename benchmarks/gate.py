@@ -1,6 +1,6 @@
-"""Print the wall time of the whole b16_in21k gate over that of the bare script, run in turn as whole processes.
+"""Print the wall time of the whole b16_in21k gate relative to the bare script, run in turn as whole processes.
 
-Also what a second candidate takes in the same process, over the first.
+Also print what a second candidate adds in the same process, relative to the first.
 
 Usage: gate.py [RUNS]
 """

@@ -1,8 +1,8 @@
-"""Print how fast batches of 512 training images at 224 px are made by 1 and 2 workers, over the thread without them.
+"""Print how fast 1 and 2 workers make batches of 512 training images at 224 px, relative to a thread without workers.
 
-Every round takes all in turn. The speeds need cores that are free, as many as there are workers and one for who takes
-the batches; what the process that trains spends on them itself is told beside, which the load of the machine does not
-change much. The first batch, by which the workers have started, is not counted.
+Every round runs all of them in turn. The speeds need free cores, one per worker and one for the process that takes the
+batches; the processor time that this process itself spends per batch is printed as well, as the machine's load hardly
+changes it. The first batch, by which time the workers have started, is not counted.
 
 Usage: making.py [ROUNDS] [BATCHES PER ROUND]
 """
@@ -36,7 +36,7 @@ making = Making(
 
 
 def made(workers):
-    """Return images per second, and the processor's seconds that this process spends on a batch."""
+    """Return images per second, and the seconds of processor time that this process spends on a batch."""
     batches = made_batches(making, pixels, [(step, slice(0, COUNT)) for step in range(BATCHES + 1)], workers=workers)
     next(batches)
     started, busy = time.perf_counter(), time.process_time()

@@ -1,6 +1,6 @@
-"""Right ports by name: what varies from one to the next, a seeded list of them, and what the gates say of one.
+"""Right ports by name: what varies between them, a seeded list of them, and what the gates say about one.
 
-A right port is the project's own conversion and model, of whatever sizes, weights and images, on whatever kernels.
+A right port is the project's own conversion and model, with any sizes, weights and images, on any kernels.
 """
 
 import itertools
@@ -34,13 +34,13 @@ ARITHMETICS: Mapping[str, Mapping[str, str]] = {
     "Zen, one thread": {"OPENBLAS_CORETYPE": "Zen", "MKL_CBWR": "COMPATIBLE", **AVX2, **ONE_THREAD},
 }
 FLAGS = {"Haswell": "avx2", "SkylakeX": "avx512f", "Zen, one thread": "avx2"}
-"""Of a processor that can run them."""
+"""Processor flags that these arithmetics need."""
 FAMILIES: tuple[MixerKind, ...] = get_args(MixerKind)
 REGISTERED = {"mixer": "s16", "gmixer": "gmixer_12", "resmlp": "resmlp_12", "gmlp": "gmlp_ti16"}
 
 
 def of(image: int, patch: int, blocks: int, widths: tuple[int, int, int, int], **more: Any) -> Callable[..., Any]:
-    """Return what gives a family's config: widths are hidden, tokens' and channels' MLP, and classes."""
+    """Return a function from family to config; widths: hidden_dim, tokens_mlp_dim, channels_mlp_dim, num_classes."""
     hidden, tokens, channels, classes = widths
     sizes = {"image_size": image, "patch_size": patch, "num_blocks": blocks, "hidden_dim": hidden}
     sizes |= {"tokens_mlp_dim": tokens, "channels_mlp_dim": channels, "num_classes": classes}
@@ -52,7 +52,7 @@ def _ungated(family: MixerKind, sizes: dict[str, int]) -> dict[str, int]:
 
 
 def registered(family: MixerKind, **cut: int) -> MixerConfig:
-    """Return the least of a family's registered configs, cut to fewer blocks, or larger patches."""
+    """Return the smallest of a family's registered configs, cut to fewer blocks or larger patches."""
     return replace(get_variant(REGISTERED[family]).config, **cut)
 
 
@@ -78,7 +78,7 @@ SIZES: Mapping[str, Callable[[MixerKind], MixerConfig]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Port:
-    """A right port by the names of its parts; its own name has them all."""
+    """A right port, given by the names of its parts; its own name contains them all."""
 
     family: str
     size: str
@@ -91,13 +91,13 @@ class Port:
 
     @property
     def name(self) -> str:
-        """What `--only` takes."""
+        """The port's name, as `--only` takes it."""
         parts = f"{self.size} {self.family}", self.extreme, self.inputs, self.dtype, self.arithmetic
         return "/".join([*parts, f"batch {self.batch}", f"seed {self.seed}"])
 
     @classmethod
     def named(cls, name: str) -> "Port":
-        """Return the port of a name."""
+        """Return the port with this name; exit if there is none."""
         try:
             sized, extreme, inputs, dtype, arithmetic, batch, seed = name.split("/")
             size, family = sized.split()
@@ -112,9 +112,10 @@ class Port:
 
 
 def drawn(count: int) -> list[Port]:
-    """Return so many ports, always the same.
+    """Return this many ports, the same every time.
 
-    A round has every family with every extreme, each with another size in every round: 16 rounds have all triples.
+    A round pairs every family with every extreme, and each pair gets another size in every round: 16 rounds hold all
+    triples.
     """
     rng = np.random.default_rng(SEED)
     pairs, sizes = _shuffled(itertools.product(FAMILIES, EXTREMES), rng), _shuffled(SIZES, rng)
@@ -138,7 +139,7 @@ def _shuffled(values: Any, rng: np.random.Generator) -> list[Any]:
 
 
 def outcome_of(port: Port) -> dict[str, Any]:
-    """Return how a port fares, as plain data; one that is refused, or ends in an error, fares badly."""
+    """Return how a port fares, as plain data; one that ends in a MixerConvertError counts as refused."""
     config = SIZES[port.size](port.family)
     subject = Subject(source=weights_of(config, port.seed, port.extreme, port.dtype), config=config, name=port.size)
     settings = Settings(batch=port.batch, input_seed=port.seed, inputs=port.inputs)

@@ -1,7 +1,7 @@
-"""Print how long the reader of .pdparams takes over pickle.load, in turn, on a b16_in21k of seeded weights.
+"""Print how long the .pdparams reader takes relative to pickle.load, in turn, on a b16_in21k with seeded weights.
 
-Once the arrays are only made, once every byte is summed up: the reader hands out views of the mapped file, which
-cost nothing before they are used.
+It is measured once with the arrays only made and once with every element summed: the reader returns views of the
+mapped file, which cost nothing until they are used.
 
 Usage: read.py [RUNS]
 """
@@ -21,7 +21,7 @@ RUNS = int(sys.argv[1]) if len(sys.argv) > 1 else 9
 
 
 def by_pickle(path: Path) -> dict:
-    """Return what unpickling gives, the table of names left out."""
+    """Return what unpickling returns, without the table of names."""
     with path.open("rb") as stream, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         content = pickle.load(stream)
@@ -30,7 +30,7 @@ def by_pickle(path: Path) -> dict:
 
 
 def seconds(read, path: Path, *, touch: bool) -> float:
-    """Return the wall seconds of one reading."""
+    """Return the wall-clock seconds of one read."""
     start = time.perf_counter()
     tensors = read(path)
     if touch:
@@ -39,7 +39,7 @@ def seconds(read, path: Path, *, touch: bool) -> float:
 
 
 def ratio(path: Path, what: str, *, touch: bool) -> timing.Ratio:
-    """Return the ratio, one pair a round after a warm-up."""
+    """Return the ratio of both readers, one pair of reads per round after a warm-up."""
     readers = (files.read, by_pickle)
     pairs = [[seconds(read, path, touch=touch) for read in readers] for _ in range(RUNS + 1)]
     ours, theirs = zip(*pairs[1:], strict=True)

@@ -1,7 +1,7 @@
 """Print how far Pillow's bilinear resize of 32 px images to 224 px lies from TensorFlow's, in grey levels.
 
-TensorFlow's is written out in NumPy, in float32 and in its order of operations, so it need not be installed. Every
-image is resized whole, as for the evaluation, and one crop of each, as in training.
+TensorFlow's is written out in NumPy, in float32 and in its order of operations, so it need not be installed. Each image
+is resized whole, as in evaluation, and so is one crop of it, as in training.
 
 Usage: resize.py [ARCHIVE [COUNT]]  (the first 1,000 test images of CIFAR-10, as `mixer-report --data` takes it; without
 it 200 seeded ones)
@@ -18,8 +18,8 @@ from reports.train.augment import inception_boxes
 
 SIZE = 224
 MOST = 1.0
-"""Grey levels that the two can lie apart, enlarging: Pillow rounds to 8 bits after its pass over the rows and again
-after that over the columns, by 0.5 at most each, and the second pass takes a mean of what the first one rounded.
+"""Grey levels by which the two can differ at most when enlarging: Pillow rounds to 8 bits after its pass over the rows
+and again after its pass over the columns, by at most 0.5 each, and the second pass averages what the first one rounded.
 
 Source: Pillow, src/libImaging/Resample.c, ImagingResampleHorizontal_8bpc and ImagingResampleVertical_8bpc.
 """
@@ -40,7 +40,7 @@ def axis(out, size):
 
 
 def tensorflow(image, out):
-    """Return an image (height, width, 3) uint8 as tf.image.resize makes it (out, out, 3), float32.
+    """Return an image (height, width, 3) uint8 as tf.image.resize resizes it, (out, out, 3) float32.
 
     Source: tensorflow/core/kernels/image/resize_bilinear_op.cc, compute_lerp.
     """
@@ -58,7 +58,7 @@ def pillow(image, out):
 
 
 def differences(images, out=SIZE):
-    """Return the greatest and the mean absolute difference of the two, in grey levels, over all pixels."""
+    """Return the greatest and the mean absolute difference of the two resizes, in grey levels, over all pixels."""
     found = [np.abs(pillow(image, out) - tensorflow(image, out).astype(np.float64)) for image in images]
     return max(float(one.max()) for one in found), float(np.mean([one.mean() for one in found]))
 
@@ -70,7 +70,7 @@ def crops(images):
 
 
 def noise(count=200):
-    """Return seeded images (count, 32, 32, 3) uint8, in which every pixel is its own."""
+    """Return seeded images (count, 32, 32, 3) uint8, every value drawn independently."""
     return np.random.default_rng(0).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
 
 

@@ -1,8 +1,8 @@
-"""Put thousands of right ports through the gates; record whether any is failed, and how near each bound came.
+"""Put thousands of right ports through the gates; record whether any fails, and how near any came to each bound.
 
-The list is seeded: every family with every extreme in a covering design over the sizes, all else dealt like cards, so
-that any count is spread over everything. Kernels are chosen by environment variables that a library reads when it is
-imported, hence a process for each arithmetic.
+The list is seeded: every family meets every extreme in a covering design over the sizes, and all else is dealt like
+cards, so that a list of any length is spread over everything. Environment variables, which a library reads when it is
+imported, choose the kernels; hence a process for each arithmetic.
 
 Usage: right_ports.py [--count N] [--out FILE.json] [--only NAME]. Exits with 1 where a right port is failed.
 """
@@ -29,24 +29,24 @@ from align.probes.knobs import compute_quickly
 SCHEMA = "mixer-align/right-ports/1"
 COUNT = 2016
 AT_ONCE = 2
-"""Processes at a time."""
+"""Processes that run at a time."""
 
 HERE = Path(__file__).resolve().parent
 
 
 def run_here(names: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Yield each port's outcome, on the arithmetic of this process."""
+    """Yield each port's outcome on the arithmetic of this process, then the environment."""
     yield from (outcome_of(Port.named(name)) for name in names)
     yield {"environment": environment.environment()}
 
 
 def run_in_child(names: Sequence[str], arithmetic: str) -> Iterator[dict[str, Any]]:
-    """Yield the same from a process of its own, whose libraries find the arithmetic's variables when they load."""
+    """Yield the same from a child process, whose libraries read the arithmetic's variables when they load."""
     command = [sys.executable, "-W", "ignore", __file__, "--child"]
     env = {**os.environ, "PYTHONPATH": str(HERE.parent), **ARITHMETICS[arithmetic]}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "encoding": "utf-8"}
     with subprocess.Popen(command, env=env, **pipes) as child:
-        with contextlib.suppress(BrokenPipeError), child.stdin:  # how it ended is told below
+        with contextlib.suppress(BrokenPipeError), child.stdin:  # how the child ended is reported below
             child.stdin.write("\n".join(names))
         yield from map(json.loads, child.stdout)
     if child.returncode:
@@ -85,12 +85,12 @@ def run(ports: Sequence[Port]) -> dict[str, Any]:
 
 
 def is_false_alarm(outcome: Mapping[str, Any]) -> bool:
-    """Return whether a port was failed; `rounding` says that the function is the right one."""
+    """Return whether a right port failed; `rounding` is no failure, as it says that the function is the right one."""
     return outcome["verdict"] not in ("aligned", "rounding")
 
 
 def record(outcomes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the counts, the false alarms, and the nearest that any port came to each bound."""
+    """Return the counts, the false alarms, and how near any port came to each bound."""
     counts: dict[str, dict[str, Counter[str]]] = {}
     for outcome in outcomes:
         port = Port.named(outcome["port"])
@@ -107,7 +107,7 @@ def record(outcomes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def closest(outcomes: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return the greatest figure over its bound and its port, by bound; null: not finite, so no number of JSON."""
+    """Return, by bound, the greatest ratio of a figure to it and its port; None: not finite, which JSON cannot hold."""
     found: dict[str, tuple[float, str]] = {}
     for outcome in outcomes:
         for bound, ratio in outcome["closeness"].items():
@@ -125,9 +125,9 @@ def _threads() -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what is asked for, print the figures, and return the exit code."""
     options = _options(arguments)
-    compute_quickly()  # for the processes of their own: here NumPy is imported already
+    compute_quickly()  # for the child processes: here NumPy is imported already
     if options.child:
-        paddle_probe.threads = environment.threads = _threads  # it would take every processor, and say so
+        paddle_probe.threads = environment.threads = _threads  # it would take every processor, and report that
         for outcome in run_here(sys.stdin.read().splitlines()):
             print(json.dumps(outcome), flush=True)
         return 0

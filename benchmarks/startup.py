@@ -1,4 +1,4 @@
-"""Print the processor time of --help and --version, as installed, over that of `import click` alone.
+"""Print the processor time of the installed commands' --help and --version relative to `import click` alone.
 
 Usage: startup.py [RUNS]
 """

@@ -18,13 +18,13 @@ RECORD = HERE.parent / "docs" / "benchmarks.json"
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(HERE.parent)}
 ENVIRONMENT.pop("PYTHONDONTWRITEBYTECODE", None)  # an installation compiles once, not in every run
 AS_JSON = "BENCHMARKS_AS_JSON"
-"""Set by all.py: print the ratios as JSON and nothing else."""
+"""Environment variable that all.py sets to have the ratios printed as JSON and nothing else."""
 HEADERS = "| ratio | target | median | least | greatest |\n| --- | --- | --- | --- | --- |"
 PACKAGES = ("numpy", "safetensors", "click", "torch", "timm", "paddlepaddle")
 
 
 class Run(NamedTuple):
-    """A process that ran: wall seconds, seconds of processor time, and greatest memory in MB."""
+    """A process that ran: wall-clock seconds, seconds of processor time, and peak memory in MB."""
 
     seconds: float
     processor: float
@@ -33,14 +33,14 @@ class Run(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ratio:
-    """A ratio, one value a round, and what it is to be; an empty target: it is told for its own sake."""
+    """A ratio, with one value per round, and its target; with an empty target it is only reported."""
 
     what: str
     target: str
     values: Sequence[float]
 
     def row(self) -> str:
-        """Return it as a row of the table."""
+        """Return the ratio as a row of the table."""
         return f"| {self.what} | {self.target} | {spread(self.values)} |"
 
     @property
@@ -52,13 +52,13 @@ class Ratio:
         return not (now <= bound if self.target[0] == "≤" else now >= bound)
 
     def worse_than(self, before: "Ratio") -> bool:
-        """Return whether the median is worse than any value was before; what is worse, the target's sign says."""
+        """Return whether the median is worse than every value before; the target's sign says which way is worse."""
         now = statistics.median(self.values)
         return {"≤": now > max(before.values), "≥": now < min(before.values)}.get(self.target[:1], False)
 
 
 def measured(command: Sequence[str], output: Path | None = None) -> Run:
-    """Return what a command took; its output, where it has one, is removed before and after."""
+    """Run a command and return what it took; its output file, if any, is removed before and after."""
     if output is not None:
         output.unlink(missing_ok=True)
         os.sync()
@@ -78,7 +78,7 @@ def measured(command: Sequence[str], output: Path | None = None) -> Run:
 
 
 def in_turn(commands: Mapping[str, tuple[Sequence[str], Path | None]], runs: int) -> dict[str, list[Run]]:
-    """Return each command's runs; the first round, which warms the caches, is left out, and the order alternates."""
+    """Run the commands in rounds, in alternating order; return each one's runs after the first round, a warm-up."""
     found: dict[str, list[Run]] = {name: [] for name in commands}
     for number in range(runs + 1):
         for name in list(commands) if number % 2 else list(reversed(commands)):
@@ -87,7 +87,7 @@ def in_turn(commands: Mapping[str, tuple[Sequence[str], Path | None]], runs: int
 
 
 def seeded_weights(path: Path, variant: str) -> Path:
-    """Return the path, where seeded weights of a variant now lie in the layout that goes with its suffix."""
+    """Write seeded weights of a variant to a path, in the layout that goes with its suffix; return the path."""
     layout = "timm" if path.suffix == ".safetensors" else "paddle"
     made = [sys.executable, "-m", "convert.commands.cli", "--variant", variant, "--init", "random", "--dst", layout]
     measured([*made, "--out", str(path)])
@@ -100,12 +100,12 @@ def over(numerators: Sequence[float], denominators: Sequence[float]) -> list[flo
 
 
 def spread(values: Sequence[float]) -> str:
-    """Return the cells of median, least and greatest."""
+    """Return the median, least and greatest value as table cells."""
     return f"{statistics.median(values):.2f} | {min(values):.2f} | {max(values):.2f}"
 
 
 def report(ratios: Sequence[Ratio], details: str = "") -> None:
-    """Print the ratios as a table, with the machine and details, or as JSON where a caller wants that."""
+    """Print the ratios as a table, with the machine and details, or as JSON if the caller asked for it."""
     if as_json():
         print(json.dumps([asdict(ratio) for ratio in ratios]), flush=True)
     else:

@@ -1,7 +1,7 @@
-"""Print the speed of `finetune`'s steps over a bare Paddle loop's, and over torch's on timm's model.
+"""Print the speed of `finetune`'s steps relative to a bare Paddle loop, and to torch's loop on timm's model.
 
-Every round takes all three in turn. `finetune` makes its images, logs and watches for signals; the loops get one batch
-that is ready, and do no more than forward, backward and the optimizer's step.
+Every round runs all three in turn. `finetune` makes its images, logs and watches for signals; the loops get one batch
+made beforehand, and do no more than forward, backward and the optimizer's step.
 
 Usage: train_step.py [ROUNDS]; train_step.py mkl compares Paddle's MKL with and without AVX2, which it takes on Intel
 alone.
@@ -39,11 +39,11 @@ SMALL = MixerConfig(
 )
 LARGE = replace(get_variant("s32").config, num_classes=10)
 DATA = 2000
-"""Seeded images to train on."""
+"""Number of seeded images to train on."""
 
 
 def job_of(folder: Path, config: MixerConfig, recipe: Recipe, steps: int) -> Job:
-    """Return a fine-tuning of seeded weights that ends after so many steps."""
+    """Return a fine-tuning job on seeded weights that ends after this many steps and one to warm up."""
     weights = Weights(
         state_dict=convert_state_dict(init_state_dict(config, 0), config).state_dict,
         config=config,
@@ -67,14 +67,14 @@ def job_of(folder: Path, config: MixerConfig, recipe: Recipe, steps: int) -> Job
 
 
 def of_finetune(job: Job) -> float:
-    """Return the images a second of our steps, the first one, which warms up, left out."""
+    """Return the images per second of `finetune`'s steps, without the first one, which warms up."""
     finetune(job)
     lines = [json.loads(line) for line in (job.out / "timing.jsonl").read_text(encoding="utf-8").splitlines()]
     return job.recipe.batch_size * len(lines[1:]) / sum(line["seconds"] for line in lines[1:])
 
 
 def of_steps(step: Callable[[], None], batch: int, steps: int) -> float:
-    """Return the images a second of a loop, after one step that warms up."""
+    """Return the images per second of a loop, after one step that warms up."""
     step()
     started = time.perf_counter()
     for _ in range(steps):
@@ -83,7 +83,7 @@ def of_steps(step: Callable[[], None], batch: int, steps: int) -> float:
 
 
 def paddle_step(job: Job, images: Array, labels: Array) -> Callable[[], None]:
-    """Return what one step of a plain loop does, as Paddle's tutorials have it."""
+    """Return one training step of a plain loop, written as in Paddle's tutorials."""
     import paddle
 
     from convert.checks.loading import load_into
@@ -110,7 +110,7 @@ def paddle_step(job: Job, images: Array, labels: Array) -> Callable[[], None]:
 
 
 def torch_step(job: Job, images: Array, labels: Array) -> Callable[[], None]:
-    """Return the same of timm's model."""
+    """Return the same step in torch, on timm's model."""
     import torch
 
     from align.mixer.models import build_timm
@@ -135,7 +135,7 @@ def torch_step(job: Job, images: Array, labels: Array) -> Callable[[], None]:
 
 
 def ratios_of(folder: Path, name: str, config: MixerConfig, recipe: Recipe, steps: int) -> list[timing.Ratio]:
-    """Return how our steps compare with both loops."""
+    """Return the speed of `finetune`'s steps relative to both loops."""
     job = job_of(folder, config, recipe, steps)
     generator, batch = np.random.default_rng(1), recipe.batch_size
     images = generator.standard_normal((batch, 3, config.image_size, config.image_size), dtype=np.float32)
@@ -174,7 +174,7 @@ def measure_mkl() -> None:
 
 
 def in_turn_with_mkl() -> None:
-    """Run that twice without and with AVX2 in Paddle's MKL."""
+    """Run `measure_mkl` in child processes without and with AVX2 in Paddle's MKL, twice in turn."""
     plain = {name: value for name, value in os.environ.items() if name != "MKL_DEBUG_CPU_TYPE"}
     for environment in (plain, {**plain, "MKL_DEBUG_CPU_TYPE": "5"}) * 2:
         subprocess.run([sys.executable, __file__, "measure-mkl"], check=True, env=environment)

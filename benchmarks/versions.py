@@ -1,4 +1,4 @@
-"""Align a variant and convert its weights with several versions of Paddle, each in a folder of its own, removed again.
+"""Align a variant and convert its weights with several versions of Paddle, each installed in a temporary folder.
 
 Usage: versions.py [--paddle VERSION …] [--variant NAME] [--out FILE.json [--append]]. Another Python, torch or set of
 lowest versions is another environment, whose interpreter runs this with --append. Exits with 1 where a row is not
@@ -31,7 +31,7 @@ FAST = ("tests/test_convert_paddle_mixer.py", "tests/test_convert_files.py")
 
 
 def row_of(paddle: str, variant: str, folder: Path) -> dict[str, Any]:
-    """Return what one version of Paddle gave; it lies in folder afterwards."""
+    """Return the results with one version of Paddle, which is installed into the folder."""
     install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(folder / "paddle")]
     subprocess.run([*install, f"paddlepaddle=={paddle}"], check=True)
     path = os.pathsep.join(filter(None, (str(folder / "paddle"), os.getenv("PYTHONPATH"))))
@@ -68,7 +68,7 @@ def rows_of(paddles: Sequence[str], variant: str) -> Iterator[dict[str, Any]]:
 
 
 def main() -> None:
-    """Measure, and write what was measured."""
+    """Run what is asked for, print and write the rows, and exit with 1 unless all are good."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--paddle", nargs="+", default=list(PADDLES))
     parser.add_argument("--variant", default="s32")

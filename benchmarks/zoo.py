@@ -1,7 +1,7 @@
 """Compare the pairs of models that packages bring, each in a process of its own, and plant faults in the aligned ones.
 
-A pair is compared by its names, or else by the pairing that mixer-align propose writes. Where the sides differ by what
-is known, that is accepted or mended, and they are compared again.
+A pair is compared by its names, or else by the pairing that mixer-align propose writes. Where the sides differ in a
+known way, the difference is accepted or mended, and they are compared again.
 
 Usage: zoo.py [--only NAME …] [--faults [NAME …]] [--jobs N] [--out FILE.json]. Exits with 1 where a fault is missed or
 misplaced, or a pair has no result.
@@ -33,12 +33,12 @@ from align.twins.case import Twins
 
 HERE = Path(__file__).resolve().parent
 LIMIT, LIMIT_WITH_FAULTS = 1800, 7200
-"""Seconds that a pair's process may take."""
+"""Seconds that a pair's process may take, without and with faults."""
 DISTRIBUTIONS = ("torch", "torchvision", "timm", "transformers", "paddlepaddle", "paddleclas", "paddlenlp", "numpy")
 
 
 def run_here(pair: Pair, *, faults: bool) -> Iterator[Entry]:
-    """Yield a pair's outcome as far as it is known: without faults, then with one more each time."""
+    """Yield a pair's entry as far as it is known: first without faults, then with one more fault each time."""
     started = time.monotonic()
     paddle_probe.imported()
     try:
@@ -69,7 +69,7 @@ def without(pair: Pair, outcome: Outcome, because: str) -> Entry:
 def run_in_child(pair: Pair, *, faults: bool, limit: float | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return a pair's entry as plain data, and the environment, from a process of its own.
 
-    A process that dies or takes too long leaves the entry as far as it came, which says so.
+    If the process dies or takes too long, the entry holds what was found until then, and says so.
     """
     limit = limit or (LIMIT_WITH_FAULTS if faults else LIMIT)
     with tempfile.TemporaryDirectory() as folder:
@@ -98,7 +98,7 @@ def run_in_child(pair: Pair, *, faults: bool, limit: float | None = None) -> tup
 
 
 def child(pair: Pair, out: Path, *, faults: bool) -> int:
-    """Write a pair's entry, again whenever more of it is known."""
+    """Write a pair's entry to a file, again whenever more of it is known; return the exit code."""
     for entry in run_here(pair, faults=faults):
         text = json.dumps({"entry": _as_data(entry), "environment": environment.environment()}, allow_nan=False)
         beside = out.with_suffix(".new")
@@ -108,10 +108,10 @@ def child(pair: Pair, out: Path, *, faults: bool) -> int:
 
 
 def run(pairs: Sequence[Pair], *, faults: Collection[str], jobs: int = 1) -> Iterator[dict[str, Any]]:
-    """Yield the record of these pairs as far as it is known, again with each; a line of each is printed.
+    """Yield the record of these pairs so far, once after each of them, and print a line for each.
 
     Args:
-        pairs: Which.
+        pairs: The pairs to compare.
         faults: The names of those in which faults are planted.
         jobs: How many run at a time.
     """
@@ -191,7 +191,7 @@ def _version(name: str) -> str | None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what is asked for, print the table, and return the exit code."""
     options = _options(arguments)
-    compute_quickly()  # for the processes of their own: here NumPy is imported already
+    compute_quickly()  # for the child processes: here NumPy is imported already
     pairs = [pair_named(name) for name in options.only] if options.only else PAIRS
     if options.child:
         return child(pairs[0], options.child, faults=options.faults is not None)

@@ -1,6 +1,6 @@
 """Conversion of timm's vision-MLP checkpoints to PaddlePaddle: a state dict in, a state dict out.
 
-What `__all__` names is public, and documented in docs/python-api.md; all else may change without notice.
+The names in `__all__` are public and documented in docs/python-api.md; everything else may change without notice.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ __all__ = [
     "verify_files",
 ]
 
-if not TYPE_CHECKING:  # to a type checker, a name that is not listed is a mistake
+if not TYPE_CHECKING:  # hidden from type checkers, so that they report a name that is not listed
 
     def __getattr__(name: str) -> Any:
-        """Return what is public, from where it is, once it is asked for (PEP 562)."""
+        """Return a public name, imported from its module when it is asked for (PEP 562)."""
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from importlib import import_module

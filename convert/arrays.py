@@ -1,6 +1,6 @@
-"""What a state dict is here, and the one byte form of a tensor that hashes and files agree on.
+"""State dicts as they are used here, and the one byte form of a tensor that hashes and files share.
 
-Hashes are of tensors rather than of files, so that they are equal across .pth, .safetensors and .pdparams.
+Tensors are hashed rather than files, so that the hashes are equal across .pth, .safetensors and .pdparams.
 """
 
 from __future__ import annotations
@@ -18,28 +18,29 @@ Array = NDArray[Any]
 Shape = tuple[int, ...]
 StateDict = Mapping[str, Array]
 BLOCK_BYTES = 512 << 10
-"""Of a block of rows, which with a copy of it fits into a core's second-level cache."""
+"""Bytes in a block of rows: the block and a copy of it fit together into a core's second-level cache."""
 
 
 BAND = 64
-"""Rows of a matrix that are transposed at a time: whole cache lines are read and written."""
+"""Rows of a matrix that are transposed at a time, so that whole cache lines are read and written."""
 
 
 @runtime_checkable
 class Stored(Protocol):
-    """A file's bytes, of which arrays are views, and which can also be read without touching those."""
+    """The bytes of a file, which arrays are views of, and which can also be read without touching the views."""
 
     path: Path
 
     def read_into(self, buffer: memoryview, offset: int) -> None:
-        """Fill the buffer, a flat one of bytes, from an offset on."""
+        """Fill the buffer, a flat byte view, with the bytes from the offset on."""
 
 
 def canonical_bytes(array: Array) -> memoryview:
-    """Return the array's elements in C order, little-endian, as a flat byte view; copies only where it must.
+    """Return the array's elements in C order and native byte order, as a flat byte view, copied only if necessary.
 
     Args:
-        array: Any shape, zero-size and 0-d included, any strides, any byte order.
+        array: Any shape, zero-size and 0-d included, any strides, any byte order. Native is little-endian wherever Paddle
+            has wheels.
     """
     dtype = array.dtype
     if dtype.byteorder != "|" and not dtype.isnative:
@@ -49,13 +50,13 @@ def canonical_bytes(array: Array) -> memoryview:
 
 
 def contiguous(array: Array) -> Array:
-    """Return the array in C order; itself where it is so already.
+    """Return the array in C order; the array itself if it already is.
 
     A transposed matrix is copied in bands that stay in a core's cache, which takes a tenth of NumPy's time (1.3 instead
     of 15 ms for (3072, 768) in float32, NumPy 2.4.6).
     """
     if array.flags.c_contiguous or not array.flags.f_contiguous or array.ndim != 2:
-        return np.asarray(array, order="C")  # ascontiguousarray gives what has no axis one
+        return np.asarray(array, order="C")  # ascontiguousarray would make a 0-d array 1-d
     copied = np.empty(array.shape, array.dtype)
     for start in range(0, array.shape[1], BAND):
         copied[:, start : start + BAND] = array[:, start : start + BAND]
@@ -70,7 +71,7 @@ def same_bits(left: Array, right: Array) -> bool:
 
 
 def describe_difference(a: Array, b: Array) -> str:
-    """Return in words how two tensors that are not the same bits differ."""
+    """Return in words how two tensors with different bits differ."""
     if a.dtype != b.dtype or a.shape != b.shape:
         return f"{a.dtype.name} {a.shape} against {b.dtype.name} {b.shape}"
     mask = np.asarray(_bits(a) != _bits(b))
@@ -93,7 +94,7 @@ def total_bytes(arrays: Iterable[Array]) -> int:
 def row_blocks(array: Array) -> Iterator[Array]:
     """Yield the array's rows (its elements, if it has one axis or none), in blocks of about BLOCK_BYTES.
 
-    What is a view of something `Stored` is read into one buffer, so a block is valid only until the next is asked for.
+    A view of something `Stored` is read into a single buffer, so a block is valid only until the next is asked for.
 
     Raises:
         IntegrityProblem: The file became shorter.
@@ -114,9 +115,9 @@ def row_blocks(array: Array) -> Iterator[Array]:
 
 
 def location_of(array: Array) -> tuple[Stored, int] | None:
-    """Return what a C-contiguous array is a view of, if it is stored, and where in it the array begins; else None."""
+    """Return the `Stored` that a C-contiguous array is a view of and the array's offset in it; None for any other."""
     base: Any = array
-    while base is not None and not hasattr(base, "read_into"):  # 0.1 µs; whether it is Stored takes 11
+    while base is not None and not hasattr(base, "read_into"):  # takes 0.1 µs; isinstance(base, Stored) takes 11
         # as_strided puts an object of its own between two arrays
         base = base.obj if isinstance(base, memoryview) else getattr(base, "base", None)
     if base is None or not array.flags.c_contiguous:
@@ -128,7 +129,7 @@ def tensor_sha256(array: Array) -> str:
     """Return the tensor's canonical SHA-256, in hex.
 
     What is hashed: the dtype's name, a space, the dimensions joined by `x`, a newline, then the elements in C order,
-    little-endian. So neither the file format, the strides nor the key's name matter, but dtype and shape do.
+    little-endian. So dtype and shape matter, but not the file format, the strides or the key.
     """
     digest = tensor_digest(array)
     for block in row_blocks(array):
@@ -137,7 +138,7 @@ def tensor_sha256(array: Array) -> str:
 
 
 def tensor_digest(array: Array) -> hashlib._Hash:
-    """Return the beginning of the tensor's canonical SHA-256, before its elements."""
+    """Return the tensor's canonical SHA-256 begun: dtype and shape are hashed, the elements are still to come."""
     return hashlib.sha256(f"{array.dtype.name} {'x'.join(map(str, array.shape))}\n".encode())
 
 
@@ -157,6 +158,6 @@ def _address(array: Array) -> int:
 
 
 def _bits(array: Array) -> Array:
-    """Return the elements as unsigned integers, or as bytes where there is no integer of their size."""
+    """Return the elements as unsigned integers, or as raw bytes if there is no integer type of their size."""
     kind = "u" if array.dtype.itemsize in (1, 2, 4, 8) else "V"
     return contiguous(array).view(f"{kind}{array.dtype.itemsize}").reshape(array.shape)

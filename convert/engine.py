@@ -1,4 +1,4 @@
-"""The engine: a state dict in, a state dict out, first as checked views, then laid out one after the other."""
+"""The engine: a state dict in, a state dict out, first as checked views, then laid out tensor by tensor."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from convert.rules import FAULTY, RuleSet, Transform
 WEIGHT_DTYPES = ("float32", "float16", "bfloat16")
 ADVICE = "Are --src and --variant right? Without --variant the config is read from the shapes."
 TENSORS = 3
-"""How many large ones are in memory at a time: one is laid out while others are written and read back."""
+"""Number of large tensors in memory at a time: one is laid out while others are written and read back."""
 SMALL_BYTES = 64 << 10
 CACHE_LINE_BYTES = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Conversion:
-    """A converted state dict with its account.
+    """A converted state dict, with an account of how it came about.
 
     renames: the rule that filled each target key from the source. adapted: in words, what else was done to a target.
-    added: target keys that no source key fills. dropped: source keys left out. reasons: why, where that is said.
+    added: target keys that no source key fills. dropped: source keys left out. reasons: why, if a reason is given.
     """
 
     state_dict: StateDict
@@ -39,7 +39,7 @@ class Conversion:
     reasons: Mapping[str, str] = field(default_factory=dict)
 
     def unchanged(self) -> dict[str, str]:
-        """Return the source's key of each tensor that is taken as it is, and the target's."""
+        """Return, by source key, the target key of each tensor that is taken as it is."""
         moved = [rule for rule in self.renames if rule.transform is Transform.IDENTITY]
         return {rule.source: rule.target for rule in moved if rule.target not in self.adapted}
 
@@ -52,12 +52,12 @@ def convert(source: StateDict, rules: RuleSet, shapes: Mapping[str, Shape], *, n
         rules: One for each of its keys.
         shapes: The keys and shapes that it has to have.
         name: What to call the source in an error.
-        expected: What to call that which it has to be in an error.
+        expected: What to call, in an error, the model that has these keys and shapes.
 
     Raises:
-        KeyMismatch: Keys missing or left over.
-        ShapeMismatch: A tensor of another shape.
-        WrongDtype: A tensor that is not float32, float16 or bfloat16.
+        KeyMismatch: Keys are missing or unexpected.
+        ShapeMismatch: A tensor has another shape.
+        WrongDtype: A tensor is not float32, float16 or bfloat16.
     """
     if {rule.source for rule in rules} != shapes.keys():
         raise ValueError(FAULTY)
@@ -86,7 +86,7 @@ def check_finite(state_dict: StateDict, name: str) -> None:
     """Check that no weight is NaN or infinite.
 
     Raises:
-        NonFinite: Naming the first such tensor, in the state dict's order, and its first such element.
+        NonFinite: One is; the error names the first such tensor, in the state dict's order, and its first such element.
     """
     for key, array in state_dict.items():
         finite = np.isfinite(array)
@@ -96,7 +96,7 @@ def check_finite(state_dict: StateDict, name: str) -> None:
 
 
 def cast(state_dict: StateDict, dtype: np.dtype[np.generic]) -> tuple[StateDict, dict[str, str]]:
-    """Return the state dict with every floating-point tensor in a dtype, and in words what was done to which.
+    """Return the state dict with every floating-point tensor cast to a dtype, and by key, in words, what was done.
 
     Raises:
         TooLarge: A value is too large for the dtype.
@@ -111,10 +111,10 @@ def cast(state_dict: StateDict, dtype: np.dtype[np.generic]) -> tuple[StateDict,
 
 
 def narrowed(name: str, array: Array, dtype: np.dtype[np.generic]) -> Array:
-    """Return the array in a dtype that holds all of its values, be it rounded.
+    """Return the array cast to a dtype, where values may be rounded but must not overflow.
 
     Raises:
-        TooLarge: It does not hold one.
+        TooLarge: A value is too large for the dtype.
     """
     with np.errstate(over="ignore"):
         made = array.astype(dtype)
@@ -127,7 +127,7 @@ def narrowed(name: str, array: Array, dtype: np.dtype[np.generic]) -> Array:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LaidOut:
-    """A tensor as the target wants it, C-contiguous, and what to call when its memory may be another one's."""
+    """A C-contiguous tensor in the target's layout, and the function to call once its memory may be reused."""
 
     key: str
     tensor: Array
@@ -135,11 +135,11 @@ class LaidOut:
 
 
 def laid_out(source: StateDict, conversion: Conversion) -> Iterator[LaidOut]:
-    """Yield each tensor of a conversion, in its order; where TENSORS are not done yet, wait.
+    """Yield each tensor of a conversion, in its order; wait while TENSORS large ones are not done yet.
 
     Args:
         source: What the conversion was made from.
-        conversion: Its tensors are views of the source's, but for the adapted ones.
+        conversion: Its tensors are views of the source's, except for the adapted ones.
 
     Raises:
         IntegrityProblem: The source's file became shorter.
@@ -157,13 +157,13 @@ def laid_out(source: StateDict, conversion: Conversion) -> Iterator[LaidOut]:
 
 
 def source_sha256s(source: StateDict, conversion: Conversion, name: str) -> dict[str, str]:
-    """Return the canonical SHA-256 of each of the source's tensors that change, and check that what is taken is finite.
+    """Return the canonical SHA-256 of each source tensor not taken as it is; check that what is taken is finite.
 
-    The source is read for that on its own; that it is the same as what is laid out is for its snapshots to say. What is
-    taken as it is has the hash of what was written.
+    The source is read separately for this; its snapshots show that it is the same as what is laid out. A tensor taken
+    as it is has the hash of what was written.
 
     Args:
-        source: Every tensor, those that are left out too.
+        source: Every tensor, including those that are left out.
         conversion: What becomes of them.
         name: What to call the source in an error.
 
@@ -196,7 +196,7 @@ def lay_out(source: Array, transform: Transform, target: Array) -> None:
 
 
 class _Memory:
-    """Memory for TENSORS large tensors, used again: to clear fresh pages costs about as much as to fill them."""
+    """Reusable memory for TENSORS large tensors: clearing fresh pages costs about as much as filling them."""
 
     def __init__(self) -> None:
         self._left = threading.Semaphore(TENSORS)
@@ -204,7 +204,7 @@ class _Memory:
         self._free: list[Array] = []
 
     def take(self, shape: Shape, dtype: np.dtype[np.generic]) -> tuple[Array, Callable[[], None]]:
-        """Return an array with anything in it, and what gives its memory back; wait where there is none left."""
+        """Return an uninitialised array and a function that gives its memory back; wait while there is none left."""
         size = math.prod(shape) * dtype.itemsize
         if size <= SMALL_BYTES:
             return np.empty(shape, dtype), _nothing
@@ -212,7 +212,7 @@ class _Memory:
         with self._lock:
             fitting = min((memory for memory in self._free if len(memory) >= size), key=len, default=None)
             if fitting is None:
-                self._free.clear()  # what is too small makes way
+                self._free.clear()  # memory that is too small makes way
             else:
                 self._free = [memory for memory in self._free if memory is not fitting]
         memory = np.empty(size, np.uint8) if fitting is None else fitting
@@ -231,8 +231,8 @@ def _nothing() -> None:
 def _rows_apart(block: Array) -> Array:
     """Return a copy whose rows lie a cache line further apart.
 
-    A transposition reads down a column. Where rows are a multiple of 4096 bytes apart, as most of a Mixer's are, all of
-    a column falls into the same few cache lines, and each is gone before its next element is read.
+    A transposition reads down a column. If rows are a multiple of 4096 bytes apart, as most of a Mixer's are, all of a
+    column falls into the same few cache sets, and each line is evicted before its next element is read.
     """
     wide = np.empty((*block.shape[:-1], block.shape[-1] + CACHE_LINE_BYTES // block.itemsize), block.dtype)
     apart = wide[..., : block.shape[-1]]

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import ClassVar
 
 LISTED = 8
-"""How many names a sentence lists before it only counts them."""
+"""Number of names that a sentence lists before it only counts the rest."""
 SHOWN = 300
-"""How many characters of a file's own text a sentence shows."""
+"""Number of characters of a file's own text that a sentence shows."""
 
 
 class MixerConvertError(Exception):
     """Anything a user can cause and mend. The text is one sentence or two: what is wrong, then what to do.
 
-    All errors of the three packages are of this class; `exit_code` is that of a command which hits it.
+    All errors of the three packages derive from this class; `exit_code` is that of a command that hits it.
 
     Example:
         >>> try:
@@ -57,7 +57,7 @@ class BadInput(MixerConvertError):
 
 
 class IOProblem(MixerConvertError):
-    """A disk, a folder or the network refused (exit 4); of a file that is not there, Python raises its own OSError.
+    """A disk, a folder or the network refused (exit 4); for a missing file, Python raises its own OSError.
 
     Example:
         >>> try:
@@ -71,7 +71,7 @@ class IOProblem(MixerConvertError):
 
 
 class IntegrityProblem(MixerConvertError):
-    """Something changed under us, or does not match its hash (exit 5).
+    """Something changed while it was in use, or does not match its hash (exit 5).
 
     Example:
         >>> import pathlib
@@ -105,7 +105,7 @@ class AmbiguousVariant(UsageProblem):
 
 
 class NoPretrainedWeights(UsageProblem):
-    """A variant for which nobody published weights, asked for without a source of weights."""
+    """A variant without published weights, asked for without another source of weights."""
 
     def __init__(self, variant: str) -> None:
         super().__init__(
@@ -114,7 +114,7 @@ class NoPretrainedWeights(UsageProblem):
 
 
 class MissingPackage(UsageProblem):
-    """A package that the job needs and that is not installed. Takes what pip calls each, and with which bounds."""
+    """Packages that the job needs and that are not installed. Takes each one's pip name, and its requirement."""
 
     def __init__(self, packages: Collection[str], requirements: Collection[str]) -> None:
         import shlex
@@ -129,7 +129,7 @@ class MissingPackage(UsageProblem):
 
 
 class OldPackage(UsageProblem):
-    """A package that the job needs in a newer version. Takes what pip calls it, the version found, and our bound."""
+    """A package that the job needs in a newer version. Takes its pip name, the version found, and our requirement."""
 
     def __init__(self, package: str, found: str, requirement: str) -> None:
         import shlex
@@ -169,7 +169,7 @@ class NoHead(BadInput):
 
 
 class NoKnownLayout(BadInput):
-    """Tensors none of which has a name that is known here."""
+    """Tensors of which none has a known name."""
 
     def __init__(self, source: str, names: Collection[str], hint: str) -> None:
         some = ", ".join(map(printable, sorted(names)[:LISTED]))
@@ -180,7 +180,7 @@ class NoKnownLayout(BadInput):
 
 
 class ShapeMismatch(BadInput):
-    """Tensors of another shape than the config implies. Takes (key, found, expected) per tensor; names the first."""
+    """Tensors whose shape is not what the config implies. Takes (key, found, expected) per tensor; names the first."""
 
     def __init__(
         self, source: str, wrong: list[tuple[str, tuple[int, ...], tuple[int, ...]]], expected: str, advice: str
@@ -263,7 +263,7 @@ class Unavailable(IOProblem):
 
 
 def printable(text: str) -> str:
-    """Return text from a file as it can be shown: what would steer a terminal is escaped, and its length is limited."""
+    """Return text from a file made safe to show: unprintable characters are escaped, and its length is limited."""
     shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text[: SHOWN + 1])
     return shown if len(shown) <= SHOWN else shown[:SHOWN] + "…"
 

@@ -1,4 +1,4 @@
-"""The families that are installed, found by their entry points, and which of them is meant."""
+"""Find the installed families by their entry points, and tell which of them is meant."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def installed() -> tuple[Family, ...]:
                 f"{point.value}: this family of models cannot be loaded ({error}). Mend or remove it."
             ) from error
 
-    # not entry_points(), which of two copies of a distribution reads one: an .egg-info that a build left in the folder
+    # not entry_points(): of two copies of a distribution it reads one, perhaps an .egg-info that a build left behind
     found = {point.name: point for one in distributions() for point in one.entry_points if point.group == GROUP}
     if not found:
         raise UsageProblem("mixer-convert is not installed, so no models are known to it. Run: pip install -e .")
@@ -39,11 +39,11 @@ def installed() -> tuple[Family, ...]:
 
 
 def with_variant(name: str) -> tuple[Family, NamedVariant]:
-    """Return the variant of a name, and whose it is.
+    """Return the family that has a variant with this name, and that variant.
 
     Raises:
         UnknownVariant: No family has it; the nearest names are offered.
-        AmbiguousVariant: One has several such.
+        AmbiguousVariant: A family has several that it could mean.
     """
     unknown = []
     for family in installed():
@@ -55,12 +55,12 @@ def with_variant(name: str) -> tuple[Family, NamedVariant]:
 
 
 def naming() -> Naming:
-    """Return the names of all families; a layout of theirs is a family and its own layout."""
+    """Return the naming of all families together, in which a layout is a pair: a family and one of its layouts."""
     return _naming(installed())
 
 
 def nearest(keys: Collection[str]) -> Family:
-    """Return the family that takes the most of the names, without what stands before all of them; else the first."""
+    """Return the family whose names match the most keys, without their common prefix; the first of them in a tie."""
     names = naming()
     prefix = names.common_prefix(keys)
     family: Family = names.nearest([key.removeprefix(prefix) for key in keys], names.layouts)[0]
@@ -68,7 +68,7 @@ def nearest(keys: Collection[str]) -> Family:
 
 
 def knowing(keys: Collection[str]) -> Family | None:
-    """Return the family that knows most of a model's names; None where none does."""
+    """Return the family that knows more than half of a model's names; None if none does."""
     names = naming()
     prefix = names.common_prefix(keys)
     return nearest(keys) if 2 * names.known([key.removeprefix(prefix) for key in keys]) > len(keys) else None

@@ -1,6 +1,6 @@
-"""What conversion asks of a family of models; what it hands it, and gets back.
+"""What conversion asks of a family of models, what it passes to it, and what it gets back.
 
-A package adds a family by an entry point in the group `mixer_convert.families`, which names an object like this one.
+A package adds a family by an entry point in the group `mixer_convert.families`, which names a `Family`.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from convert.request import Request
 
 
 class Family(Protocol):
-    """Models whose weights are named alike. A config is a frozen dataclass of its own, which nobody else looks into.
+    """Models whose weights are named alike. Its config is a frozen dataclass of its own, which nothing else looks into.
 
     article and noun: what to call one of its models. sources: the layouts that each choice of --src stands for.
-    elsewhere: where to get what the hub does not have, a sentence by choice of --src. headers: of the list of variants.
-    alignment: what aligns its models, as "package.module:NAME", which is not looked up here.
+    elsewhere: by choice of --src, a sentence on where to get what the hub does not have. headers: those of the list of
+    variants. alignment: what aligns its models, as "package.module:NAME", which is not resolved here.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Family(Protocol):
     alignment: str
 
     def get_variant(self, name: str, /) -> NamedVariant:
-        """Return the variant of a name.
+        """Return the variant with this name.
 
         Raises:
             UnknownVariant: There is none.
@@ -55,26 +55,26 @@ class Family(Protocol):
         """Return the config and every layout that weights fit exactly, or None where they are not this family's."""
 
     def alike(self, one: Any, other: Any, /) -> bool:
-        """Return whether weights of two configs have the same names in any layout, so that either can be compared."""
+        """Return whether weights of two configs have the same names in every layout, so that they can be compared."""
 
     def fitting(self, config: Any, /) -> Sequence[NamedVariant]:
-        """Return the variants of a config's sizes."""
+        """Return the variants that a config fits."""
 
     def port(self, source: Source, request: Request, /) -> Port:
-        """Return a source in the layout wanted, checked but for its values.
+        """Return a source in the requested layout, checked except for its values.
 
-        The request says the layout, and its claims what was stated.
+        The request names the layout, and its claims include what was stated.
 
         Raises:
-            BadInput: A key, shape or dtype that such a checkpoint does not have.
-            UsageProblem: What is wanted cannot be, or is not what the checkpoint says of itself.
+            BadInput: A key, shape or dtype is not that of such a checkpoint.
+            UsageProblem: The request is impossible, or contradicts what the checkpoint says of itself.
         """
 
     def convert(self, state_dict: StateDict, config: Any, *, src: Any, dst: Any, name: str) -> Conversion:
         """Return weights in another layout, as views.
 
         Raises:
-            BadInput: A key, shape or dtype that weights of this config do not have.
+            BadInput: A key, shape or dtype is not that of weights of this config.
         """
 
     def draw(self, config: Any, seed: int, /) -> StateDict:
@@ -88,7 +88,7 @@ class Family(Protocol):
 class Provenance:
     """What is known about the origin of weights; fields that do not apply are None.
 
-    Of local files sha256 and shards (that of each shard, by name) are known only after `with_sha256`, which reads them.
+    For local files, sha256 and shards (each shard's, by name) are certain only after `with_sha256`, which reads them.
     """
 
     kind: str
@@ -105,12 +105,12 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Source:
-    """A state dict, what to call it in a sentence, its family and provenance, and the files it was read from, as found.
+    """A state dict, its name in sentences, its family and provenance, and snapshots of the files it was read from.
 
-    dropped: tensors that are no weights, such as counters, by name. tensors: all of a file's set, as it names them.
-    pairing: the name and SHA-256 of the pairing file that says what becomes of them, if one does.
-    claims: what the file and its manifest say that it is. tool: which one alone writes such files, if any. foreign:
-    names that other readers would execute. notes: sentences for the user.
+    dropped: tensors that are no weights, such as counters, by name. tensors: all of the chosen set, as named in the
+    file. pairing: the name and SHA-256 of the pairing file that says what becomes of them, if one does. claims: what
+    the file and its manifest say that it is. tool: the framework that alone writes such files, if there is one.
+    foreign: names that other readers would execute. notes: sentences for the user.
     """
 
     state_dict: StateDict
@@ -133,13 +133,13 @@ class Source:
         return {key: array.shape for key, array in self.state_dict.items()}
 
     def identity(self, config: Any, layout: str, variant: NamedVariant | None, key: str | None) -> dict[str, Any]:
-        """Return what is to be written down of an output that is made of it, as plain data.
+        """Return the identity to record for an output that is made from this source, as plain data.
 
         Args:
-            config: The output's.
-            layout: The output's.
-            variant: As stated; None: what the source says of itself is kept.
-            key: Of the set that was taken now; None: what the source says of itself is kept.
+            config: The output's config.
+            layout: The output's layout.
+            variant: The variant stated; None: what the source says of itself is kept.
+            key: The key of the set of weights taken now; None: what the source says of itself is kept.
         """
         named = first_said(self.claims, "variant")
         known = variant or (self.family.get_variant(named) if named else None)
@@ -154,7 +154,7 @@ class Source:
         }
 
     def check_unchanged(self) -> None:
-        """Check that what was read is what lies there still, so that the hashes are those of the bytes converted.
+        """Check that the files are still those that were read, so that the hashes are those of the bytes converted.
 
         Raises:
             IntegrityProblem: A file was replaced, written to or removed.
@@ -164,9 +164,9 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Port:
-    """A source that is checked and mapped: its config and layout, the weights in the layout wanted, and remarks.
+    """A source that is checked and mapped: the config, its layout, the weights in the requested layout, and notes.
 
-    assumed: in a sentence, what of the config nobody says.
+    assumed: a sentence on the parts of the config that had to be assumed, if any.
     """
 
     source: Source

@@ -1,7 +1,7 @@
-"""What the bits do not carry, written down and read back: the config that no shape tells, and the weights' origin.
+"""What the bits do not carry, written down and read back: the config that no shape shows, and the weights' origin.
 
-A function is its weights and its config. Two places beside the tensors hold it, the metadata of a .safetensors and the
-manifest beside any output; the user may state some of it. Where two of them part, nothing is chosen.
+A function is its weights and its config. Two places hold what the weights lack, the metadata of a .safetensors file and
+the manifest beside any output; the user may state some of it. If two of them disagree, neither is preferred.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from convert.errors import BadInput, UsageProblem, printable
 
 METADATA = "mixer-convert"
-"""The name that the metadata of a .safetensors has it under."""
+"""Key of the identity in the metadata of a .safetensors file."""
 SCHEMA = "mixer-convert/identity/1"
 Config = TypeVar("Config", bound=Any)
 
@@ -47,7 +47,7 @@ class NamedVariant:
 
     @property
     def preprocessing(self) -> dict[str, Any] | None:
-        """What images go through, where that is known."""
+        """The preprocessing of its images, if it is known."""
         return None
 
 
@@ -55,8 +55,8 @@ class NamedVariant:
 class Claim:
     """What one place says of a checkpoint: config, layout, upstream variant, the set of weights that it was taken from.
 
-    place names it in a sentence; config holds the fields that it says. random: the weights were drawn, with the sizes
-    of the variant, and not trained. pairing: the name of the pairing file that they were converted by.
+    place: its name in a sentence. config: the fields that it states. random: whether the weights were drawn, with the
+    sizes of the variant, and not trained. pairing: the name of the pairing file that they were converted by.
     """
 
     place: str
@@ -72,9 +72,9 @@ class Claim:
 class Vocabulary:
     """What can be said of a family's checkpoints.
 
-    fields: by a config's field, whether a value is good. options: the fields that no shape tells, with the option that
-    states each. values: of these, in words, which there are. layouts and variants: their names. by_pairing: whether
-    they were converted by a pairing file; of what was converted otherwise nothing else is taken.
+    fields: by config field, a check of its value. options: the fields that no shape shows, with the option that states
+    each. values: in words, the values of each of these. layouts and variants: their names. by_pairing: whether they
+    were converted by a pairing file; from a claim in which that differs, nothing but the pairing is taken.
     """
 
     fields: Mapping[str, Callable[[Any], bool]]
@@ -85,10 +85,10 @@ class Vocabulary:
     by_pairing: bool = False
 
     def claim(self, place: str, data: object) -> Claim:
-        """Return what a place says, read without trust; what it does not say is None.
+        """Return what a place says, read as untrusted data; what it does not say is None.
 
         Raises:
-            BadInput: It says something that no checkpoint of the family is.
+            BadInput: It says something that is true of no checkpoint of the family.
         """
         try:
             if not isinstance(data, Mapping):
@@ -115,10 +115,10 @@ class Vocabulary:
             raise BadInput(f"{place}: it does not say what checkpoint it is about ({error}). Restore it.") from error
 
     def stated(self, options: Mapping[str, Any]) -> Claim:
-        """Return what a user says by options; the command line checks the values before.
+        """Return what a user states by options, whose values the command line has checked before.
 
         Raises:
-            UsageProblem: No checkpoint of the family has such a thing, or such a value.
+            UsageProblem: The family has no such option, or no such value of it.
         """
         for name, value in options.items():
             if name not in self.options:
@@ -129,32 +129,32 @@ class Vocabulary:
         return Claim(place=" or ".join(named), config=options)
 
     def agreed(self, name: str, config: Config, claims: Sequence[Claim]) -> Config:
-        """Return the config with what no shape tells as the claims say it; where none does, as it is.
+        """Return the config with each field that no shape shows as the claims say it, unchanged if none does.
 
         Raises:
-            UsageProblem: Two of them say different things.
+            UsageProblem: Two claims disagree.
         """
         said = {choice: _said(name, choice, claims, option) for choice, option in self.options.items()}
         return replace(config, **{choice: value for choice, value in said.items() if value is not None})
 
     def unsaid(self, claims: Iterable[Claim]) -> list[str]:
-        """Return the fields that no shape tells and no claim either."""
+        """Return the fields that neither a shape nor a claim shows."""
         said = {choice for one in claims for choice in one.config}
         return [choice for choice in self.options if choice not in said]
 
 
 def as_metadata(data: Mapping[str, Any]) -> dict[str, str]:
-    """Return what is written down of an output as the metadata of a .safetensors."""
+    """Return an output's identity as the metadata of a .safetensors file."""
     return {METADATA: json.dumps({"schema": SCHEMA, **data}, sort_keys=True)}
 
 
 def first_said(claims: Iterable[Claim], what: str) -> Any:
-    """Return the first that any claim says of layout, variant or set of weights; None where none does."""
+    """Return the first value of a field (layout, variant or weights_key) that a claim has; None if none has one."""
     return next((getattr(one, what) for one in claims if getattr(one, what) is not None), None)
 
 
 def check_alike(name: str, claims: Sequence[Claim]) -> None:
-    """Check that no two claims part in layout, variant or set of weights.
+    """Check that no two claims disagree on layout, variant or set of weights.
 
     Raises:
         UsageProblem: Two do.
@@ -169,7 +169,7 @@ def check_alike(name: str, claims: Sequence[Claim]) -> None:
 
 
 def _said(name: str, choice: str, claims: Sequence[Claim], option: str) -> Any:
-    """Return what the claims say of a field; None where none does."""
+    """Return what the claims say of a field, which has to be the same; None if none does."""
     said = [(one.place, one.config[choice]) for one in claims if choice in one.config]
     for (place, value), (other, another) in itertools.pairwise(said):
         if another != value:

@@ -19,7 +19,7 @@ from convert.request import Request
 from convert.sources import from_file, from_hub, from_seed
 
 TORCH_LAYOUTS = ("timm", "torch")
-"""Those that are written as .safetensors, the one format of ours that PyTorch's side reads."""
+"""Layouts that are written as .safetensors, the only one of our formats that timm and PyTorch read."""
 
 
 def request_of(
@@ -28,13 +28,13 @@ def request_of(
     """Return the request that options stand for.
 
     Args:
-        variant: A name of `mixer-convert --list`.
+        variant: A name from `mixer-convert --list`.
         weights_key: Which set of weights, where a checkpoint holds several.
-        ema: The averaged or the raw ones, where their names say so.
-        options: The other fields of a request, and those of a config that no shape tells.
+        ema: Whether the averaged or the raw weights are meant, where their names tell.
+        options: The other fields of a request, and the config fields that no shape shows.
 
     Raises:
-        UsageProblem: No such variant, or a choice that is none.
+        UsageProblem: There is no such variant or choice.
     """
     own = {field.name for field in fields(Request)}
     stated = {name: value for name, value in options.items() if name not in own and value is not None}
@@ -50,7 +50,7 @@ def choose_source(request: Request, early: EarlyHash | None = None) -> Source:
     """Return the weights that the user asked for; without a checkpoint or a seed, the hub's.
 
     Raises:
-        UsageProblem: Both or neither were given where one is needed, or an option that would be ignored.
+        UsageProblem: Both were given, nothing says which weights are meant, or an option would be ignored.
     """
     if request.pairing is not None:
         return _source_by_pairing(request, request.pairing, early)
@@ -76,7 +76,7 @@ def choose_source(request: Request, early: EarlyHash | None = None) -> Source:
 
 
 def _source_by_pairing(request: Request, pairing: Path, early: EarlyHash | None) -> Source:
-    """Return the weights of a checkpoint with what a pairing file says of them in the place of a family."""
+    """Return the weights of a checkpoint, with a pairing file in the place of a family."""
     from convert.pairing.family import PairedFamily, refuse_others
 
     refuse_others(request)
@@ -88,7 +88,7 @@ def _source_by_pairing(request: Request, pairing: Path, early: EarlyHash | None)
 
 
 def with_layout(source: Source, request: Request) -> Request:
-    """Return the request with the layout wanted: that said, else Paddle's, or that to which a pairing file leads."""
+    """Return the request with its layout: the one stated, else Paddle's, or the one that a pairing file leads to."""
     if request.dst is not None:
         return request
     if request.pairing is None:
@@ -99,11 +99,11 @@ def with_layout(source: Source, request: Request) -> Request:
 
 
 def check_and_map(source: Source, request: Request) -> Port:
-    """Return the source in the layout wanted, fully checked.
+    """Return the source in the requested layout, fully checked.
 
     Raises:
-        BadInput: A key, shape, dtype or value that a checkpoint of this config does not have.
-        UsageProblem: The layout wanted does not exist for this family, the adaptation is impossible, or what the
+        BadInput: A key, shape, dtype or value is not that of a checkpoint of this config.
+        UsageProblem: The requested layout does not exist for this family, the adaptation is impossible, or what the
             checkpoint says of itself is not what the user says.
     """
     port = _map(source, request)
@@ -112,7 +112,7 @@ def check_and_map(source: Source, request: Request) -> Port:
 
 
 def _map(source: Source, request: Request) -> Port:
-    """Return the source in the layout wanted, as `check_and_map` does, but without a look at the values."""
+    """Return the source in the requested layout, as `check_and_map` does, but without checking the values."""
     family, request = source.family, with_layout(source, request)
     if request.dst not in family.naming.layouts:
         raise UsageProblem(f"--dst {request.dst}: there is no {request.dst} layout for {family.name}. Choose another.")
@@ -128,17 +128,17 @@ def convert_checkpoint(
     command_line: list[str],
     early: EarlyHash | None = None,
 ) -> dict[str, Any]:
-    """Write the weights asked for in the layout asked for and their manifest, and return the manifest.
+    """Write the requested weights in the requested layout, and their manifest; return the manifest.
 
-    A few tensors are in memory at a time, on their way into a temporary file. What was written is read back and
+    Only a few tensors are in memory at a time, on their way into a temporary file. What was written is read back and
     compared before the file takes its place.
 
     Args:
-        request: What is wanted.
-        output: Where to; None: under the default name in the current folder.
-        force: Whether to replace what is there.
-        command_line: For the manifest.
-        early: May know the hash of the checkpoint already.
+        request: What the user asked for.
+        output: Where to write it; None: under the default name in the current folder.
+        force: Whether to replace existing files.
+        command_line: What the manifest says of the command.
+        early: May have the hash of the checkpoint already.
 
     Raises:
         BadInput: The weights are not convertible; nothing is written.
@@ -161,7 +161,7 @@ def convert_checkpoint(
 
 
 def default_output(source: Source, request: Request) -> Path:
-    """Return the output's name in the current folder; random and adapted weights never get a published one's."""
+    """Return the output's default name in the current folder; random and adapted weights never get a published name."""
     variant = request.variant
     if variant is None:
         stem = _stem(request.checkpoint) if request.checkpoint else source.family.name

@@ -1,4 +1,4 @@
-"""Write the mapped weights to the output file, and say what is known of it then."""
+"""Write the mapped weights to the output file, and a manifest of what is then known of it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from convert.sources import with_sha256
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where a file and its manifest are to appear, what they say of it, and whether to replace what is there."""
+    """Where a file and its manifest are to appear, what they say of it, and whether to replace existing files."""
 
     output: Path
     said: Mapping[str, Any]
@@ -37,12 +37,12 @@ class Destination:
 
 
 def write_weights(destination: Destination, port: Port, *, early: EarlyHash | None = None) -> dict[str, Any]:
-    """Write a port's tensors, which are checked, hashed and laid out on the way, and return their manifest.
+    """Write a port's tensors, checking, hashing and laying them out on the way; return their manifest.
 
     Args:
-        destination: Where to.
+        destination: Where to write them.
         port: The tensors, and where they come from; the source's files and tensors are hashed at the same time.
-        early: May know the hash of the source's file already.
+        early: May have the hash of the source's file already.
 
     Raises:
         NonFinite: A weight is NaN or infinite; nothing is written.
@@ -59,14 +59,14 @@ def write_weights(destination: Destination, port: Port, *, early: EarlyHash | No
 def write_with_manifest(
     output: Path, fill: Fill, check: Callable[[Path], None], describe: Callable[[], dict[str, Any]], *, force: bool
 ) -> dict[str, Any]:
-    """Write a file and, last, its manifest, both or neither, and return the manifest.
+    """Write a file and, last, its manifest, both or neither; return the manifest.
 
     Args:
         output: Where the file is to appear.
         fill: Writes its content to a binary stream.
         check: Reads the complete file, still under another name, and raises if it is not as it should be.
-        describe: Gives the manifest; called once the file is complete and checked, before it takes its place.
-        force: Whether to replace what is there.
+        describe: Returns the manifest; called once the file is complete and checked, before it takes its place.
+        force: Whether to replace existing files.
 
     Raises:
         OutputRefused, IntegrityProblem, IOProblem: As `write_atomically` says.
@@ -82,7 +82,7 @@ def write_with_manifest(
 
 
 class _Writing:
-    """The weights on their way. What only reads the source gives way to what the output waits for."""
+    """The writing of one port. Threads that only read the source give way to those that the output waits for."""
 
     def __init__(
         self, destination: Destination, port: Port, beside: ThreadPoolExecutor, early: EarlyHash | None
@@ -96,7 +96,7 @@ class _Writing:
         self._files_hashed = beside.submit(with_sha256, source, early)
 
     def fill(self, stream: BinaryIO) -> None:
-        """Write the file, and know what was read back."""
+        """Write the file, and keep the hashes of what was read back."""
         digests: dict[str, hashlib._Hash] = {}
         with Proofread(stream, self._output) as proofread:
             contents = self._contents(proofread, digests)
@@ -110,7 +110,7 @@ class _Writing:
         self._written.target_sha256s = targets
 
     def check(self, path: Path) -> None:
-        """Check that a reader finds the tensors in the complete file, and that the source is what it was."""
+        """Check that a reader finds the tensors in the complete file, and that the source has not changed."""
         written, state_dict = self._written, self._conversion.state_dict
         with files_of_ours():
             whole = _finds_all(path, state_dict, written)
@@ -122,7 +122,7 @@ class _Writing:
         written.source.check_unchanged()
 
     def described(self) -> dict[str, Any]:
-        """Return the manifest, once the file is complete."""
+        """Return the manifest; called once the file is complete."""
         port, destination = self._port, self._destination
         return build_manifest(
             self._written,
@@ -147,9 +147,9 @@ class _Writing:
 def _finds_all(path: Path, state_dict: StateDict, written: Written) -> bool:
     """Return whether a reader finds every tensor in the file.
 
-    That a tensor's bytes are in the file, and where, is known since they were written (`Proofread`). What is left is
-    that the reader has the tensor's name, dtype and shape, and takes it from that place, for which no data is read.
-    Where it hands out a copy instead, as of small arrays, the hash has to be right.
+    That a tensor's bytes are in the file, and where, is known since they were written (`Proofread`). It remains to
+    check that the reader finds the tensor's name, dtype and shape, and takes it from that place, which reads no data.
+    If the reader returns a copy instead, as of small arrays, the hash has to be right.
     """
     found = files.read(path)
     return found.keys() == state_dict.keys() and all(
@@ -161,6 +161,6 @@ def _finds_all(path: Path, state_dict: StateDict, written: Written) -> bool:
 
 
 def _offset(array: Array, path: Path) -> int | None:
-    """Return where in a file the array lies; None where it does not."""
+    """Return the offset of the array in a file; None if it is not a view of that file."""
     mapped, offset = location_of(array) or (None, None)
     return offset if mapped is not None and mapped.path == path else None

@@ -15,7 +15,7 @@ from convert.identity import Claim, NamedVariant
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adaptation:
-    """What to change; None leaves things as they are. dtype is one of WEIGHT_DTYPES."""
+    """What to change in the weights; None leaves them as they are. dtype is one of WEIGHT_DTYPES."""
 
     num_classes: int | None = None
     in_chans: int | None = None
@@ -27,9 +27,9 @@ class Adaptation:
 class Request:
     """What the user asked for. None: the default, which depends on the weights.
 
-    stated: fields of the config that no shape tells, by name, for the family to check. claims: what the weights have to
-    agree with, such as other weights that they are compared with. pairing: a file that says what becomes of the weights
-    of any model.
+    stated: config fields that no shape shows, by name, for the family to check. claims: what the weights have to agree
+    with, such as those of other weights that they are compared with. pairing: a file that says what becomes of the
+    weights of any model.
     """
 
     variant: NamedVariant | None = None
@@ -45,10 +45,10 @@ class Request:
     claims: tuple[Claim, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check what a caller may have got wrong; the command line checks it before.
+        """Check the dtype, which a caller from Python may have got wrong; the command line checks it before.
 
         Raises:
-            UsageProblem: A dtype that there is not.
+            UsageProblem: There is no such dtype.
         """
         if self.adaptation.dtype not in (None, *WEIGHT_DTYPES):
             raise UsageProblem(f"dtype {self.adaptation.dtype!r}: weights have {', '.join(WEIGHT_DTYPES)}.")

@@ -1,4 +1,4 @@
-"""The key mapping: rules from one layout's names to another's. The transform stands in the rule; nothing guesses it."""
+"""The key mapping: rules from one layout's names to another's. Each rule states its transform; none is guessed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Transform(Enum):
         return shape[2:] if self is Transform.SQUEEZE else shape
 
     def takes(self, shape: Shape) -> bool:
-        """Return whether a tensor of this shape can be transformed so, and back."""
+        """Return whether this transform can be applied to a tensor of this shape, and undone."""
         if self in _AXES:
             return len(shape) == len(_AXES[self])
         if self is Transform.SQUEEZE:
@@ -47,7 +47,7 @@ class Transform(Enum):
         return _INVERSES.get(self, self)
 
     def then(self, following: Transform) -> Transform:
-        """Return both, one after the other, as one transform."""
+        """Return this transform followed by another, as one transform."""
         if following is self.inverse:
             return Transform.IDENTITY
         if self is Transform.IDENTITY:
@@ -72,11 +72,11 @@ class KeyRule:
 
     @property
     def inverse(self) -> KeyRule:
-        """The row that leads back."""
+        """The row that leads from the target back to the source."""
         return KeyRule(source=self.target, target=self.source, transform=self.transform.inverse)
 
     def then(self, following: KeyRule) -> KeyRule:
-        """Return both, one after the other, as one row."""
+        """Return this row followed by another, as one row."""
         transform = self.transform.then(following.transform)
         return KeyRule(source=self.source, target=following.target, transform=transform)
 
@@ -98,7 +98,7 @@ class RuleSet:
     rules: tuple[KeyRule, ...]
 
     def __post_init__(self) -> None:
-        """Check the rules themselves.
+        """Check that the rules do not conflict.
 
         Raises:
             ValueError: Two have the same source, or the same target.
@@ -111,14 +111,14 @@ class RuleSet:
 
     @property
     def inverse(self) -> RuleSet:
-        """The rules that lead back."""
+        """The rules that lead from the targets back to the sources."""
         return RuleSet(tuple(rule.inverse for rule in self))
 
     def then(self, following: RuleSet) -> RuleSet:
-        """Return both, one after the other, as one set, in this one's order.
+        """Return these rules followed by others, as one set, in the order of these.
 
         Raises:
-            ValueError: The one fills other keys than the other takes.
+            ValueError: These fill other keys than the others take.
         """
         onward = {rule.source: rule for rule in following}
         if onward.keys() != {rule.target for rule in self}:
@@ -126,7 +126,7 @@ class RuleSet:
         return RuleSet(tuple(rule.then(onward[rule.target]) for rule in self))
 
     def apply(self, state_dict: StateDict) -> StateDict:
-        """Return the tensors renamed and transformed, as views; every source key has to be there."""
+        """Return the tensors renamed and transformed, as views; every rule's source key has to be present."""
         return {rule.target: rule.transform.apply(state_dict[rule.source]) for rule in self}
 
     def shapes(self, shapes: Mapping[str, Shape]) -> dict[str, Shape]:

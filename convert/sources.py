@@ -20,7 +20,7 @@ from convert.identity import NamedVariant
 from convert.naming import Naming
 
 AS_NAMED = Naming({}, (), complete=True)
-"""Of files that a pairing file was used on: no name is known, and none is changed."""
+"""The naming of files that a pairing file was used on: no name is known, and none is changed."""
 
 
 def from_file(
@@ -31,15 +31,15 @@ def from_file(
     early: EarlyHash | None = None,
     strict: bool = True,
 ) -> Source:
-    """Return the weights of a local checkpoint, without what stands before every name.
+    """Return the weights of a local checkpoint, without the prefix common to all names.
 
     Args:
         path: A checkpoint, the index of a sharded one, or a folder with either.
         selection: Which of several sets of weights.
-        family: What it is a checkpoint of; None: told by its names.
-        early: May know the hash of the file already.
-        strict: Whether a manifest beside it has to be about it; else it is left aside where it is not, with a note, and
-            what was converted by a pairing file is taken by the names that it has.
+        family: The family that it belongs to; None: told by its names.
+        early: May have the hash of the file already.
+        strict: Whether a manifest beside it has to be about it. If False, one that is not is left aside, with a note,
+            and what was converted by a pairing file keeps the names that it has.
 
     Raises:
         UsageProblem: There are several sets of weights, or not the one selected.
@@ -72,7 +72,7 @@ def from_file(
 
 
 def tensors_of(path: Path, selection: Selection | None = None, *, as_named: bool = False) -> StateDict:
-    """Return all tensors of a set, counters included, without what stands before every name, or as they are named."""
+    """Return all tensors of a set, counters included, without the prefix common to all names, unless as_named."""
     if as_named:
         return choose(path, files.load(path).tree, selection or Selection(), AS_NAMED).tensors
     _, chosen, _, naming = _open(path, selection, None, as_named=False)
@@ -118,7 +118,7 @@ def from_hub(family: Family, variant: NamedVariant) -> Source:
 
 
 def from_seed(family: Family, variant: NamedVariant, seed: int) -> Source:
-    """Return seeded random weights of a variant's sizes."""
+    """Return seeded random weights with a variant's sizes."""
     return Source(
         state_dict=family.draw(variant.config, seed),
         name=f"random weights (seed {seed})",
@@ -132,10 +132,10 @@ def with_sha256(source: Source, early: EarlyHash | None = None) -> Source:
 
     Args:
         source: The source.
-        early: May know that of its path already.
+        early: May have the hash of the file at its path already.
 
     Raises:
-        IntegrityProblem: They are not as they were when the source was read.
+        IntegrityProblem: The files have changed since the source was read.
         IOProblem: The disk refused.
     """
     if source.path is None or source.provenance.kind == "hub":
@@ -155,7 +155,7 @@ def _open(
 ) -> tuple[Content, WeightSet, Family, Naming]:
     """Return what a file holds, the set of weights meant, its family, and what is known of its names.
 
-    as_named: Whether names are kept as they are where the file says that it was converted by a pairing file.
+    as_named: Whether names are kept as they are if the file says that it was converted by a pairing file.
     """
     content = files.load(file)
     naming = family.naming if family is not None and family.naming.complete else None
@@ -179,7 +179,7 @@ def _sha256(file: Path, early: EarlyHash | None, snapshots: tuple[Snapshot, ...]
 
 
 def _left_out(chosen: WeightSet, naming: Naming) -> tuple[str, ...]:
-    """Return in a sentence what a set holds beside weights, if it does."""
+    """Return a note on what a set holds besides weights, if anything."""
     counters = _without_counters(chosen.tensors, naming)[1]
     named = sorted({**dict.fromkeys(counters, "a counter"), **chosen.others}.items())
     more = ", …" if len(named) > LISTED else ""
@@ -187,7 +187,7 @@ def _left_out(chosen: WeightSet, naming: Naming) -> tuple[str, ...]:
 
 
 def _taken(path: Path, file: Path, prefix: str | None) -> Iterator[str]:
-    """Yield which file of a folder was taken, and what was taken away from its names."""
+    """Yield notes on which file of a folder was taken, and which prefix was stripped from its names."""
     if file != path:
         yield f"of the folder, {file.name} was taken"
     if prefix:
@@ -200,7 +200,7 @@ def _without_prefix(state_dict: StateDict, naming: Naming) -> tuple[StateDict, s
 
 
 def _without_counters(state_dict: StateDict, naming: Naming) -> tuple[StateDict, StateDict]:
-    """Return the weights, and the whole numbers that training counts in, such as `n_averaged`."""
+    """Return the weights, and apart from them the integers that training counts in, such as `n_averaged`."""
     if naming.complete:
         return state_dict, {}
     counters = {key: array for key, array in state_dict.items() if array.ndim == 0 and array.dtype.kind in "iu"}

@@ -1,6 +1,6 @@
 """Accuracy on CIFAR-10, and audits against the published figures.
 
-What `__all__` names is public, and documented in docs/python-api.md; all else may change without notice.
+The names in `__all__` are public and documented in docs/python-api.md; everything else may change without notice.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluate", "published_figures", "verify_bundle", "write_audit"]
 
-if not TYPE_CHECKING:  # to a type checker, a name that is not listed is a mistake
+if not TYPE_CHECKING:  # so that a type checker reports names that are not listed
 
     def __getattr__(name: str) -> Any:
-        """Return what is public, from where it is, once it is asked for (PEP 562)."""
+        """Return a public name, imported from its module only on access (PEP 562)."""
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from importlib import import_module

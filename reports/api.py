@@ -1,4 +1,4 @@
-"""What `import reports` offers: accuracies measured, audited and verified, each file named by its path."""
+"""The functions of `import reports`: measure, audit and verify an accuracy, with every file named by its path."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Name = str | PathLike[str]
 
 
 class Choices(TypedDict, total=False):
-    """What the options of these names choose, of the weights, of the images and of how they are run."""
+    """Keyword arguments that `evaluate` and `write_audit` share, each with the meaning of the command's option."""
 
     variant: str | None
     src: str | None
@@ -48,27 +48,27 @@ def evaluate(
     progress: bool = True,
     **choices: Unpack[Choices],
 ) -> Evaluation:
-    """Return how many of CIFAR-10's test images a fine-tuned model gets right, held against the published row.
+    """Return how many of CIFAR-10's test images a fine-tuned model gets right, compared with the published row.
 
     The result has `accuracy` (`correct` and `total`: images; `percent`; `wilson`: a 95 % interval, in percent),
     `finding` (`verdict`, `passed`, `sentence`), `predictions`, and `as_data()`, the JSON of `mixer-report evaluate`.
 
     Args:
-        weights: Fine-tuned weights, ten classes, in any format of `mixer-convert`.
+        weights: Fine-tuned weights with ten classes, in any format that `mixer-convert` reads.
         data: CIFAR-10, the archive (.tar.gz) or its folder, either version.
-        against: A checkpoint; timm runs with it on the same images too.
-        against_key: Which of its sets of weights.
+        against: A checkpoint for timm to run on the same images too.
+        against_key: Which set of weights in `against`, if it holds several.
         workers: Processes that make images. Default: the cores less one, at most 8; on a CPU 0.
-        precision: Of the predictor.
-        against_float32: With bfloat16: run float32 on the same images too; `in_float32` has where they disagree.
-        progress: Show how far it is, and the time left, in a notebook or a terminal; elsewhere nothing is shown anyway.
+        precision: Precision of the predictor.
+        against_float32: With bfloat16: also run float32 on the same images; `in_float32` says where they disagree.
+        progress: Show progress and the time left in a notebook or a terminal; elsewhere nothing is ever shown.
         choices: variant, src, weights_key, ema, gelu, layer_norm_eps, limit, figure, preprocess, no_resize,
-            accept_preprocessing, engine, device and batch_size, as the command's options.
+            accept_preprocessing, engine, device and batch_size, with the meaning of the command's options.
 
     Raises:
-        BadInput: No such weights or images.
-        UsageProblem: A choice that there is not.
-        MixerConvertError: The predictor does not agree with the model that it was made of (`exit_code` 1).
+        BadInput: The weights or the images are not what they have to be.
+        UsageProblem: An option has an unknown value, or options do not go together.
+        MixerConvertError: The predictor does not agree with the model it was made from (`exit_code` 1).
 
     Example:
         >>> found = reports.evaluate("my_mixer.pdparams", "cifar10.tar.gz", limit=20)
@@ -108,29 +108,29 @@ def write_audit(
     progress: bool = True,
     **choices: Unpack[Choices],
 ) -> AuditReport:
-    """Check both ports, measure the accuracy, hold it against the published row; write and return what was found.
+    """Check both ports, measure the accuracy against the published row, write the bundle and return its report.
 
     The result has `verdict`, `passed`, `sentence`, `accuracy` and `alignments`; the bundle has the evidence.
 
     Args:
-        weights: Fine-tuned weights, ten classes, in any format of `mixer-convert`.
-        checkpoint: The upstream's.
+        weights: Fine-tuned weights with ten classes, in any format that `mixer-convert` reads.
+        checkpoint: The upstream's checkpoint.
         data: CIFAR-10, the archive (.tar.gz) or its folder, either version.
         out: The folder of the bundle to write.
-        checkpoint_key: Which of its sets of weights.
-        checkpoint_src: Its layout. Default: told by its names.
-        timm: Run timm on the images too.
-        accept_rounding: Compare accuracies on the gates' verdict `rounding` too.
-        attach: Further files, such as a training log.
-        sign: An SSH key.
+        checkpoint_key: Which set of weights in `checkpoint`, if it holds several.
+        checkpoint_src: The checkpoint's layout. Default: detected from its key names.
+        timm: Also run timm on the images.
+        accept_rounding: Compare accuracies even if the gates' verdict is `rounding`.
+        attach: Further files to put into the bundle, such as a training log.
+        sign: An SSH key to sign the bundle with.
         force: Replace an existing bundle.
-        progress: As of `evaluate`.
-        choices: As of `evaluate`.
+        progress: As in `evaluate`.
+        choices: As in `evaluate`.
 
     Raises:
-        BadInput: No such weights or images, or the two are not of one model.
-        UsageProblem: A choice that there is not, or the folder is there already.
-        IOProblem: The disk refused.
+        BadInput: The weights or the images are not what they have to be, or the two files are not of one model.
+        UsageProblem: An option has an unknown value, options do not go together, or the folder already exists.
+        IOProblem: A file or folder cannot be read or written.
 
     Example:
         >>> files = ("my_mixer.pdparams", "my_mixer.safetensors", "cifar10.tar.gz")
@@ -161,19 +161,19 @@ def write_audit(
 
 
 def verify_bundle(bundle: Name, *, signer: Name | None = None) -> Verified:
-    """Return an audit's bundle once every hash, every statistic and all that follows from them is checked again.
+    """Return an audit's bundle after rechecking every hash, every statistic and everything that follows from them.
 
     The result has `report` (`verdict`, `passed`, `sentence`, `accuracy`) and `signature` (`key`, `identity`, `trusted`,
-    `sentence`); it is true unless another signed than `signer`. Whether the accuracy passed is `report.passed`.
+    `sentence`); it is true unless somebody other than `signer` signed. `report.passed` says if the accuracy passed.
 
     Args:
-        bundle: The folder.
-        signer: Who has to have signed: a file with a public key, or with allowed signers.
+        bundle: The bundle's folder.
+        signer: Who must have signed: a file with a public key, or with allowed signers.
 
     Raises:
         IOProblem: There is no such folder.
-        BadInput: It is no bundle, or nobody signed it and `signer` is given.
-        IntegrityProblem: A file was changed, removed or added, or says what does not follow from the others.
+        BadInput: It is not a bundle, or `signer` is given and nobody signed it.
+        IntegrityProblem: A file was changed, removed or added, or does not follow from the others.
 
     Example:
         >>> found = reports.verify_bundle("bundle")
@@ -188,7 +188,7 @@ def verify_bundle(bundle: Name, *, signer: Name | None = None) -> Verified:
 
 
 def _given(weights: Name, data: Name, choices: Choices) -> dict[str, Any]:
-    """Return the options of a command that these choices stand for."""
+    """Return the command's options that these choices stand for, with defaults for those not given."""
     from reports.score.devices import check_device
 
     if unknown := choices.keys() - Choices.__annotations__.keys():

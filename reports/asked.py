@@ -1,4 +1,4 @@
-"""What the options of an evaluation stand for, whether a command or a caller gives them."""
+"""The settings that an evaluation's options stand for, whether a command or a Python caller gives them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def weights_request(options: dict[str, Any]) -> Request:
-    """Take the options of the weights out of a command's; return what they stand for. The variant is the upstream."""
+    """Remove the weights' options from a command's; return the request they stand for. Its variant is the upstream."""
     from convert.job import request_of
 
     names = ("variant", "src", "gelu", "layer_norm_eps", "weights_key", "ema")
@@ -36,11 +36,11 @@ def choose_figure(figure: str | None, upstream: Variant | None) -> PublishedFigu
 def choose_preprocessing(
     preprocess: str | None, weights: Weights, figure: PublishedFigure | None, *, no_resize: bool
 ) -> Preprocessing:
-    """Return the preprocessing asked for; by default the row's, else the variant's, else ImageNet's, saying so.
+    """Return the preprocessing asked for; by default the row's, the variant's, or ImageNet's, marked as assumed.
 
     Raises:
         UsageProblem: The one asked for does not exist for these weights.
-        BadInput: The images would have to be resized, and must not be.
+        BadInput: The images would have to be resized, which no_resize forbids.
     """
     from dataclasses import replace
 
@@ -75,10 +75,10 @@ def settings_of(
     precision: Precision = "float32",
     beside_float32: bool = False,
 ) -> EvaluationSettings:
-    """Return how these weights are to be evaluated.
+    """Return the settings for evaluating these weights.
 
     Raises:
-        UsageProblem: Something goes with something else, or is not to be had here.
+        UsageProblem: Options do not go together, name something unknown, or need what this machine lacks.
     """
     from convert.errors import UsageProblem
     from reports.score.bfloat16 import check_precision
@@ -103,7 +103,7 @@ def settings_of(
 
 
 def images_of(data: Path, limit: int | None) -> Cifar10:
-    """Return the test images, or the first so many of them."""
+    """Return the test images, or only the first `limit` of them."""
     from reports.data.cifar10 import first, read_cifar10
 
     images = read_cifar10(data)

@@ -1,4 +1,4 @@
-"""The main jobs from what was asked for to what was found, whether a command or a caller asks."""
+"""The main jobs, from what was asked for to the result, whether a command or a Python caller asks."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from reports.score.parallel import Group
 
 Shown = Callable[[int], "AbstractContextManager[Progress]"]
-"""Shows how far an evaluation of so many images is."""
+"""Opens a display of the progress of an evaluation of this many images."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Showing:
-    """Who shows what of an audit: what is about to run, how far the gates are, and how far the images."""
+    """What shows an audit's progress: what is about to run, how far the gates are, and how far the images are."""
 
     say: Callable[[str], None]
     aligning: Aligning
@@ -67,7 +67,7 @@ def evaluated(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """The folder of a bundle, whether to replace what is there, and the key that signs it, if one does."""
+    """The folder of a bundle, whether to replace an existing one, and the key to sign it with, if any."""
 
     out: Path
     force: bool = False
@@ -77,13 +77,13 @@ class Target:
 def audited_to(
     target: Target, *, showing: Showing, command_line: Sequence[str], **options: Any
 ) -> tuple[AuditReport, int]:
-    """Write the bundle of an audit; return its report and how many files it has.
+    """Run an audit and write its bundle; return its report and how many files it has.
 
     Args:
-        target: Where to.
-        showing: Shows how far it is.
-        command_line: For the bundle.
-        options: Those of the command, by name.
+        target: Where to write the bundle.
+        showing: Shows the progress.
+        command_line: The command line to record in the bundle.
+        options: The command's options, by name.
     """
     from reports.audit.assemble import audit
     from reports.audit.bundle import check_bundle_target, write_bundle
@@ -157,7 +157,7 @@ def _audited(
 
 
 def _signed(files: dict[str, bytes], key: Path | None) -> tuple[dict[str, bytes], MixerConvertError | None]:
-    """Return the files with their signature, or without and why: hours of work outlive an agent that forgot the key."""
+    """Return the signed files or, lest hours of work be lost to an agent without the key, the unsigned ones and why."""
     from reports.sign.signature import signed
 
     try:

@@ -172,10 +172,10 @@ def test_only_the_seed_and_the_names_matter(name: str) -> None:
 
 
 def test_parameters_are_only_divided_by_powers_of_two_and_statistics_not() -> None:
-    from align.pairing.drawing import _drawn
+    from align.pairing.drawing import _planned
 
     model = MODELS["resnet50"][0]()
-    balanced, before = draw(model, IMAGES, seed=3), _drawn(model, 3)
+    balanced, before = draw(model, IMAGES, seed=3), {key: one.draw() for key, one in _planned(model, 3).items()}
     exponents = set()
     for name, array in before.items():
         ratio = float(np.abs(array).max() / np.abs(balanced[name]).max())

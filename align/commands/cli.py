@@ -102,7 +102,7 @@ def schema(several: bool) -> None:
 
 
 def _check(options: dict[str, Any]) -> None:
-    """Refuse what is known to be wrong before anything is imported."""
+    """Refuse what can be known to be wrong before any framework is imported."""
     import math
 
     from convert.checks.installed import require
@@ -144,11 +144,11 @@ def _print(result: AlignmentResult, *, all_layers: bool) -> None:
     if trained := render.training_rows(result):
         print_table(render.TRAINING_HEADERS, trained, title="training: the worst of all steps")
     lines = [*render.gate_lines(result.gates), render.verdict_line(result)]
-    print("\n".join(lines), flush=True)  # before a report that fails
+    print("\n".join(lines), flush=True)  # so that it is shown even if a report fails
 
 
 def _conclude(attempts: list[Attempt]) -> None:
-    """Print how each of several ended, in a table and a line."""
+    """Print how each of several alignments ended, in a table and a line."""
     from align.render.several import HEADERS, conclusion, rows
     from convert.commands.tables import print_table
 

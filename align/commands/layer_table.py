@@ -1,4 +1,4 @@
-"""The table of a comparison's points on the terminal: by blocks, or whole."""
+"""The table of a comparison's points on the terminal: folded by block, or whole."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ALL_LAYERS = click.option("--all-layers", is_flag=True, help="Print a row for ea
 
 
 def print_folded(headers: Sequence[str], rows: Sequence[tuple[str, ...]], beneath: str, *, title: str) -> None:
-    """Print a row per block, within the width of the terminal where there is one, and the line beneath."""
+    """Print a row per block, fitted to the terminal's width if there is one, and the line beneath the table."""
     import shutil
     import sys
 

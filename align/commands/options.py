@@ -1,4 +1,4 @@
-"""The options that choose what to compare, shared by the commands, and the case they stand for."""
+"""The options that choose what to compare, shared by the commands, and the case they describe."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 DEFAULT_VARIANT = "b16_in21k"
 
 RANDOM = {"seed": ("checkpoint",)}
-"""Options that have no effect beside others: a file's weights are not drawn."""
+"""Options, each with those beside which it has no effect: the weights of a file are not drawn."""
 SEVERAL = ("variant", "checkpoint", "candidate")
-"""Of these mixer-align takes several, of one of them, which are an alignment each."""
+"""Options of which mixer-align takes several values, for one option at a time; each value is its own alignment."""
 
 
 def _source(*, several: bool) -> tuple[Callable[[Any], Any], ...]:
-    """Return the options that choose the reference's weights; whether there may be several of them."""
+    """Return the options that choose the reference's weights; several says whether some may be repeated."""
     again = " Repeatable." if several else ""
     return (
         SRC,
@@ -60,7 +60,7 @@ def _source(*, several: bool) -> tuple[Callable[[Any], Any], ...]:
 
 
 def _weights(*, several: bool) -> tuple[Callable[[Any], Any], ...]:
-    """Return those, and the ones that choose the candidate's."""
+    """Return the options of `_source` and those that choose the candidate's weights."""
     again = " Repeatable." if several else ""
     return (
         *_source(several=several),
@@ -124,11 +124,11 @@ REPORTS = (
 
 
 def case_of_options(options: dict[str, Any], settings: Settings) -> Case:
-    """Return what the options stand for, checked as a conversion checks it; what it takes for granted is printed.
+    """Return the case that the options describe, checked as a conversion is; print what is assumed about its files.
 
     Args:
-        options: Those of WEIGHTS and MODEL, by name; what is left out has its default.
-        settings: The batch.
+        options: Those of WEIGHTS, MODEL and REFERENCE_MODEL, by name; missing ones have their defaults.
+        settings: What the batch is drawn with.
     """
     from convert.errors import UsageProblem
 
@@ -147,9 +147,9 @@ def case_of_models(target: str, options: dict[str, Any], settings: Settings) -> 
     """Return the case of the two models that the options name.
 
     Args:
-        target: What makes the reference.
+        target: The target that makes the reference.
         options: Those of WEIGHTS, MODEL and REFERENCE_MODEL, by name.
-        settings: The batch.
+        settings: What the batch is drawn with.
     """
     from align.twins.asked import WeightFiles, case_of_files, refuse_family_options
     from convert.files.sets import Selection
@@ -200,7 +200,7 @@ def twins_of(target: str, options: dict[str, Any]) -> Twins:
 
 
 def model_in_evaluation(option: str, target: str, args: str | None, check: Callable[[Any, str], None]) -> Any:
-    """Return the model that a target makes, put into evaluation mode: what made it does not say for what."""
+    """Return the model that a target makes, put into evaluation mode: nothing says which mode it was made for."""
     from align.commands.target import model_of
 
     model = model_of(target, args, option)
@@ -210,7 +210,7 @@ def model_in_evaluation(option: str, target: str, args: str | None, check: Calla
 
 
 def alignment_for(options: dict[str, Any]) -> Alignment:
-    """Return how models of the family are compared that the options are about."""
+    """Return how to compare models of the family that the options refer to."""
     from align.alignment import alignment_of
     from convert import families
 
@@ -226,13 +226,13 @@ def alignment_for(options: dict[str, Any]) -> Alignment:
 
 
 def say(name: str, notes: Sequence[str]) -> None:
-    """Print what is taken for granted of a file, a line a sentence."""
+    """Print what is assumed about a file to standard error, one sentence per line."""
     for note in notes:
         click.echo(f"{name}: {note}.", err=True)
 
 
 def _with_own_model(given: dict[str, Any]) -> dict[str, Any]:
-    """Return the options with the model and the pairing that they name."""
+    """Return the options with the named model built and the named pairing file read."""
     from convert.errors import UsageProblem
 
     target, args, pairing = given.get("candidate_model"), given.pop("candidate_args", None), given.pop("pairing", None)

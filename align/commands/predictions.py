@@ -41,7 +41,7 @@ def predictions(
 
 
 def _certify(images: tuple[Path, ...], batch_size: int, options: dict[str, Any]) -> tuple[Certificate, dict[str, Any]]:
-    """Return the certificate, and where the weights of both sides are from."""
+    """Return the certificate, and where the weights of both sides come from."""
     from align.core.case import Settings
     from align.predictions.images import batches, count
     from align.predictions.predict import certify

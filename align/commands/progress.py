@@ -1,4 +1,4 @@
-"""How far an alignment is."""
+"""The progress of an alignment, shown while it runs."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ if TYPE_CHECKING:
 
 
 def aligning(case: Case, settings: Settings) -> AbstractContextManager[Callable[[str], None]]:
-    """Show which gate runs, and the time left, in a terminal or a notebook."""
+    """Run the body while showing the current stage and the time left, in a terminal or a notebook."""
     return staged(of_alignment(case, settings))

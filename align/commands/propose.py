@@ -1,4 +1,4 @@
-"""mixer-align propose: a pairing file for two models, each line with why and how sure it is."""
+"""mixer-align propose: a pairing file for two models, each line with its reason and how sure it is."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def propose(ctx: click.Context, /, out: Path, force: bool, **options: Any) -> No
 
 
 def _propose(twins: Twins, names: tuple[str, str], out: Path, *, force: bool) -> bool:
-    """Write the proposal and say what it comes to; return whether nothing is left to do."""
+    """Write the proposal and print its summary; return whether nothing is left to do."""
     from align.twins.doubts import doubts_of
     from align.twins.proposal_file import lines, text, write
     from align.twins.propose import propose
@@ -59,7 +59,7 @@ def _twins(options: dict[str, Any]) -> Twins:
     """Return the two models that the options name.
 
     Raises:
-        UsageProblem: They name none, or the file says more than what the models are given.
+        UsageProblem: They name no reference or no candidate, or the pairing file holds more than [inputs].
     """
     from align.pairing.pairing import Pairing
     from convert.errors import UsageProblem

@@ -15,12 +15,12 @@ from convert.disk.atomic import check_report, write_report
 from convert.errors import IOProblem, UsageProblem
 
 SUMMARY = "GITHUB_STEP_SUMMARY"
-"""Names the file whose Markdown GitHub shows on a job's page."""
+"""Environment variable that names the file whose Markdown GitHub shows on a job's page."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Targets:
-    """The files asked for; json may be `-`, standard output."""
+    """The reports asked for, as files; json may be `-`, for standard output."""
 
     json: str | None = None
     junit: Path | None = None
@@ -34,11 +34,11 @@ def check_targets(targets: Targets, inputs: Mapping[str, Iterable[Path]], *, sev
     Args:
         targets: The files asked for.
         inputs: The files that are read, by the name of their option.
-        several: Whether there are several alignments, of which no page shows all.
+        several: Whether there are several alignments, which no HTML page can show together.
 
     Raises:
-        UsageProblem: Naming both options.
-        IOProblem: Its folder does not exist.
+        UsageProblem: Two options clash, both of which are named, or a report cannot go where it is asked for.
+        IOProblem: A report's folder does not exist.
     """
     if several and targets.html is not None:
         raise UsageProblem("--html shows one alignment. Leave it out, or name one; --json and --junit take several.")
@@ -55,13 +55,13 @@ def check_targets(targets: Targets, inputs: Mapping[str, Iterable[Path]], *, sev
 
 
 def publish(attempts: Sequence[Attempt], targets: Targets, *, accept_rounding: bool = False) -> None:
-    """Write every report, and on GitHub the job's summary and annotations, however the gate went.
+    """Write every report, and on GitHub the job's summary and annotations, whatever the verdict.
 
-    One that cannot be written does not keep the others from being written. How many seconds it took stands in what
-    people and CI systems read and not in the JSON, which is the same from run to run.
+    A report that cannot be written does not stop the others. How many seconds an alignment took is in the reports that
+    people and CI systems read, but not in the JSON, which is the same from run to run.
 
     Raises:
-        IOProblem: The first that could not be written.
+        OSError, IOProblem: The error of the first report that could not be written.
     """
     if os.environ.get("GITHUB_ACTIONS") == "true":
         _annotate(attempts, to_stderr=targets.json == "-")
@@ -76,7 +76,7 @@ def publish(attempts: Sequence[Attempt], targets: Targets, *, accept_rounding: b
 
 
 def _writers(attempts: Sequence[Attempt], targets: Targets, accept_rounding: bool) -> Iterator[Callable[[], None]]:
-    """Yield a function per output; what it renders with is imported only where it is asked for."""
+    """Yield a function that writes each output; a renderer is imported only if its output is asked for."""
     if (json_target := targets.json) is not None:
         yield lambda: write_json(_data(attempts), json_target)
     if (junit_target := targets.junit) is not None:
@@ -92,7 +92,7 @@ def _writers(attempts: Sequence[Attempt], targets: Targets, accept_rounding: boo
 
 
 def _only(attempts: Sequence[Attempt]) -> dict[str, Any] | None:
-    """Return the result of the only alignment; None where there are several."""
+    """Return the result of the only alignment; None if there are several."""
     return attempts[0].data if len(attempts) == 1 else None
 
 
@@ -122,7 +122,7 @@ def _append(path: Path, content: bytes) -> None:
 
 
 def _annotate(attempts: Sequence[Attempt], *, to_stderr: bool) -> None:
-    """Print where the human text goes; a runner reads workflow commands from both streams."""
+    """Print the annotations where the human-readable text goes; a runner reads workflow commands from both streams."""
     from align.render.annotations import error_command, workflow_commands
 
     for attempt in attempts:

@@ -79,7 +79,7 @@ def _run(
 
 
 def _time() -> str:
-    """Return the time in UTC, or that of SOURCE_DATE_EPOCH, so that a build can be repeated byte for byte.
+    """Return the current time in UTC, or that of SOURCE_DATE_EPOCH, so that a build can be repeated byte for byte.
 
     Source: https://reproducible-builds.org/specs/source-date-epoch/
     """

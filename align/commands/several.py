@@ -1,4 +1,4 @@
-"""Several alignments in one process, which imports the frameworks once."""
+"""Several alignments in one process, so that the frameworks are imported only once."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Options = dict[str, Any]
 
 
 def each(options: Options) -> list[tuple[str, Options]]:
-    """Return the options of each alignment, and what tells it from the others; the only one needs no name.
+    """Return the name and the options of each alignment; the name is empty if there is only one.
 
     Raises:
-        UsageProblem: Several of more than one option are given, or one of them twice.
+        UsageProblem: More than one option is repeated, or one has the same value twice.
     """
     given = {name: options[name] for name in SEVERAL}
     single = {name: values[0] if values else None for name, values in given.items()}
@@ -42,7 +42,7 @@ def each(options: Options) -> list[tuple[str, Options]]:
 def attempted(
     asked: list[tuple[str, Options]], run: Callable[[Options], AlignmentResult], show: Callable[[AlignmentResult], None]
 ) -> Iterator[Attempt]:
-    """Yield how each alignment ended, which is shown as soon as it has; of several an error ends none but its own."""
+    """Yield how each alignment ended, showing its result at once; of several, an error ends only its own."""
     from align.render.several import Attempt
 
     for name, options in asked:

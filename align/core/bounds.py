@@ -1,4 +1,4 @@
-"""How far two values may lie apart: every tolerance, and the one policy that says which of them a point has."""
+"""How far two values may differ: every tolerance, and the single policy that decides which one a point gets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Precision = Literal["float32", "float64"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tolerance:
-    """How far two values may lie apart, given the largest magnitude of the reference."""
+    """A bound on how far two values may differ, given the largest magnitude of the reference."""
 
     atol: float
     rtol: float
@@ -23,61 +23,61 @@ class Tolerance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
-    """A difference that is accepted at a point: how large it may be, absolute, in float64, and why it is there."""
+    """An accepted difference at a point: its absolute bound, in float64, and the reason for it."""
 
     bound: float
     reason: str
 
 
 UNBOUNDED = Tolerance(atol=math.inf, rtol=0.0)
-"""For figures that are shown and not judged; a NaN still does not pass."""
+"""The tolerance of figures that are shown but not judged; a NaN still does not pass."""
 
 FLOAT64 = Tolerance(atol=1e-12, rtol=1e-12)
-"""A right port measures about 1e-14 in float64, one flipped lowest bit of a weight 3e-10: the bound lies between."""
+"""The float64 bound: between a right port's figure, about 1e-14, and that of one flipped lowest weight bit, 3e-10."""
 
 ROUNDOFF: dict[Precision, float] = {"float64": 2.0**-53, "float32": 2.0**-24}
-"""The unit roundoff: how far a number may lie from the nearest that the format has, relative to it."""
+"""The unit roundoff: the greatest relative error of rounding a number to the nearest one of the format."""
 
 FLOAT32_ULP = 2 * ROUNDOFF["float32"]
 """One float32 unit in the last place, relative to the magnitude; np.spacing would halve just below a power of 2."""
 
 ALLOWED = 4.0
-"""How far apart two results of one operation may lie, in units of roundoff of its size (`align.rounding.sizes`).
+"""How far two results of one operation may differ, in units of roundoff of its size (`align.rounding.sizes`).
 
-Either may be one such unit from the truth where no sum is taken; sums are statistical. How near right ports
-come, docs/right_ports.json has recorded.
+Without a sum, each may be one such unit from the truth; the error of a sum is statistical. docs/right_ports.json
+records how close right ports come.
 """
 
 LOGITS_ATOL = 1e-5
 """The headline bound on float32 logits."""
 
 MARGIN = 16.0
-"""How many times the reference's own rounding the candidate's may be, where that is all that is known of a point.
+"""How many times the reference's own rounding a difference may be, where nothing else is known about the point.
 
-Right ports measure up to 3.4 times the reference's, by the sketches of a recorded trace.
+Right ports measure up to 3.4 times the reference's own, by the sketches of a recorded trace.
 """
 
 INHERITED_MARGIN = 512.0
-"""The same where float32 values tell how far float64 values may lie apart: one sample of rounding for another."""
+"""The same factor where rounding in float32 predicts that in float64: one sample of rounding stands for another."""
 
 FEW = 32
-"""Elements from which the greatest rounding among them is no matter of chance."""
+"""Number of elements from which the greatest rounding among them is no longer a matter of chance."""
 
 LEAST_ROUNDING: dict[Precision, Tolerance] = {
     "float64": Tolerance(atol=1e-14, rtol=1e-14),
     "float32": Tolerance(atol=0.0, rtol=FLOAT32_ULP),
 }
-"""The least rounding that is granted to the reference, which may by chance have none."""
+"""The least rounding that the reference is assumed to have, as by chance it may show none."""
 
 
 @dataclass(slots=True)
 class Roundings:
-    """What is known of rounding at each point, and the bounds that follow.
+    """What is known about rounding at each point, and the bounds that follow.
 
-    sizes: How large the numbers are that are rounded there (`align.rounding.sizes`), where the arithmetic is known.
-    slacks: What part of itself a float64 value moves there where a norm's epsilon is not rounded to float32, as it is
-        where the norm is written out: both are the same function in float32.
-    found: How far the reference in float32 lies from the truth.
+    sizes: How large the numbers rounded at a point are (`align.rounding.sizes`), where its arithmetic is known.
+    slacks: The fraction of itself that a float64 value moves at a point if a norm's epsilon is not rounded to float32,
+        as in a norm that is written out: in float32 both are the same function.
+    found: How far the float32 reference lies from the truth.
     """
 
     sizes: dict[str, float] = field(default_factory=dict)
@@ -86,14 +86,14 @@ class Roundings:
     _in_sizes: float = 0.0
 
     def note_size(self, name: str, size: float, slack: float = 0.0) -> None:
-        """Keep the size of a point, and its slack; points come in forward order."""
+        """Record the size and the slack of a point; points come in forward order."""
         self.sizes[name], self.slacks[name] = size, slack
 
     def note_found(self, name: str, distance: float, elements: int) -> None:
-        """Keep how far the reference in float32 lies from the truth; points come in forward order.
+        """Record how far the float32 reference lies from the truth; points come in forward order.
 
-        A few elements may all lie near it by chance. They are taken to lie as far, in units of their size, as those of
-        the last point that has many.
+        A few elements may all lie near the truth by chance. They are assumed to lie at least as far from it, in units
+        of their size, as those of the last point with many.
         """
         unit = ROUNDOFF["float32"] * self.sizes.get(name, 0.0)
         if elements >= FEW and unit:
@@ -101,12 +101,12 @@ class Roundings:
         self.found[name] = distance if elements >= FEW else max(distance, self._in_sizes * unit)
 
     def introduced(self, name: str, precision: Precision, *, follows: bool = True) -> Tolerance:
-        """Return what a layer may add, given the reference's input to it.
+        """Return the tolerance for what a layer introduces when given the reference's input.
 
         Args:
             name: The point.
-            precision: Of the run.
-            follows: The point before it was compared too; what is introduced is not one operation's otherwise.
+            precision: The precision of the run.
+            follows: Whether the point before it was compared too; if not, more than one operation introduces it.
         """
         size = self.sizes.get(name)
         if size is None or not follows:
@@ -117,31 +117,31 @@ class Roundings:
         return _at_least_float64(allowed, self.slacks.get(name, 0.0))
 
     def whole(self, name: str) -> Tolerance:
-        """Return what passes at a point between float64 values that have come through all layers before."""
+        """Return the tolerance at a point for float64 values that have passed through all layers before it."""
         found = self.found.get(name, 0.0)
         bound = wide_bound(found, self.sizes.get(name, 0.0))
         inherited = ALLOWED * self._slack_before(name) * found / ROUNDOFF["float32"]
         return _at_least_float64(max(bound.atol, inherited), self.slacks.get(name, 0.0))
 
     def _slack_before(self, name: str) -> float:
-        """Return the greatest slack up to a point."""
+        """Return the greatest slack of all points up to and including this one."""
         names = list(self.slacks)
         last = names.index(name) + 1 if name in self.slacks else len(names)
         return max((self.slacks[one] for one in names[:last]), default=0.0)
 
 
 def wide_bound(found: float, size: float = 0.0) -> Tolerance:
-    """Return how far float64 values may lie apart that have come through all layers before; FLOAT64 at least.
+    """Return how far float64 values that passed through all layers before may differ; at least FLOAT64.
 
     Args:
-        found: How far the reference in float32 lies from the truth there.
-        size: Of the last operation.
+        found: How far the float32 reference lies from the truth at the point.
+        size: The size of the last operation.
     """
     return _at_least_float64(INHERITED_MARGIN * ROUNDOFF["float64"] * max(found / ROUNDOFF["float32"], size))
 
 
 def explained_by(rounding: float, precision: Precision) -> Tolerance:
-    """Return what passes where the reference itself rounds by so much: MARGIN times that, or the least granted."""
+    """Return the tolerance where the reference itself rounds by this much: MARGIN times that or LEAST_ROUNDING."""
     least = LEAST_ROUNDING[precision]
     return Tolerance(atol=MARGIN * max(rounding, least.atol), rtol=MARGIN * least.rtol)
 

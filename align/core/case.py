@@ -1,4 +1,4 @@
-"""What is compared: two models that are not built yet, the points between them, and a witness or none."""
+"""What is compared: two models that are not built yet, their comparison points, and optionally a witness."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from convert.rules import RuleSet
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What a gatekeeper may set: images per batch, seed and kind of the images, the bound on the float32 headline.
+    """What a user may set: images per batch, seed and kind of the images, the bound on the float32 headline.
 
-    stress: The gate of single layers is wanted. backward adds the gate of the gradients; train_steps, if not 0, that of
-    so many optimizer steps.
+    stress: Whether to run the gate of single layers. backward: Whether to add the gate of the gradients. train_steps:
+    How many optimizer steps to compare in a gate of their own; 0 for none.
     """
 
     batch: int = 2
@@ -39,10 +39,11 @@ class Settings:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Model:
-    """One side, not built yet.
+    """The model of one side, not built yet.
 
-    state_dict: What it is to hold, by its own names. build: Makes it, in float32, as it is used; of a user's own, a
-    copy. probe: Knows its framework. lend: Lends a user's own, which is unchanged in the end; None: there is none.
+    state_dict: The tensors that it will hold, by its own names. build: Builds it in float32, as it is used; copies it
+    if it is a user's own. probe: The probe of its framework. lend: Lends a user's own model, which is unchanged
+    afterwards; None if it is not a user's own.
     """
 
     state_dict: StateDict
@@ -51,7 +52,7 @@ class Model:
     lend: Callable[[], AbstractContextManager[Any]] | None = None
 
     def used(self) -> AbstractContextManager[Any]:
-        """Give the model to be observed: the user's own, or one that is built for it."""
+        """Return a context that yields the model to observe: the user's own, or one built for this."""
         return contextlib.nullcontext(self.build()) if self.lend is None else self.lend()
 
 
@@ -59,36 +60,36 @@ class Witness(Protocol):
     """A third implementation, without a framework."""
 
     def __call__(self, state_dict: StateDict, inputs: Array, note: Note | None = None, /) -> Walk:
-        """Return what gives every point's float64 value for the reference's weights; note is told each one's size."""
+        """Return a walk over every point's float64 value for the reference's weights; note is called with each size."""
 
 
 class WitnessLayer(Protocol):
-    """The witness's layers, each alone."""
+    """The witness's layers, each callable alone."""
 
     def __call__(self, state_dict: StateDict, path: str, x: Array, /, *, written_out: bool = False) -> Array | None:
-        """Return what the layer at a path of the reference's makes of a float64 tensor; None where it has none there.
+        """Return what the layer at a reference path makes of a float64 tensor; None if the witness has no such layer.
 
-        written_out: A norm has its epsilon as it is, which the frameworks' own round to float32.
+        written_out: Whether norms use their epsilon unrounded; the frameworks' own round it to float32.
         """
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Case:
-    """All that an alignment needs to know of what it compares.
+    """All that an alignment needs to know about what it compares.
 
-    family: By name; config: as the family has it. rules: From the reference's keys to the candidate's. points: In
-    forward order. headline: The point that the models are for; classes: how many values it has for an image. sample:
-    A point early in the forward that every kind of layer comes before. inputs: One batch; several inputs are the
-    fields of a structured array. drawn_by: What draws more like it; None: they are images of its shape. described:
-    What it is made of, one by one; (): as a family knows. witness: Shows every point's float64 value; None: there is
-    none. witness_layer: Its layers, each alone. places: The point that each of the reference's parameters acts in.
-    left_out: The points that the candidate does not show, and why. not_covered: The candidate's parameters that no
-    point covers, and why that is accepted. accepted: Points whose difference is accepted. unpaired: Tensors of either
-    side that nothing pairs, and why; nothing is compared then, and advice says what to do. unequal: What the models
-    return that no point compares and that is not the same, and how. to_be_used: The candidate's parameters of which no
-    family says that they have part in the result. remarks: By point, which settings of the two modules are not the
-    same. drawn: How those of the reference's weights are drawn again that were drawn, by name. wanted: What the
-    inputs were drawn by. settings: What a result says of the case.
+    family: Its name; config: in the family's own form. rules: From the reference's keys to the candidate's. points: In
+    forward order. headline: The point of the models' result; classes: how many values it has per image. sample: A
+    point early in the forward by which every kind of layer has run. inputs: One batch; several inputs are the fields
+    of a structured array. drawn_by: Draws more inputs like it; None: they are images of its shape. described: The
+    inputs one by one; (): the family knows them. witness: Shows every point's float64 value; None: there is no
+    witness. witness_layer: The witness's layers, each callable alone. places: The point that each reference parameter
+    acts in. left_out: The points that the candidate does not show, and why. not_covered: The candidate's parameters
+    that no point covers, and why that is accepted. accepted: Points whose difference is accepted. unpaired: Tensors of
+    either side without a counterpart, and why; nothing is compared then, and advice says what to do. unequal: Returned
+    values that no point compares and that differ, and how. to_be_used: The candidate's parameters that no family
+    guarantees to take part in the result. remarks: By point, the settings in which the two modules differ. drawn: How
+    the reference's weights that were drawn can be drawn again, by name. wanted: The settings that the inputs were
+    drawn with. settings: What a result records about the case.
     """
 
     name: str
@@ -120,35 +121,35 @@ class Case:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def check_drawn_by(self, settings: Settings) -> None:
-        """Check that the inputs are those of the settings.
+        """Check that the inputs were drawn with these settings.
 
         Raises:
-            ValueError: They are not.
+            ValueError: They were not.
         """
         for what in ("batch", "input_seed", "inputs"):
             if getattr(settings, what) != getattr(self.wanted, what):
                 raise ValueError(f"{self.name}: its inputs were drawn by another {what}")
 
     def draw(self, count: int, seed: Seed) -> Array:
-        """Return so many other examples of the kind that the inputs are of."""
+        """Return this many other examples of the same kind as the inputs."""
         if self.drawn_by is not None:
             return self.drawn_by(count, seed)
         return seeded_images((count, *self.inputs.shape[1:]), seed, self.wanted.inputs)
 
     @cached_property
     def expected(self) -> StateDict:
-        """What the candidate has to hold: the reference's weights by its names, each transformed by its rule."""
+        """What the candidate has to hold: the reference's weights, transformed and renamed by their rules."""
         return self.rules.apply(self.reference.state_dict)
 
     @cached_property
     def sides(self) -> Sides:
-        """What to call the two."""
+        """The names of the two sides, the headline, and whether there is a witness."""
         names = (self.reference.probe.name, self.candidate.probe.name)
         return Sides(reference=names[0], candidate=names[1], headline=self.headline, witness=self.witness is not None)
 
     @cached_property
     def open_findings(self) -> list[Finding]:
-        """What keeps a proof from being one: tensors that nothing pairs."""
+        """Findings that leave the proof open: tensors without a counterpart."""
         said = [(key.rpartition(".")[0] or key, f"{key}: {why}") for key, why in self.unpaired.items()]
         return [
             Finding(layer=layer, sentence=sentence + f"; {self.advice}" * (i == 0), is_open=True)
@@ -156,11 +157,11 @@ class Case:
         ]
 
     def place(self, parameter: str) -> str:
-        """Return the point that a parameter of the candidate's acts in; of one that no rule knows, its module."""
+        """Return the point that a candidate parameter acts in; for one that no rule knows, its module."""
         return self._by_target.get(parameter) or self.places.get(parameter) or parameter.rpartition(".")[0]
 
     def reference_point(self, parameter: str) -> str:
-        """Return the point that a parameter of the reference's acts in."""
+        """Return the point that a reference parameter acts in."""
         return self.places.get(parameter) or parameter.rpartition(".")[0]
 
     @cached_property

@@ -1,4 +1,4 @@
-"""The heart: two arrays in, figures out. Pure, and every bound is written `value <= bound`."""
+"""The core of a comparison: two arrays in, figures out. Pure, and every bound is checked as `value <= bound`."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from align.core.bounds import FLOAT32_ULP, Tolerance
 from convert.arrays import Array, Shape
 
 AT_A_TIME = 2**15
-"""Elements whose differences, 256 KiB, stay in a core's cache: a third less time than the whole array at once."""
+"""Elements compared at a time: their differences, 256 KiB, stay in a core's cache, which saves a third of the time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerDiff:
-    """How two sides differ at one layer. Scalars only, so that a result holds no activations.
+    """How two sides differ at one layer, in scalars only, so that a result holds no activations.
 
-    scale is the largest magnitude of the reference there.
+    scale is the largest magnitude of the reference at the layer.
     """
 
     name: str
@@ -41,12 +41,12 @@ def compare(name: str, reference: Array, candidate: Array, tolerance: Tolerance,
 
     Args:
         name: The layer.
-        reference: Any floating dtype.
-        candidate: Of the same shape; nothing is broadcast.
-        tolerance: What passes.
+        reference: The reference's values, of any floating dtype.
+        candidate: The candidate's values, of the same shape; nothing is broadcast.
+        tolerance: How far they may differ.
         scale: The largest magnitude of the reference, from `largest`.
 
-    Differences are taken in float64, where those of float32 values are exact. An empty or mis-shaped comparison does
+    Differences are taken in float64, which hardly rounds those of float32 values. An empty or mis-shaped comparison does
     not pass, nor does one that meets a NaN or an infinity on either side.
     """
     bound = tolerance.bound(scale)
@@ -73,7 +73,7 @@ def compare(name: str, reference: Array, candidate: Array, tolerance: Tolerance,
 
 
 def _farthest(reference: Array, candidate: Array) -> tuple[float, int]:
-    """Return the greatest difference of two flat arrays, NaN if there is one, and its index."""
+    """Return the greatest difference of two flat arrays (NaN if any difference is NaN) and its index."""
     greatest, at, scratch = -1.0, 0, np.empty(min(AT_A_TIME, reference.size))
     for start in range(0, reference.size, AT_A_TIME):
         part = reference[start : start + AT_A_TIME]

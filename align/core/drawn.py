@@ -1,4 +1,4 @@
-"""How a tensor is drawn, so that whoever knows that alone can draw it again, without the model. Pure."""
+"""How a tensor is drawn, so that it can be drawn again from that alone, without the model. Pure."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ Law = Literal["uniform", "either sign", "normal", "fan-in"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Distribution:
-    """What the elements of a tensor are drawn from.
+    """The distribution that the elements of a tensor are drawn from.
 
-    law: uniform and either sign: the numbers are the ends of a range, of the magnitude for the latter. normal: its
-    standard deviation. fan-in: normal, where the variance is 1 over the number of inputs, whose axis is the number.
+    law: What the numbers are. uniform: the ends of the range. either sign: the ends of the range of the magnitude.
+    normal: the standard deviation. fan-in: the axis of the inputs; normal, with a variance of 1 over their number.
     """
 
     law: Law
     numbers: tuple[float, ...]
 
     def draw(self, rng: np.random.Generator, shape: Shape) -> Array:
-        """Return so many elements."""
+        """Return an array of this shape."""
         return LAWS[self.law](rng, shape, *self.numbers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrawnTensor:
-    """One tensor from a generator of its own, which its name seeds.
+    """One tensor, drawn from a generator of its own, which is seeded with the tensor's seed and name.
 
-    padding: The row that is zero. exponent: Of the power of two that it is multiplied by in the end.
+    padding: The row that is set to zero, if any. exponent: The tensor is multiplied by 2 to this power at the end.
     """
 
     name: str
@@ -48,16 +48,16 @@ class DrawnTensor:
     def draw(self) -> Array:
         """Return the tensor in float32, the same each time.
 
-        Powers of two leave every digit as it is, so no rounding of the machine's comes into it.
+        Multiplying by a power of two changes no digit, so how the machine rounds plays no part.
         """
         rng = np.random.default_rng([self.seed, zlib.crc32(self.name.encode())])
         drawn = np.asarray(self.distribution.draw(rng, self.shape), dtype=np.float32)
         if self.padding is not None:
-            drawn[self.padding] = 0  # as training keeps it; Paddle gives zeros there whatever it holds
+            drawn[self.padding] = 0  # as training leaves it; Paddle returns zeros for it whatever it holds
         return drawn * np.float32(2.0**self.exponent) if self.exponent else drawn
 
     def times(self, exponent: int) -> DrawnTensor:
-        """Return it multiplied by a power of two."""
+        """Return this tensor with another exponent."""
         return replace(self, exponent=exponent)
 
 
@@ -74,7 +74,7 @@ def _normal(rng: np.random.Generator, shape: Shape, std: float) -> Array:
 
 
 def _by_fan_in(rng: np.random.Generator, shape: Shape, axis: float) -> Array:
-    """Draw a weight whose axis 0 or 1 is the one of the inputs, and whose further ones are a kernel's."""
+    """Return a weight whose inputs lie along `axis`, 0 or 1, and whose axes from 2 on are a kernel's."""
     fan_in = math.prod((*shape[int(axis) : int(axis) + 1], *shape[2:]))
     return _normal(rng, shape, 1 / math.sqrt(max(1, fan_in)))
 
@@ -86,4 +86,4 @@ LAWS: dict[Law, Callable[..., Array]] = {
     "fan-in": _by_fan_in,
 }
 HOW_MANY: dict[Law, int] = {"uniform": 2, "either sign": 2, "normal": 1, "fan-in": 1}
-"""Numbers that a law has."""
+"""How many numbers each law takes."""

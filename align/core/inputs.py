@@ -1,6 +1,6 @@
 """The one seeded batch that every side is given, byte for byte.
 
-A model of several inputs is given a structured array, a field for each, so that a batch is one array in any case.
+For a model with several inputs it is a structured array with a field for each, so that a batch is always one array.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from convert.arrays import Array, Shape, fingerprint, tensor_sha256, tensor_sha2
 Kind = Literal["normal", "image-like", "large"]
 Seed = int | Sequence[int]
 Draw = Callable[[int, Seed], Array]
-"""Gives so many examples of a seed."""
+"""A function from a number of examples and a seed to a batch."""
 
 WAVES = 4
 IMAGE_AXES = ("channel", "row", "column")
 LABELS = 0x1ABE1
-"""Sets the labels' generator apart from that of the images."""
+"""A word of the labels' seed that keeps their generator apart from that of the images."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Input:
-    """One input of a model, without its first axis, along which the examples of a batch lie.
+    """One input of a model, described without its first axis, along which the examples of a batch lie.
 
-    name: What it is passed by; "": by its position, as the only one. between: The least value and the one above the
-    greatest; None: floating-point numbers as `Kind` says. Whole numbers, such as tokens, need it.
+    name: The keyword that it is passed by; "": it is the only input, passed by position. between: The least value and
+    the one above the greatest; None: floating-point numbers as `Kind` says. Whole numbers, such as tokens, need it.
     """
 
     name: str = ""
@@ -39,7 +39,7 @@ class Input:
     between: tuple[float, float] | None = None
 
     def draw(self, count: int, seed: Seed, kind: Kind) -> Array:
-        """Return so many examples, seeded."""
+        """Return this many seeded examples."""
         shape, rng = (count, *self.shape), np.random.default_rng(seed)
         if self.dtype == "float32" and self.between is None:
             is_image = len(self.shape) == len(IMAGE_AXES)
@@ -51,7 +51,7 @@ class Input:
 
 
 def drawer(inputs: Sequence[Input], kind: Kind) -> Draw:
-    """Return what draws a batch for a model of these inputs."""
+    """Return a function that draws a batch for a model with these inputs."""
     if len(inputs) == 1 and not inputs[0].name:
         return lambda count, seed: inputs[0].draw(count, seed, kind)
 
@@ -63,7 +63,7 @@ def drawer(inputs: Sequence[Input], kind: Kind) -> Draw:
 
 
 def together(arrays: Mapping[str, Array]) -> Array:
-    """Return a batch of several inputs as one array."""
+    """Return several inputs as one batch, a structured array with a field for each."""
     count = min(map(len, arrays.values()))
     batch = np.empty(count, dtype=[(name, one.dtype, one.shape[1:]) for name, one in arrays.items()])
     for name, one in arrays.items():
@@ -72,29 +72,29 @@ def together(arrays: Mapping[str, Array]) -> Array:
 
 
 def apart(batch: Array) -> dict[str, Array]:
-    """Return the inputs of a batch by what they are passed by; "": by position. They are copies."""
+    """Return copies of the inputs of a batch, by the keyword that each is passed by; "" means by position."""
     names = batch.dtype.names
     return {"": batch.copy()} if names is None else {name: np.array(batch[name], order="C") for name in names}
 
 
 def changed(batch: Array, change: Callable[[Array], Array]) -> Array:
-    """Return a batch whose floating-point inputs are changed."""
+    """Return the batch with `change` applied to its floating-point inputs."""
     new = {name: change(one) if one.dtype.kind == "f" else one for name, one in apart(batch).items()}
     return new[""] if "" in new else together(new)
 
 
 def in_precision(batch: Array, precision: str) -> Array:
-    """Return a batch whose floating-point inputs are in this precision."""
+    """Return the batch with its floating-point inputs cast to this precision."""
     return changed(batch, lambda one: one.astype(precision))
 
 
 def seeded_images(shape: Shape, seed: Seed, kind: Kind = "normal") -> Array:
-    """Return images of a shape, float32.
+    """Return seeded float32 images of this shape.
 
     Args:
         shape: (batch, in_chans, height, width).
-        seed: What NumPy's default generator takes.
-        kind: normal: standard normal, which normalised images are in mean and variance. image-like: smooth, in 256
+        seed: Any seed that NumPy's default generator takes.
+        kind: normal: standard normal, like normalised images in mean and variance. image-like: smooth, in 256
             levels, normalised to [-1, 1]. large: standard normal times 1,000, which stresses rounding.
     """
     return DRAW[kind](np.random.default_rng(seed), shape)
@@ -131,12 +131,12 @@ DRAW: dict[Kind, Callable[[np.random.Generator, Shape], Array]] = {
 
 
 def seeded_labels(classes: int, batch: int, seed: Seed) -> Array:
-    """Return class indices (batch,), int64, drawn apart from the images of the same seed."""
+    """Return class indices (batch,), int64, drawn independently of the images of the same seed."""
     words = [seed] if isinstance(seed, int) else [*seed]
     return np.random.default_rng([*words, LABELS]).integers(classes, size=batch, dtype=np.int64)
 
 
 def images_sha256(images: Array) -> str:
-    """Return the canonical SHA-256 of a batch; of several inputs that of their fingerprint."""
+    """Return the canonical SHA-256 of a batch; for several inputs, the fingerprint of their SHA-256s."""
     several = apart(images)
     return tensor_sha256(images) if "" in several else fingerprint(tensor_sha256s(several))

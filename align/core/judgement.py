@@ -1,4 +1,4 @@
-"""The judgement over what was found: gates, verdict, first divergence; of an alignment and of a recorded trace."""
+"""The judgement of what was found, in an alignment or against a recorded trace: gates, verdict, first divergence."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ from align.core.bounds import Precision
 from align.core.result import AlignmentResult, Divergence, Finding, Gate, Section, Verdict
 
 LISTED = 6
-"""Points that a sentence names at most, of those left out for one reason."""
+"""Maximum number of points that a sentence names among those left out for one reason."""
 
 
 class Row(Protocol):
-    """What was measured at one point, by whatever figures."""
+    """What was measured at one point, whichever figures that takes."""
 
     @property
     def name(self) -> str:
-        """The point."""
+        """The name of the point."""
 
     def passed(self, precision: Precision) -> bool:
-        """Return whether all that is judged there is within its bounds."""
+        """Return whether all that is judged at the point is within its bounds."""
 
     def severity(self, precision: Precision) -> float:
         """Return how bad its worst figure is, for comparison with other rows; NaN counts as infinite."""
 
     def figure(self, precision: Precision) -> str:
-        """Return its worst figure and the bound, as a gate's sentence has it."""
+        """Return its worst figure and the bound, worded for a gate's sentence."""
 
     def placed(self, precision: Precision) -> str | None:
-        """Return in a sentence what went wrong at this very point; None where nothing did."""
+        """Return in words what went wrong at this very point; None if nothing did."""
 
     def not_finite(self) -> str | None:
-        """Return in a sentence which side is not finite here; None where all are."""
+        """Return in words which side is not finite at the point; None if all are."""
 
     def beyond(self) -> str | None:
-        """Return in a sentence what else is over here, wherever it comes from."""
+        """Return in words what is over its bound at the point, wherever it comes from; None if nothing is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Headline:
-    """The float32 figure of the point that the models are for; vacuous says why it proves nothing, where that is so."""
+    """The float32 figure of the headline point, the models' result; vacuous says why it proves nothing, if it does."""
 
     name: str
     passed: bool
@@ -52,13 +52,13 @@ class Headline:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What was found.
+    """What was found, to be judged.
 
     structure: Findings about points, shapes, dtypes and keys. weights: Parameters whose bits are not those expected;
     None when they could not be compared. rows: The points measured; empty when the structure left nothing to compare.
-    All in forward order. headline: None with no rows. whose: of whom the weights' bits are to be. left_out: the points
-    that could not be compared, and why. mispaired: A point that differs although nothing behind it does, so that what
-    it was paired with is at fault, and not the models.
+    All in forward order. headline: None if there are no rows. whose: Whose bits the weights have to have. left_out: The
+    points that could not be compared, and why. mispaired: A point that differs although nothing after it does, so that
+    its pairing is at fault, not the models.
     """
 
     structure: Sequence[Finding]
@@ -72,7 +72,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """Gates in their order, the verdict, and where the sides part first."""
+    """The gates in order, the verdict, and where the sides first diverge."""
 
     gates: tuple[Gate, ...]
     verdict: Verdict
@@ -80,7 +80,7 @@ class Judgement:
 
 
 def judge(evidence: Evidence) -> Judgement:
-    """Return the gates of structure, weights, float64 and float32, and what they come to."""
+    """Return the gates of structure, weights, float64 and float32, the verdict, and the first divergence."""
     rows, headline = evidence.rows, evidence.headline
     infinite = (Finding(layer=row.name, sentence=said) for row in rows if (said := row.not_finite()))
     structure = [*evidence.structure, *infinite]
@@ -108,7 +108,7 @@ def judge(evidence: Evidence) -> Judgement:
 
 
 def with_section(result: AlignmentResult, section: Section) -> AlignmentResult:
-    """Return the result with one more gate; one that fails turns a good verdict into a bad one."""
+    """Return the result with one more gate, which turns a good verdict into a bad one if it fails."""
     verdict = verdict_with(section.gate, result.gates, result.verdict)
     return replace(
         result,
@@ -120,11 +120,11 @@ def with_section(result: AlignmentResult, section: Section) -> AlignmentResult:
 
 
 def verdict_with(gate: Gate, before: Sequence[Gate], verdict: Verdict) -> Verdict:
-    """Return the verdict when a gate joins those before.
+    """Return the verdict after one more gate.
 
     A side that does not repeat itself proves nothing either way, so a failed determinism gate is inconclusive, unless
-    structure or weights, which nothing random can touch, are at fault. A point that is mispaired is no excuse for an
-    output that differs.
+    structure or weights, which nothing random can affect, are at fault. A mispaired point is no excuse for an output
+    that differs.
     """
     if gate.passed is not False:
         return verdict
@@ -137,7 +137,7 @@ def verdict_with(gate: Gate, before: Sequence[Gate], verdict: Verdict) -> Verdic
 
 
 def nan_last(value: float) -> float:
-    """Order NaN above every number."""
+    """Return the value, or infinity for NaN, so that NaN sorts after every number."""
     return math.inf if math.isnan(value) else value
 
 
@@ -150,7 +150,7 @@ def _verdict(*, sound: bool, headline: Headline | None, is_open: bool) -> Verdic
 
 
 def _points(evidence: Evidence) -> str:
-    """Return what is said of the structure where nothing is wrong with it."""
+    """Return the structure gate's sentence if nothing is wrong: how many points, and those left out."""
     left_out = evidence.left_out or {}
     said = f"{len(evidence.rows)} points, all finite"
     for why in dict.fromkeys(left_out.values()):
@@ -192,7 +192,7 @@ def _over_and_worst(rows: Sequence[Row], precision: Precision) -> tuple[int, Row
 
 
 def _divergences(structure: Iterable[Finding], weights: Sequence[Finding], rows: Sequence[Row]) -> Iterator[Divergence]:
-    """Yield what may be blamed, the best first: a point that is over in float64, then any other evidence."""
+    """Yield what may be to blame, most convincing first: a point over its bound in float64, then any other evidence."""
     for row in rows:
         if (said := row.placed("float64")) is not None:
             cause = next((f"; {finding.sentence}" for finding in weights if finding.layer == row.name), "")

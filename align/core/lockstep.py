@@ -1,4 +1,4 @@
-"""Forwards side by side, one comparison point at a time, so that no side's activations have to be kept."""
+"""Forwards run side by side, one comparison point at a time, so that no side's activations have to be kept."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from align.core.result import Finding
 from convert.arrays import Array, Shape
 
 Shown = tuple[str, Array]
-"""A point's name and the value that a side shows there."""
+"""A point's name and the value that a side shows at it."""
 
 Walk = Generator[Shown, Array | None, object]
-"""What one side shows, each value computed when it is asked for; what is sent back takes its place."""
+"""A generator of what one side shows, each value computed on demand; a value sent back replaces it."""
 
 Tap = Callable[[str, Array], Array | None]
-"""Is shown each point; the forward goes on with what it returns, or unchanged for None."""
+"""Called with each point's name and value; the forward continues with what it returns, or unchanged for None."""
 
 Note = Callable[[str, float, float], None]
-"""Is told a point, the size of the numbers that are rounded there, and its slack (`align.core.bounds.Roundings`)."""
+"""Called with a point, the size of the numbers rounded at it, and its slack (`align.core.bounds.Roundings`)."""
 
 Answer = Array | None | Literal["stop"]
 
 
 PATIENCE = 600.0
-"""Seconds from one point to the next; a block of the largest Mixer takes 2 on two cores."""
+"""Seconds to wait from one point to the next; a block of the largest Mixer takes 2 on two cores."""
 
 AHEAD_FROM = 2**16
-"""Bytes of a value behind which the next is worth two switches of threads; they are a tenth of a small model's gate."""
+"""Bytes of a value from which computing ahead pays off; its two thread switches are a tenth of a small model's gate."""
 
 KEPT_BYTES = 2**30
-"""As much as the witness's values of B/16 at a batch of 4 take; those of L/16 take 1.5 GB at a batch of 2."""
+"""Maximum bytes of values kept: as many as the witness's for B/16 at a batch of 4; for L/16 at 2 they take 1.5 GB."""
 
 
 class Abandoned(BaseException):
-    """Ends a forward that nobody follows any more; no model's `except Exception` takes it for an error of its own."""
+    """Raised to end a forward that nobody follows any more; no model's `except Exception` catches it."""
 
 
 class WrongPoint(Exception):
@@ -53,19 +53,19 @@ class WrongPoint(Exception):
 
 
 class ForwardFailed(Exception):
-    """A model's forward raised, or shows something that is no tensor; the text says what."""
+    """A model's forward raised, or showed something that is not a tensor; the text says what."""
 
 
 def walk(forward: Callable[[Tap], object], patience: float = PATIENCE) -> Generator[Shown, Array | None]:
-    """Yield what a forward shows to its tap; what is sent back takes the place of the value.
+    """Yield what a forward shows to its tap; a value sent back replaces the one shown.
 
     The forward runs in a thread of its own, because a framework's stack cannot be suspended like a generator's. It
-    waits at each point until the caller goes on, and has ended when the generator has. An exception of the forward is
-    raised here.
+    waits at each point until the caller continues, and has ended when the generator has. An exception of the forward
+    is raised here.
 
     Args:
-        forward: Is given the tap.
-        patience: Seconds that it may take from one point to the next; a forward that waits for ever is left behind.
+        forward: Called with the tap.
+        patience: Seconds that it may take from one point to the next; a forward that hangs is left behind.
 
     Raises:
         TimeoutError: It took longer.
@@ -97,7 +97,7 @@ def _within(shown: SimpleQueue[Shown | BaseException | None], patience: float) -
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lanes:
-    """Where each model's forwards compute ahead: one thing at a time in each, so no model runs twice at once."""
+    """The executors in which forwards compute ahead: each runs one task at a time, so no model runs twice at once."""
 
     witness: Executor
     reference: Executor
@@ -106,13 +106,13 @@ class Lanes:
 
 @contextlib.contextmanager
 def lanes() -> Iterator[Lanes]:
-    """Give lanes, whose threads have ended at the end."""
+    """Yield one single-thread executor per side, joined on exit."""
     with ThreadPoolExecutor(1) as witness, ThreadPoolExecutor(1) as reference, ThreadPoolExecutor(1) as candidate:
         yield Lanes(witness=witness, reference=reference, candidate=candidate)
 
 
 class Side:
-    """One side on its way through the forward. With a lane it computes a point ahead, where that takes a while."""
+    """One side on its way through its forward. With a lane, it computes one point ahead where values are large."""
 
     def __init__(self, name: str, shown: Walk, lane: Executor | None = None) -> None:
         self.name = name
@@ -129,7 +129,7 @@ class Side:
         self._shown.close()
 
     def go_on(self) -> None:
-        """Begin to compute the next value, where there is a lane for it and the last was no small one."""
+        """Start computing the next value if there is a lane for it and the last value was large."""
         if self._lane is not None and self._is_large and self._ahead is None:
             self._ahead = self._lane.submit(self._compute)
 
@@ -137,7 +137,7 @@ class Side:
         """Return what the side shows next; None at its end.
 
         Raises:
-            WrongPoint: Its forward fails; the finding is about the point expected.
+            WrongPoint: Its forward fails or hangs; the finding is about the expected point.
         """
         ahead, self._ahead = self._ahead, None
         try:
@@ -149,7 +149,7 @@ class Side:
         """Return the value at a point; those shown before it are kept until they are asked for.
 
         Raises:
-            WrongPoint: It is never shown.
+            WrongPoint: It is never shown, or the forward fails.
         """
         while name not in self._passed:
             shown = self.next(name)
@@ -159,11 +159,11 @@ class Side:
         return self._passed.pop(name)
 
     def replace(self, value: Array) -> None:
-        """Let the forward go on with this in place of the value last shown."""
+        """Make the forward continue with this value in place of the one last shown."""
         self._replacement = value
 
     def end(self, expected: str) -> None:
-        """Let the forward run to its end; what it shows on the way is passed over."""
+        """Run the forward to its end, ignoring what it shows on the way."""
         while self.next(expected) is not None:
             pass
 
@@ -178,10 +178,10 @@ class Side:
 
 
 def check_form(side: str, point: Point, value: Array, shape: Shape, dtype: str) -> None:
-    """Check that a value is of the shape and dtype that it has to have.
+    """Check that a value has the required shape and dtype.
 
     Raises:
-        WrongPoint: It is not.
+        WrongPoint: It does not have them.
     """
     if (value.shape, value.dtype.name) != (shape, dtype):
         found, wanted = f"{value.dtype.name} {value.shape}", f"{dtype} {shape}"
@@ -189,7 +189,7 @@ def check_form(side: str, point: Point, value: Array, shape: Shape, dtype: str) 
 
 
 class Kept:
-    """A walk that is taken twice: its values are kept for the second time where they are small, else computed again."""
+    """A walk taken twice: its values are kept for the second time if they fit in KEPT_BYTES, else computed again."""
 
     def __init__(self, compute: Callable[[], Walk]) -> None:
         self._compute = compute
@@ -198,7 +198,7 @@ class Kept:
         self._complete = False
 
     def first(self) -> Generator[Shown, Array | None]:
-        """Yield what is computed."""
+        """Yield the values as they are computed."""
         for point in self._compute():
             self._bytes += point[1].nbytes
             if self._bytes <= KEPT_BYTES:
@@ -209,7 +209,7 @@ class Kept:
         self._complete = self._bytes <= KEPT_BYTES
 
     def again(self) -> Generator[Shown, Array | None]:
-        """Yield the same, letting go of each; what was not kept to the end is computed from the beginning."""
+        """Yield the same values, releasing each; if not all were kept, compute them again from the beginning."""
         if not self._complete:
             self._points.clear()
             yield from self._compute()
@@ -222,7 +222,7 @@ def _run(
     shown: SimpleQueue[Shown | BaseException | None],
     answers: SimpleQueue[Answer],
 ) -> None:
-    """Run the forward, the tap of which waits for an answer to each point."""
+    """Run the forward with a tap that waits for an answer at each point."""
 
     def tap(name: str, value: Array) -> Array | None:
         shown.put((name, value))

@@ -1,4 +1,4 @@
-"""Where two models are compared: named points, each a value that either side shows."""
+"""Where two models are compared: named points, each a value that both sides show."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Item = int | str | tuple[int | str, ...] | None
 class Tapped:
     """Where a model shows a value.
 
-    module: its path; "" is the model itself. where: what the module puts out, or one of its inputs. call: which call of
-    it in one forward, from 0. item: which one of a tuple or dict that is put out, or the way to it where they are
-    nested, None where that is the tensor itself; which of the inputs, None for the first.
+    module: its path; "" is the model itself. where: the module's output, or one of its inputs. call: which call of the
+    module in one forward, from 0. item: which item of a tuple or dict that it outputs, or the path to it if they are
+    nested, None if the output is the tensor itself; which of the inputs, None for the first.
     """
 
     module: str
@@ -25,14 +25,14 @@ class Tapped:
     item: Item = None
 
     def __str__(self) -> str:
-        """Return it as a sentence names it."""
+        """Return how a sentence names it."""
         said = f"the {self.where} of {self.module or 'the model'}"
         said += f", call {self.call}" if self.call else ""
         return f"{said}, item {'.'.join(map(str, steps))}" if (steps := steps_to(self.item)) else said
 
 
 def steps_to(item: Item) -> tuple[int | str, ...]:
-    """Return the way to an item of what is put out, one step after the other."""
+    """Return the path to an item of an output, one step after another."""
     return item if isinstance(item, tuple) else () if item is None else (item,)
 
 
@@ -40,9 +40,9 @@ def steps_to(item: Item) -> tuple[int | str, ...]:
 class Point:
     """One comparison point.
 
-    reference, candidate: where either side shows it. shape: of its value, where that is known beforehand; else it is
-    the reference's. follows: the point before it is compared too, so that what is introduced is of one operation.
-    optional: the candidate may compute it by other means than a call of this module, and then does not show it.
+    reference, candidate: where each side shows it. shape: that of its value, if known beforehand; else the reference's.
+    follows: whether the point before it is compared too, so that a single operation introduces the difference.
+    optional: whether the candidate may compute it without calling this module, and then does not show it.
     """
 
     name: str
@@ -54,5 +54,5 @@ class Point:
 
     @property
     def behind_a_gap(self) -> Point:
-        """The point where one before it is not compared: what is introduced is then of several layers."""
+        """This point after one that is not compared: several layers then introduce the difference."""
         return replace(self, follows=False)

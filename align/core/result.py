@@ -33,16 +33,16 @@ FIGURES = {
     "reference_vs_witness": ("{witness}", "{reference}"),
     "candidate_vs_witness": ("{witness}", "{candidate}"),
 }
-"""Who stands on the reference's side and on the candidate's side of each figure."""
+"""Which side stands in the reference's place and which in the candidate's, for each figure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Differences:
-    """One layer in one precision.
+    """The differences at one layer in one precision.
 
     inherited: each side ran on its own activations. introduced: the candidate was given the reference's input to this
-    layer. The other two: each side's own distance from the witness, or from the reference in float64 where there is
-    none; None in float64 without a witness.
+    layer. The other two: each side's own distance from the witness or, without a witness, from the reference in
+    float64; None in float64 without a witness.
     """
 
     inherited: LayerDiff
@@ -51,7 +51,7 @@ class Differences:
     candidate_vs_witness: LayerDiff | None
 
     def each(self) -> dict[str, LayerDiff]:
-        """Return those that there are, by the name of the figure."""
+        """Return the differences that were measured, by the name of the figure."""
         figures = {figure: getattr(self, figure) for figure in FIGURES}
         return {figure: diff for figure, diff in figures.items() if diff is not None}
 
@@ -60,7 +60,7 @@ class Differences:
 class LayerRow:
     """One comparison point in both precisions, and what its bounds follow from.
 
-    size, slack: As `align.core.bounds.Roundings` has them; None: the arithmetic of the point is not known.
+    size, slack: As in `align.core.bounds.Roundings`; size is None if the arithmetic of the point is not known.
     """
 
     name: str
@@ -74,7 +74,7 @@ class LayerRow:
 class Finding:
     """Something wrong at a layer that is not a difference of activations: a shape, a parameter, a missing point.
 
-    is_open: Nothing was seen to be wrong there, but something was not compared, so that nothing is proved.
+    is_open: Whether nothing was seen to be wrong, but something was not compared, so that nothing is proved.
     """
 
     layer: str
@@ -93,7 +93,7 @@ class Gate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Divergence:
-    """Where the sides part first, and the one line that says so."""
+    """Where the sides first diverge, and the sentence that says so."""
 
     layer: str
     sentence: str
@@ -101,10 +101,10 @@ class Divergence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One figure of a gate that does not go by layers, against its bound.
+    """One figure and its bound, from a gate that is not judged layer by layer.
 
-    group says of which run it is (an optimizer, a schedule, a step), subject what was measured, kind how (float64,
-    float32, finite difference), detail where it is worst. A figure without a bound is shown and not judged.
+    group says which run it belongs to (an optimizer, a schedule, a step), subject what was measured, kind how (float64,
+    float32, finite difference), detail where it is worst. A figure without a bound is shown but not judged.
     """
 
     group: tuple[str, ...] = ()
@@ -133,7 +133,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sides:
-    """What to call the sides in a sentence, the point that the models are for, and whether there is a witness."""
+    """What a sentence calls the sides, the point of the models' result, and whether there is a witness."""
 
     reference: str
     candidate: str
@@ -143,15 +143,15 @@ class Sides:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class AlignmentResult:
-    """The whole outcome of one alignment; it is true where the verdict is `aligned`, so that it can be asserted.
+    """The whole outcome of one alignment; it is true if the verdict is `aligned`, so that it can be asserted.
 
-    With accept_rounding it is true where the verdict is `rounding` too. The verdict itself is the same either way.
+    With accept_rounding it is also true if the verdict is `rounding`. The verdict itself is the same either way.
 
     verdict: aligned, rounding, diverged or inconclusive. gates: What had to hold, each passed (True), failed (False) or
     not run (None), with a sentence. first_divergence: The first layer at fault and the sentence that says so, or None.
     layers: A row per comparison point, in forward order, with the differences in float64 and float32. left_out: The
-    points that could not be compared, and why. accepted: Those whose difference is accepted. A notebook shows it as
-    verdict, gates and the chart of the layers.
+    points that could not be compared, and why. accepted: The points whose difference is accepted. A notebook shows the
+    verdict, the gates and the chart of the layers.
 
     Example:
         >>> import paddle, torch
@@ -186,7 +186,7 @@ class AlignmentResult:
         return f"<AlignmentResult {self.variant}: {self.verdict}{where}, {len(self.layers)} points{failed}>"
 
     def _repr_html_(self) -> str:
-        """Return what a notebook shows. What renders it is found by name: a result does not know how it is shown."""
+        """Return what a notebook shows. The renderer is looked up by name: a result does not know how it is shown."""
         return str(pkgutil.resolve_name("align.render.notebook:fragment")(self))
 
     def gate(self, name: GateName) -> Gate:
@@ -195,9 +195,9 @@ class AlignmentResult:
 
     @property
     def headline(self) -> LayerRow | None:
-        """What the models are for, such as the logits; None where nothing was measured."""
+        """The row of the models' result, such as the logits; None if nothing was measured."""
         return next((row for row in self.layers if row.name == self.sides.headline), None)
 
     def failed(self, *, accept_rounding: bool = False) -> bool:
-        """Return whether a CI job has to stop."""
+        """Return whether a CI job has to fail."""
         return self.verdict != "aligned" and not (self.verdict == "rounding" and accept_rounding)

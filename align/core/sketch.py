@@ -1,7 +1,7 @@
 """A few numbers that stand for an array: seeded projections, extrema and norm. Pure.
 
 A difference Δ between two arrays of n elements moves each projection by about its root mean square, |Δ| / sqrt(n):
-permuted rows or channels, a sign and a single changed element all show, which norms and extrema alone would not tell.
+permuted rows or channels, a flipped sign and a single changed element all show, which norms and extrema may miss.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ import numpy as np
 from convert.arrays import Array, Shape
 
 PROJECTIONS = 16
-"""How many projections a sketch has. A difference that one of them happens to cancel still moves the others."""
+"""How many projections a sketch has. A difference that happens to cancel in one of them still moves the others."""
 
 LABEL = "mixer-align/trace/1"
-"""What the weights are derived from; another label would be another set of projections."""
+"""The label that the weights are derived from; another one would give another set of projections."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sketch:
     """What is kept of one point: scalars only, in float64.
 
-    projections: PROJECTIONS sums of all elements, each weighted, over the square root of their number. rms: the root
+    projections: PROJECTIONS weighted sums of all elements, each over the square root of their number. rms: the root
     mean square of the elements.
     """
 
@@ -45,7 +45,7 @@ class Sketch:
 
     @property
     def finite(self) -> bool:
-        """Whether every element was: the extrema show a NaN and an infinity."""
+        """Whether every element was finite: a NaN or an infinity shows in the extrema."""
         return math.isfinite(self.minimum) and math.isfinite(self.maximum)
 
 
@@ -76,7 +76,7 @@ def sketch(name: str, array: Array) -> Sketch:
 def weights_along(axis: Literal["rows", "channels"], length: int) -> Array:
     """Return the weights (PROJECTIONS, length) of an axis: uniform, mean 0, variance 1.
 
-    They come from SHAKE-256 and not from a random generator, whose stream the next release may change.
+    They come from SHAKE-256 and not from a random generator, whose stream a later release may change.
     """
     digest = hashlib.shake_256(f"{LABEL} {axis} {length}".encode()).digest(4 * PROJECTIONS * length)
     integers = np.frombuffer(digest, dtype="<u4").reshape(PROJECTIONS, length)
@@ -86,7 +86,7 @@ def weights_along(axis: Literal["rows", "channels"], length: int) -> Array:
 def distance(one: Sketch, other: Sketch) -> float:
     """Return the root mean square of the projections' differences: an estimate of that of the arrays' elements.
 
-    Not a number or infinite when either array held such an element.
+    NaN or infinite if either array held such an element.
     """
     differences = [a - b for a, b in zip(one.projections, other.projections, strict=True)]
     return math.hypot(*differences) / math.sqrt(len(differences))

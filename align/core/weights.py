@@ -1,6 +1,6 @@
-"""Whether the candidate holds the weights expected: the same keys, shapes and dtypes, then the same bits.
+"""Whether the candidate holds the expected weights: the same keys, shapes and dtypes, then the same bits.
 
-What is expected is known by its values or, where a trace was recorded, by their hashes.
+The expected weights are known by their values or, from a recorded trace, by their hashes.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from align.core.result import Finding
 from convert.arrays import Array, Shape, StateDict, describe_difference, same_bits
 
 Place = Callable[[str], str]
-"""The comparison point that a parameter of the candidate's acts in."""
+"""A function from a candidate parameter to the comparison point that it acts in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expected:
-    """A tensor that the candidate has to hold; differs says in words how one is another, or None."""
+    """A tensor that the candidate has to hold; differs says in words how a tensor differs from it, or returns None."""
 
     dtype: str
     shape: Shape
@@ -27,7 +27,7 @@ class Expected:
 
 
 def expected_values(state_dict: StateDict) -> dict[str, Expected]:
-    """Return what is expected of a candidate that has to hold these very tensors."""
+    """Return what is expected of a candidate that has to hold exactly these tensors."""
     return {key: _by_value(array) for key, array in state_dict.items()}
 
 
@@ -37,12 +37,12 @@ def in_float32(state_dict: StateDict) -> StateDict:
 
 
 def as_float32(array: Array) -> Array:
-    """Return a tensor in float32; itself where it is already, or is no floating-point number."""
+    """Return a tensor in float32; itself if it is already, or holds integers or booleans."""
     return array.astype(np.float32, copy=False) if array.dtype.kind not in "iub" else array
 
 
 def structure_findings(expected: Mapping[str, Expected], candidate: StateDict, place: Place) -> list[Finding]:
-    """Return which keys, shapes and dtypes are not the expected ones, in forward order."""
+    """Return findings about keys, shapes and dtypes that are not the expected ones, in forward order."""
     findings = []
     for key, wanted in expected.items():
         form = f"{wanted.dtype} {wanted.shape}"
@@ -57,10 +57,10 @@ def structure_findings(expected: Mapping[str, Expected], candidate: StateDict, p
 def weight_findings(
     expected: Mapping[str, Expected], candidate: StateDict, held: StateDict, place: Place
 ) -> list[Finding]:
-    """Return the parameters that are not as expected in any bit, in forward order.
+    """Return findings about the parameters that differ from the expected ones in any bit, in forward order.
 
     Args:
-        expected: What they have to be.
+        expected: What the parameters have to be.
         candidate: What the candidate's file or conversion holds, of the same structure.
         held: What the model holds in float32 after loading it.
         place: Where a parameter acts.

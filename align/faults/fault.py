@@ -11,8 +11,8 @@ from align.core.case import Case, Model
 from convert.arrays import Array
 
 Kind = Literal["weights", "structure", "numerics", "values", "state", "output", "dependence", "harness"]
-"""What is wrong: the weights, the function, its arithmetic, its values far from the usual ones, what it remembers, what
-a user gets beside what hooks see, where it takes its weights from, or the comparison itself."""
+"""What is wrong: the weights, the function, its arithmetic, its results for unusual values, what it remembers, what a
+user gets as opposed to what hooks see, where it takes its weights from, or the comparison itself."""
 
 Weights = dict[str, Array]
 ChangeWeights = Callable[[Weights], None]
@@ -31,10 +31,10 @@ def _same(case: Case) -> Case:
 class Planted:
     """One fault in one case.
 
-    layer is the comparison point that has to be blamed: the first that the fault reaches; "" where there is none. What
-    is changed: source, the weights of both sides, by the reference's names; weights, the candidate's, by its own;
-    model, the Paddle model built from them; reference, the reference; case, the comparison itself; around, whatever
-    surrounds the whole alignment.
+    layer is the comparison point that has to be blamed: the first that the fault reaches; "" if there is none. The
+    other fields change: source, the weights of both sides, by the reference's names; weights, the candidate's, by its
+    own names; model, the Paddle model built from them; reference, the reference; case, the comparison itself; around,
+    the context in which the whole alignment runs.
     """
 
     layer: str
@@ -46,14 +46,14 @@ class Planted:
     around: Callable[[], AbstractContextManager[Any]] = nullcontext
 
     def into(self, case: Case) -> Case:
-        """Return the case with its models changed; weights have to be changed before."""
+        """Return the case with its models changed; the weights have to be changed beforehand."""
         reference, candidate = _changed(case.reference, self.reference), _changed(case.candidate, self.model)
         return self.case(replace(case, reference=reference, candidate=candidate))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """A fault by name. `plant` returns it for a case of a right port, or None where that cannot have it."""
+    """A fault by name. `plant` returns it for the case of a right port, or None if that case cannot have it."""
 
     name: str
     kind: Kind
@@ -61,7 +61,7 @@ class Fault:
 
 
 def _changed(model: Model, change: ChangeModel) -> Model:
-    """Return a model that is changed after it was built."""
+    """Return the model with a change applied after it is built."""
 
     def build() -> Any:
         built = model.build()

@@ -1,4 +1,4 @@
-"""How a fault is put into a layer that is built already: by a class in front of its own."""
+"""How a fault is put into a layer that is already built: by a class in front of the layer's own."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 Change = Callable[[Any, Callable[..., Any], Any], Any]
-"""change(layer, forward, x) is what the layer puts out in place of forward(x)."""
+"""change(layer, forward, x) is what the layer outputs in place of forward(x)."""
 
 
 def layer_of(model: Any, path: str) -> Any:
@@ -16,9 +16,9 @@ def layer_of(model: Any, path: str) -> Any:
 
 
 def put_in_front(layer: Any, change: Change) -> None:
-    """Let a change stand in front of a layer's forward; parameters, buffers, hooks and name stay.
+    """Put a change in front of a layer's forward; parameters, buffers, hooks and name stay.
 
-    A copy of the layer has the fault with its own parameters, as a closure over the layer would not.
+    A copy of the layer applies the fault to the copy's own parameters; a closure over the layer would not.
     """
     own = type(layer)
 

@@ -1,6 +1,6 @@
 """Faults of the comparison itself: ways in which it could pass because nothing, or the wrong thing, is compared.
 
-They are those of any case whose candidate is a Paddle layer.
+They apply to any case whose candidate is a Paddle layer.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def _fault(name: str, plant: Callable[[Case], Planted | None]) -> Fault:
 
 
 def _outputs(case: Case) -> list[Point]:
-    """Return the points that modules put out, which a fault can be planted in."""
+    """Return the points that are outputs of modules, in which a fault can be planted."""
     return [point for point in case.points if point.candidate.where == "output" and point.candidate.module]
 
 
@@ -36,7 +36,7 @@ def _no_points(_: Case) -> Planted:
 
 
 def _not_hooked(case: Case) -> Planted:
-    """Let a module take no hook, as one whose forward is called directly."""
+    """Return a fault in which a module takes no hook, like one whose forward is called directly."""
     point = _middle(case)
 
     def model(model: Any) -> None:
@@ -47,7 +47,7 @@ def _not_hooked(case: Case) -> Planted:
 
 
 def _exchanged(case: Case) -> Planted:
-    """Let two modules show each other's values."""
+    """Return a fault in which two modules show each other's values."""
     points = _outputs(case)
     first = _middle(case)
     alike = [point for point in points[points.index(first) + 1 :] if point.shape == first.shape]
@@ -61,7 +61,7 @@ def _exchanged(case: Case) -> Planted:
 
 
 def _puts_out(change: Callable[[Any], Any]) -> Callable[[Case], Planted]:
-    """Return the fault in what a module in the middle puts out."""
+    """Return a function that plants a change in the output of a module in the middle."""
 
     def plant(case: Case) -> Planted:
         point = _middle(case)
@@ -77,7 +77,7 @@ def _puts_out(change: Callable[[Any], Any]) -> Callable[[Case], Planted]:
 
 
 def _torch_proxy() -> AbstractContextManager[Any]:
-    """Let `import torch` give Paddle, so that Paddle would be compared with itself."""
+    """Return a context in which `import torch` gives Paddle, so that Paddle would be compared with itself."""
     from paddle.compat import proxy
 
     guard: AbstractContextManager[Any] = proxy.use_torch_proxy_guard()
@@ -90,7 +90,7 @@ def _other_images(model: Any) -> None:
 
 
 def _one_precision(model: Any) -> None:
-    """Compute in float32 where float64 is asked for, and say nothing."""
+    """Make the model silently compute in float32 where float64 is asked for."""
     forward = model.forward
 
     def single(images: Any) -> Any:

@@ -1,1 +1,1 @@
-"""The figures of a comparison, in rows and sections, and the verdict that follows from them, computed again. Pure."""
+"""The figures of a comparison, in rows and sections, and the verdict recomputed from them. Pure."""

@@ -18,7 +18,7 @@ VACUOUS = (
 
 
 ANOTHER_VALUE = 1e-3
-"""What part of the largest value a point is apart at least that shows another layer's, in both figures."""
+"""Share of the largest value that both figures of a point exceed if it shows another layer's value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,27 +30,27 @@ class LayerEvidence:
 
     @property
     def name(self) -> str:
-        """The point."""
+        """The point's name."""
         return self.row.name
 
     def passed(self, precision: Precision) -> bool:
-        """Return whether every float64 figure, or what is introduced in float32, is within its bound."""
+        """Return whether every float64 figure, or the difference introduced in float32, is within its bound."""
         if precision == "float32":
             return self.row.float32.introduced.passed
         return all(diff.passed for diff in self.row.float64.each().values())
 
     def severity(self, precision: Precision) -> float:
-        """Return the worst float64 figure over its bound, or the ulp introduced in float32."""
+        """Return the worst float64 figure as a multiple of its bound, or the ulps introduced in float32."""
         return _severity(self._worst64()) if precision == "float64" else nan_last(self._introduced32.max_ulp_diff)
 
     def figure(self, precision: Precision) -> str:
-        """Return that figure in words."""
+        """Return the figure behind `severity` in words."""
         if precision == "float64":
             return f"{said(self._worst64())} at {self.name}"
         return f"introduced at most {self._introduced32.max_ulp_diff:.3g} ulp (at {self.name})"
 
     def placed(self, precision: Precision) -> str | None:
-        """Return what the layer itself introduces, where that is over; then which side left the witness."""
+        """Return what the layer itself introduces and which side left the witness; None if within the bound."""
         diff = self.row.float64.introduced if precision == "float64" else self._introduced32
         if diff.passed:
             return None
@@ -61,7 +61,7 @@ class LayerEvidence:
         )
 
     def not_finite(self) -> str | None:
-        """Return which side shows a NaN or an infinity, in either precision."""
+        """Return which side shows a NaN or an infinity, in either precision; None if all are finite."""
         for differences, figure in itertools.product((self.row.float64, self.row.float32), FIGURES):
             diff = differences.each().get(figure)
             if diff is not None and not math.isfinite(diff.max_abs_diff):
@@ -72,13 +72,13 @@ class LayerEvidence:
         return None
 
     def beyond(self) -> str | None:
-        """Return the first float64 figure that is over."""
+        """Return the first float64 figure over its bound, in words; None if all are within."""
         over = next((diff for diff in self.row.float64.each().values() if not diff.passed), None)
         return None if over is None else f"float64 difference {said(over)}{self._who_left()}"
 
     @property
     def is_apart(self) -> bool:
-        """Whether the sides show another value here in float64, the candidate given the reference's input or not."""
+        """Whether the sides show different values here in float64, both inherited and introduced."""
         wide = self.row.float64
         return all(not d.passed and d.max_abs_diff > ANOTHER_VALUE * d.scale for d in (wide.inherited, wide.introduced))
 
@@ -96,19 +96,18 @@ class LayerEvidence:
         return max(self.row.float64.each().values(), key=_severity)
 
     def _who_left(self) -> str:
-        """Say which side left the witness at this layer, on its own activations in float64."""
+        """Return a clause that says which side left the witness here, on its own activations in float64."""
         reference, candidate = self.row.float64.reference_vs_witness, self.row.float64.candidate_vs_witness
         if reference is None or candidate is None:
             return ""
-        left, there = self.sides.reference, self.sides.candidate
-        mine, theirs = f"{reference.max_abs_diff:.1e}", f"{candidate.max_abs_diff:.1e}"
+        sides, by_reference, by_candidate = self.sides, f"{reference.max_abs_diff:.1e}", f"{candidate.max_abs_diff:.1e}"
         if reference.passed and candidate.passed:
             return "; in float64 both sides agree with the NumPy witness here"
         if reference.passed:
-            return f"; {there} left the NumPy witness ({theirs}; {left} {mine})"
+            return f"; {sides.candidate} left the NumPy witness ({by_candidate}; {sides.reference} {by_reference})"
         if candidate.passed:
-            return f"; {left} left the NumPy witness ({mine}; {there} {theirs})"
-        return f"; both left the NumPy witness ({left} {mine}, {there} {theirs})"
+            return f"; {sides.reference} left the NumPy witness ({by_reference}; {sides.candidate} {by_candidate})"
+        return f"; both left the NumPy witness ({sides.reference} {by_reference}, {sides.candidate} {by_candidate})"
 
 
 def evidence_of(
@@ -118,13 +117,13 @@ def evidence_of(
     sides: Sides,
     left_out: Mapping[str, str] | None = None,
 ) -> Evidence:
-    """Return what an alignment found, to be judged.
+    """Return what an alignment found, as evidence to be judged.
 
     Args:
         structure: Findings about points, shapes, dtypes and keys, in forward order.
         weights: Parameters whose bits are not the source's, in forward order; None when they could not be compared.
         layers: The measured layers, in forward order; empty when the structure left nothing to compare.
-        sides: What to call them.
+        sides: What to call the sides.
         left_out: The points that could not be compared, and why.
     """
     found = next((row.float32.inherited for row in layers if row.name == sides.headline), None)
@@ -142,11 +141,12 @@ def evidence_of(
 
 
 def _mispaired(rows: Sequence[LayerEvidence]) -> Divergence | None:
-    """Return the first point that shows another value and leaves no trace behind it; None where one may have diverged.
+    """Return the first point that shows another value although later points agree; None where one may have diverged.
 
-    On its own activations the candidate has to agree at every other point, the one right behind each such point and the
-    last, the output, among them. What is introduced behind it does not count: the candidate was given a value that does
-    not belong there. Behind the headline, the first tensor that the model returns, come none but the others.
+    On its own activations the candidate has to agree at every other point, including the one right after each such
+    point and the model's output. What is introduced after it does not count: the candidate was given a value that does
+    not belong there. Only other outputs come after the headline, the first tensor that the model returns, so that no
+    later point would show whether the model has diverged there.
     """
     apart = [i for i, row in enumerate(rows) if row.is_apart]
     returned = next((i for i, row in enumerate(rows) if row.name == row.sides.headline), len(rows))

@@ -1,4 +1,4 @@
-"""Plain data read field by field: each has to be there, of its type and within its limits. Pure."""
+"""Plain data read field by field: each has to be present, of its type and within its limits. Pure."""
 
 from __future__ import annotations
 
@@ -12,48 +12,48 @@ from convert.arrays import Shape
 
 LARGEST_SIZE = 1 << 16
 LARGEST = 1 << 40
-"""Above any axis of a tensor that there is."""
+"""Size that every axis of a tensor is below."""
 
 
 class Malformed(Exception):
-    """A field that is missing, or is not what it has to be; the text says which."""
+    """A field is missing or is not what it has to be; the message says which."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """An object of a JSON file, and what to call it."""
+    """An object of a JSON file, and what to call it in a message."""
 
     data: Mapping[str, Any]
     name: str
 
     def section(self, key: str) -> Reader:
-        """Return an object."""
+        """Return the reader of an object."""
         value = self._value(key)
         if not isinstance(value, dict):
             raise self._wrong(key, "an object")
         return Reader(value, f"{self.name}'s {key}")
 
     def sections(self, key: str, length: int) -> Iterator[Reader]:
-        """Return the objects of a list of this length."""
+        """Yield the reader of each object in a list of this length."""
         for i, value in enumerate(self._list(key, length)):
             if not isinstance(value, dict):
                 raise self._wrong(key, "a list of objects")
             yield Reader(value, f"{self.name}'s {key}[{i}]")
 
     def each(self, key: str) -> Iterator[Reader]:
-        """Return the objects of a list that is not empty."""
+        """Return an iterator over the readers of the objects in a list that must not be empty."""
         value = self._value(key)
         if not isinstance(value, list) or not value:
             raise self._wrong(key, "a list that holds something")
         return self.sections(key, len(value))
 
     def texts(self, key: str) -> dict[str, str]:
-        """Return an object whose names and values are texts."""
+        """Return an object whose names and values are strings, as a dict."""
         section = self.section(key)
         return {Reader({"name": name}, section.name).text("name"): section.text(name) for name in section.data}
 
     def integer(self, key: str, least: int, *, most: int = LARGEST_SIZE) -> int:
-        """Return a whole number within limits."""
+        """Return an integer within limits, inclusive."""
         value = self._value(key)
         if type(value) is not int or not least <= value <= most:
             raise self._wrong(key, f"a whole number from {least} to {most}")
@@ -72,30 +72,30 @@ class Reader:
         return tuple(self._finite(key, value) for value in self._list(key, length))
 
     def text(self, key: str) -> str:
-        """Return a text."""
+        """Return a printable string."""
         value = self._value(key)
         if not isinstance(value, str) or not value.isprintable():
             raise self._wrong(key, "a printable text")
         return value
 
     def text_or_none(self, key: str) -> str | None:
-        """Return a text, or None where it is null."""
+        """Return a printable string, or None where it is null."""
         return None if self._value(key) is None else self.text(key)
 
     def hexadecimal(self, key: str, length: int) -> str:
-        """Return a text of so many lower-case hexadecimal digits."""
+        """Return a string of this many lower-case hexadecimal digits."""
         if not re.fullmatch(rf"[0-9a-f]{{{length}}}", self.text(key)):
             raise self._wrong(key, f"{length} hexadecimal digits")
         return self.text(key)
 
     def one_of(self, key: str, choices: Collection[str]) -> str:
-        """Return a text that is one of the choices."""
+        """Return a string that is one of the choices."""
         if self.text(key) not in choices:
             raise self._wrong(key, " or ".join(choices))
         return self.text(key)
 
     def shape(self, key: str, shape: Shape | None) -> Shape:
-        """Return a shape, which has to be this one; any for None."""
+        """Return a shape, which has to equal the given one; None accepts any."""
         value = self._value(key)
         if shape is None and isinstance(value, list) and all(type(n) is int and 0 < n <= LARGEST_SIZE for n in value):
             return tuple(value)
@@ -104,7 +104,7 @@ class Reader:
         return shape
 
     def sizes(self, key: str) -> Shape:
-        """Return any shape; that nothing so large is made is for the caller to see to."""
+        """Return any shape; the caller has to make sure that no array of such a size is made."""
         value = self._value(key)
         if not isinstance(value, list) or not all(type(size) is int and 0 < size < LARGEST for size in value):
             raise self._wrong(key, "a shape")

@@ -1,4 +1,4 @@
-"""A result read back from a file, judged again from those of its figures that nothing else tells. Pure."""
+"""A result read back from a file, judged again from those of its figures that follow from nothing else. Pure."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from convert.arrays import Shape
 
 
 def rejudged(found: AlignmentResult, points: Sequence[Point], atol: float) -> AlignmentResult:
-    """Return the result that its figures give: bounds, what passed, gates, verdict, where the sides part, sentences.
+    """Return the result recomputed from its figures: bounds, passes, gates, verdict, first divergence, sentences.
 
-    A finding about structure or weights, and what is wrong in a gate that failed, leave no figure behind. They are
-    taken as they stand, and can only be bad.
+    Findings about structure or weights, and the reason why a gate failed, leave no figures behind. They are taken as
+    recorded, and can only count against the port.
 
     Args:
-        found: As it was read.
-        points: Those that the models have, in forward order, with their shapes.
-        atol: Of the headline in float32.
+        found: The result as it was read.
+        points: The points that the models have, in forward order, with their shapes.
+        atol: The bound on the headline in float32.
 
     Raises:
-        Malformed: Its points are others, or a figure is none that a comparison gives.
+        Malformed: Its points are not these, or a figure is not one that a comparison can give.
     """
     if found.layers and [row.name for row in found.layers] != [point.name for point in points]:
         raise Malformed(f"its points are not the {len(points)} of such a model")
@@ -49,7 +49,7 @@ def rejudged(found: AlignmentResult, points: Sequence[Point], atol: float) -> Al
 
 
 def roundings_of(found: AlignmentResult) -> Roundings:
-    """Return what a result knows of rounding at each point."""
+    """Return what a result says about rounding at each point."""
     roundings = Roundings()
     for row in found.layers:
         if row.size is not None:
@@ -77,13 +77,13 @@ def _finding(gate: Gate) -> Finding:
 
 @dataclass(slots=True)
 class _Rows:
-    """The rows of a result, of which each bound is computed again from sizes and from the reference's own rounding."""
+    """The rows of a result, whose bounds are recomputed from sizes and from the reference's own rounding."""
 
     found: AlignmentResult
     atol: float
 
     def again(self, points: Mapping[str, Point]) -> tuple[LayerRow, ...]:
-        """Return them as their figures give them."""
+        """Return the rows recomputed from their figures."""
         rows, roundings = self.found.layers, roundings_of(self.found)
         self._check_rounds()
         again = tuple(self._row(row, points[row.name], roundings) for row in rows)
@@ -109,10 +109,10 @@ class _Rows:
         )
 
     def _check_rounds(self) -> None:
-        """Check that float32 differs from the truth somewhere: where many values are computed, rounding does not fail.
+        """Check that float32 differs from the truth somewhere: among many values, some are always rounded.
 
         Raises:
-            Malformed: It does not.
+            Malformed: It differs nowhere.
         """
         true = [row.float32.reference_vs_witness for row in self.found.layers]
         many = [one for one in true if one is not None and one.num_elements >= FEW and one.scale > 0]
@@ -120,10 +120,10 @@ class _Rows:
             raise Malformed("its float32 figures are all 0, and float32 rounds")
 
     def _check_sizes(self, rows: Sequence[LayerRow]) -> None:
-        """Check that no bound is above every value: it would let anything pass.
+        """Check that no bound is above every value, as it would let anything pass.
 
         Raises:
-            Malformed: One is.
+            Malformed: A bound is above every value.
         """
         largest = max((row.float32.inherited.scale for row in rows), default=0.0)
         for row in rows:
@@ -133,7 +133,7 @@ class _Rows:
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """What all figures of a point in one precision have in common; own: on the candidate's own activations."""
+    """What all figures of a point in one precision share; own: the inherited one, on each side's own activations."""
 
     name: str
     shape: Shape
@@ -143,7 +143,7 @@ class _Form:
     def differences(
         self, found: Differences, *, inherited: Tolerance, introduced: Tolerance, whole: Tolerance
     ) -> Differences:
-        """Return the figures again, each with its bound."""
+        """Return the figures recomputed, each with its bound."""
         reference, candidate = found.reference_vs_witness, found.candidate_vs_witness
         return Differences(
             inherited=self._diff(found.inherited, inherited),
@@ -174,7 +174,7 @@ class _Form:
         )
 
     def _scale(self) -> float:
-        """Return the largest magnitude of the reference, which is not below the one that is shown of it."""
+        """Return the reference's largest magnitude: the recorded one, or its recorded value if that is larger."""
         shown = abs(self.own.reference_value)
         return shown if shown > self.own.scale else self.own.scale
 
@@ -184,7 +184,7 @@ def _distance(diff: LayerDiff) -> float:
 
 
 def _section(section: Section, found: AlignmentResult) -> Section:
-    """Return a gate as its checks give it; one that failed stays failed, for a reason that may have no figure."""
+    """Return a gate recomputed from its checks; a failed one stays failed, as the reason may have no figure."""
     checks = tuple(_check(check) for check in section.checks)
     gate, passed = section.gate, all(check.passed for check in checks) if checks else None
     if gate.name not in SENTENCES or gate.passed is False or passed is False:

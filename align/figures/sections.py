@@ -1,4 +1,4 @@
-"""What a gate that does not go by layers says where it passed: it follows from its checks. Pure."""
+"""The sentences of passed gates that do not go by layers; they follow from the gates' checks. Pure."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from align.core.result import Check, GateName, Sides
 
 FURTHER = 24
-"""Forwards of a model that keeps something else than before, or is small; the other gates make about a dozen."""
+"""Further forwards of a model that is small or whose layers' attributes changed; other gates run about a dozen."""
 
 GIVEN = "given values of 1e-04 to 1e+07"
-"""From the least magnitude of `align.rounding.magnitudes` to an outlier among the greatest."""
+"""Range of magnitudes: from the least of `align.rounding.magnitudes` to an outlier among the greatest."""
 
 REPEATS = "second run: points with other bits"
 RETURNED = "returns when nothing is hooked: tensors with other bits"
@@ -30,11 +30,11 @@ def good_sentence(name: GateName, checks: Sequence[Check], sides: Sides) -> str:
 
     Args:
         name: One of determinism, output, batch, stress, state, redrawn.
-        checks: As the gate has them.
-        sides: What to call them.
+        checks: The gate's checks.
+        sides: What to call the sides.
 
     Raises:
-        ValueError: There is no such sentence, or it has no such checks.
+        ValueError: The gate has no such sentence, or there are no checks.
     """
     if name not in SENTENCES or not checks:
         raise ValueError(f"{name}: its sentence does not follow from {len(checks)} checks")

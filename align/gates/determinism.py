@@ -1,7 +1,7 @@
-"""Whether each side repeats itself: a second float32 forward beside the measured one, and a short one on one thread.
+"""Whether each side repeats itself: a second float32 forward alongside the measured one, and a short one on one thread.
 
 A side that does not repeat itself proves nothing either way. On another number of threads sums are taken in another
-order, which is rounding: that difference is shown and not judged.
+order, which is rounding: that difference is shown but not judged.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Repeat:
         self._followed = True
 
     def at(self, point: Point, value: Array) -> None:
-        """Compare the second run with the first at a point, as long as it shows what the first one did."""
+        """Compare the second run with the first at a point, unless the second failed to show an earlier one."""
         if point.name == self._sample:
             self._value = value
         if not self._followed:
@@ -56,7 +56,7 @@ class Repeat:
             self._note(point, describe_difference(value, again))
 
     def check(self) -> Check:
-        """Return how many points changed: none may."""
+        """Return the check of how many points changed: none may."""
         layer, detail = self.first or ("", "")
         subject = f"{self.side}, {REPEATS}"
         return Check(
@@ -64,7 +64,7 @@ class Repeat:
         )
 
     def single_threaded(self) -> Iterator[Check]:
-        """Yield how far a single thread moves the sample, where there are several and the framework lets us choose."""
+        """Yield how far a single thread moves the sample, if there are several and the framework lets us choose."""
         if self._value is None:
             return
         with self._probe.one_thread() as threads:
@@ -85,7 +85,7 @@ class Repeat:
 
 
 class Repetition:
-    """The second runs of both sides, beside the measured one; to be used as its observer, within a `with`."""
+    """The second runs of both sides, alongside the measured one; used as its observer, within a `with`."""
 
     def __init__(self, case: Case, tapping: Tapping) -> None:
         self._sides = case.sides
@@ -126,7 +126,7 @@ class Repetition:
 
 
 def _value_at(name: str, forward: Callable[[Tap], object]) -> Array | None:
-    """Return what a forward shows at a point, behind which it is abandoned; None where it never gets there."""
+    """Return what a forward shows at a point, abandoning it there; None if it never reaches the point."""
     found: list[Array] = []
 
     def tap(shown: str, value: Array) -> None:

@@ -1,4 +1,4 @@
-"""All sides in one precision, in step: each point's values are compared as they come, and not kept."""
+"""All sides run in lockstep in one precision: each point's values are compared as they arrive, and not kept."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ from align.probes.heap import give_back
 from convert.arrays import Array, total_bytes
 
 POINTS_PER_TIDY = 10
-"""A Mixer's block. Each side's thread has a heap of its own, where what it freed would stay: 0.8 GB in all for L/16."""
+"""Points between tidyings: a Mixer's block. Each side's thread has a heap, which would keep 0.8 GB in all for L/16."""
 
 TIDY_FROM = 2**29
-"""Bytes of weights from which that is worth it: for B/16 (304 MB) it saves 0.2 GB of 3.6 and takes 2 s of 22."""
+"""Bytes of weights from which that is worth it: for B/16 (304 MB) it would save 0.2 GB of 3.6 and take 2 s of 22."""
 
 
 def saves_memory(case: Case) -> bool:
-    """Return whether what is freed is given back on the way, and one side's other weights go before there are others'.
+    """Return whether to give freed memory back on the way, and to hold other weights for one side at a time.
 
-    Any two models may be convolutions, whose maps are large beside their weights: 0.5 GB of 1.8 for ResNet-50.
+    Without a witness, models may be convolutional, with maps large beside their weights: 0.5 GB of 1.8 for ResNet-50.
     """
     return case.witness is None or total_bytes(case.reference.state_dict.values()) >= TIDY_FROM
 
 
 Progress = Callable[[str], None]
 Observe = Callable[[Point, Array, Array], object]
-"""Is shown a point and what the reference and the candidate, each on its own activations, have there."""
+"""Called with a point and the values of the reference and the candidate, each on its own activations."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Models:
-    """A case's two models, built, and where they compute ahead."""
+    """A case's two models, built, and the lanes in which they compute ahead."""
 
     case: Case
     reference: Any
@@ -51,19 +51,19 @@ class Models:
 
     @contextlib.contextmanager
     def widened(self) -> Iterator[None]:
-        """Cast the reference to float64 while something else is done, and the candidate then; no value changes."""
-        give_back()  # before the greatest need of memory: one model in both precisions beside the other one
+        """Cast the reference to float64 in the background while the body runs, then the candidate; no value changes."""
+        give_back()  # before memory peaks: one model in both precisions beside the other one
         wide = self.lanes.reference.submit(self.case.reference.probe.cast, self.reference, "float64")
         try:
             yield
         finally:
-            wide.result()  # a model that is lent goes back when nothing is done to it any more
+            wide.result()  # a model that is lent may go back only when nothing uses it any more
         give_back()
         self.case.candidate.probe.cast(self.candidate, "float64")
 
     @contextlib.contextmanager
     def tapped(self) -> Iterator[Tapping]:
-        """Give both forwards, which show the case's points for as long as the context lasts."""
+        """Yield both forwards, which show the case's points while the context lasts."""
         case = self.case
         on_reference = {point.name: point.reference for point in case.points}
         on_candidate = {point.name: point.candidate for point in case.points}
@@ -76,7 +76,7 @@ class Models:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Tapping:
-    """Both forwards, tapped, and where they compute ahead."""
+    """Both forwards, tapped, and the lanes in which they compute ahead."""
 
     reference: Forward
     candidate: Forward
@@ -85,9 +85,9 @@ class Tapping:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """The figures of every point, in forward order; those that the candidate never shows; and what was not as expected.
+    """The figures of every point, in forward order; points that the candidate never shows; what was not as expected.
 
-    Where there are findings there are no figures. idle_acceptances: Differences that are accepted, and are not there.
+    If there are findings, there are no figures. idle_acceptances: Accepted differences that do not occur.
     """
 
     figures: Mapping[str, Differences]
@@ -97,8 +97,8 @@ class Measured:
 
 
 def wide_reference(case: Case) -> Generator[Shown, Array | None]:
-    """Return what the reference, a copy of its own in float64, shows: the truth where there is no witness."""
-    model, probe = case.reference.build(), case.reference.probe  # now: with hooks it could not be copied
+    """Return what a separate float64 copy of the reference shows: the truth if there is no witness."""
+    model, probe = case.reference.build(), case.reference.probe  # built now: with hooks it could not be copied
     probe.cast(model, "float64")
 
     def shown() -> Generator[Shown, Array | None]:
@@ -123,9 +123,9 @@ class Measurement:
 
         Args:
             tapping: Both forwards, in this precision.
-            truth: The points in float64; may be None in float64.
-            progress: Is told each point.
-            observe: Is shown each point's values.
+            truth: The float64 values of the points; may be None for a run in float64.
+            progress: Called with the precision and name of each point.
+            observe: Called with each point's values.
         """
         inputs, lanes, names = in_precision(self._case.inputs, self._precision), tapping.lanes, self._case.sides
         measured = Measured(figures={})
@@ -145,28 +145,28 @@ class Measurement:
         return measured
 
     def _in_step(self, sides: tuple[Side, Side, Side, Side | None], progress: Progress, observe: Observe) -> Measured:
-        """Go from point to point in the candidate's order, which is the reference's unless branches are swapped."""
+        """Measure each point in the candidate's order, which is the reference's unless branches are swapped."""
         own, forced, reference, true = sides
         left = {point.name: point for point in self._case.points}
         figures: dict[str, Differences] = {}
         while left and (shown := own.next(next(iter(left)))) is not None:
-            name, here = shown
+            name, own_value = shown
             nothing_skipped = next(iter(left)) == name
             point = left.pop(name) if nothing_skipped else left.pop(name).behind_a_gap
             if self._tidies and len(figures) % POINTS_PER_TIDY == 0:
                 give_back()
             progress(f"{self._precision}: {name}")
-            introduced, there = forced.at(name), reference.at(name)
+            introduced, reference_value = forced.at(name), reference.at(name)
             truth = true.at(name) if true else None
-            self._check_forms(point, there, {own.name: here, forced.name: introduced}, truth)
-            forced.replace(there)
+            self._check_forms(point, reference_value, {own.name: own_value, forced.name: introduced}, truth)
+            forced.replace(reference_value)
             if name in self._case.accepted and self._precision == "float64":
-                own.replace(there)  # nothing behind it inherits what is accepted, so that all of it is judged
+                own.replace(reference_value)  # nothing after it inherits what is accepted, so that all of it is judged
             for side in sides:
                 if side is not None:
                     side.go_on()
-            figures[name] = self._differences(point, truth, (there, here, introduced))
-            observe(point, there, here)
+            figures[name] = self._differences(point, truth, (reference_value, own_value, introduced))
+            observe(point, reference_value, own_value)
         for point in left.values():
             if not point.optional:
                 raise WrongPoint(point.name, f"{own.name} never shows {point.name}")
@@ -177,7 +177,7 @@ class Measurement:
         return Measured(figures=in_order, never_shown=tuple(left), idle_acceptances=tuple(self._idle_acceptances()))
 
     def _idle_acceptances(self) -> Iterator[Finding]:
-        """Yield those of which no point needs it; one that is accepted for several points is needed by one."""
+        """Yield the acceptances that no point needs; one shared by several points is idle only if none needs it."""
         needed = {id(self._case.accepted[name]) for name, is_needed in self._needed.items() if is_needed}
         for name in self._needed:
             if id(self._case.accepted[name]) not in needed:
@@ -186,10 +186,12 @@ class Measurement:
                 )
                 yield Finding(layer=name, sentence=said)
 
-    def _check_forms(self, point: Point, there: Array, here: Mapping[str, Array], truth: Array | None) -> None:
-        shape = there.shape if point.shape is None else point.shape
-        check_form(self._case.sides.reference, point, there, shape, self._precision)
-        for side, value in here.items():
+    def _check_forms(
+        self, point: Point, reference: Array, candidates: Mapping[str, Array], truth: Array | None
+    ) -> None:
+        shape = reference.shape if point.shape is None else point.shape
+        check_form(self._case.sides.reference, point, reference, shape, self._precision)
+        for side, value in candidates.items():
             check_form(side, point, value, shape, self._precision)
         if truth is not None:
             check_form("the witness", point, truth, shape, "float64")

@@ -1,6 +1,6 @@
-"""What a user gets: the output of `model(x)`, nothing hooked, and each image's result in other company.
+"""What a user gets: the output of `model(x)` with nothing hooked, and each image's result among other images.
 
-What was measured was measured through hooks, on one batch. A model can tell either.
+The figures are measured through hooks, on one batch. A model can detect either and behave differently.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ from align.probes.taps import item_of
 from convert.arrays import Array, Shape, describe_difference, same_bits
 
 LEAST_LARGER = 3
-"""Images in the larger batch at least: two are not enough to show a model that computes the first two only."""
+"""Minimum number of images in the larger batch: two would not expose a model that computes the first two only."""
 
 MOST_LARGER = 67
-"""At most: a prime above 64, so that no parts which a model splits its batch into fill it."""
+"""Maximum number: a prime above 64, so that no equal parts into which a model splits its batch fill it."""
 
 AFFORDED = 2**26
-"""Weights and values of all points, times images, that the larger batch may take: 67 of a small model, 3 for B/16."""
+"""Weights and values of all points, times images, that the larger batch may take: 67 for a small model, 3 for B/16."""
 
 COMPANY = 0xBA7C4
-"""Sets the seed of the images that keep company apart from that of the others."""
+"""A word that keeps the seed of the accompanying images apart from that of the case's own."""
 
 
 def not_run() -> tuple[Section, Section]:
-    """Return both gates where there is nothing to compare with."""
+    """Return both gates as not run, for when there is nothing to compare with."""
     output, batch = (Gate(name=name, passed=None, sentence="not run") for name in _NAMES)
     return Section(gate=output), Section(gate=batch)
 
 
 def output_section(models: Models, headline: Array) -> Section:
-    """Return the gate of the unhooked output: bit for bit the headline point that was compared.
+    """Return the gate of the unhooked output, which has to be the compared headline point bit for bit.
 
     Args:
-        models: In float32.
-        headline: What the candidate showed there on the case's inputs.
+        models: The models, in float32.
+        headline: What the candidate showed at the headline on the case's inputs.
     """
     case = models.case
     found, wrong = _checked(models, case.inputs, headline.shape)
@@ -66,13 +66,13 @@ def output_section(models: Models, headline: Array) -> Section:
 
 
 def batch_section(models: Models, headline: Array, rounding: float, settings: Settings) -> Section:
-    """Return the gate of the batch: each image gives the same result alone, in other company and in another order.
+    """Return the gate of the batch: each image has to give the same result alone, among others and in another order.
 
     Args:
-        models: In float32.
+        models: The models, in float32.
         headline: What the candidate showed at the headline on the case's inputs.
-        rounding: Of the reference there, in float32, which says how far these may lie apart.
-        settings: What the case's inputs were drawn by.
+        rounding: The reference's rounding at the headline in float32, which determines how far results may differ.
+        settings: The settings that the case's inputs were drawn with.
     """
     case = models.case
     bound = explained_by(rounding, "float32").bound(largest(headline))
@@ -110,7 +110,7 @@ def _section(case: Case, name: GateName, check: Check, bad: str) -> Section:
 
 
 def _companies(case: Case, settings: Settings) -> list[tuple[str, Array, dict[int, int]]]:
-    """Return other batches: what to say of each, its images, and which of the case's images is at which place."""
+    """Return other batches: the words for each, its images, and which of the case's images is at which place."""
     inputs = case.inputs
     count = max(1, _larger(case) - len(inputs))
     others = case.draw(count, [settings.input_seed, COMPANY])
@@ -137,7 +137,7 @@ def _larger(case: Case) -> int:
 
 
 def headline_in(output: Any, tapped: Tapped) -> Any:
-    """Return what a model returns as its headline, where that is one of the items, and is no layer's.
+    """Return the headline from a model's output: the tapped item, or the whole output if a layer shows the headline.
 
     Raises:
         ForwardFailed: There is no such item.
@@ -146,11 +146,11 @@ def headline_in(output: Any, tapped: Tapped) -> Any:
 
 
 def _checked(models: Models, inputs: Array, shape: Shape) -> tuple[Array | None, str]:
-    """Return what the candidate returns as its headline; None where it is none of this shape, and in words why."""
+    """Return the headline that the candidate returns; None and why, in words, if it is not a tensor of this shape."""
     case = models.case
     tapped = next(point.candidate for point in case.points if point.name == case.headline)
     try:
-        alone = len(inputs) == 1  # then gradients are recorded, as a user's call does; of more it takes much memory
+        alone = len(inputs) == 1  # then gradients are recorded, as in a user's call; for more it takes much memory
         output, given = case.candidate.probe.returned(models.candidate, inputs, gradients=alone)
         found = headline_in(output, tapped)
     except ForwardFailed as failed:

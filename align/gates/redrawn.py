@@ -1,7 +1,7 @@
-"""Other seeded weights in both models, compared by what they return for one image, in float64.
+"""Both models with other seeded weights, compared by what they return for one image, in float64.
 
-A model may hold the weights expected and compute with others: with a copy of them, without a bias that is 0, with two
-that are equal exchanged. With the weights at hand each of these is right.
+A model may hold the expected weights and compute with others: with a copy of them, without a bias that is 0, with two
+equal ones exchanged. With the case's own weights each of these gives the right result.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ from convert.rules import KeyRule
 NOT_RUN = Section(gate=Gate(name="redrawn", passed=None, sentence="not run"))
 
 SHARE = 1e-11
-"""Of what the other weights change in the result; 224 right ports differed by 1.5e-13 of it at most."""
+"""Allowed share of what the other weights change in the result; 224 right ports differed by 1.5e-13 of it at most."""
 
 ROUNDINGS = 2.0**13
-"""So many roundings of each number, of the greatest sums, are granted where weights magnify them."""
+"""How many roundings of each number are allowed where weights magnify them: as many as in the greatest sums."""
 
 NEAR = 4.0
-"""How many times as large a difference would not pass: then it is looked at how much rounding explains."""
+"""If a difference this many times as large would not pass, what rounding explains is measured and allowed too."""
 
 SEED = 0xD1CE
 
 BRIGHT = 256.0
-"""What the image is multiplied by: a model that takes such values for bytes, and scales them, is seen."""
+"""What the image is multiplied by, to expose a model that takes such values for bytes and scales them."""
 
 
 class Made(Mapping[str, Array]):
-    """Weights of which each is made when it is asked for, so that a large model's are never there all at once."""
+    """Weights that are each made on demand, so that a large model's are never in memory all at once."""
 
     def __init__(self, names: Collection[str], make: Callable[[str], Array]) -> None:
-        """Hold names, and what makes the weight of one."""
+        """Hold the names, and a function that makes the weight of one."""
         self._names, self._make = names, make
 
     def __getitem__(self, key: str) -> Array:
@@ -68,19 +68,19 @@ class Made(Mapping[str, Array]):
 def redrawn(weights: StateDict, names: Collection[str]) -> Made:
     """Return the weights with those of these names drawn anew, in float32.
 
-    Each is scaled by 1/2 to 4, by one factor for each place along its last axis, so that values get to where those of
-    the case do not; one that is 0 throughout is drawn from 1/64 to 1/16. None changes its sign, as a variance must not.
+    Each is scaled by 1/2 to 4, with one factor per index along its last axis, so that values reach ranges that the
+    case's do not; one that is 0 throughout is drawn from 1/64 to 1/16. No sign changes, as a variance's must not.
     """
     return Made(weights, lambda key: _drawn(key, weights[key]) if key in names else weights[key])
 
 
 def section(models: Models, headline: Array, rounding: Tolerance) -> Section:
-    """Return the gate; the models are in float64, and hold other weights in the end.
+    """Return the gate; the models are in float64, and hold other weights afterwards.
 
     Args:
-        models: To be given other weights.
-        headline: What the candidate showed there with the case's own weights.
-        rounding: How far values may lie apart there.
+        models: The models, which are given other weights.
+        headline: What the candidate showed at the headline with the case's own weights.
+        rounding: How far values may differ at the headline.
     """
     case, trial = models.case, _Trial(models, headline[:1], rounding)
     rules = [*case.rules]
@@ -100,7 +100,7 @@ def section(models: Models, headline: Array, rounding: Tolerance) -> Section:
 
 
 class _Trial:
-    """What both sides return for the first image when the first so many parameters are others."""
+    """A comparison of what both sides return for the first image when some of their parameters are replaced."""
 
     def __init__(self, models: Models, headline: Array, rounding: Tolerance) -> None:
         self._case, self._models = models.case, models
@@ -111,11 +111,11 @@ class _Trial:
         self._image = changed(self._case.inputs[:1], lambda one: np.abs(one) * np.float32(BRIGHT))
 
     def at_fault(self, last: int) -> bool:
-        """Return whether the sides differ once the parameters up to this one are others."""
+        """Return whether the sides differ once the parameters up to and including this one are replaced."""
         return not self.compared([*self._case.rules][: last + 1]).passed
 
     def compared(self, others: Sequence[KeyRule]) -> LayerDiff:
-        """Return how far the candidate is from the truth when these parameters are others.
+        """Return how far the candidate is from the truth when these parameters are replaced.
 
         Raises:
             ForwardFailed: A model raises.
@@ -127,7 +127,7 @@ class _Trial:
         rules = {rule.target: rule for rule in case.rules}
         other = Made(rules, lambda key: rules[key].transform.apply(weights[rules[key].source]))
         if self._one_by_one:
-            true.result()  # whose values are wanted, or whose weights have to be let go of before there are others
+            true.result()  # its values are needed, or its weights have to be freed before others are made
             give_back()
         found = lanes.candidate.submit(self._candidates, other)
         truth, returned = true.result(), found.result()
@@ -139,13 +139,13 @@ class _Trial:
         return compare(case.headline, truth, returned, explained, largest(truth))
 
     def _bends(self, weights: Made, truth: Array) -> float:
-        """Return what rounding explains where these weights magnify it, by the result of weights moved by a little."""
+        """Return what rounding explains where these weights magnify it, from slightly moved weights and image."""
         by_a_little = Made(weights, lambda key: _moved(weights[key]))
         distance = largest(self._true(by_a_little, changed(self._image, moved)) - truth)
         return ROUNDINGS * ROUNDOFF["float64"] / MOVED * distance
 
     def _true(self, weights: Made, image: Array) -> Array:
-        """Return what the reference makes of these weights; where it takes none, the witness."""
+        """Return the reference's headline with these weights; if it cannot take any, the witness's."""
         case, model = self._case, self._models.reference
         if case.witness is None or any(case.reference.probe.layers(model)):
             return self._returned(case.reference, model, weights, "reference", image)
@@ -157,7 +157,7 @@ class _Trial:
     def _returned(
         self, side: Model, model: Any, weights: Made, name: Literal["reference", "candidate"], image: Array
     ) -> Array:
-        """Return the headline; what is accepted is taken from the reference, so that nothing behind it inherits it."""
+        """Return the headline; accepted points take the reference's values, so that nothing after them inherits it."""
         side.probe.load(model, weights)
         inputs, tapped = in_precision(image, "float64"), getattr(self._point, name)
         if not self._case.accepted:
@@ -187,7 +187,7 @@ def _moved(held: Array) -> Array:
 
 
 def _section(case: Case, layer: str, found: LayerDiff | None, wrong: str) -> Section:
-    """Return the gate; wrong says what is, or nothing."""
+    """Return the gate; `wrong` says what is wrong, or is empty."""
     checks: tuple[Check, ...] = ()
     if found is not None:
         subject, (figure, bound) = f"{case.headline} {OTHER_WEIGHTS}", (found.max_abs_diff, found.bound)

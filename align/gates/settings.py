@@ -1,4 +1,4 @@
-"""The settings of modules that stand for each other: what is not the same, even where these inputs do not show it."""
+"""The settings of modules that correspond: what is not the same, even where these inputs do not show it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from align.core.case import Case
 from align.core.result import Check, Divergence, Gate, Section
 
 LISTED = 3
-"""Differences that a sentence names at most."""
+"""Maximum number of differences that a sentence names."""
 
 
 def settings_compared(case: Case) -> Iterator[Section]:
-    """Yield what the modules of a user's own two models do not share; it is shown, and fails nothing by itself."""
+    """Yield a gate that shows where the settings of a user's two models differ; it never fails by itself."""
     if not case.to_be_used:
         return
     checks = [
@@ -28,7 +28,7 @@ def settings_compared(case: Case) -> Iterator[Section]:
 
 
 def with_remarks(case: Case, divergence: Divergence | None) -> Divergence | None:
-    """Return where the sides part with what is known of the two modules there."""
+    """Return the divergence with the remarks on the two modules at its layer, if any."""
     remarks = case.remarks.get(divergence.layer, ()) if divergence is not None else ()
     if divergence is None or not remarks:
         return divergence

@@ -1,6 +1,6 @@
-"""Whether the candidate changes with use: its tensors, what its layers keep beside them, and its training mode.
+"""Whether the candidate changes with use: its tensors, what its layers keep besides them, and its training mode.
 
-Every other gate looks at a few forwards. A model that counts them can be another one after the last.
+Every other gate looks at a few forwards. A model that counts them can behave differently after the last.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from align.probes.taps import leaves
 from convert.arrays import Array, StateDict, contiguous, describe_difference, same_bits
 
 SMALL = 2**20
-"""Elements of all tensors up to which the further forwards cost nothing that would be felt."""
+"""Elements of all tensors up to which the further forwards take no noticeable time."""
 
 LISTED = 3
-"""Names that a sentence has at most."""
+"""Maximum number of names in a sentence."""
 
 NOT_RUN = Section(gate=Gate(name="state", passed=None, sentence="not run"))
 
@@ -36,15 +36,15 @@ Layers = Sequence[tuple[str, Any]]
 
 
 class Holdings:
-    """What the candidate holds before its first forward; memory is taken for what the case does not hold anyway."""
+    """What the candidate holds before its first forward; only what the case does not hold anyway takes memory."""
 
     def __init__(self, case: Case, model: Any, known: StateDict) -> None:
-        """Look at a model.
+        """Record what a model holds.
 
         Args:
-            case: It is the candidate's.
-            model: Before its first forward.
-            known: Tensors that it holds, of which no copy has to be taken.
+            case: The case whose candidate it is.
+            model: The model, before its first forward.
+            known: Tensors that it holds and that need not be copied.
         """
         self._case, self._image = case, case.inputs[:1]
         self._model, self._probe = model, case.candidate.probe
@@ -53,7 +53,7 @@ class Holdings:
         self._is_small = sum(tensor.size for tensor in self._tensors.values()) <= SMALL
 
     def section(self, precision: Precision) -> Section:
-        """Return the gate, after all other forwards; the model is in this precision now."""
+        """Return the gate, to be run after all other forwards; the model is in this precision by then."""
         image = in_precision(self._image, precision)
         changed, new = self._changed()
         kept = [*new, *self._kept()]
@@ -73,7 +73,7 @@ class Holdings:
         return _section(self._case, checks)
 
     def _changed(self) -> tuple[dict[str, str], list[str]]:
-        """Return how tensors differ from those before, one in memory at a time; and which were not there."""
+        """Return how tensors differ from before, reading one at a time, and which are new."""
         differ, new, gone = {}, [], dict.fromkeys(self._tensors, "a forward pass takes it away")
         for key, after in self._probe.tensors(self._model):
             gone.pop(key, None)
@@ -84,12 +84,12 @@ class Holdings:
         return {**differ, **gone}, new
 
     def _kept(self) -> list[str]:
-        """Return the names of attributes that are other ones than before."""
+        """Return the names of attributes that differ from before."""
         before, after = self._attributes, self._probe.attributes(self._model)
         return [name for name in {**before, **after} if before.get(name) != after.get(name)]
 
     def _repeats(self, kept: Sequence[str], image: Array) -> Check:
-        """Return whether further forwards go on giving the same bits."""
+        """Return the check that further forwards keep giving the same bits."""
         first, detail = self._returned(image), ""
         why = f"{_listed(kept)} changes with use, and " if kept else ""
         for number in range(1, FURTHER + 1):
@@ -100,7 +100,7 @@ class Holdings:
         return _check(FURTHER_BITS, layer, float(bool(detail)), 0.0, detail)
 
     def _evaluated(self, training: Layers, image: Array) -> Check:
-        """Return how far evaluation mode moves what the model returns."""
+        """Return the check of how far evaluation mode moves what the model returns."""
         used = self._returned(image)
         with _in_evaluation(training):
             evaluated = self._returned(image)
@@ -120,7 +120,7 @@ class Holdings:
         return _check(CHANGED, layer, float(len(changed)), 0.0, detail)
 
     def _place(self, path: str) -> str:
-        """Return the point that a layer of the candidate's shows; the headline for the model itself."""
+        """Return the point that a candidate layer shows, or else its path; the headline for the model itself."""
         shown = (point.name for point in self._case.points if point.candidate == Tapped(module=path))
         return next(shown, path or self._case.headline)
 
@@ -131,7 +131,7 @@ class Holdings:
 
 @contextlib.contextmanager
 def _in_evaluation(training: Layers) -> Iterator[None]:
-    """Do what `eval()` does to these layers; a user's own could do more than can be taken back."""
+    """Run the body with these layers in evaluation mode; a user's own `eval()` could do what cannot be undone."""
     try:
         for _, layer in training:
             layer.training = False
@@ -142,7 +142,7 @@ def _in_evaluation(training: Layers) -> Iterator[None]:
 
 
 def _like(before: Array, after: Array) -> Array:
-    """Return the values before in float64 where the model has been cast to it, which is exact."""
+    """Return the earlier values, in float64 if the model has been cast to it since, which is exact."""
     widened = (before.dtype.name, after.dtype.name) == ("float32", "float64")
     return contiguous(before).astype(np.float64) if widened else before
 
@@ -163,7 +163,7 @@ def _check(subject: str, layer: str, figure: float, bound: float, detail: str) -
 
 
 def _section(case: Case, checks: Sequence[Check]) -> Section:
-    """Return the gate over its checks: the first that fails is what is wrong."""
+    """Return the gate over its checks; the first that fails gives the sentence."""
     failed = next((check for check in checks if not check.passed), None)
     if failed is None:
         sentence = good_sentence("state", checks, case.sides)

@@ -1,6 +1,6 @@
 """Each pair of corresponding layers alone, given values that no batch of images has: of any magnitude, zero, constant.
 
-An activation that is capped, or a norm that is wrong where nothing varies, is right on every image that was drawn.
+An activation that is capped, or a norm that is wrong where nothing varies, is right on every image that is drawn.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ NOT_RUN = Section(gate=Gate(name="stress", passed=None, sentence="not run"))
 LEFT_OUT = Section(gate=Gate(name="stress", passed=None, sentence="left out, by --no-stress"))
 
 LISTED = 3
-"""Layers that a sentence names at most."""
+"""Maximum number of layers that a sentence names."""
 
 ROWS_OF = (2, 3)
-"""Axes of a tensor whose last one is taken for the width of rows that a layer treats one by one."""
+"""How many axes a tensor has whose last one is taken for the width of rows that a layer treats one by one."""
 
 SEVERAL = 2.0
-"""How many times what it moves if every epsilon is rounded, or none, a block may that has norms of either kind."""
+"""How many times what rounding every epsilon moves is allowed, for blocks in which some norms round and some do not."""
 
 Layer = Callable[[Array], Array]
 
@@ -45,7 +45,7 @@ class NotCalled(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Worst:
-    """Where a layer's result is farthest away: in units of what rounding explains, and in words."""
+    """Where a layer's result is farthest from the truth: in units of what rounding explains, and in words."""
 
     part: Part
     times: float
@@ -54,7 +54,7 @@ class Worst:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """What a layer was given, its result, and how far that may lie from another side's: for each row or example."""
+    """What a layer was given, its result, and how far that may differ from another side's, per row or example."""
 
     by_row: bool
     values: Array
@@ -62,7 +62,7 @@ class Trial:
     result: Array
 
     def greatest(self, moved: Array) -> Array:
-        """Return the greatest in each row or example; it broadcasts."""
+        """Return the greatest finite value of each row or example, in a shape that broadcasts."""
         axes = -1 if self.by_row else tuple(range(1, moved.ndim))
         return np.asarray(np.nan_to_num(moved, nan=0.0, posinf=0.0).max(axis=axes, keepdims=True))
 
@@ -85,7 +85,7 @@ class Trial:
 
 
 class Stress:
-    """The gate, in two steps: what layers are given is looked at in a forward; then each is called alone."""
+    """The gate, in two steps: a forward shows which shapes layers are given; then each layer is called alone."""
 
     def __init__(self, models: Models) -> None:
         self._case = case = models.case
@@ -95,16 +95,16 @@ class Stress:
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
-        """Look at the shapes that the layers are given for as long as the context lasts."""
-        with shapes_given(self._candidate) as here, shapes_given(self._reference) as there:
-            self._given = (here, there) if self._reference else (here,)
+        """Record the shapes that the layers are given while the body runs."""
+        with shapes_given(self._candidate) as candidate, shapes_given(self._reference) as reference:
+            self._given = (candidate, reference) if self._reference else (candidate,)
             yield
 
     def section(self) -> Section:
         """Return the gate; the models are in float64."""
         found: list[Worst] = []
         passed_over: dict[str, list[str]] = {}
-        called = self._given[0].keys()  # a layer that is there but computed by a function is none
+        called = self._given[0].keys()  # not a layer that exists but whose work a function does
         for part in parts_of(self._case, self._reference.keys(), called):
             if part.place in self._case.accepted:
                 passed_over.setdefault("accepted", []).append(part.candidate)
@@ -116,7 +116,7 @@ class Stress:
         return _section(self._case, found, passed_over)
 
     def _worst(self, part: Part) -> Worst:
-        """Return how a layer compares with the reference's and with the witness.
+        """Return where a layer is farthest from the reference's or the witness's.
 
         Raises:
             NotCalled: It cannot be called alone.
@@ -125,7 +125,7 @@ class Stress:
         if not truths:
             raise NotCalled("there is nothing to compare them with")
         if (of_part := smaller(shape)) != shape:
-            with contextlib.suppress(NotCalled, ValueError):  # one of them takes no part of an image
+            with contextlib.suppress(NotCalled, ValueError):  # one of them does not accept part of an image
                 return self._worst_given(part, truths, of_part)
         return self._worst_given(part, truths, shape)
 
@@ -142,7 +142,7 @@ class Stress:
         return max(found, key=lambda one: one.times)
 
     def _truths(self, part: Part) -> dict[str, Layer]:
-        """Return the reference's layer and the witness's, where there are any, by what to call them."""
+        """Return the reference's layer and the witness's, as far as there are any, by the names of their sides."""
         case, found = self._case, dict[str, Layer]()
         if (layer := self._reference.get(part.reference)) is not None:
             found[case.sides.reference] = partial(_call, case.reference.probe.forward, layer)
@@ -152,7 +152,7 @@ class Stress:
         return found
 
     def _moved(self, part: Part, values: Array, rounded: Array) -> Array:
-        """Return how far a layer moves where no norm's epsilon is rounded to float32: with or without, it is right."""
+        """Return how far a layer's result moves if no norm's epsilon is rounded to float32; both results are right."""
         case, layer = self._case, self._reference.get(part.reference)
         if layer is None:
             witness = partial(case.witness_layer, case.reference.state_dict) if case.witness_layer else None
@@ -173,10 +173,10 @@ class Stress:
 
 
 def _trial(shape: Shape, truth: Layer, layer: Layer) -> tuple[Trial, Array]:
-    """Return what a layer makes of the values, row by row where both take it so, and what is true.
+    """Return what a layer makes of the stress values, row by row if both accept rows, and the true result.
 
     Raises:
-        NotCalled: One of them takes neither.
+        NotCalled: One of them accepts neither rows nor examples.
     """
     for by_row in (True, False) if len(shape) in ROWS_OF else (False,):
         values, axis = stress(shape, by_row=by_row), -2 if by_row else 0

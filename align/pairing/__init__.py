@@ -1,1 +1,1 @@
-"""How the names of two models go together where they are not the same."""
+"""How the names of two models correspond where they are not the same."""

@@ -1,7 +1,7 @@
 """Weights for a comparison without a checkpoint: nothing trivial, and every activation of order one.
 
-Fresh weights are no use: biases are zero, heads may be, LayerScale is 1e-6, so a port that loses them is not seen. Nor
-are normal numbers alone: logits of 1,000 differ by 1e-3 in float32 although the port is right.
+Freshly initialised weights are no use: biases are zero, heads may be, LayerScale is 1e-6, so a port that loses them
+goes unnoticed. Nor are normal numbers alone: logits of 1,000 differ by 1e-3 in float32 although the port is right.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ if TYPE_CHECKING:
 
 BIAS = Distribution(law="normal", numbers=(0.1,))
 SCALES = Distribution(law="uniform", numbers=(0.5, 1.5))
-"""Of norms, and of the running variances, whose least has to be above zero."""
+"""Range for norm weights and running variances; its minimum has to be positive."""
 SLOPES = Distribution(law="uniform", numbers=(0.1, 0.5))
 EMBEDDING = Distribution(law="normal", numbers=(1,))
 RAW = Distribution(law="either sign", numbers=(0.25, 0.75))
-"""How large a parameter of a module of no known kind is; near zero, LayerScale would hide its block."""
+"""Magnitudes of parameters of modules of no known kind; near zero, LayerScale would hide its block."""
 
 
 def draw(model: Module, inputs: Array, seed: int) -> StateDict:
-    """Return weights for a model: drawn by their names, then balanced in one forward in evaluation mode.
+    """Return weights for a model: drawn with seeds from their names, then balanced in one forward in evaluation mode.
 
-    In the forward every module whose output is linear in its parameters has them divided by the power of two that
-    brings the standard deviation of its first output next to 1. What is not drawn (counters, indices, masks, buffers of
-    modules of no known kind) is as the model has it. The model itself is as it was in the end.
+    In that forward, a module whose output is linear in its parameters has them divided by the power of two that brings
+    the standard deviation of its first output nearest to 1. What is not drawn (counters, indices, masks, buffers of
+    modules of no known kind) keeps the model's values. The model itself is unchanged in the end.
 
     Args:
-        model: torch's, in float32 on the CPU.
-        inputs: One batch for it; of a structured array each field is passed by its name.
+        model: A torch model, in float32 on the CPU.
+        inputs: One batch for it; each field of a structured array is passed by its name.
         seed: Any non-negative integer.
 
     Raises:
         ForwardFailed: The model raises.
-        BadInput: What it returns is not finite with such weights.
+        BadInput: The model's output is not finite with such weights.
 
     Example:
         >>> weights = draw(timm.create_model("resnet18"), np.ones((2, 3, 64, 64), np.float32), seed=0)
@@ -57,7 +57,7 @@ def draw(model: Module, inputs: Array, seed: int) -> StateDict:
 
 
 def draw_and_tell(model: Module, inputs: Array, seed: int) -> tuple[StateDict, dict[str, DrawnTensor]]:
-    """Return weights for a model, as `draw` does, and of those that are drawn how to draw them again without it."""
+    """Return weights as `draw` does, and how to draw the drawn ones again without the model."""
     import torch
 
     with taken(), torch_probe.lent(model), torch.no_grad():
@@ -67,13 +67,8 @@ def draw_and_tell(model: Module, inputs: Array, seed: int) -> tuple[StateDict, d
         return torch_probe.parameters(model), _as_held(model, planned, exponents)
 
 
-def _drawn(model: Module, seed: int) -> StateDict:
-    """Return what is drawn of a model's tensors."""
-    return {key: one.draw() for key, one in _planned(model, seed).items()}
-
-
 def _planned(model: Module, seed: int) -> dict[str, DrawnTensor]:
-    """Return how each tensor of a model is drawn that is."""
+    """Return how to draw each tensor of a model that is drawn, by its key."""
     buffers = torch_probe.buffers(model)
     found = {}
     for path, module in torch_probe.layers(model):
@@ -90,7 +85,7 @@ def _planned(model: Module, seed: int) -> dict[str, DrawnTensor]:
 
 
 def _as_held(model: Module, planned: Mapping[str, DrawnTensor], exponents: Mapping[int, int]) -> dict[str, DrawnTensor]:
-    """Return how to draw what the model holds by now; one tensor of several names is what was drawn for the last."""
+    """Return how to draw what the model now holds; a tensor with several names holds what the last one drew."""
     tensors = {
         f"{path}.{name}" if path else name: tensor
         for path, module in torch_probe.layers(model)
@@ -101,7 +96,7 @@ def _as_held(model: Module, planned: Mapping[str, DrawnTensor], exponents: Mappi
 
 
 def _distribution(kind: ModuleType | None, name: str) -> Distribution | None:
-    """Return how a tensor of a module of a known kind is drawn; None where it is of none, or a counter."""
+    """Return how to draw a tensor of a module; None if the module is of no known kind, or the tensor is a counter."""
     if kind is None or kind.held(name) is None:
         return None
     if name == "running_var" or ("Norm" in kind.name and name == "weight"):
@@ -116,12 +111,12 @@ def _distribution(kind: ModuleType | None, name: str) -> Distribution | None:
 
 
 def _balance(model: Module, inputs: Array) -> dict[int, int]:
-    """Divide the parameters of modules so that activations are of order one; return what of, by the tensor's id.
+    """Scale the parameters of modules so that activations are of order one; return the exponents by tensor id.
 
-    That is the exponent of the power of two that each is multiplied by.
+    Each exponent is that of the power of two that the tensor is multiplied by.
 
     Raises:
-        BadInput: What the model returns is not finite.
+        BadInput: The model's output is not finite.
     """
     import torch
 
@@ -160,9 +155,9 @@ def _halve_or_double(
     kwargs: dict[str, Any],
     output: Tensor,
 ) -> Any:
-    """Divide what a module holds by a power of two, where it is called for the first time; return its output then.
+    """Divide a module's parameters by a power of two on its first call; return the output that it then has.
 
-    Powers of two leave every digit as it is, so no rounding of the machine's comes into the weights.
+    Powers of two leave every digit as it is, so the machine's rounding does not affect the weights.
     """
     held = [p for p in module._parameters.values() if p is not None]
     known = [id(one) for one in (module, *held)]
@@ -177,5 +172,5 @@ def _halve_or_double(
     for parameter in held:
         parameter.mul_(2.0**-exponent)
         exponents[id(parameter)] = -exponent
-    is_linear = type(module).forward.__module__.startswith("torch.")  # a subclass may go on with an activation
+    is_linear = type(module).forward.__module__.startswith("torch.")  # a subclass may apply an activation after it
     return output * 2.0**-exponent if is_linear else module.forward(*args, **kwargs)

@@ -15,15 +15,15 @@ from convert.pairing.file import check_placeholders, malformed, read_file
 from convert.pairing.weights import weights_of
 
 MOST = 2**31
-"""The greatest size, and the greatest value, of an input."""
+"""Greatest size of an axis of an input, and greatest magnitude of the ends of its range."""
 
 
 def read_pairing(path: Path) -> Pairing:
-    """Return the pairing of a file.
+    """Return the pairing that a file describes.
 
     Example:
-        A model that calls timm's blocks `mixer_layers` and has functional activations; what [weights] has is every
-        tensor of the reference's checkpoint, here a few of them::
+        A model that calls timm's blocks `mixer_layers` and has functional activations; [weights] has to account
+        for every tensor of the reference's checkpoint, a few of which are shown here::
 
             schema = "mixer-align/pairing/1"
 
@@ -49,7 +49,7 @@ def read_pairing(path: Path) -> Pairing:
             "blocks.{i}.norm.num_batches_tracked" = { drop = "Paddle's BatchNorm counts no batches" }
 
     Raises:
-        Unreadable: It is no TOML, or an entry is not what it has to be.
+        Unreadable: The file is not TOML, or an entry is malformed.
     """
     file = read_file(path)
     tables = file.tables
@@ -67,7 +67,7 @@ def read_pairing(path: Path) -> Pairing:
 
 
 def _check_once(path: Path, tables: Mapping[str, Mapping[str, Any]]) -> None:
-    """Check that no point is both placed and left out, and that no two modules are one."""
+    """Check that no point is both placed and left out, and that no two modules have the same counterpart."""
     if both := tables["points"].keys() & tables["left-out"].keys():
         raise malformed(path, f"{min(both)} is in [points] and in [left-out]")
     targets = list(tables["modules"].values())
@@ -76,7 +76,7 @@ def _check_once(path: Path, tables: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def _accepted(path: Path, name: str, value: Any) -> Accepted:
-    """Return a difference that is accepted: how large it may be, and why it is there."""
+    """Return an accepted difference: how large it may be, and why it is there."""
     fields = value if isinstance(value, dict) else {}
     bound, reason = fields.get("bound"), fields.get("reason")
     if fields.keys() != {"bound", "reason"} or not isinstance(reason, str) or not reason.strip():
@@ -87,7 +87,7 @@ def _accepted(path: Path, name: str, value: Any) -> Accepted:
 
 
 def _input(path: Path, name: str, value: Any) -> Input:
-    """Return what an input is like: its shape without the batch's axis, its dtype and, of whole numbers, the range."""
+    """Return an input: its shape without the batch axis, its dtype and its range, which integers need."""
     fields, dtypes = value if isinstance(value, dict) else {}, get_args(get_type_hints(Input)["dtype"])
     shape, dtype, between = fields.get("shape"), fields.get("dtype", "float32"), fields.get("between")
     if not isinstance(shape, list) or not all(type(size) is int and 0 < size <= MOST for size in shape):
@@ -109,7 +109,7 @@ def _is_range(value: Any) -> bool:
 
 
 def _texts(path: Path, table: str, entries: Mapping[str, Any]) -> dict[str, str]:
-    """Return the entries of a table whose values are texts; of modules, with no placeholder that the key lacks."""
+    """Return a table's entries, whose values must be text; in [modules], without placeholders that the key lacks."""
     for key, value in entries.items():
         if not isinstance(value, str) or not value.strip():
             raise malformed(path, f"[{table}] {key}: {value!r} is no text")
@@ -119,7 +119,7 @@ def _texts(path: Path, table: str, entries: Mapping[str, Any]) -> dict[str, str]
 
 
 def _tapped(path: Path, key: str, value: Any) -> Tapped:
-    """Return where a point is shown: a module's name is its output; a table says more."""
+    """Return where a point is shown: a bare module name means its output; a table says more."""
     fields = {"output": value} if isinstance(value, str) else value
     if isinstance(fields, dict) and (unknown := fields.keys() - {"input", "output", "call", "item"}):
         raise malformed(path, f"[points] {key}: there is no {min(unknown)!r}; there are input, output, call, item")

@@ -12,7 +12,7 @@ from align.core.point import Point, Tapped
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """A layer of the reference and one of the candidate, by their paths, and the point where they act."""
+    """A layer of the reference and its counterpart in the candidate, by path, and the point where they act."""
 
     reference: str
     candidate: str
@@ -20,12 +20,12 @@ class Part:
 
 
 def parts_of(case: Case, reference: Collection[str], candidate: Collection[str]) -> list[Part]:
-    """Return the pairs of layers that have none below them and, where a point has no such pair, of those around it.
+    """Return the pairs of layers without layers below them and, for points without such a pair, the ones around it.
 
     Args:
         case: Its rules and points say what corresponds.
-        reference: The paths of all its layers; where they are not known, they are taken for those that the case names.
-        candidate: The paths of all its layers.
+        reference: The paths of all the reference's layers; if empty, the layers that the case names are used.
+        candidate: The paths of all the candidate's layers.
     """
     pairs = _pairs(case, by_path=bool(reference))
     known = reference or pairs
@@ -41,13 +41,13 @@ def parts_of(case: Case, reference: Collection[str], candidate: Collection[str])
 
 
 def _pairs(case: Case, *, by_path: bool) -> dict[str, str]:
-    """Return the candidate's layer for each of the reference's; one that would have two has none.
+    """Return the candidate's layer for each layer of the reference that has exactly one.
 
-    Nor has one whose point is left out, or whose tensors the candidate holds in a layer that shows another point.
+    Left out are layers whose point is left out, and layers that share a counterpart which holds tensors.
 
     Args:
         case: Its rules and points say what corresponds.
-        by_path: The reference's layers are known by their paths, else by the names that rules and points have.
+        by_path: Whether the reference's layers are known by their paths; else rules and points name them.
     """
     found: dict[str, set[str]] = {}
     for rule in case.rules:
@@ -68,7 +68,7 @@ def _pairs(case: Case, *, by_path: bool) -> dict[str, str]:
 def _around(
     path: str, pairs: Mapping[str, str], reference: Collection[str], candidate: Collection[str]
 ) -> dict[str, str]:
-    """Return the nearest pair around a layer that has no counterpart; all that lies below them has to correspond."""
+    """Return the nearest pair around a layer that has no counterpart; everything below the pair has to correspond."""
     for outer in _above(path):
         inside = {c for r, c in pairs.items() if _is_below(r, outer)}
         common = _common([_parent(c) for c in inside])
@@ -105,7 +105,7 @@ def _above(path: str) -> Iterator[str]:
 
 
 def _common(paths: Collection[str]) -> str:
-    """Return the longest path that all of these are, or are below."""
+    """Return the longest path that equals or contains each of these."""
     first, *others = (path.split(".") for path in paths or [""])
     length = min((sum(1 for _ in _same(first, other)) for other in others), default=len(first))
     return ".".join(first[:length])

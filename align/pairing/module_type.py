@@ -1,4 +1,4 @@
-"""A kind of module that holds weights: its classes in either framework, and how its weights lie in each. Pure."""
+"""A kind of module that holds weights: its classes in either framework, and the layout of its weights in each. Pure."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ NUMBER = "{i}"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """A parameter or buffer of a module, by the name that each framework has for it; {i} is a number in both.
+    """A parameter or buffer of a module, by its name in each framework; {i} stands for the same number in both.
 
-    A candidate's name may lead to a layer below the module. optional: A module may be made without it. axes: How many
-    there are; None: it depends. also: Other names of the candidate's for the very same tensor.
+    The candidate's name may lead to a layer below the module. optional: Whether a module may be made without it. axes:
+    How many it has; None: it depends. also: Other names that the candidate has for the very same tensor.
     """
 
     reference: str
@@ -28,19 +28,19 @@ class Held:
     also: tuple[str, ...] = ()
 
     def at(self, number: str) -> Held:
-        """Return it with a number for {i}."""
+        """Return the same with a number in place of {i}."""
         names = [name.replace(NUMBER, number) for name in (self.reference, self.candidate, *self.also)]
         return replace(self, reference=names[0], candidate=names[1], also=tuple(names[2:]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModuleType:
-    """One kind of module: the classes of either framework, what they hold, and how one's lies in the other's.
+    """One kind of module: its classes in either framework, what they hold, and how their layouts correspond.
 
     reference, candidate: Names of torch's and of Paddle's classes; a subclass counts as what it derives from. dropped:
-    The reference's buffers that the candidate has nothing for, and why. scales: The output is linear in all parameters
-    together, so that dividing these divides it. why_not: Why no table can pair such a module; "" where this one does.
-    source: Where either framework says how its weights lie.
+    The reference's buffers without a counterpart in the candidate, and why. scales: Whether the output is linear in all
+    parameters together, so that dividing them divides it. why_not: Why no table can pair such a module; "" where this
+    one does. source: Where either framework documents the layout of its weights.
     """
 
     name: str
@@ -53,7 +53,7 @@ class ModuleType:
     source: tuple[str, ...]
 
     def held(self, name: str) -> Held | None:
-        """Return what a parameter or buffer of the reference's is; None where this kind has none of that name.
+        """Return the entry for a parameter or buffer of the reference; None if this kind has none of that name.
 
         Example:
             >>> LSTM.held("weight_ih_l1").also[0]
@@ -67,5 +67,5 @@ class ModuleType:
 
 @lru_cache(maxsize=256)
 def matcher(name: str) -> re.Pattern[str]:
-    """Return what matches a name with a number for {i}."""
+    """Return a pattern that matches a name with a number in place of {i}."""
     return re.compile(re.escape(name).replace(re.escape(NUMBER), r"(?P<i>\d+)"))

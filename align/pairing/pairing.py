@@ -19,14 +19,14 @@ from convert.rules import KeyRule, RuleSet
 
 @dataclass(frozen=True, kw_only=True)
 class Pairing:
-    """How a candidate's names go with the reference's; {i} stands for any number, the same in a whole entry.
+    """How a candidate's names correspond to the reference's; {i} stands for any number, the same throughout an entry.
 
-    place: What to call it in a sentence. modules: From the reference's modules to the candidate's; what lies below one
-    comes along, the longest that fits counts, and what none fits keeps its name. weights: What becomes of every tensor
-    of the reference's checkpoint, where the file says it. points: Where the candidate shows a point, where that is
-    another place. left_out: The points that it does not show, and why. not_covered: Its parameters that no compared
-    point covers, and why that is accepted. accepted: Points whose difference is accepted. inputs: What the models are
-    given, where that is not one image.
+    place: What to call the pairing in a sentence. modules: From the reference's modules to the candidate's; what lies
+    below a module moves with it, the longest entry that fits applies, and what no entry fits keeps its name. weights:
+    What becomes of every tensor of the reference's checkpoint, if the file says so. points: Where the candidate shows
+    a point, if not where its name leads. left_out: The points that the candidate does not show, and why. not_covered:
+    The candidate's parameters that no compared point covers, and why that is accepted. accepted: Points whose
+    difference is accepted. inputs: What the models are given, if that is not one image.
     """
 
     place: str = "the names"
@@ -39,7 +39,7 @@ class Pairing:
     inputs: tuple[Input, ...] = ()
 
     def name(self, path: str) -> str:
-        """Return what the candidate calls a module or parameter of the reference's."""
+        """Return the candidate's name for a module or parameter of the reference."""
         found = self._rule(path)
         if found is None:
             return path
@@ -47,10 +47,10 @@ class Pairing:
         return target.format(**match.groupdict()) + path[match.end() :]
 
     def rules(self, rules: RuleSet) -> RuleSet:
-        """Return the rules with the candidate's names for their targets.
+        """Return the rules with their targets renamed as the candidate names them.
 
         Raises:
-            BadInput: Two would have the same.
+            BadInput: Two rules would have the same target.
         """
         renamed = [KeyRule(source=r.source, target=self.name(r.target), transform=r.transform) for r in rules]
         targets = Counter(rule.target for rule in renamed)
@@ -59,7 +59,7 @@ class Pairing:
         return RuleSet(tuple(renamed))
 
     def tapped(self, point: str) -> Tapped | None:
-        """Return where the candidate shows a point, where the pairing says so itself."""
+        """Return where the candidate shows a point; None unless the pairing itself says so."""
         for pattern, tapped in self.points.items():
             if match := matcher(pattern).fullmatch(point):
                 return replace(tapped, module=tapped.module.format(**match.groupdict()))
@@ -70,7 +70,7 @@ class Pairing:
         return next((why for pattern, why in self.left_out.items() if matcher(pattern).fullmatch(point)), None)
 
     def accepted_among(self, points: Iterable[str]) -> dict[str, Accepted]:
-        """Return those of the points whose difference is accepted."""
+        """Return the difference that is accepted at each of the points that has one."""
         return {
             name: accepted
             for name in points
@@ -79,7 +79,7 @@ class Pairing:
         }
 
     def not_covered_among(self, parameters: Iterable[str]) -> dict[str, str]:
-        """Return those of the candidate's parameters that may lie in no compared point, and why."""
+        """Return which of the candidate's parameters may lie outside every compared point, and why."""
         return {
             name: why
             for name in parameters
@@ -88,7 +88,7 @@ class Pairing:
         }
 
     def check(self, known: Collection[str], points: Collection[str], candidate: Collection[str]) -> None:
-        """Check that every entry is about something.
+        """Check that every entry applies to something.
 
         Args:
             known: Modules and parameters of the reference.
@@ -96,7 +96,7 @@ class Pairing:
             candidate: Modules and parameters of the candidate.
 
         Raises:
-            BadInput: One is not.
+            BadInput: An entry applies to nothing.
         """
         fired = [found for path in known if (found := self._rule(path)) is not None]
         patterns = {match.re.pattern for match, _ in fired}
@@ -120,7 +120,7 @@ class Pairing:
             )
 
     def _rule(self, path: str) -> tuple[re.Match[str], str] | None:
-        """Return the longest entry that fits, matched, and the candidate's side of it."""
+        """Return the match of the longest entry that fits, and the entry's target; None if none fits."""
         matches = ((match, target) for rule, target in self._by_length if (match := rule.match(path)))
         return next(matches, None)
 
@@ -131,12 +131,12 @@ class Pairing:
 
 
 def paired(points: Iterable[tuple[Point, Iterable[Tapped]]], pairing: Pairing, modules: Collection[str]) -> Paired:
-    """Return the points with where the candidate shows them, and those that it does not show, and why.
+    """Return the points, each with where the candidate shows it, and those that it does not show, and why.
 
     Args:
-        points: Each with where a model of the reference's names shows it, the best place first.
-        pairing: The names.
-        modules: The candidate's.
+        points: Each with the places where a model with the reference's names shows it, the best first.
+        pairing: How the names correspond.
+        modules: The candidate's modules.
 
     Raises:
         BadInput: The pairing names a module that the candidate does not have.
@@ -172,5 +172,5 @@ class Paired:
 
 
 def _prefix(pattern: str) -> re.Pattern[str]:
-    """Return what matches a name, or the beginning of one up to a dot."""
+    """Return a pattern that matches a name, or the beginning of one up to a dot."""
     return re.compile(number_groups(pattern) + r"(?=\.|$)")

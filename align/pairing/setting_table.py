@@ -1,4 +1,4 @@
-"""The table of settings that a pair of modules has in common: which classes, what it is called, how either side has it.
+"""The table of settings that paired modules have in common: classes, the setting's name, and how to read it.
 
 Pure: classes and attributes are known by their names. Measured with torch 2.14.1 and paddlepaddle 3.3.1.
 """
@@ -31,7 +31,7 @@ Readers = Mapping[str, tuple[Reader | str, Reader | str]]
 class Setting:
     """One row: torch's classes, Paddle's, the setting's name in a sentence, and how to read it on either side.
 
-    A class stands for all that derive from it. training: It matters in training only.
+    A class stands for its subclasses too. training: Whether it matters in training only.
     """
 
     reference: tuple[str, ...]
@@ -50,10 +50,10 @@ def _rows(reference: str, candidate: str, always: Readers, training: Readers | N
     """Return the rows of one kind of module.
 
     Args:
-        reference: Names of torch's classes, apart by spaces.
-        candidate: Names of Paddle's.
-        always: By the setting's name, how to read it on either side; a text is an attribute's name.
-        training: Those that matter in training only.
+        reference: Names of torch's classes, separated by spaces.
+        candidate: Names of Paddle's classes, likewise.
+        always: How to read each setting on either side, by the setting's name; a string is an attribute's name.
+        training: The same for settings that matter in training only.
     """
     rows = []
     for name, readers in {**always, **(training or {})}.items():
@@ -70,13 +70,8 @@ def _rows(reference: str, candidate: str, always: Readers, training: Readers | N
     return tuple(rows)
 
 
-def _names(name: str, *, layers: bool = False) -> str:
-    """Return the names of a class in 1, 2 and 3 dimensions, as torch or as Paddle writes them."""
-    return " ".join(name.format(f"{n}{'D' if layers else 'd'}") for n in (1, 2, 3))
-
-
 def _fused(module: Any) -> str | None:
-    """Return the activation that timm's norms hold; None where there is none."""
+    """Return the name of the activation that one of timm's norms holds; None if it has none."""
     held = getattr(module, "act", None)
     name = type(held).__name__.lower()
     return None if held is None or name == "identity" else name

@@ -1,4 +1,4 @@
-"""How a setting is read off a module of either framework, in one form whatever form it was given in. Pure."""
+"""How a setting is read off a module of either framework, in one form however it was given. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 Reader = Callable[[Any], Any]
-"""Reads a setting off a module; raises AttributeError where there is none, which is then not compared."""
+"""Function that reads a setting off a module; it raises AttributeError if there is none to compare."""
 
 REQUIRED = object()
 FRAMEWORKS = ("torch.", "paddle.")
@@ -17,11 +17,11 @@ ALL_OF_A_CHANNEL = (0, 1)
 
 
 class Axis(int):
-    """An axis; one from the front and one from behind cannot be compared, as nothing says how many there are."""
+    """An axis; one counted from the front and one from the back cannot be compared: the number of axes is unknown."""
 
 
 def attribute(*names: str, default: Any = REQUIRED) -> Reader:
-    """Return what reads the first of these attributes that there is, or gives the default."""
+    """Return a reader of the first of these attributes that exists, or else of the default."""
 
     def read(module: Any) -> Any:
         for name in names:
@@ -35,12 +35,12 @@ def attribute(*names: str, default: Any = REQUIRED) -> Reader:
 
 
 def per_axis(*names: str) -> Reader:
-    """Return what reads a size for each axis: one number where all are the same."""
+    """Return a reader of a size for each axis: a single number if all are the same."""
     return lambda module: _collapsed(attribute(*names)(module))
 
 
 def axis(name: str) -> Reader:
-    """Return what reads an axis."""
+    """Return a reader of an axis."""
 
     def read(module: Any) -> Axis:
         if (value := getattr(module, name)) is None:
@@ -51,10 +51,10 @@ def axis(name: str) -> Reader:
 
 
 def padding(name: str) -> Reader:
-    """Return what reads a padding: a number, one per axis, or (before, after) per axis; "same" where inputs decide.
+    """Return a reader of a padding: a number, one per axis, or (before, after) per axis; "same" if inputs decide.
 
-    A subclass with a forward of its own may pad otherwise than the attribute says, as timm's Conv2dSame does, so there
-    is none to compare.
+    A subclass with a forward of its own may pad otherwise than the attribute says, as timm's Conv2dSame does, so its
+    padding is not compared.
     """
 
     def read(module: Any) -> Any:
@@ -66,25 +66,25 @@ def padding(name: str) -> Reader:
 
 
 def pool_stride(module: Any) -> Any:
-    """Return a pooling's stride, which is its kernel's size where none was given."""
+    """Return a pooling's stride, which is its kernel size if none was given."""
     return _collapsed(module.stride) if module.stride is not None else _kernel(module)
 
 
 def padding_counts(module: Any) -> bool:
-    """Return whether a mean counts the padding; where there is none, there is nothing to compare."""
+    """Return whether an average pooling counts the padding; without padding there is nothing to compare."""
     if _padding(module, module.padding) == 0:
         raise AttributeError("padding")
     return bool(module.count_include_pad) if hasattr(module, "count_include_pad") else not module.exclusive
 
 
 def channels_axis(layer: Any) -> str:
-    """Return where one of Paddle's layers has the channels."""
+    """Return which axis one of Paddle's layers takes for the channels: the second or the last."""
     layout = attribute("_data_format", "data_format", "_data_layout")(layer)
     return "second" if str(layout).startswith("NC") else "last"
 
 
 def dropped_axes(module: Any) -> Any:
-    """Return the axes along which a dropout draws; None where it draws for each element."""
+    """Return the axes along which a dropout draws; None if it draws for each element."""
     if getattr(module, "axis", None) is not None:
         chosen = module.axis
         return tuple(sorted(chosen)) if isinstance(chosen, list | tuple) else (chosen,)
@@ -102,7 +102,7 @@ def padding_mode(module: Any) -> str:
 
 
 def scale_or_size(module: Any) -> str:
-    """Return what an upsampling makes of its input: a size, or so many times the size."""
+    """Return the size of an upsampling's output: a fixed size, or a multiple of the input's."""
     if module.size is not None:
         return f"{_plain(module.size)}"
     return f"{_plain(module.scale_factor)} times the input's"
@@ -122,7 +122,7 @@ def upsampling(module: Any) -> str:
 
 
 def _padding(module: Any, value: Any) -> Any:
-    """Return a padding in one form."""
+    """Return a padding in the form that `padding` describes."""
     axes = _axes(module)
     if isinstance(value, str):
         if value.lower() == "valid":
@@ -142,9 +142,9 @@ def _padding(module: Any, value: Any) -> Any:
 
 
 def _same(module: Any, axes: int) -> Iterator[int]:
-    """Yield how many are before and after each axis so that it keeps its length at stride 1.
+    """Yield the padding before and after each axis with which it keeps its length at stride 1.
 
-    Paddle's has no dilation there, whatever it was given.
+    With "same" padding Paddle's layers have no dilation, whatever they were given.
     """
     kernel, dilation = _per_axis(_kernel(module), axes), _per_axis(getattr(module, "dilation", 1), axes)
     for size, apart in zip(kernel, dilation, strict=True):
@@ -161,7 +161,7 @@ def _per_axis(value: Any, axes: int) -> list[Any]:
 
 
 def _axes(module: Any) -> int:
-    """Return how many axes besides batch and channels a convolution or pooling has, which its class's name says."""
+    """Return how many axes besides batch and channels a convolution or pooling has, according to its class's name."""
     found = (re.search(r"([123])[dD]", name) for name in _names(module))
     return next((int(match.group(1)) for match in found if match), 1)
 
@@ -176,7 +176,7 @@ def _plain(value: Any) -> str:
 
 
 def _collapsed(value: Any) -> Any:
-    """Return the one number where all axes have the same, else a tuple."""
+    """Return the number that all axes have in common, else a tuple; a single value is returned as it is."""
     if not isinstance(value, list | tuple):
         return value
     items = tuple(value)

@@ -1,4 +1,4 @@
-"""Where the settings of two paired modules differ, in sentences, and what the frameworks themselves round. Pure."""
+"""Sentences on where the settings of two paired modules differ, and on what the frameworks themselves round. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ UNITS = {True: "on", False: "off", None: "none"}
 
 
 def differences(reference: Any, candidate: Any) -> list[str]:
-    """Return a sentence for each setting that torch's and Paddle's module both have, and not the same.
+    """Return a sentence for each setting that differs between a torch and a Paddle module that both have it.
 
     Example:
         >>> differences(torch.nn.LayerNorm(8, eps=1e-6), paddle.nn.LayerNorm(8))
@@ -25,9 +25,9 @@ def differences(reference: Any, candidate: Any) -> list[str]:
 
 
 def known_constant(reference: Any, candidate: Any) -> str | None:
-    """Return which rounding of the framework's own explains that two modules of the same settings differ in float64.
+    """Return which constant that Paddle rounds explains why modules of the same settings differ in float64.
 
-    It explains a difference, and hides none.
+    None where none is known. It explains a difference, and hides none.
     """
     for known in KNOWN:
         if _is_one(reference, "torch.nn.", (known.reference,)) and _is_one(candidate, "paddle.nn.", known.candidate):
@@ -49,14 +49,14 @@ def _difference(row: Setting, reference: Any, candidate: Any) -> str | None:
 
 
 def _is_one(module: Any, package: str, names: tuple[str, ...]) -> bool:
-    """Return whether a module is of one of a framework's classes, or derives from one."""
+    """Return whether a module is an instance of one of a framework's classes or of a subclass."""
     return any(kind.__name__ in names and kind.__module__.startswith(package) for kind in type(module).__mro__)
 
 
 def _is_same(one: Any, other: Any) -> bool:
-    """Return whether two values are one setting: lists are tuples, and numbers are what float32 keeps of them."""
+    """Return whether two values are the same setting: lists count as tuples, and numbers are compared as float32."""
     if isinstance(one, Axis) and isinstance(other, Axis) and (one < 0) != (other < 0):
-        return True  # nothing says that they differ
+        return True  # nothing shows that they differ
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
         return len(one) == len(other) and all(map(_is_same, one, other))
     if _is_number(one) and _is_number(other):
@@ -78,7 +78,7 @@ def _said(value: Any) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Known:
-    """A constant that Paddle rounds: of which classes, what it is, where it stands, and whether it is so of a layer."""
+    """A constant that Paddle rounds: its classes, a sentence, its source, and whether it applies to a layer."""
 
     reference: str
     candidate: tuple[str, ...]
@@ -88,7 +88,7 @@ class _Known:
 
 
 def _rounded(*names: str) -> Callable[[Any], bool]:
-    """Return what says whether float32 does not hold one of these attributes exactly."""
+    """Return a function that says whether float32 cannot hold one of a layer's attributes exactly."""
     return lambda layer: any(float(np.float32(value)) != value for name in names if (value := getattr(layer, name, 0)))
 
 

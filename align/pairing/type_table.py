@@ -18,12 +18,12 @@ def _source(torch: str, paddle: str) -> tuple[str, ...]:
 
 
 def _same(*names: str, optional: bool = True) -> tuple[Held, ...]:
-    """Return what both sides hold under one name and in one layout."""
+    """Return entries for what both sides hold under the same name and in the same layout."""
     return tuple(Held(reference=name, candidate=name, optional=optional) for name in names)
 
 
 def _of_sequence(name: str) -> tuple[Held, ...]:
-    """Return a recurrent layer's parameter, in both directions; Paddle's cells hold the very same tensors once more."""
+    """Return a recurrent layer's parameter in both directions; Paddle's cells hold the very same tensors again."""
     numbered, backwards = f"{name}_l{{i}}", f"{name}_l{{i}}_reverse"
     cells = (f"{{i}}.cell.{name}", f"{{i}}.cell_fw.{name}")
     return (
@@ -56,7 +56,7 @@ LSTM = ModuleType(
     weights=tuple(held for name in CELL_WEIGHTS for held in _of_sequence(name)),
     source=_source("LSTM", "LSTM"),
 )
-"""Gates i, f, g, o in both."""
+"""Gates in the order i, f, g, o in both frameworks."""
 
 GRU = ModuleType(
     name="GRU",
@@ -65,7 +65,7 @@ GRU = ModuleType(
     weights=LSTM.weights,
     source=_source("GRU", "GRU"),
 )
-"""Gates r, z, n in both, and in both the reset gate multiplies what the hidden weights give."""
+"""Gates in the order r, z, n in both frameworks; in both the reset gate multiplies the hidden weights' output."""
 
 TYPES: tuple[ModuleType, ...] = (
     ModuleType(
@@ -217,4 +217,4 @@ TYPES: tuple[ModuleType, ...] = (
         for name in ("LSTMCell", "GRUCell")
     ),
 )
-"""Where a class has several rows, the first that fits what the module holds is meant."""
+"""All kinds; where a class has several rows, the first that fits what the module holds applies."""

@@ -1,4 +1,4 @@
-"""Which kind a module is of, and whether two are of one. Pure: classes are known by their names."""
+"""Which kind a module is, and whether two modules are of the same kind. Pure: classes are known by their names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["TYPES", "Held", "ModuleType", "candidate_fits", "is_of_no_kind", "ra
 
 
 def reference_type(module: Any) -> ModuleType | None:
-    """Return the kind that one of torch's modules is of; None where it is of none, or holds more than its kind does."""
+    """Return the kind of one of torch's modules; None if it is of none, or does not hold what its kind does."""
     held = _axes_held(module, "_non_persistent_buffers_set")
     found = _class(module, "torch.nn.", [name for kind in TYPES for name in kind.reference])
     for kind in TYPES:
@@ -26,7 +26,7 @@ def reference_type(module: Any) -> ModuleType | None:
 
 
 def candidate_fits(kind: ModuleType, module: Any) -> bool:
-    """Return whether one of Paddle's layers is of a kind: of one of its classes, and holding no more than it does."""
+    """Return whether one of Paddle's layers is of a kind: of one of its classes, and holding just what that holds."""
     if _class(module, "paddle.nn.", kind.candidate) is None:
         return False
     held = _axes_held(module, "_non_persistable_buffer_names_set")
@@ -36,15 +36,15 @@ def candidate_fits(kind: ModuleType, module: Any) -> bool:
 
 
 def is_of_no_kind(layer: Any) -> bool:
-    """Return whether one of the candidate's layers is somebody's own, and derives from none that is known."""
+    """Return whether one of the candidate's layers is custom: it derives from no class of a known kind."""
     return _class(layer, "paddle.nn.", [name for kind in TYPES for name in kind.candidate]) is None
 
 
 def raw_transform(reference: Shape, candidate: Shape) -> Transform | None:
-    """Return how a parameter of a module of no known kind lies in the candidate's; None where shapes do not tell.
+    """Return the transform of a parameter of a module of no known kind; None if the shapes do not tell.
 
-    They tell where no two axes longer than 1 are of one size: another order of them would be another shape. An axis of
-    one does not matter, so (D) may be (1, 1, D).
+    They tell if no two axes longer than 1 have the same size: another order of them would be another shape. Axes of
+    size 1 do not matter, so (D) may be (1, 1, D).
 
     Example:
         >>> raw_transform((1, 197, 192), (1, 197, 192)).value, raw_transform((4, 4), (4, 4))
@@ -62,13 +62,13 @@ def raw_transform(reference: Shape, candidate: Shape) -> Transform | None:
 
 
 def _class(module: Any, package: str, known: Collection[str]) -> str | None:
-    """Return the name of the nearest class of a framework's, among the known, that a module is or derives from."""
+    """Return the name of the nearest known class of a framework that a module is of or derives from."""
     above = (of.__name__ for of in type(module).__mro__ if of.__module__.startswith(package))
     return next((name for name in above if name in known), None)
 
 
 def _fits(held: Mapping[str, int], wanted: Collection[tuple[str, Held]]) -> bool:
-    """Return whether a module has each that is required, at least once where they are numbered, and no other."""
+    """Return whether a module holds every required entry, numbered ones at least once, and nothing else."""
 
     def is_of(name: str, pattern: str, one: Held) -> bool:
         return matcher(pattern).fullmatch(name) is not None and one.axes in (None, held[name])
@@ -79,13 +79,13 @@ def _fits(held: Mapping[str, int], wanted: Collection[tuple[str, Held]]) -> bool
 
 
 def _axes_held(module: Any, unsaved: str) -> dict[str, int]:
-    """Return how many axes a module's own parameters and saved buffers have."""
+    """Return how many axes each of a module's own parameters and saved buffers has."""
     inside = vars(module)
     held = {**inside["_parameters"], **inside["_buffers"]}
     return {name: one.ndim for name, one in held.items() if one is not None and name not in inside.get(unsaved, ())}
 
 
 def _has_others_below(layer: Any) -> bool:
-    """Return whether one of Paddle's layers has parameters below it that are not its own under other names."""
+    """Return whether one of Paddle's layers has parameters below it other than its own under other names."""
     own = {id(tensor) for tensor in vars(layer)["_parameters"].values()}
     return any(id(tensor) not in own for tensor in layer.parameters())

@@ -1,4 +1,4 @@
-"""What layers keep beside their parameters and buffers, as text that another value changes."""
+"""What layers keep besides their parameters and buffers, as text that changes with the values."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ import numpy as np
 from convert.arrays import Array
 
 FRAMEWORKS = ("_parameters", "_buffers", "_sub_layers", "_modules", "_dtype", "_built")
-"""The frameworks' own: what lies in them is compared by itself; what a model was cast to, and that it has been run."""
+"""The frameworks' own attributes, left out: what is compared elsewhere, the dtype of a cast, and whether it has run."""
 
 DEPTH = 2
-"""How many containers or objects deep it is looked into."""
+"""How many levels of containers or objects are looked into."""
 
 ITEMS = 64
-"""How many items of each container are looked at; of all of them, the number."""
+"""How many items of each container are described; its length is described in any case."""
 
 PLAIN = (type(None), bool, int, float, complex, str, bytes, range, itertools.count)
 
 CHANGEABLE = (bool, int, float, complex, str, list, dict, set, deque, itertools.count)
-"""What is looked at of a class."""
+"""Types of the class attributes that are looked at."""
 
 ToArray = Callable[[Any], Array | None]
 
 
 def attributes_of(layers: Iterable[tuple[str, Any]], to_array: ToArray, known: frozenset[int]) -> dict[str, str]:
-    """Return what each layer keeps, by `path.name`: of itself, of its class, and what its forward refers to.
+    """Return what each layer keeps, by `path.name`: in itself, in its class, and in what its forward refers to.
 
     Args:
-        layers: By path.
-        to_array: Copies a tensor; gives None for what is none.
+        layers: The layers, with their paths.
+        to_array: Copies a tensor; returns None for anything else.
         known: The ids of tensors whose values are compared elsewhere.
     """
     describe = _Description(to_array, known)
@@ -63,16 +63,16 @@ def _kept(layer: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _referred_to(function: FunctionType) -> dict[str, Any]:
-    """Return the variables around a function that it refers to, those of its module included."""
+    """Return the variables from outside a function that it refers to, those of its module included."""
     found = {name: function.__globals__[name] for name in function.__code__.co_names if name in function.__globals__}
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-        with contextlib.suppress(ValueError):  # nothing is in it yet
+        with contextlib.suppress(ValueError):  # the cell is still empty
             found[name] = cell.cell_contents
     return found
 
 
 class _Description:
-    """Says in a text what a value is."""
+    """A function that describes a value as text."""
 
     def __init__(self, to_array: ToArray, known: frozenset[int]) -> None:
         self._to_array, self._known = to_array, known
@@ -99,7 +99,7 @@ class _Description:
 
 
 def own(value: Any) -> dict[str, Any]:
-    """Return what an object of a user's keeps, not a copy of it; of a layer, which is looked at by itself, nothing."""
+    """Return the attributes of a user's object, not a copy; none for a layer, which is looked at by itself."""
     held = getattr(value, "__dict__", {})
     return held if type(held) is dict and "_parameters" not in held and not _of_a_library(type(value)) else {}
 

@@ -18,7 +18,7 @@ PADDLE_FLAGS = ("FLAGS_use_mkldnn", "FLAGS_use_onednn", "FLAGS_allow_tf32_cublas
 
 
 def environment() -> dict[str, Any]:
-    """Return it as plain data. Only knobs that are set are listed."""
+    """Return the environment as plain data; only knobs that are set are listed."""
     return {
         "versions": versions(),
         "platform": platform.platform(),
@@ -32,7 +32,7 @@ def environment() -> dict[str, Any]:
 
 @contextlib.contextmanager
 def ordinary() -> Iterator[None]:
-    """Compute as a script does that says nothing: no autocast, gradients on, values at once; as it was in the end."""
+    """Run the body in the default modes: no autocast, gradients on, no lazy values; the modes before are restored."""
     with contextlib.ExitStack() as modes:
         for name, enter in (("torch", _ordinary_torch), ("paddle", _ordinary_paddle)):
             if name in sys.modules:
@@ -41,7 +41,7 @@ def ordinary() -> Iterator[None]:
 
 
 def arithmetic() -> dict[str, dict[str, Any]]:
-    """Return what the frameworks that are loaded compute with: threads, TF32, oneDNN, determinism; loads none."""
+    """Return what the loaded frameworks compute with: threads, TF32, oneDNN, determinism; none is loaded for it."""
     states = {"torch": _torch_state, "paddle": _paddle_state}
     return {name: state() for name, state in states.items() if name in sys.modules}
 
@@ -57,7 +57,7 @@ def _ordinary_paddle(modes: contextlib.ExitStack) -> None:
     import paddle
     from paddle.nn.initializer.lazy_init import lazy_init_helper
 
-    if not paddle.in_dynamic_mode():  # which is refused where a model is looked at
+    if not paddle.in_dynamic_mode():  # static mode, which the check of a model refuses
         return
     modes.enter_context(paddle.enable_grad())  # its autocast has no effect on the CPU (paddlepaddle 3.3.1)
     lazy = lazy_init_helper()  # type: ignore[no-untyped-call]
@@ -78,7 +78,7 @@ def _torch_state() -> dict[str, Any]:
 
 
 def _paddle_state() -> dict[str, Any]:
-    """Return Paddle's state; a flag that this build does not have, as those for GPUs on a CPU wheel, is left out."""
+    """Return Paddle's state; flags that this build lacks, such as those for GPUs on a CPU wheel, are left out."""
     import paddle
 
     flags: dict[str, Any] = {}

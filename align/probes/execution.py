@@ -1,4 +1,4 @@
-"""What one forward of a model calls, and in which order: for a model of which nothing else is known."""
+"""What one forward of a model calls, and in which order: for a model about which nothing else is known."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from align.probes.taps import items
 from convert.arrays import Array, Shape
 
 PLAIN = int | float | str | None
-"""What a model may return beside tensors and can be compared, or is nothing."""
+"""Types besides tensors that a model may return and that can be compared, or None."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerCall:
-    """One call of a layer, of which number in this forward.
+    """One call of a layer; number counts that layer's calls in this forward, from 0.
 
-    shapes: Of each floating-point tensor that is put out, by item, None: the only. whole: The other tensors, numbers
-    and texts that the model itself returns; unseen: The types of what it returns and nobody can look into.
+    shapes: That of each floating-point tensor of the output, by item, None: the only one. whole: The other tensors,
+    numbers and strings that the model itself returns; unseen: The types of what it returns that cannot be looked into.
     """
 
     path: str
@@ -35,12 +35,12 @@ class LayerCall:
     unseen: Mapping[Item, str] = field(default_factory=dict)
 
     def tapped(self, item: Item = None) -> Tapped:
-        """Return where this is shown."""
+        """Return where an item of this output is shown."""
         return Tapped(module=self.path, call=self.number, item=item)
 
 
 def executed(probe: Probe, model: Any, inputs: Array) -> tuple[LayerCall, ...]:
-    """Return the calls of one forward, each where it has ended; the last one is the model's own.
+    """Return the calls of one forward in the order in which they end; the last one is the model's own.
 
     Raises:
         ForwardFailed: The model raises.
@@ -63,18 +63,18 @@ def executed(probe: Probe, model: Any, inputs: Array) -> tuple[LayerCall, ...]:
 
 
 def _shapes(output: Any) -> Iterator[tuple[Item, Shape]]:
-    """Yield the shape of each floating-point tensor that is put out, by its item."""
+    """Yield the shape of each floating-point tensor of an output, with its item."""
     return ((item, shape) for item, one in items(output) if (shape := _shape(one)) is not None)
 
 
 def _whole(returned: Any) -> Iterator[tuple[Item, Array]]:
-    """Yield what a model returns beside floating-point tensors: whole numbers and truth values, numbers and texts."""
+    """Yield what a model returns besides floating-point tensors: integer and boolean tensors, numbers and strings."""
     for item, one in items(returned):
         if isinstance(one, int | float | str) or (isinstance(one, np.ndarray) and one.dtype.kind != "f"):
             yield item, np.asarray(one)
 
 
 def _shape(value: Any) -> Shape | None:
-    """Return the shape of a floating-point tensor; None for what is none."""
+    """Return the shape of a floating-point tensor; None for anything else."""
     dtype = str(getattr(value, "dtype", ""))
     return tuple(value.shape) if "float" in dtype and hasattr(value, "shape") else None

@@ -1,4 +1,4 @@
-"""Flax's side: a module and its parameters, observed by intercepting the calls of its submodules."""
+"""The Flax probe: a module and its parameters, observed by intercepting the calls of its submodules."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class FlaxModel:
 
 
 def check_framework() -> None:
-    """Check nothing: there is one Flax."""
+    """Check nothing: only Flax goes by that name."""
 
 
 def check(_model: object) -> None:
-    """Check nothing: its models are made here."""
+    """Check nothing: Flax models are made by this package alone."""
 
 
 def parameters(model: FlaxModel) -> StateDict:
@@ -46,22 +46,22 @@ def parameters(model: FlaxModel) -> StateDict:
 
 
 def buffers(_model: FlaxModel) -> frozenset[str]:
-    """Return which of these names are buffers: none."""
+    """Return the names of the model's buffers: none."""
     return frozenset()
 
 
 def layers(_model: FlaxModel) -> Iterator[tuple[str, Any]]:
-    """Yield no layer: its modules hold nothing, and are made anew for each call."""
+    """Yield no layer: Flax modules hold nothing, and are made anew for each call."""
     return iter(())
 
 
 def tensors(model: FlaxModel) -> Iterator[tuple[str, Array]]:
-    """Yield every parameter by name."""
+    """Yield every parameter with its name."""
     return iter(parameters(model).items())
 
 
 def attributes(_model: FlaxModel) -> dict[str, str]:
-    """Return what the layers keep beside parameters: nothing."""
+    """Return what the layers keep besides parameters: nothing."""
     return {}
 
 
@@ -77,7 +77,7 @@ def paths_of(names: Iterable[str]) -> frozenset[str]:
 
 
 def load(_model: FlaxModel, _state_dict: StateDict) -> None:
-    """Give the model no other values: what is not known by its own names is passed over."""
+    """Load nothing: values that are not under the model's own names are ignored."""
 
 
 def cast(model: FlaxModel, precision: Precision) -> None:
@@ -88,13 +88,13 @@ def cast(model: FlaxModel, precision: Precision) -> None:
 
 
 def written_out(_: FlaxModel) -> AbstractContextManager[bool]:
-    """Change nothing: its layers are not called alone."""
+    """Change nothing and yield False: Flax layers are not called alone."""
     return contextlib.nullcontext(enter_result=False)
 
 
 @contextlib.contextmanager
 def tapped(model: FlaxModel, points: Mapping[str, Tapped]) -> Iterator[Forward]:
-    """Give the forward that shows these points, for as long as the context lasts."""
+    """Yield a forward that shows these points while the context lasts."""
     import jax.numpy as jnp
     from flax import linen
 
@@ -115,13 +115,13 @@ def tapped(model: FlaxModel, points: Mapping[str, Tapped]) -> Iterator[Forward]:
 
 
 def forward(model: FlaxModel, inputs: Array) -> Any:
-    """Return what the model returns, with NumPy's arrays.
+    """Return the model's output, with NumPy arrays.
 
-    The parameters' dtype is the precision of the run; the inputs are cast to it here, because JAX would round float64
-    to float32 without a word. It runs operation by operation, not compiled as a whole: each point is computed as shown.
+    The parameters' dtype is the precision of the run; the inputs are cast to it here, because JAX would silently round
+    float64 to float32. It runs operation by operation, not compiled as a whole: each point is computed as shown.
 
     Args:
-        model: A model of images, channels last.
+        model: A model that takes images with channels last.
         inputs: (batch, in_chans, image_size, image_size), as the other frameworks take them.
 
     Raises:
@@ -138,28 +138,28 @@ def forward(model: FlaxModel, inputs: Array) -> Any:
 
 
 def returned(model: FlaxModel, inputs: Array, *, gradients: bool) -> tuple[Any, Array]:
-    """Return what the model returns, and its input, which JAX lets nobody overwrite.
+    """Return the model's output, and its input, which cannot be overwritten in JAX.
 
     Raises:
         ForwardFailed: The model raises.
     """
-    del gradients  # of a function JAX takes them when it is asked for, and records nothing
+    del gradients  # JAX differentiates a function on request, and records nothing
     return forward(model, inputs), inputs
 
 
 def unused(_model: FlaxModel, _inputs: Array, _names: frozenset[str]) -> list[str]:
-    """Return which of these parameters have no part in what the model returns; not known here."""
+    """Return no parameters: which of them do not affect the model's output is not known for Flax."""
     return []
 
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[int]:
-    """Compute as ever: JAX fixes the number of threads when the process starts."""
+    """Change nothing and yield 1: JAX fixes the number of threads when the process starts."""
     yield 1
 
 
 def _array(value: Any) -> Array | None:
-    """Return a copy of an array; None for what is none."""
+    """Return a copy of a JAX array; None for anything else."""
     import jax
 
     return np.array(value) if isinstance(value, jax.Array) else None

@@ -1,4 +1,4 @@
-"""What the C library does with memory that was freed, where it is glibc."""
+"""What the C library does with freed memory, if it is glibc."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Source: glibc, malloc/malloc.h."""
 MOST_FROM_THE_HEAP = 2**25
-"""The greatest M_MMAP_THRESHOLD that glibc takes on 64-bit systems; greater blocks are always given back."""
+"""The greatest M_MMAP_THRESHOLD that glibc accepts on 64-bit systems; larger blocks are always given back."""
 
 
 def keep_freed_memory() -> None:
-    """Let this process keep up to 2 GB that it freed, as glibc can, for what it takes next; the user's own word stands.
+    """Make glibc keep up to 2 GB of freed memory for reuse by this process, unless the user configured malloc.
 
-    What is given back to the system is zeroed again, page by page, when it is next taken, and layers take and free
-    tens of megabytes each: a twentieth of the time of `mixer-align --variant b16_in21k` and of fine-tuning s32.
+    Memory given back to the system is zeroed page by page when it is next allocated, and layers allocate and free tens
+    of megabytes each: a twentieth of the time of `mixer-align --variant b16_in21k` and of fine-tuning s32.
     """
     if any(name.startswith("MALLOC_") for name in os.environ) or "malloc" in os.environ.get("GLIBC_TUNABLES", ""):
         return
@@ -38,5 +38,5 @@ def give_back() -> None:
 
 
 def _glibc(function: str) -> Any:
-    """Return a function of glibc's own; None elsewhere."""
+    """Return a function that only glibc has; None elsewhere."""
     return getattr(ctypes.CDLL(None), function, None) if sys.platform == "linux" else None

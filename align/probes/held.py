@@ -1,4 +1,4 @@
-"""What the layers of a model hold, read from the layers themselves: no method that a user may override is asked."""
+"""What the layers of a model hold, read from the layers themselves: no method that a user may override is called."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Names:
-    """What a framework calls the attributes of a layer: those below it, and the buffers that are not saved."""
+    """The names of a framework's attributes for the layers below a layer, and for its buffers that are not saved."""
 
     children: str
     unsaved: str
@@ -25,7 +25,7 @@ TORCH = Names(children="_modules", unsaved="_non_persistent_buffers_set")
 
 
 def layers_of(model: Any, names: Names, path: str = "", above: Sequence[Any] = ()) -> Iterator[tuple[str, Any]]:
-    """Yield every layer by its path, "" for the model itself; one in two places twice, and none below itself."""
+    """Yield every layer with its path, "" for the model itself; twice if in two places, but never below itself."""
     yield path, model
     for key, below in vars(model)[names.children].items():
         if below is not None and not any(below is one for one in (*above, model)):
@@ -33,7 +33,7 @@ def layers_of(model: Any, names: Names, path: str = "", above: Sequence[Any] = (
 
 
 def twin_of(model: Any, names: Names) -> Any:
-    """Return a model of the same tensors, hooks and settings, whose layers keep by themselves what a forward leaves.
+    """Return a model with the same tensors, hooks and settings, whose own layers keep what its forwards set on them.
 
     Two forwards of one instance at a time would overwrite each other's values there, or wait for a lock that the other
     one holds.
@@ -53,7 +53,7 @@ def _twin(layer: Any, names: Names, made: dict[int, Any]) -> Any:
     if id(layer) not in made:
         twin = made[id(layer)] = object.__new__(type(layer))
         vars(twin).update(vars(layer))
-        for held in ("_parameters", "_buffers", names.unsaved):  # where Paddle puts any tensor that is set on a layer
+        for held in ("_parameters", "_buffers", names.unsaved):  # where Paddle puts any tensor set on a layer
             vars(twin)[held] = copy.copy(vars(layer)[held])
         below = vars(layer)[names.children]
         twins = {key: None if one is None else _twin(one, names, made) for key, one in below.items()}
@@ -62,7 +62,7 @@ def _twin(layer: Any, names: Names, made: dict[int, Any]) -> Any:
 
 
 def _among(made: Mapping[int, Any], value: Any) -> Any:
-    """Return a value in which each layer that has a twin is the twin: itself, in a container, or bound to a method."""
+    """Return a value with each layer replaced by its twin, if any: itself, in a container, or bound to a method."""
     if id(value) in made:
         return made[id(value)]
     if isinstance(value, MethodType) and id(value.__self__) in made:
@@ -77,12 +77,12 @@ def _among(made: Mapping[int, Any], value: Any) -> Any:
 
 
 def tensors_of(model: Any, names: Names, *, saved_only: bool) -> Iterator[tuple[str, Any]]:
-    """Yield the parameters and buffers by name; one in two places twice.
+    """Yield the parameters and buffers with their names; a tensor in two places twice.
 
     Args:
-        model: Of the framework.
-        names: The framework's.
-        saved_only: Leave out the buffers that no state dict has.
+        model: A model of the framework.
+        names: The framework's attribute names.
+        saved_only: Whether to leave out the buffers that no state dict has.
     """
     for path, layer in layers_of(model, names):
         held = vars(layer)

@@ -27,18 +27,18 @@ KNOBS = (
     "OPENBLAS_THREAD_TIMEOUT",
     "NVIDIA_TF32_OVERRIDE",
 )
-"""Those that a result mentions where they are set."""
+"""Environment variables that a result mentions if they are set."""
 BEFORE_PADDLE = None if "paddle" in sys.modules else os.environ.get(THREADS, "")
-"""What was asked of OpenMP; None where Paddle was imported by then, which puts a 1 where nothing is."""
+"""The value of THREADS before Paddle's import, which sets an unset one to 1; None if Paddle was already imported."""
 
 
 def compute_quickly() -> None:
-    """Let idle threads sleep, and Paddle's matrix products use AVX2 on AMD too; what the user set is left alone.
+    """Make idle threads sleep, and Paddle's matrix products use AVX2 on AMD too; what the user set is left alone.
 
     Several libraries compute in turn here. NumPy's OpenBLAS keeps its threads spinning after each product (a sixth of
     the processor time of `mixer-align --variant b16_in21k`, by perf, NumPy 2.4.6 on 2 cores), and Intel's OpenMP for
-    0.2 s, while another library could compute. Within a product they wait for each other, wherever both frameworks have
-    the cores: so it has half of them. Paddle's MKL takes AVX2 on Intel alone (benchmarks/train_step.py).
+    0.2 s, while another library could compute. Within a product OpenBLAS's threads wait for each other whenever both
+    frameworks use the cores, so it gets half of them. Paddle's MKL uses AVX2 on Intel only (benchmarks/train_step.py).
     """
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", str(max(1, cpus() // 2)))
@@ -53,9 +53,9 @@ def cpus() -> int:
 
 
 def usual_threads() -> int:
-    """Return how many threads a framework is to compute with: what OMP_NUM_THREADS says first, else one per CPU.
+    """Return how many threads a framework should use: the first number in OMP_NUM_THREADS, else one per CPU.
 
-    Not what Paddle says there: on import it puts a 1 where nothing is (paddle/base/__init__.py of 3.3.1).
+    A 1 of Paddle's own does not count: on import it sets an unset variable to 1 (paddle/base/__init__.py of 3.3.1).
     """
     asked = os.environ.get(THREADS, "")
     if asked == "1" and "paddle" in sys.modules:
@@ -65,16 +65,16 @@ def usual_threads() -> int:
 
 
 def forbid_tf32() -> None:
-    """Let no GPU library round float32 to TF32, unless the user said otherwise; works before either import only."""
+    """Keep GPU libraries from rounding float32 to TF32, unless the user set it; works only before either import."""
     os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
 
 
 @contextlib.contextmanager
 def importing_frameworks() -> Iterator[None]:
-    """Import without the frameworks' warnings, and never look through what is there by then for garbage.
+    """Run imports in the body without warnings or garbage collection; later collections skip what exists by then.
 
-    Their modules stay. To look through them takes a sixth of the time of importing them (5.4 s for 6.4 s of processor
-    time; torch 2.14.1, timm 1.0.31, paddlepaddle 3.3.1), and 1.4 s once more afterwards.
+    The frameworks' modules stay. Searching them for garbage takes a sixth of the time of importing them (5.4 s instead
+    of 6.4 s of processor time; torch 2.14.1, timm 1.0.31, paddlepaddle 3.3.1), and 1.4 s once more afterwards.
     """
     collects, known = gc.isenabled(), len(sys.modules)
     gc.disable()
@@ -91,10 +91,10 @@ def importing_frameworks() -> Iterator[None]:
 
 @contextlib.contextmanager
 def torch_imported_meanwhile() -> Iterator[None]:
-    """Import torch and timm in a thread while something else is done, such as drawing weights.
+    """Import torch and timm in a thread while the body runs, which may draw weights, for example.
 
-    An import that fails does so again, in the caller, where it is needed. Paddle has to be imported by the thread that
-    uses it: the switch to its dynamic mode is that thread's (paddlepaddle 3.3.1).
+    An import that fails does so again in the caller, where it is needed. Paddle has to be imported by the thread that
+    uses it: its switch to dynamic mode applies to that thread only (paddlepaddle 3.3.1).
     """
 
     def load() -> None:
@@ -113,12 +113,12 @@ def torch_imported_meanwhile() -> Iterator[None]:
 
 
 def _at_the_start(name: str, environment: Path = Path("/proc/self/environ")) -> str:
-    """Return what a variable was when this process began; empty where that is not known."""
+    """Return the value of a variable when this process started; empty if that is not known."""
     text = environment.read_text(errors="replace") if environment.exists() else ""
     return next((line.partition("=")[2] for line in text.split("\0") if line.startswith(f"{name}=")), "")
 
 
 def _is_amd_with_avx2(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Return whether this is so; MKL would run into an illegal instruction where it is not."""
+    """Return whether the processor is AMD's and has AVX2; MKL would meet an illegal instruction without it."""
     text = cpuinfo.read_text(errors="replace") if cpuinfo.exists() else ""
     return "AuthenticAMD" in text and " avx2 " in text

@@ -1,6 +1,6 @@
-"""A user's own model, lent: it is observed itself, not a copy of it, and has in the end all that it had before.
+"""A user's own model, lent: it is observed itself, not a copy of it, and afterwards has all that it had before.
 
-A copy can be another model: what was put on the instance goes on calling the original, `__deepcopy__` may return
+A copy can be another model: what was set on the instance goes on calling the original, `__deepcopy__` may return
 anything, and what holds a lock or a file cannot be copied at all.
 """
 
@@ -15,20 +15,20 @@ from align.probes.attributes import own
 from align.probes.held import Names, layers_of
 
 Rebind = Callable[[Any], Callable[[], object]]
-"""Lets a tensor have a copy of its values, and returns what gives it its own memory back."""
+"""A function that gives a tensor a copy of its values, and returns one that gives it its own memory back."""
 
 CONTAINERS = (dict, list, set, deque)
 
 
 @contextlib.contextmanager
 def lent(model: Any, names: Names, is_tensor: Callable[[Any], bool], rebind: Rebind) -> Iterator[Any]:
-    """Lend a model whose values are copies for so long; its own memory is not written to.
+    """Yield the model with copies as its values, so that its own memory is not written to; restore it on exit.
 
     Args:
-        model: Of the framework.
-        names: The framework's.
-        is_tensor: Whether something is a tensor of the framework.
-        rebind: The framework's.
+        model: A model of the framework.
+        names: The framework's attribute names.
+        is_tensor: Returns whether something is a tensor of the framework.
+        rebind: Rebinds a tensor of the framework.
     """
     kept = _Kept(is_tensor)
     for _, layer in layers_of(model, names):
@@ -41,7 +41,7 @@ def lent(model: Any, names: Names, is_tensor: Callable[[Any], bool], rebind: Reb
 
 
 class _Kept:
-    """What containers have in them, each remembered once, and the tensors that were found there."""
+    """The contents of containers, each remembered once, and the tensors found in them."""
 
     def __init__(self, is_tensor: Callable[[Any], bool]) -> None:
         self.tensors: dict[int, Any] = {}
@@ -49,7 +49,7 @@ class _Kept:
         self._containers: dict[int, tuple[Any, Any]] = {}
 
     def container(self, value: Any) -> None:
-        """Remember what is in a container, and in those within it."""
+        """Remember the contents of a container, and of those within it."""
         if id(value) in self._containers:
             return
         items = list(value.items()) if isinstance(value, dict) else list(value)
@@ -58,7 +58,7 @@ class _Kept:
             self._look_into(item[1] if isinstance(value, dict) else item)
 
     def restore(self) -> None:
-        """Let every container have in it what it had."""
+        """Give every container the contents that it had."""
         for value, items in self._containers.values():
             now = value.items() if isinstance(value, dict) else value
             if _identities(now) != _identities(items):

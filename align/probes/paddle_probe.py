@@ -1,4 +1,4 @@
-"""Paddle's side: any layer, observed by its own hooks and, on request, given other values where they sit."""
+"""The Paddle probe: any layer, observed through its own hooks and, on request, given other values at them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ name = "Paddle"
 
 
 def imported() -> ModuleType:
-    """Return Paddle, imported and set up: on the CPU, with a thread per core."""
+    """Return Paddle, imported and set up: on the CPU, with a thread per core unless set otherwise."""
     compute_quickly()
     with importing_frameworks():
         import paddle
@@ -44,7 +44,7 @@ def imported() -> ModuleType:
 
 @contextlib.contextmanager
 def device_kept() -> Iterator[None]:
-    """Leave Paddle's device in the end as it was found: a caller's own models go on where they were."""
+    """Run the body and restore Paddle's device on exit: a caller's own models go on where they were."""
     compute_quickly()
     with importing_frameworks():
         import paddle
@@ -56,15 +56,15 @@ def device_kept() -> Iterator[None]:
 
 
 def check_framework() -> None:
-    """Check nothing: there is one Paddle."""
+    """Check nothing: only Paddle goes by that name."""
 
 
 def check(model: object, name: str = "the candidate") -> None:
-    """Check that a model is a layer of Paddle's.
+    """Check that a model is a Paddle layer that can be compared: in dynamic mode, with float32 values.
 
     Args:
-        model: Anything.
-        name: What to call it.
+        model: Any object.
+        name: What an error calls it.
 
     Raises:
         BadInput: It is not.
@@ -85,7 +85,7 @@ def check(model: object, name: str = "the candidate") -> None:
 
 
 def copied(model: Layer, weights: StateDict | None = None) -> Layer:
-    """Return a copy of the model, as it is but for the weights that it is to hold, if any are given.
+    """Return a copy of the model, unchanged except for the given weights, if any.
 
     Raises:
         BadInput: It cannot be copied.
@@ -98,7 +98,7 @@ def copied(model: Layer, weights: StateDict | None = None) -> Layer:
 
 @contextlib.contextmanager
 def lent(model: Layer, weights: StateDict | None = None) -> Iterator[Layer]:
-    """Lend a user's model, whose values are copies for so long, or these weights; in the end it is as it was."""
+    """Yield a user's model with copies as its values, or with these weights; restore it on exit."""
     paddle = imported()
     with lending.lent(model, PADDLE, lambda value: isinstance(value, paddle.Tensor), _rebound):
         load(model, weights or {})
@@ -106,27 +106,27 @@ def lent(model: Layer, weights: StateDict | None = None) -> Iterator[Layer]:
 
 
 def parameters(model: Layer) -> StateDict:
-    """Return a copy of what the model holds by name: parameters, and buffers that are saved with them."""
+    """Return a copy of what the model holds, by name: parameters, and buffers that are saved with them."""
     return {key: tensor.numpy() for key, tensor in tensors_of(model, PADDLE, saved_only=True)}
 
 
 def buffers(model: Layer) -> frozenset[str]:
-    """Return which of these names are buffers."""
+    """Return the names of the model's buffers."""
     return frozenset(key for key, _ in model.named_buffers())
 
 
 def layers(model: Layer) -> Iterator[tuple[str, Layer]]:
-    """Yield every layer by its path, "" for the model itself."""
+    """Yield every layer with its path, "" for the model itself."""
     return layers_of(model, PADDLE)
 
 
 def tensors(model: Layer) -> Iterator[tuple[str, Array]]:
-    """Yield every parameter and buffer by name, also those that are not saved, in the model's own memory."""
+    """Yield every parameter and buffer with its name, unsaved ones included, in the model's own memory."""
     return ((key, _view(tensor)) for key, tensor in tensors_of(model, PADDLE, saved_only=False))
 
 
 def attributes(model: Layer) -> dict[str, str]:
-    """Return what the layers keep beside parameters and buffers, as text that another value changes."""
+    """Return what the layers keep besides parameters and buffers, as text that changes with the values."""
     known = frozenset(id(tensor) for _, tensor in tensors_of(model, PADDLE, saved_only=False))
     return attributes_of(layers(model), _array, known)
 
@@ -137,7 +137,7 @@ def modules(model: Layer) -> frozenset[str]:
 
 
 def load(model: Layer, state_dict: StateDict) -> None:
-    """Give the model these values, each in the dtype that it has there; names that it does not have are passed over."""
+    """Load these values into the model, each cast to the dtype it has there; other names and shapes are ignored."""
     import paddle
 
     own = dict(tensors_of(model, PADDLE, saved_only=True))
@@ -147,7 +147,7 @@ def load(model: Layer, state_dict: StateDict) -> None:
 
 
 def cast(model: Layer, precision: Precision) -> None:
-    """Cast the model in place: parameters and buffers that are no whole numbers, which `Layer.to` casts too."""
+    """Cast the model in place, except for buffers that are not floating-point, which `Layer.to` casts too."""
     whole = [
         (layer, key, buffer.clone())
         for layer in model.sublayers(include_self=True)
@@ -160,15 +160,15 @@ def cast(model: Layer, precision: Precision) -> None:
 
 
 def written_out(_: Layer) -> AbstractContextManager[bool]:
-    """Change nothing: Paddle's own norms round in every precision."""
+    """Change nothing and yield False: Paddle's own norms round in every precision."""
     return contextlib.nullcontext(enter_result=False)
 
 
 @contextlib.contextmanager
 def tapped(model: Layer, points: Mapping[str, Tapped]) -> Iterator[Forward]:
-    """Give the forward that shows these points, for as long as the context lasts.
+    """Yield a forward that shows these points while the context lasts.
 
-    Nothing runs as a static program for so long: what `paddle.jit.to_static` made of a layer calls no hooks.
+    Nothing runs as a static program meanwhile: what `paddle.jit.to_static` made of a layer calls no hooks.
     """
     import paddle
     from paddle.jit.dy2static.program_translator import ProgramTranslator
@@ -186,7 +186,7 @@ def tapped(model: Layer, points: Mapping[str, Tapped]) -> Iterator[Forward]:
 
 
 def forward(model: Layer, inputs: Array) -> Any:
-    """Return what the model returns, with NumPy's arrays.
+    """Return the model's output, with NumPy arrays.
 
     Raises:
         ForwardFailed: The model raises.
@@ -195,7 +195,7 @@ def forward(model: Layer, inputs: Array) -> Any:
 
 
 def returned(model: Layer, inputs: Array, *, gradients: bool) -> tuple[Any, Array]:
-    """Return what the model returns, with gradients recorded or not; and what its input is by then.
+    """Return the model's output, with gradients recorded or not, and its input as it is after the call.
 
     Raises:
         ForwardFailed: The model raises.
@@ -209,7 +209,7 @@ def returned(model: Layer, inputs: Array, *, gradients: bool) -> tuple[Any, Arra
 
 
 def unused(model: Layer, inputs: Array, names: frozenset[str]) -> list[str]:
-    """Return which of these parameters have no part in what the model returns: their gradient is nothing, or zero."""
+    """Return those of these parameters that do not affect the model's output: their gradient is None or zero."""
     import paddle
 
     named = {key: parameter for key, parameter in model.named_parameters() if key in names}
@@ -231,7 +231,7 @@ def unused(model: Layer, inputs: Array, names: frozenset[str]) -> list[str]:
 
 
 def _without_effect(model: Layer, inputs: Array, named: Mapping[str, Tensor]) -> list[str]:
-    """Return which parameters change no bit that the model returns, for one through which no gradient goes."""
+    """Return the parameters that change no bit of the output, for a model through which no gradient flows."""
     import paddle
 
     def returned() -> list[bytes]:
@@ -250,7 +250,7 @@ def _without_effect(model: Layer, inputs: Array, named: Mapping[str, Tensor]) ->
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[int]:
-    """Compute on a single thread for a while, and say how many there are otherwise."""
+    """Run the body on a single thread; yield how many threads there are otherwise."""
     import paddle
 
     paddle.base.core.set_num_threads(1)
@@ -261,14 +261,14 @@ def one_thread() -> Iterator[int]:
 
 
 def _rebound(tensor: Tensor) -> Callable[[], object]:
-    """Let a tensor and its gradient have copies of their values; return what gives them their own memory back."""
+    """Give a tensor and its gradient copies of their values; return a function that restores their own memory."""
     import paddle
 
     found = [one for one in (tensor, tensor.grad) if one is not None and one._is_initialized()]
     own = [paddle.empty([0], one.dtype) for one in found]
     for one, memory in zip(found, own, strict=True):
         memory.get_tensor()._share_data_with(one.get_tensor())
-        duplicate = memory.clone()  # with a name: get_tensor() does not keep it alive
+        duplicate = memory.clone()  # named, because get_tensor() does not keep it alive
         one.get_tensor()._share_data_with(duplicate.get_tensor())
 
     def restore() -> None:
@@ -279,7 +279,7 @@ def _rebound(tensor: Tensor) -> Callable[[], object]:
 
 
 def _view(tensor: Tensor) -> Array:
-    """Return a tensor's own memory; a copy where NumPy does not know its dtype."""
+    """Return a tensor's own memory; a copy if NumPy does not know its dtype."""
     try:
         return np.from_dlpack(tensor.detach())
     except (BufferError, RuntimeError, TypeError, ValueError):
@@ -293,7 +293,7 @@ def _given(inputs: Array) -> dict[str, Tensor]:
 
 
 def _array(value: Any) -> Array | None:
-    """Return a copy of a tensor; None for what is none."""
+    """Return a copy of a tensor; None for anything else."""
     import paddle
 
     if not isinstance(value, paddle.Tensor):

@@ -20,12 +20,12 @@ from convert.errors import BadInput, printable
 
 
 class Taps:
-    """What a model's hooks do with what they are given. A thread's forward sees the calls of its own alone.
+    """What a model's hooks do with what they are given. Each thread's forward sees only its own calls.
 
     Args:
         points: What to show, by name.
-        to_array: Copies a tensor, which the model may overwrite; None for what is none.
-        to_tensor: The way back.
+        to_array: Copies a tensor, which the model may overwrite; returns None for anything else.
+        to_tensor: Turns an array back into a tensor.
     """
 
     def __init__(
@@ -42,11 +42,11 @@ class Taps:
 
     @contextlib.contextmanager
     def on(self, modules: Iterable[tuple[str, Any]], after: str, forward: Callable[[Array], Any]) -> Iterator[Forward]:
-        """Give the tapped forward of a model, whose hooks are gone in the end.
+        """Yield the tapped forward of a model, whose hooks are removed on exit.
 
         Args:
-            modules: By path.
-            after: The method that registers a hook behind a module's forward.
+            modules: The modules, with their paths.
+            after: The name of the method that registers a hook after a module's forward.
             forward: Runs the model.
         """
         handles = []
@@ -69,7 +69,7 @@ class Taps:
 
     @contextlib.contextmanager
     def shown_to(self, tap: Tap) -> Iterator[None]:
-        """Show what this thread's forward passes to the tap."""
+        """Show the tap what this thread's forward passes while the body runs."""
         self._running.tap, self._running.calls = tap, Counter[tuple[str, str]]()
         self._running.error = None
         try:
@@ -82,12 +82,12 @@ class Taps:
     def inputs(
         self, module: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Return a module's inputs, by position and by name, after they were shown in this order."""
+        """Return a module's inputs, by position and by name, after showing them in this order."""
         shown = self._through(module, "input", (*args, *kwargs.values()))
         return shown[: len(args)], dict(zip(kwargs, shown[len(args) :], strict=True))
 
     def output(self, module: str, output: Any) -> Any:
-        """Return a module's output, after it was shown."""
+        """Return a module's output after showing it."""
         return self._through(module, "output", output)
 
     def _before(self, path: str, _: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -124,7 +124,7 @@ class Taps:
 
 @contextlib.contextmanager
 def shapes_given(layers: Mapping[str, Any]) -> Iterator[dict[str, Shape | None]]:
-    """Give the shape of the tensor that each layer is first given, by path; None where that is not one tensor."""
+    """Yield the shape of the tensor that each layer is first given, by path; None if that is not a single tensor."""
     found: dict[str, Shape | None] = {}
 
     def note(path: str, _: object, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
@@ -138,10 +138,10 @@ def shapes_given(layers: Mapping[str, Any]) -> Iterator[dict[str, Shape | None]]
 
 
 def item_of(value: Any, tapped: Tapped) -> Any:
-    """Return the item of a value that is meant.
+    """Return the tapped item of a value.
 
     Raises:
-        ForwardFailed: There is none.
+        ForwardFailed: There is no such item.
     """
     try:
         for step in steps_to(tapped.item):
@@ -157,7 +157,7 @@ def _item(value: Any, step: int | str) -> Any:
 
 
 def _with_item(value: Any, steps: Sequence[int | str], new: Any) -> Any:
-    """Return the value with one item replaced, of the same kind, and so what lies around it."""
+    """Return a value of the same type with one item replaced, however deep it lies."""
     if not steps:
         return new
     item, *further = steps
@@ -166,7 +166,7 @@ def _with_item(value: Any, steps: Sequence[int | str], new: Any) -> Any:
         return value._replace(**{item: new})
     if isinstance(item, str) and _has_fields(value):
         changed = copy.copy(value)
-        object.__setattr__(changed, item, new)  # a frozen one too
+        object.__setattr__(changed, item, new)  # also if it is frozen
         return changed
     if not isinstance(value, tuple):
         changed = copy.copy(value)
@@ -177,23 +177,23 @@ def _with_item(value: Any, steps: Sequence[int | str], new: Any) -> Any:
 
 
 def _has_fields(value: Any) -> bool:
-    """Return whether the items are a namedtuple's or a dataclass's; one that is a dict too is a dict."""
+    """Return whether a value is a namedtuple or a dataclass; one that is also a dict counts as a dict."""
     return not isinstance(value, dict) and (hasattr(value, "_fields") or is_dataclass(value))
 
 
 def called(model: Any, inputs: Mapping[str, Any]) -> Any:
-    """Return what a model makes of its inputs, which are passed by name, or as the only one by position."""
+    """Return a model's output for these inputs, passed by name, or by position if there is only one."""
     return model(inputs[""]) if "" in inputs else model(**inputs)
 
 
 def after_call(inputs: Mapping[str, Any], to_array: Callable[[Any], Array]) -> Array:
-    """Return the batch that inputs are by now."""
+    """Return the inputs as they are after a call, as a batch."""
     arrays = {name: to_array(one) for name, one in inputs.items()}
     return arrays[""] if "" in arrays else together(arrays)
 
 
 def as_arrays(value: Any, to_array: Callable[[Any], Array | None]) -> Any:
-    """Return what a model returns with its tensors as NumPy's arrays; what is neither stays as it is."""
+    """Return a model's output with its tensors as NumPy arrays; anything else stays as it is."""
     array = to_array(value)
     if array is not None:
         return array
@@ -211,12 +211,12 @@ def as_arrays(value: Any, to_array: Callable[[Any], Array | None]) -> Any:
 
 
 def leaves(value: Any) -> Iterator[Any]:
-    """Yield what lies in tuples, lists and dicts, however deep."""
+    """Yield what lies in tuples, lists, dicts and dataclasses, however deep."""
     return (leaf for _, leaf in items(value))
 
 
 def items(value: Any, before: tuple[Any, ...] = ()) -> Iterator[tuple[Item, Any]]:
-    """Yield what lies in tuples, lists, dicts and dataclasses, however deep, with the way to each."""
+    """Yield what lies in tuples, lists, dicts and dataclasses, however deep, with the path to each."""
     inside: list[tuple[Any, Any]]
     if is_dataclass(value) and not isinstance(value, type | dict):
         inside = [(one.name, getattr(value, one.name)) for one in fields(value)]
@@ -233,22 +233,22 @@ def items(value: Any, before: tuple[Any, ...] = ()) -> Iterator[tuple[Item, Any]
 
 @contextlib.contextmanager
 def failures_told() -> Iterator[None]:
-    """Turn what a model's forward raises into ForwardFailed.
+    """Run the body, turning what a model's forward raises into ForwardFailed.
 
     Raises:
-        ForwardFailed: In one line.
+        ForwardFailed: The forward raised; the text is one line.
     """
     try:
         yield
     except ForwardFailed:
         raise
-    except (Exception, SystemExit) as error:  # a forward that exits must not end the command, with 0 at that
+    except (Exception, SystemExit) as error:  # a forward that exits must not end the command, least of all with 0
         said = " ".join(str(error).split())
         raise ForwardFailed(f"its forward fails with {type(error).__name__}: {said[-300:]}") from error
 
 
 def deep_copy(model: Any) -> Any:
-    """Return a copy of a user's model, which is never changed.
+    """Return a copy of a user's model, which itself is never changed.
 
     Raises:
         BadInput: It cannot be copied.

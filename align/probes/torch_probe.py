@@ -1,4 +1,4 @@
-"""torch's side: any module, observed by its own hooks."""
+"""The torch probe: any module, observed through its own hooks."""
 
 from __future__ import annotations
 
@@ -29,31 +29,31 @@ if TYPE_CHECKING:
 
 name = "torch"
 ROUNDED = ("LayerNorm", "_BatchNorm", "_InstanceNorm")
-"""The classes whose epsilon Paddle's own round to float32 even in float64; of its GroupNorm that is not so (3.3.1)."""
+"""The classes whose Paddle counterparts round epsilon to float32 even in float64; its GroupNorm does not (3.3.1)."""
 
 
 def parameters(model: Module) -> StateDict:
-    """Return a copy of what the model holds by name: parameters, and buffers that are saved with them."""
+    """Return a copy of what the model holds, by name: parameters, and buffers that are saved with them."""
     return {key: np.array(tensor.detach().numpy()) for key, tensor in tensors_of(model, TORCH, saved_only=True)}
 
 
 def buffers(model: Module) -> frozenset[str]:
-    """Return which of these names are buffers."""
+    """Return the names of the model's buffers."""
     return frozenset(key for key, _ in model.named_buffers())
 
 
 def layers(model: Module) -> Iterator[tuple[str, Module]]:
-    """Yield every layer by its path, "" for the model itself."""
+    """Yield every layer with its path, "" for the model itself."""
     return layers_of(model, TORCH)
 
 
 def tensors(model: Module) -> Iterator[tuple[str, Array]]:
-    """Yield every parameter and buffer by name, also those that are not saved, in the model's own memory."""
+    """Yield every parameter and buffer with its name, unsaved ones included, in the model's own memory."""
     return ((key, tensor.detach().numpy()) for key, tensor in tensors_of(model, TORCH, saved_only=False))
 
 
 def attributes(model: Module) -> dict[str, str]:
-    """Return what the layers keep beside parameters and buffers, as text that another value changes."""
+    """Return what the layers keep besides parameters and buffers, as text that changes with the values."""
     known = frozenset(id(tensor) for _, tensor in tensors_of(model, TORCH, saved_only=False))
     return attributes_of(layers(model), _array, known)
 
@@ -64,7 +64,7 @@ def modules(model: Module) -> frozenset[str]:
 
 
 def copied(model: Module, weights: StateDict | None = None) -> Module:
-    """Return a copy of the model, as it is but for the weights that it is to hold, if any are given.
+    """Return a copy of the model, unchanged except for the given weights, if any.
 
     Raises:
         BadInput: It cannot be copied.
@@ -76,9 +76,9 @@ def copied(model: Module, weights: StateDict | None = None) -> Module:
 
 @contextlib.contextmanager
 def lent(model: Module, weights: StateDict | None = None) -> Iterator[Module]:
-    """Lend a user's model in evaluation mode, whose values are copies for so long, or these weights.
+    """Yield a user's model in evaluation mode, with copies as its values or with these weights.
 
-    In the end it is as it was.
+    It is restored on exit.
     """
     import torch
 
@@ -93,7 +93,7 @@ def check_values(model: Module) -> None:
     """Check that a user's model is not wrapped, and holds float32 values on the CPU.
 
     Raises:
-        BadInput: It is, or does not.
+        BadInput: It is wrapped, or does not hold such values.
     """
     kind, children = type(model).__name__, [name for name, _ in model.named_children()]
     if children in (["module"], ["_orig_mod"]):
@@ -107,7 +107,7 @@ def check_values(model: Module) -> None:
 
 
 def load(model: Module, state_dict: StateDict) -> None:
-    """Give the model these values, each in the dtype that it has; names that it does not have are passed over."""
+    """Load these values into the model, each cast to the dtype it has there; other names and shapes are ignored."""
     import torch
 
     with torch.no_grad():
@@ -120,7 +120,7 @@ def load(model: Module, state_dict: StateDict) -> None:
 def cast(model: Module, precision: Precision) -> None:
     """Cast the model in place, and round each norm's epsilon to float32.
 
-    In float32 torch rounds it itself; without this, float64 would be another function than the model that is used.
+    In float32 torch itself rounds it; without this, float64 would be another function than the model in use.
     """
     import torch
 
@@ -131,9 +131,9 @@ def cast(model: Module, precision: Precision) -> None:
 
 @contextlib.contextmanager
 def written_out(model: Module) -> Iterator[bool]:
-    """Let norms have their epsilon as it is for a while: the shortest decimal that rounds to what they have.
+    """Run the body with norms' unrounded epsilon: the shortest decimal that rounds to the one they have.
 
-    Says whether there are any.
+    Yields whether there are any such norms.
     """
     norms = {norm: norm.eps for norm in _rounded(model)}
     for norm, rounded in norms.items():
@@ -150,7 +150,7 @@ def _rounded(model: Module) -> list[Any]:
 
 
 def tapped(model: Module, points: Mapping[str, Tapped]) -> AbstractContextManager[Forward]:
-    """Give the forward that shows these points, for as long as the context lasts."""
+    """Return a context that yields a forward that shows these points while it lasts."""
     import torch
 
     taps = Taps(points, _array, lambda array: torch.from_numpy(array.copy()))
@@ -159,7 +159,7 @@ def tapped(model: Module, points: Mapping[str, Tapped]) -> AbstractContextManage
 
 
 def forward(model: Module, inputs: Array) -> Any:
-    """Return what the model returns, with NumPy's arrays.
+    """Return the model's output, with NumPy arrays.
 
     Raises:
         ForwardFailed: The model raises.
@@ -168,7 +168,7 @@ def forward(model: Module, inputs: Array) -> Any:
 
 
 def returned(model: Module, inputs: Array, *, gradients: bool) -> tuple[Any, Array]:
-    """Return what the model returns, with gradients recorded or not; and what its input is by then.
+    """Return the model's output, with gradients recorded or not, and its input as it is after the call.
 
     Raises:
         ForwardFailed: The model raises.
@@ -182,7 +182,7 @@ def returned(model: Module, inputs: Array, *, gradients: bool) -> tuple[Any, Arr
 
 
 def unused(model: Module, inputs: Array, names: frozenset[str]) -> list[str]:
-    """Return which of these parameters have no part in what the model returns: their gradient is nothing, or zero."""
+    """Return those of these parameters that do not affect the model's output: their gradient is None or zero."""
     import torch
 
     named = {key: parameter for key, parameter in model.named_parameters() if key in names}
@@ -194,7 +194,7 @@ def unused(model: Module, inputs: Array, names: frozenset[str]) -> list[str]:
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[int]:
-    """Compute on a single thread for a while, and say how many there are otherwise."""
+    """Run the body on a single thread; yield how many threads there are otherwise."""
     import torch
 
     threads = torch.get_num_threads()
@@ -223,15 +223,15 @@ def check_framework() -> None:
             "itself. Call paddle.compat.disable_torch_proxy() first."
         )
     if is_forked():
-        torch.set_num_threads(threads())  # for good: the next operation on more would never end
+        torch.set_num_threads(threads())  # for good: the next operation on more threads would never end
 
 
 def check(model: object, name: str = "the reference") -> None:
-    """Check that a model is a module of PyTorch's.
+    """Check that a model is a PyTorch module.
 
     Args:
-        model: Anything.
-        name: What to call it.
+        model: Any object.
+        name: What an error calls it.
 
     Raises:
         BadInput: It is not.
@@ -245,7 +245,7 @@ def check(model: object, name: str = "the reference") -> None:
 
 
 def _rebound(tensor: Tensor) -> Callable[[], object]:
-    """Let a tensor have a copy of its values and no gradient; return what gives it its own back."""
+    """Give a tensor a copy of its values and no gradient; return a function that restores its own."""
     own, gradient = tensor.data, tensor.grad if tensor.is_leaf else None
     tensor.data = own.clone()
     if gradient is not None:
@@ -266,7 +266,7 @@ def _given(inputs: Array) -> dict[str, Tensor]:
 
 
 def _array(value: Any) -> Array | None:
-    """Return a copy of a tensor; None for what is none."""
+    """Return a copy of a tensor; None for anything else."""
     import torch
 
     return np.array(value.detach().numpy()) if isinstance(value, torch.Tensor) else None

@@ -1,4 +1,4 @@
-"""One alignment at a time in a process: models are cast in place, and how many threads compute is the process's."""
+"""One alignment at a time in a process: models are cast in place, and the number of threads is process-wide."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from align.probes.knobs import usual_threads
 
 
 class _Turn:
-    """A lock that a forked process has anew, and whether this process was forked from one that had the frameworks."""
+    """A lock that a forked process renews, and whether this process was forked from one with the frameworks loaded."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
@@ -21,7 +21,7 @@ class _Turn:
             os.register_at_fork(after_in_child=self._renew)
 
     def _renew(self) -> None:
-        """Forget who holds the lock: that thread is not in the child."""
+        """Forget who holds the lock: that thread does not exist in the child."""
         self.lock = threading.RLock()
         self.forked = self.forked or bool({"torch", "paddle"} & sys.modules.keys())
 
@@ -31,7 +31,7 @@ _turn = _Turn()
 
 @contextlib.contextmanager
 def taken() -> Iterator[None]:
-    """Wait for those before, and let those behind wait."""
+    """Run the body once earlier turns are over, while later ones wait."""
     with _turn.lock:
         yield
 
@@ -39,11 +39,11 @@ def taken() -> Iterator[None]:
 def threads() -> int:
     """Return how many threads the frameworks may compute with.
 
-    OpenMP's are not there in a process that was forked when they were: more than one would wait for them for ever.
+    OpenMP's threads are missing in a process forked after they started: more than one would wait for them for ever.
     """
     return 1 if _turn.forked else usual_threads()
 
 
 def is_forked() -> bool:
-    """Return whether this process was forked from one in which the frameworks were."""
+    """Return whether this process was forked from one with the frameworks loaded."""
     return _turn.forked

@@ -1,7 +1,7 @@
 """One result in the forms that people and CI systems read, all of them rendered from the same plain data.
 
-Each form has a module: `text` for the terminal, `data` for JSON, `markdown`, `junit`, `annotations` and `html` for what
-`data.as_data` returns. The latter four bring their libraries in and are imported where they are needed.
+Each form has a module: `text` for the terminal, `data` for JSON, and `markdown`, `junit`, `annotations` and `html`,
+which render what `data.as_data` returns. These four are imported only where they are needed, as are their libraries.
 """
 
 from __future__ import annotations

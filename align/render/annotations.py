@@ -10,7 +10,7 @@ def workflow_commands(data: Data, name: str = "") -> list[str]:
 
     Args:
         data: The result.
-        name: What tells it from others of the same command.
+        name: What distinguishes it from other results of the same command.
 
     Source: https://docs.github.com/actions/reference/workflows-and-actions/workflow-commands; the escapes are those of
     actions/toolkit, packages/core/src/command.ts, escapeData and escapeProperty.

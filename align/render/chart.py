@@ -1,7 +1,7 @@
 """The figures of all layers as the geometry of a chart: a column per layer, a lane per figure, on a logarithmic scale.
 
-Across, everything is in per cent of the width, so that the chart fits any screen; down, in pixels, so that its text
-keeps its size.
+Horizontal positions are in per cent of the width, so that the chart fits any screen; vertical ones are in pixels, so
+that its text keeps its size.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from align.render.data import PRECISIONS, Data, compared, failing_layer, failure
 
 FIGURES = ("introduced", "inherited")
 READOUT = 116
-"""Height of the text on top, where the column that is pointed at shows its figures, with room for the pointer."""
+"""Height in pixels of the text on top, the figures of the column pointed at, with room for the pointer."""
 
 HEADING = 22
 LANE = 64
 AXIS = 42
 SMALLEST = 1e-18
-"""Where the scale ends below, whatever lies under it."""
+"""Least value that the scale reaches down to, however small the figures are."""
 
 HEAT = ((1e-3, "h0"), (1e-2, "h1"), (1e-1, "h2"), (0.5, "h3"), (1.0, "h4"))
-"""The class of a bar by its share of the bound, up to and including."""
+"""Greatest share of the bound, inclusive, for each CSS class of a bar."""
 
 MOST_LABELS = 12
 
@@ -42,7 +42,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """One layer. x is per cent."""
+    """One layer; x is in per cent."""
 
     x: float
     name: str
@@ -62,9 +62,9 @@ class Lane:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chart:
-    """What the page draws. width is that of a column in per cent, height that of the whole in pixels.
+    """What the page draws; width is a column's, in per cent, and height the whole chart's, in pixels.
 
-    shown is the column whose figures stand there until another is pointed at: the marked one, else the worst.
+    shown is the column whose figures are displayed until another is pointed at: the marked one, else the worst.
     """
 
     columns: tuple[Column, ...]
@@ -77,13 +77,13 @@ class Chart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
-    """Powers of ten, from low to high, over the height of a lane."""
+    """A logarithmic scale over the height of a lane; low and high are exponents of ten."""
 
     low: int
     high: int
 
     def up(self, value: float) -> float:
-        """Return how far a value stands above the lane's foot, in pixels."""
+        """Return how far above the bottom of its lane a value is drawn, in pixels."""
         if value <= 0:
             return 0.0
         share = (math.log10(value) - self.low) / (self.high - self.low)
@@ -91,7 +91,7 @@ class Scale:
 
 
 def chart(data: Data) -> Chart:
-    """Return the chart of all layers; it has no columns where none was measured."""
+    """Return the chart of all layers; it has no columns if no layer was measured."""
     layers = data["layers"]
     scales = {precision: _scale(layers, precision) for precision in PRECISIONS}
     lanes = tuple(
@@ -120,7 +120,7 @@ def chart(data: Data) -> Chart:
 
 
 def heat_of(share: float) -> str:
-    """Return the class of a bar that is this share of its bound; `over` for anything that does not pass."""
+    """Return the CSS class of a bar that is this share of its bound; `over` for anything above it, and for NaN."""
     return next((name for most, name in HEAT if share <= most), "over")
 
 
@@ -137,7 +137,7 @@ def _figures() -> Iterator[tuple[str, str]]:
 
 
 def _scale(layers: Sequence[Data], precision: str) -> Scale:
-    """Return the powers of ten that hold every figure and every bound of a precision."""
+    """Return the scale that covers every figure and every bound of a precision, down to SMALLEST."""
     diffs = [layer[precision][figure] for layer in layers for figure in FIGURES]
     values = [number(diff[key]) for diff in diffs for key in ("max_abs_diff", "bound")]
     shown = [max(value, SMALLEST) for value in values if value > 0 and math.isfinite(value)] or [1.0]
@@ -180,7 +180,7 @@ def _heat(diff: Data) -> str:
 
 
 def _blocks(columns: Sequence[Column]) -> tuple[tuple[float, str], ...]:
-    """Return where the blocks begin, with their numbers; of many blocks, some."""
+    """Return where the blocks begin, with their numbers; of more than MOST_LABELS blocks, only every so many."""
     begins: dict[str, float] = {}
     for column in columns:
         family, _, rest = column.name.partition(".")

@@ -1,4 +1,4 @@
-"""One result as the plain data that JSON takes, and the questions that every renderer asks of it."""
+"""One result as the plain data that JSON takes, and what every renderer needs to know of it."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ Data = dict[str, Any]
 
 
 def as_data(result: AlignmentResult) -> Data:
-    """Return the result as JSON takes it; NaN and infinities, which JSON lacks, become the texts `nan` and `inf`."""
+    """Return the result as JSON takes it; NaN and infinities, which JSON lacks, become the strings `nan` and `inf`."""
     data: Data = {"schema": SCHEMA, "sentence": verdict_line(result), **finite(result)}
-    del data["accept_rounding"]  # how its truth is taken, not what was found
+    del data["accept_rounding"]  # it decides what bool(result) is, and is not a finding
     for section, found in zip(data["sections"], result.sections, strict=True):
         section["checks"] = [{"name": check.name, **finite(check)} for check in found.checks]
     return data
@@ -35,7 +35,7 @@ def schema_text() -> str:
 
 
 def number(figure: float | str | None) -> float:
-    """Return a figure of the data as a number again; a bound that is missing is infinite."""
+    """Return a figure of the data as a number again; a missing bound is infinite."""
     return math.inf if figure is None else float(figure)
 
 
@@ -63,7 +63,7 @@ def outcome(found: Data) -> bool | None:
 
 
 def diffs(layer: Data) -> Iterator[tuple[str, str, Data]]:
-    """Yield precision, figure and difference of a layer, eight in all with a witness, the introduced ones first."""
+    """Yield (precision, figure, difference) for a layer: eight with a witness, the introduced ones first."""
     for figure in ("introduced", *(name for name in FIGURES if name != "introduced")):
         for precision in PRECISIONS:
             if layer[precision][figure] is not None:
@@ -71,19 +71,19 @@ def diffs(layer: Data) -> Iterator[tuple[str, str, Data]]:
 
 
 def figure_name(data: Data, precision: str, figure: str) -> str:
-    """Return what to call a figure; without a witness the truth is the reference in float64."""
+    """Return the name of a figure; without a witness the truth is the reference in float64."""
     named = figure.replace("_", " ")
     truth = "witness" if has_witness(data) else "float64 reference"
     return f"{precision} {named.replace('witness', truth)}"
 
 
 def has_witness(data: Data) -> bool:
-    """Return whether there was a witness: always, in the results of before they said so."""
+    """Return whether there was a witness; older results do not say, and always had one."""
     return bool(data.get("sides", {}).get("witness", True))
 
 
 def without_witness(data: Data) -> str:
-    """Return what a report says where there was no witness, or an empty text."""
+    """Return what a report says if there was no witness, or an empty string."""
     if has_witness(data):
         return ""
     sides = data["sides"]
@@ -91,7 +91,7 @@ def without_witness(data: Data) -> str:
 
 
 def accepted_rows(data: Data) -> list[tuple[str, str, str]]:
-    """Return point, bound and reason of each difference that is accepted; results of before had none."""
+    """Return point, bound and reason of each difference that is accepted; older results have none."""
     accepted = data.get("accepted", {})
     return [(name, f"{one['bound']:.1e}", one["reason"]) for name, one in accepted.items()]
 
@@ -102,12 +102,12 @@ def worst_ratio(layer: Data) -> float:
 
 
 def failing_layer(data: Data) -> str:
-    """Return the name of the first layer at fault, or an empty text."""
+    """Return the name of the first layer at fault, or an empty string."""
     return str((data["first_divergence"] or {}).get("layer", ""))
 
 
 def failure_of(data: Data, layer: Data) -> str:
-    """Return what is wrong at a layer in one sentence, or an empty text."""
+    """Return what is wrong at a layer in one sentence, or an empty string."""
     if layer["name"] == failing_layer(data):
         return str(data["first_divergence"]["sentence"])
     for precision, figure, diff in diffs(layer):
@@ -119,7 +119,7 @@ def failure_of(data: Data, layer: Data) -> str:
 
 
 def finite(value: Any) -> Any:
-    """Return records as plain data in which a NaN or an infinity is a text, as JSON lacks both."""
+    """Return records as plain data in which NaN and infinities are strings, as JSON lacks them."""
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     if value is None or isinstance(value, (str, int)):

@@ -1,4 +1,4 @@
-"""Many points in the few rows that a screen shows: those of a block in one, by the worst of them."""
+"""Many points in the few rows that a screen shows: a block in one row, represented by its worst point."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Generic, Protocol, TypeVar
 
 NUMBER = re.compile(r"\d+(?=\.|$)")
 FOLD_HEADERS = ("layers", "points", "worst point")
-"""Of the cells that `names_of` returns."""
+"""Headers of the cells that `names_of` returns."""
 
 LEAST = 8
-"""To how many characters a name is shortened at least."""
+"""Characters below which no column of names is narrowed."""
 
 
 class Named(Protocol):
@@ -30,7 +30,7 @@ Row = TypeVar("Row", bound=Named)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fold(Generic[Row]):
-    """What stands in one row: points that are shown together, by the worst of them."""
+    """One row: points that are shown together, represented by the worst of them."""
 
     name: str
     count: int
@@ -38,7 +38,7 @@ class Fold(Generic[Row]):
 
 
 def fold(points: Sequence[Row], *, severity: Callable[[Row], float], alone: Callable[[Row], bool]) -> list[Fold[Row]]:
-    """Return the points by blocks, in forward order.
+    """Return the points folded by blocks, in forward order.
 
     Args:
         points: In forward order.
@@ -69,7 +69,7 @@ def share(figure: float, bound: float | None) -> float:
 
 
 def names_of(found: Fold[Row]) -> tuple[str, str, str]:
-    """Return the cells that say what a row stands for: the block, how many points, and the worst of them within it."""
+    """Return the cells that name a row: the block, how many points, and the worst of them, named within it."""
     if found.count == 1:
         return found.name, "1", ""
     return found.name, str(found.count), found.worst.name.removeprefix(f"{found.name}.")
@@ -78,12 +78,12 @@ def names_of(found: Fold[Row]) -> tuple[str, str, str]:
 def fitted(
     headers: Sequence[str], rows: Sequence[tuple[str, ...]], width: int, names: Sequence[int] = (0, 2)
 ) -> list[tuple[str, ...]]:
-    """Return the rows with names shortened in the middle so that stacked headers and they fit a width.
+    """Return the rows with names shortened in the middle so that the table fits a width.
 
     Args:
-        headers: Whose words may stand below each other.
-        rows: A text per header.
-        width: In characters.
+        headers: The table's headers; their words may be stacked, one below the other.
+        rows: Rows of one text per header.
+        width: The width in characters.
         names: The columns that may be shortened; the widest goes first.
     """
     words = [max(map(len, header.split() or [""])) for header in headers]
@@ -97,7 +97,7 @@ def fitted(
 
 
 def said(points: Sequence[Row], folds: Sequence[Fold[Row]]) -> str:
-    """Return the line beneath a folded table; an empty text where nothing was folded."""
+    """Return the line beneath a folded table; an empty string if nothing was folded."""
     if len(folds) == len(points):
         return ""
     return f"{len(points)} points in {len(folds)} rows, a block by its worst point; --all-layers shows each."

@@ -35,7 +35,7 @@ VERDICTS = {
 
 
 def html(data: Data) -> bytes:
-    """Return the page. Text of any origin is escaped, and the page's own policy lets nothing but its style in."""
+    """Return the page, all text escaped; its content security policy admits only its own style and data: images."""
     style = style_text()
     page = render(
         "report.html.j2",
@@ -61,9 +61,9 @@ def render(template: str, data: Data, **values: Any) -> str:
     """Return a template filled with a result, every text escaped.
 
     Args:
-        template: Its file.
+        template: The template's file name.
         data: The result.
-        values: What the template has beside what verdict, gates and chart need.
+        values: What the template needs besides what the verdict, the gates and the chart need.
     """
     found = _templates().get_template(template)
     return found.render(
@@ -80,7 +80,7 @@ def render(template: str, data: Data, **values: Any) -> str:
 
 @cache
 def _templates() -> Environment:
-    """Return the templates, each of which is compiled once in a process: that takes as long as to fill it."""
+    """Return the templates; each is compiled once per process, as that takes as long as filling it."""
     return Environment(
         loader=PackageLoader("align.render"),
         autoescape=True,
@@ -92,7 +92,7 @@ def _templates() -> Environment:
 
 
 def _files(data: Data) -> str:
-    """Return the names of the reference's file and the candidate's, for a tab or a bookmark to be told by."""
+    """Return the names of the reference's and the candidate's files, to tell a tab or a bookmark by."""
     settings = data["settings"]
     weights = settings.get("weights", {})
     seeded = f"random weights (seed {weights['seed']})" if weights.get("seed") is not None else "random weights"
@@ -126,7 +126,7 @@ def _check(check: Data) -> dict[str, Any]:
 
 
 def _facts(data: Data) -> Iterator[tuple[str, str]]:
-    """Yield name and value of what the comparison was made with and on."""
+    """Yield the name and value of each fact about the batch, the settings and the environment."""
     yield "batch SHA-256", data["input_sha256"]
     yield from _flat(data["settings"])
     yield from _flat(data["environment"])

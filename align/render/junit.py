@@ -1,6 +1,6 @@
 """One result, or several, as JUnit XML, the test report that CI systems read: a case per gate, layer and check.
 
-A point that was left out and a figure that has no bound are skipped ones.
+A point that was left out, or that has no figure with a bound, is a skipped case, and so is a check without a bound.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ from align.render.data import (
 from align.render.several import Attempt
 
 NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""What XML 1.0 cannot hold, not even escaped. Source: https://www.w3.org/TR/xml/#charsets."""
+"""Characters that XML 1.0 cannot hold, not even escaped. Source: https://www.w3.org/TR/xml/#charsets."""
 
 
 NOT_JUDGED = "not judged, as it has no bound"
-"""Why a figure is skipped."""
+"""Reason given for a skipped case whose figures have no bound."""
 
 
 def junit(data: Data, *, accept_rounding: bool = False, seconds: float | None = None) -> bytes:
-    """Return the report.
+    """Return the report of one result.
 
     Args:
         data: The result.
-        accept_rounding: Show what the verdict `rounding` stands on as skipped, not failed, as the exit code has it.
-        seconds: How long the comparison took, where that is known; the parts of it are not measured.
+        accept_rounding: Whether failures behind the verdict `rounding` are shown as skipped, as the exit code has it.
+        seconds: How long the comparison took, if that is known; its parts are not timed.
     """
     return _report([(list(_suites(data, accept_rounding)), seconds)])
 
 
 def junit_of_several(attempts: Sequence[Attempt], *, accept_rounding: bool = False) -> bytes:
-    """Return one report of all, whose suites have each one's name; an error is a suite of one case."""
+    """Return one report of all alignments, each named in its suites; an error is a suite of one case."""
     return _report([(_suites_of(attempt, accept_rounding), attempt.seconds) for attempt in attempts])
 
 
 def _report(found: Sequence[tuple[list[TestSuite], float | None]]) -> bytes:
-    """Return the suites of each alignment, and how long it took, as a document."""
+    """Return a document of each alignment's suites and of how many seconds it took."""
     report = JUnitXml("mixer-align")
     for suite in [suite for suites, _ in found for suite in suites]:
         report.add_testsuite(suite)
@@ -88,7 +88,7 @@ def _ended_early(attempt: Attempt) -> TestSuite:
 
 
 def _named(suite: TestSuite, name: str) -> TestSuite:
-    """Return the suite with a name in its own and in those of its cases' classes."""
+    """Return the suite with a name inserted in its own name and in its cases' class names."""
     prefix = f"mixer-align.{_text(name)}"
     suite.name = prefix + str(suite.name).removeprefix("mixer-align")
     for case in suite:
@@ -97,7 +97,7 @@ def _named(suite: TestSuite, name: str) -> TestSuite:
 
 
 def _timed(report: JUnitXml, found: Sequence[tuple[list[TestSuite], float | None]]) -> None:
-    """Say how long the whole took, and that each first suite did; what was not measured has no time."""
+    """Set the times of the report and of each alignment's first suite; what was not timed has none."""
     for timed in (report, *report):
         if "time" in timed._elem.attrib:
             del timed._elem.attrib["time"]
@@ -138,12 +138,12 @@ def _case(data: Data, group: str, name: str, skipped: bool, sentence: str, accep
 
 
 def _of_gate(gate: Data) -> tuple[bool, str]:
-    """Return whether a gate was skipped, and what is to be said about it."""
+    """Return whether a gate was skipped, and what to say about it."""
     return gate["passed"] is None, "" if gate["passed"] else gate["sentence"]
 
 
 def _layers(data: Data) -> Iterator[tuple[str, bool, str]]:
-    """Yield each layer, whether nothing of it is judged, and what is to be said; the first divergence at any rate."""
+    """Yield each layer, whether it is skipped, and what to say about it; the first divergence is always included."""
     for layer in data["layers"]:
         skipped = not any(is_judged(diff) for _, _, diff in diffs(layer))
         yield layer["name"], skipped, NOT_JUDGED if skipped else failure_of(data, layer)
@@ -157,7 +157,7 @@ def _title(check: Data) -> str:
 
 
 def _of_check(check: Data) -> tuple[bool, str]:
-    """Return whether a check was skipped, and what is to be said about it."""
+    """Return whether a check was skipped, and what to say about it."""
     if check["passed"]:
         return (False, "") if is_judged(check) else (True, f"{NOT_JUDGED}: {check['figure']}")
     said = compared(check["figure"], check["bound"], passed=False)

@@ -26,11 +26,11 @@ WORST = 5
 SIGNS = {"aligned": "✅", "rounding": "⚠️", "diverged": "❌", "inconclusive": "❔"}
 MARKS = {True: "✅", False: "❌", None: "➖"}
 SPECIAL = re.compile(r"[\\`*_\[\]|~<>&$@]")
-"""What GitHub-flavoured Markdown or HTML could read as more than a character within a line."""
+"""Characters that GitHub-flavoured Markdown or HTML could read as markup within a line."""
 
 
 def markdown(data: Data, *, seconds: float | None = None) -> str:
-    """Return the whole document; seconds is how long the comparison took, where that is known."""
+    """Return the whole document; seconds is how long the comparison took, if that is known."""
     parts = [
         f"## {SIGNS[data['verdict']]} mixer-align: {cell(data['verdict'])}",
         cell(data["sentence"]),
@@ -48,7 +48,7 @@ def markdown(data: Data, *, seconds: float | None = None) -> str:
 
 
 def markdown_of_several(attempts: Sequence[Attempt]) -> str:
-    """Return one document of all: how each ended, then each one's own beneath its name."""
+    """Return one document of all alignments: how each ended, then each result under its name."""
     parts = [f"## mixer-align: {cell(conclusion(attempts))}\n\n{_table(HEADERS, rows(attempts))}\n"]
     for attempt in attempts:
         if attempt.data is not None:
@@ -58,7 +58,7 @@ def markdown_of_several(attempts: Sequence[Attempt]) -> str:
 
 
 def cell(text: object) -> str:
-    """Return text that Markdown shows as it is, on one line; it must not open a block's first line."""
+    """Return text on one line that Markdown shows as it is; it must not come first on a block's first line."""
     return SPECIAL.sub(r"\\\g<0>", " ".join(str(text).split()))
 
 
@@ -77,14 +77,14 @@ def _no_witness(data: Data) -> list[str]:
 
 
 def _left_out(data: Data) -> list[str]:
-    """Return the points that could not be compared."""
+    """Return the parts on the points that could not be compared."""
     if not data["left_out"]:
         return []
     return ["### Points left out", _table(("point", "why"), data["left_out"].items())]
 
 
 def _accepted(data: Data) -> list[str]:
-    """Return the differences that are accepted."""
+    """Return the parts on the differences that are accepted."""
     rows = accepted_rows(data)
     return ["### Accepted differences", _table(("point", "bound", "reason"), rows)] if rows else []
 
@@ -94,7 +94,7 @@ def _gate(gate: Data) -> tuple[str, ...]:
 
 
 def _worst(data: Data) -> list[str]:
-    """Return the layers that come nearest to a bound, or exceed it most."""
+    """Return the parts on the layers that come nearest to a bound, or exceed it most."""
     layers = sorted(data["layers"], key=worst_ratio, reverse=True)[:WORST]
     if not layers:
         return []
@@ -127,7 +127,7 @@ def _section(section: Data) -> list[str]:
 
 
 def _mark(found: Data) -> str:
-    """Return the mark of a check or a difference; one that is not judged is skipped and has not passed."""
+    """Return the mark of a check or a difference; one that is not judged is marked as skipped, not as passed."""
     judged = outcome(found)
     return f"{MARKS[judged]} skipped" if judged is None else MARKS[judged]
 

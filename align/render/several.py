@@ -16,14 +16,14 @@ from convert.files import strict_json
 
 SCHEMA = "mixer-align/results/1"
 HEADERS = ("verdict", "of", "where it diverges first, or the error")
-"""The name is not what a line begins with, for a runner could take it for a command."""
+"""Headers of the rows; the name is not first, as a runner could take a line that begins with it for a command."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
-    """An alignment, and how it ended: with a result, or without one by an error, in a sentence and with its exit code.
+    """An alignment and how it ended: with a result, or with an error, as a sentence and an exit code.
 
-    name: what tells it from the others; empty where it is the only one. seconds: how long it took.
+    name: what distinguishes it from the others; empty if it is the only one. seconds: how long it took.
     """
 
     name: str = ""
@@ -34,17 +34,17 @@ class Attempt:
 
     @cached_property
     def data(self) -> Data | None:
-        """The result as every report takes it, where there is one."""
+        """The result as the plain data that every report takes; None if there is no result."""
         return None if self.result is None else as_data(self.result)
 
     @property
     def ended(self) -> str:
-        """The verdict, or that there is none."""
+        """The verdict, or `error` if there is none."""
         return "error" if self.result is None else self.result.verdict
 
 
 def status(attempts: Sequence[Attempt], *, accept_rounding: bool) -> int:
-    """Return the exit code of all: that of the first error, else 1 where a gate failed."""
+    """Return the exit code of all alignments: that of the first error, else 1 if one failed, else 0."""
     errors = (attempt.exit_code for attempt in attempts if attempt.result is None)
     results = [attempt.result for attempt in attempts if attempt.result is not None]
     return next(errors, int(any(result.failed(accept_rounding=accept_rounding) for result in results)))
@@ -56,7 +56,7 @@ def rows(attempts: Sequence[Attempt]) -> list[tuple[str, ...]]:
 
 
 def conclusion(attempts: Sequence[Attempt]) -> str:
-    """Return the line that a CI log is read for, which names those that are not aligned."""
+    """Return the line that sums up a CI log; it names the alignments that are not aligned."""
     counts = Counter(attempt.ended for attempt in attempts)
     others = ", ".join(printable(attempt.name) for attempt in attempts if attempt.ended != "aligned")
     said = ", ".join(f"{count} {ended}" for ended, count in counts.items())
@@ -64,12 +64,12 @@ def conclusion(attempts: Sequence[Attempt]) -> str:
 
 
 def as_list(attempts: Sequence[Attempt]) -> Data:
-    """Return all of them as JSON takes them; each result is what it is alone."""
+    """Return all alignments as JSON takes them; each result is the same as on its own."""
     return {"schema": SCHEMA, "results": [_entry(attempt) for attempt in attempts]}
 
 
 def list_schema_text() -> str:
-    """Return the JSON Schema (draft 2020-12) that `as_list` keeps to, with that of a result in it."""
+    """Return the JSON Schema (draft 2020-12) that `as_list` keeps to, with that of a result included."""
     schema = strict_json.parse(resources.files("align.render").joinpath("results.schema.json").read_bytes())
     result = {key: part for key, part in strict_json.parse(schema_text()).items() if key not in ("$schema", "$id")}
     schema["$defs"] |= {**result.pop("$defs"), "result": result}

@@ -22,13 +22,13 @@ HEADERS = (
 )
 
 FOLDED_HEADERS = (*FOLD_HEADERS, "float64 inherited", "float64 introduced", "float32 introduced", "")
-"""Of a block the worst point's figures; --all-layers shows each point's, and the witness's."""
+"""Headers of a block's row, its worst point's figures; --all-layers shows each point's, and the witness's."""
 
 NO_WITNESS = "no witness"
-"""What every report says where float64 was compared between the two frameworks alone."""
+"""Words in every report if float64 was compared between the two frameworks alone."""
 
 NO_STRESS = "no stress gate"
-"""What the verdict says where --no-stress left it out."""
+"""Words in the verdict if --no-stress left that gate out."""
 
 TRAINING_HEADERS = (
     "optimizer",
@@ -60,7 +60,7 @@ def folded_rows(result: AlignmentResult) -> tuple[list[tuple[str, ...]], str]:
 
 
 def training_rows(result: AlignmentResult) -> list[tuple[str, ...]]:
-    """Return a row of text per optimizer and schedule, with the worst figures of all steps; none where none was run."""
+    """Return a row of text per optimizer and schedule, with the worst figures of all steps; none without training."""
     checks = [check for section in result.sections if section.gate.name == "training" for check in section.checks]
     runs: dict[tuple[str, str], list[Check]] = {}
     for check in checks:
@@ -76,7 +76,7 @@ def gate_lines(gates: Sequence[Gate]) -> list[str]:
 
 
 def verdict_line(result: AlignmentResult) -> str:
-    """Return the one line that a CI log is read for; it starts with the verdict."""
+    """Return the one line that sums up the result in a CI log; it starts with the verdict."""
     named = f"{result.verdict}: {result.variant}{_less(result)}"
     if result.first_divergence is not None:
         return f"{named}: {result.first_divergence.sentence}"
@@ -98,7 +98,7 @@ def verdict_line(result: AlignmentResult) -> str:
 
 
 def _less(result: AlignmentResult) -> str:
-    """Return in brackets what the verdict has to do without."""
+    """Return in brackets what qualifies the verdict: no witness, no stress gate, accepted differences."""
     stressed = result.settings.get("stress", True)
     less = [said for said, missing in ((NO_WITNESS, not result.sides.witness), (NO_STRESS, not stressed)) if missing]
     if count := len(result.accepted):
@@ -117,7 +117,7 @@ def _passed(layer: LayerRow) -> bool:
 
 
 def _severity(layer: LayerRow) -> float:
-    """Return the layer's worst figure in units of its bound; those that are not judged count for nothing."""
+    """Return the layer's worst figure in units of its bound; figures that are not judged count as 0."""
     return max(
         share(diff.max_abs_diff, diff.bound) for both in (layer.float64, layer.float32) for diff in both.each().values()
     )

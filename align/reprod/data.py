@@ -1,4 +1,4 @@
-"""What the reproduction stages are given: seeded images and labels, the same bytes for both sides. Pure."""
+"""The inputs of the reproduction stages: seeded images and labels, the same bytes for both sides. Pure."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ import numpy as np
 from convert.arrays import Array, Shape, StateDict
 
 METRIC_RANKS = (0, 1, 4, 5, 0, 1, 4, 5)
-"""Which class of torch's ranking labels each image of the metric stage: hits of top-1, of top-5 only, and misses."""
+"""Rank, by torch's logits, of the class that labels each image of the metric stage: top-1, top-5 only, or a miss."""
 
 NOISE = 0.5
-"""How far a training image lies from its class's pattern, as a standard deviation; the patterns have 1."""
+"""Standard deviation of a training image from its class's pattern; the patterns' own is 1."""
 
 Batch = tuple[Array, Array]
 """Images (batch, in_chans, image_size, image_size), float32, and labels (batch,), int64."""
 
 
 def metric_images(image: Shape, seed: int) -> Array:
-    """Return one standard normal image per METRIC_RANKS."""
+    """Return one standard normal image per entry of METRIC_RANKS."""
     return _normal(np.random.default_rng((seed, 2)), len(METRIC_RANKS), image)
 
 
 def labels_by_rank(logits: Array) -> Array:
-    """Return labels that make the reference's accuracy known and its neighbours' different.
+    """Return labels that make the reference's accuracy known, and that of a model near it different.
 
     With random labels both sides' accuracy would be 0, which any two models agree on.
 
@@ -42,9 +42,9 @@ class Patterns:
     """A data set that can be learnt: a seeded pattern for each class in use, plus noise.
 
     Args:
-        shape: Of a batch of images.
-        classes: How many there are.
-        seed: Of everything drawn.
+        shape: The shape of a batch of images.
+        classes: The number of classes.
+        seed: The seed of everything drawn.
     """
 
     def __init__(self, shape: Shape, classes: int, seed: int) -> None:
@@ -54,12 +54,12 @@ class Patterns:
         self._labels = np.resize(self._random.permutation(classes)[:batch], batch)
 
     def batches(self, steps: int) -> Iterator[Batch]:
-        """Yield a batch a step, one image of each pattern."""
+        """Yield one batch per step, with one image of each pattern."""
         for _ in range(steps):
             yield self._noisy(self._patterns), self._labels
 
     def evaluation(self) -> Batch:
-        """Return as many new images as METRIC_RANKS has, going through the patterns in turn."""
+        """Return as many new images as METRIC_RANKS has entries, going through the patterns in turn."""
         chosen: Sequence[int] = np.resize(np.arange(len(self._labels)), len(METRIC_RANKS)).tolist()
         return self._noisy(self._patterns[chosen]), self._labels[chosen]
 
@@ -72,8 +72,8 @@ class Patterns:
 def projections(gradients: StateDict, seed: int) -> StateDict:
     """Return each gradient's component along a seeded direction, 0-d float64.
 
-    It is of the size of the gradient's root mean square and any change of the gradient moves it, while a record of all
-    gradients would be as large as the model, and the losses of a few steps hide most gradients' faults.
+    It is about as large as the gradient's root mean square, and any change of the gradient moves it. A record of all
+    gradients would be as large as the model, and the losses of a few steps hide faults in most gradients.
     """
     return {key: _component(gradient, (seed, 4, zlib.crc32(key.encode()))) for key, gradient in gradients.items()}
 

@@ -1,4 +1,4 @@
-"""The records and logs of PaddlePaddle's paper-reproduction guide, and our judgement over them. Pure.
+"""The records and logs of PaddlePaddle's paper-reproduction guide, and how they are judged. Pure.
 
 Source: https://github.com/PaddlePaddle/models, docs/lwfx/ArticleReproduction_CV.md, sections 2.2.3 (file names) and 3.1
 to 3.11 (what each stage holds); https://github.com/WenmuZhou/reprod_log, release 1.0.1, compare.py (`compute_diff`) and
@@ -27,15 +27,15 @@ FILES: dict[StageName, tuple[str, str, str]] = {
 """The reference's record, the candidate's, and the log of each stage, as section 2.2.3 names them."""
 
 ACCURACY_BOUND = 0.0015
-"""Section 3.11: 0.15 % of accuracy between two trainings."""
+"""Bound on the difference in accuracy between two trainings, 0.15 %, from section 3.11."""
 
 MAX_OVER_MEAN = 10
-"""The greatest single difference may be ten times the mean: 1e-5 beside the guide's 1e-6, our bound on logits."""
+"""Greatest single difference over the mean, as allowed: 1e-5, our bound on logits, to the guide's 1e-6 on the mean."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """What passes: the guide's bound on the mean difference, and ours on the greatest."""
+    """The bounds that a stage has to meet: the guide's on the mean difference, and ours on the greatest."""
 
     mean: float
     max: float
@@ -77,7 +77,7 @@ class KeyDiff:
 
     @property
     def sentence(self) -> str:
-        """Return the figures against their bounds, or the problem."""
+        """The figures against their bounds, or the problem."""
         if self.problem:
             return f"{self.key}: {self.problem}"
         largest, mean = (f"{_against(self.max, self.bounds.max)}", f"{_against(self.mean, self.bounds.mean)}")
@@ -102,8 +102,8 @@ def log_text(stage: Stage, time: str) -> str:
     """Return the stage's log as ReprodDiffHelper.report writes it with all three methods, after our note.
 
     Args:
-        stage: The records.
-        time: `2021/11/18 09:29:31`, as reprod_log's lines start.
+        stage: The stage and its records.
+        time: The timestamp that starts each line, as reprod_log writes it: `2021/11/18 09:29:31`.
     """
     lines = [stage.note, *(line for diff in diffs_of(stage) for line in _log_lines(diff))]
     lines.append("diff check failed" if failure(stage) else "diff check passed")

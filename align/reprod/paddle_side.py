@@ -1,4 +1,4 @@
-"""Paddle's side of the reproduction stages: inference, criterion, metric and training."""
+"""The candidate's part of the reproduction stages, in Paddle: inference, criterion, metric and training."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def loss(scores: Array, labels: Array) -> Array:
 
 
 def train(model: Layer, batches: Iterable[Batch], learning_rate: float) -> tuple[StateDict, StateDict]:
-    """Take one SGD step a batch; return each step's loss and learning rate, and the first step's gradients.
+    """Take one SGD step per batch; return each step's loss and learning rate, and the first step's gradients.
 
     The model stays in evaluation mode. A parameter without a gradient is left out.
     """
@@ -61,7 +61,7 @@ def train(model: Layer, batches: Iterable[Batch], learning_rate: float) -> tuple
 
 
 def _criterion(scores: Tensor, labels: Array) -> Tensor:
-    """Return the mean cross-entropy of float32 logits in float64, as torch's side does."""
+    """Return the mean cross-entropy of float32 logits in float64, as the reference does."""
     import paddle
 
     return paddle.nn.functional.cross_entropy(scores.astype("float64"), paddle.to_tensor(labels))

@@ -22,7 +22,7 @@ def lines(pack: Pack, folder: Path, count: int) -> list[str]:
     Args:
         pack: What was recorded.
         folder: Where it was written.
-        count: How many files.
+        count: How many files were written.
     """
     stages = [_line(stage, pack.failures.get(stage.name)) for stage in pack.stages]
     if not pack.failures:
@@ -58,6 +58,6 @@ def _line(stage: Stage, failed: str | None) -> str:
 
 
 def _key(diff: KeyDiff) -> dict[str, Any]:
-    """Return one key's figures; NaN, which JSON lacks, becomes the text `nan`."""
+    """Return one key's figures; NaN, which JSON lacks, becomes the string `nan`."""
     data = asdict(diff)
     return data | {name: str(data[name]) for name in ("min", "max", "mean") if not math.isfinite(data[name])}

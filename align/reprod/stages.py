@@ -23,19 +23,21 @@ from convert.errors import BadInput, IOProblem, OutputRefused
 from convert.files.pickles.array_pickle import write_object_npy
 
 Fill = tuple[str, Callable[[BinaryIO], None]]
-"""A file's name and what writes its content."""
+"""A file's name and the function that writes its content."""
 
 IMAGES, LABELS = "fake_data.npy", "fake_label.npy"
 LEARNING_RATE = 1e-3
-"""Of the backward stage. Source: PaddlePaddle/models, tutorials/mobilenetv3_prod/Step1-5/05_test_backward.py."""
+"""Learning rate of the backward stage.
+
+Source: PaddlePaddle/models, tutorials/mobilenetv3_prod/Step1-5/05_test_backward.py."""
 
 TRAIN_LEARNING_RATE = 1e-2
-"""Of the train stage: ours, so that few steps move the loss by far more than the bound."""
+"""Learning rate of the train stage: our choice, so that a few steps move the loss by far more than the bound."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stages:
-    """Seed of labels and data, SGD steps of two stages, the bound on mean differences."""
+    """The stages' settings: seed of labels and data, SGD steps of two stages, bound on mean differences."""
 
     input_seed: int = 0
     backward_steps: int = 3
@@ -54,7 +56,7 @@ class Pack:
 
     @property
     def failures(self) -> dict[str, str]:
-        """Return a sentence for each stage that failed."""
+        """A sentence for each stage that failed, by the stage's name."""
         found = {stage.name: failure(stage) for stage in self.stages}
         return {name: sentence for name, sentence in found.items() if sentence}
 
@@ -66,12 +68,12 @@ class _Models:
 
 
 def reproduce(case: Case, settings: Stages | None = None, *, progress: Callable[[str], None] = lambda _: None) -> Pack:
-    """Return what torch and Paddle recorded in the five stages, both in float32.
+    """Run the five stages in torch and in Paddle, both in float32; return what they recorded.
 
     Args:
         case: The models and the batch; the reference is torch's.
         settings: Seed, steps and bound.
-        progress: Is told what is about to run.
+        progress: Called with the name of what is about to run.
 
     Raises:
         BadInput: The candidate's keys, shapes or dtypes are not the model's, so that nothing can run.
@@ -99,7 +101,7 @@ def refuse_to_replace(folder: Path, *, force: bool) -> None:
 
     Raises:
         OutputRefused: It holds a file of the pack and force is off, or something that is no regular file.
-        IOProblem: The path is no folder.
+        IOProblem: The path exists and is not a folder.
     """
     if folder.exists() and not folder.is_dir():
         raise IOProblem(f"{folder}: it is not a folder. Choose another OUT_DIR.")
@@ -114,13 +116,13 @@ def refuse_to_replace(folder: Path, *, force: bool) -> None:
 def write_pack(pack: Pack, folder: Path, time: str) -> list[Path]:
     """Write the records and the logs, each file whole or not at all, and return their paths.
 
-    Logs that are there are removed first and written last, so that none ever stands beside records it was not made
-    from.
+    Existing logs are removed first and new ones written last, so that no log ever lies beside records that it was not
+    made from.
 
     Args:
         pack: What was recorded.
-        folder: Where to; it is created.
-        time: What the log's lines start with.
+        folder: The folder to write to; it is created if missing.
+        time: The timestamp that the logs' lines start with.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for _, _, log in FILES.values():

@@ -1,4 +1,4 @@
-"""torch's side of the reproduction stages: inference, criterion, metric and training."""
+"""The reference's part of the reproduction stages, in torch: inference, criterion, metric and training."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def loss(scores: Array, labels: Array) -> Array:
 
 
 def train(model: nn.Module, batches: Iterable[Batch], learning_rate: float) -> tuple[StateDict, StateDict]:
-    """Take one SGD step a batch; return each step's loss and learning rate, and the first step's gradients.
+    """Take one SGD step per batch; return each step's loss and learning rate, and the first step's gradients.
 
     The model stays in evaluation mode. A parameter without a gradient is left out.
     """

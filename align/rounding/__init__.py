@@ -1,1 +1,1 @@
-"""What rounding explains: sizes of operations, magnitudes that stress them, how near bounds come. Pure."""
+"""What rounding explains: sizes of operations, magnitudes that stress them, how close results come to bounds. Pure."""

@@ -1,4 +1,4 @@
-"""How near a result came to each of its bounds: what the bounds still have to spare for right ports."""
+"""How close a result came to each of its bounds: how much room the bounds leave for right ports."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from align.core.result import AlignmentResult, LayerRow
 
 
 def closeness(result: AlignmentResult) -> dict[str, float]:
-    """Return the greatest figure over its bound, by what is judged: more than 1 is over, 0 is no difference at all.
+    """Return the greatest ratio of figure to bound, by what is judged: above 1 is over, 0 is no difference at all.
 
-    The keys are precision and figure (`float64 introduced`), the headline's own bound apart (`float32 logits`), and
-    the names of the gates that do not go by layers. A bound of 0 takes bits, not figures, so no check of it is here.
+    The keys are precision and figure (`float64 introduced`), separately the headline with its own bound (`float32
+    logits`), and the names of the gates not judged by layers. A bound of 0 asks for equal bits, so such checks are out.
     """
     greatest: dict[str, float] = {}
     for name, figure, bound in (*_of_layers(result), *_of_sections(result)):
@@ -22,7 +22,7 @@ def closeness(result: AlignmentResult) -> dict[str, float]:
 
 
 def _of_layers(result: AlignmentResult) -> Iterator[tuple[str, float, float]]:
-    """Yield what is judged of each point; what is only shown has an infinite bound."""
+    """Yield what is judged at each point, not what is only shown, whose bound is infinite."""
     headline = result.sides.headline
     for row in result.layers:
         for name, figure, bound in _of_layer(row):
@@ -45,7 +45,7 @@ def _of_sections(result: AlignmentResult) -> Iterator[tuple[str, float, float]]:
 
 
 def _over(figure: float, bound: float) -> float:
-    """Return the ratio; two values that agree in every bit are as near as can be, even to a bound of 0."""
+    """Return the ratio; it is 0 for two values that agree in every bit, even with a bound of 0."""
     if figure == 0 and bound >= 0:
         return 0.0
     return nan_last(figure / bound) if bound > 0 else math.inf

@@ -1,11 +1,12 @@
-"""How large the numbers are that an operation rounds: its size, in units of whose last place it errs. Pure.
+"""The size of an operation: how large the numbers are that it rounds, in units of whose last place it errs. Pure.
 
 A computed result lies within a few times size · u of the true one, where u is the unit roundoff. The sizes are those of
 running error analysis: the magnitude of every intermediate result, however much of it cancels afterwards. A sum of n
 terms rounds n partial sums, whose errors add up like the root of the sum of their squares: sqrt(n / 2) times the terms'
-root sum of squares where these have random signs, sqrt(n / 3) times the result where they have one. Taken here:
-both and, for a mean, sqrt(n) or n / 8 times its terms' root mean square, whichever is more: Paddle adds them one after
-another (paddlepaddle 3.3.1). Terms so much alike that each rounds its sum in the same direction make that n / 2.
+root sum of squares where these have random signs, sqrt(n / 3) times the result where all have the same one. The size
+here is the sum of both; for a mean, sqrt(n) or n / 8 times its terms' root mean square, whichever is more, because
+Paddle adds them one after another (paddlepaddle 3.3.1). If the terms are so much alike that each rounds its sum in the
+same direction, the factor is n / 2.
 
 Sources: N. J. Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed., SIAM 2002, section 3.3 (running error
 analysis); Higham and Mary, "A New Approach to Probabilistic Rounding Error Analysis", SIAM J. Sci. Comput. 41(5), 2019,
@@ -25,25 +26,25 @@ from align.core.compare import largest
 from convert.arrays import Array
 
 ALIKE = 64
-"""Terms round alike where they differ by less than so many units of roundoff of their sum."""
+"""Terms round alike if they differ by less than this many units of roundoff of their sum."""
 
 PARTS = 16
-"""Into so many a sum is split, to see how far it goes on its way: terms sorted by sign go far before they come back."""
+"""How many parts a sum is split into to see its partial sums: terms sorted by sign go far before they come back."""
 
 FAR = 8
-"""A bias that is so many times the terms is rounded alike at each of them."""
+"""A bias more than this many times the terms is rounded alike at each of them."""
 
 ROWS = 32
-"""Of a product of many rows, those are looked at that are greatest in norm."""
+"""How many rows of a product are looked at, if there are more: those greatest in norm."""
 
 
 def size_of_sum(count: int, terms: float, reached: float) -> float:
-    """Return the size of a sum of so many terms, of this root sum of squares, with this greatest partial sum."""
+    """Return the size of a sum of `count` terms with root sum of squares `terms` and greatest partial sum `reached`."""
     return math.sqrt(count / 2) * terms + math.sqrt(count / 3) * reached
 
 
 def size_of_affine(x: Array, weight: Array, bias: Array, product: Array) -> float:
-    """Return the size of a matrix product and a bias, which a kernel may begin with, so that each sum is that large.
+    """Return the size of a matrix product and a bias; a kernel may begin with the bias, so that each sum is that large.
 
     Args:
         x: (…, in).
@@ -69,12 +70,12 @@ def size_of_mean(x: Array, mean: Array, axis: int) -> float:
 
 
 def size_of_layer_norm(mean: Array, centred: Array, deviation: Array, result: Array, weight: Array) -> float:
-    """Return the size of a LayerNorm: what its rows were before the mean was taken away, and the sum of their squares.
+    """Return the size of a LayerNorm, from its rows before the mean was subtracted and from the sum of their squares.
 
     Args:
         mean: (…, 1), of each row.
-        centred: (…, channels), the rows without it.
-        deviation: (…, 1), of each row: what it is divided by.
+        centred: (…, channels), the rows minus their mean.
+        deviation: (…, 1), what each row is divided by.
         result: (…, channels).
         weight: (channels,).
     """
@@ -85,19 +86,19 @@ def size_of_layer_norm(mean: Array, centred: Array, deviation: Array, result: Ar
 
 
 def _parts(count: int) -> list[slice]:
-    """Return the parts of so many terms, which are of one length but for the last."""
+    """Return slices that split `count` terms into parts of equal length, except for the last."""
     length = -(-count // PARTS)
     return [slice(start, start + length) for start in range(0, count, length)]
 
 
 def _greatest_rows(rows: Array) -> Array:
-    """Return the rows that are greatest in norm."""
+    """Return the ROWS rows that are greatest in norm, or all if there are no more."""
     if len(rows) <= ROWS:
         return rows
     return np.asarray(rows[np.argpartition(np.einsum("ri,ri->r", rows, rows), -ROWS)[-ROWS:]])
 
 
 def _drift(count: int, mean: Array, spread: Array) -> Array:
-    """Return how many roundoffs of its terms a mean errs: more where these are alike in float32."""
+    """Return by how many roundoffs of its terms a mean errs: more if these are alike in float32."""
     alike = spread <= ALIKE * count * ROUNDOFF["float32"] * np.abs(mean)
     return np.where(alike, count / 2, math.sqrt(count))

@@ -1,1 +1,1 @@
-"""A recorded trace of the reference, and the gate that holds Paddle alone against it."""
+"""A recorded trace of the reference, and the gate that checks Paddle alone against it."""

@@ -32,16 +32,16 @@ __all__ = ["Unrecordable", "case_of_trace", "check", "record"]
 
 
 def case_of_trace(trace: GoldenTrace, alignment: Alignment, candidate: StateDict | None) -> Case:
-    """Return the case of a recorded trace, whose reference will not be run.
+    """Return the case for checking a candidate against a recorded trace; its reference is never run.
 
     Args:
-        trace: The record.
-        alignment: Of its family.
-        candidate: Weights in Paddle's layout; None: the seeded ones, drawn and converted again.
+        trace: The recorded trace.
+        alignment: The alignment of the trace's family.
+        candidate: Weights in Paddle's layout; None: the seeded weights, drawn and converted again.
 
     Raises:
         IntegrityProblem: The weights drawn again are not the recorded ones.
-        UsageProblem: There is no candidate, and the weights were not seeded.
+        UsageProblem: There is no candidate, and the recorded weights were not seeded.
     """
     settings = Settings(batch=trace.batch, input_seed=trace.input_seed, inputs=trace.inputs)
     source = _drawn(trace, alignment) if candidate is None else None
@@ -54,10 +54,10 @@ def check(
     """Return how Paddle compares with a recorded trace.
 
     Args:
-        trace: The record.
-        case: Its candidate is judged; see `case_of_trace` and `align.trace.twins.case_of_twins_trace`.
+        trace: The recorded trace.
+        case: The case whose candidate is judged; see `case_of_trace` and `align.trace.twins.case_of_twins_trace`.
         atol: Bound on the float32 logits.
-        progress: Is told what is about to run.
+        progress: Called with a description of each step before it runs.
 
     Raises:
         IntegrityProblem: The images drawn again are not the recorded ones.
@@ -115,7 +115,7 @@ def _settings(trace: GoldenTrace, atol: float) -> dict[str, Any]:
 def _measure(
     trace: GoldenTrace, case: Case, model: Any, atol: float, progress: Progress
 ) -> tuple[list[Finding], tuple[TraceRow, ...], LogitsDiff | None]:
-    """Return the points at fault, the figures of all points shown, and those of the float32 logits."""
+    """Return the findings, a row of figures per point, and the difference of the float32 logits."""
     side, probe = case.sides.candidate, case.candidate.probe
     narrow, wide = Sketches(case, side, "float32"), Sketches(case, side, "float64")
     with probe.tapped(model, {point.name: point.candidate for point in case.points}) as run:
@@ -149,7 +149,7 @@ def _row(point: PointRecord, shown: tuple[Sketch, Sketch], accepted: Accepted | 
 
 
 def _idle(trace: GoldenTrace, case: Case, wide: Mapping[str, Sketch]) -> list[str]:
-    """Return the points whose difference is accepted and gone; one for several points is needed by one."""
+    """Return the points whose accepted difference is not needed (for an entry of several points, one need suffices)."""
     points = {point.sketch.name: point for point in trace.points}
     needed = {
         id(accepted)

@@ -1,4 +1,4 @@
-"""The recorded trace: what a reference computed on one seeded batch, as it is kept."""
+"""The recorded trace: what a reference computed on one seeded batch, as it is stored."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class TensorRecord:
 class GoldenTrace:
     """What a reference computed on one seeded batch, small enough to commit beside the code it guards.
 
-    family, config: As the family has it; of two models that no family knows "" and None, and twins says more.
-    reference: What computed it. source says where the weights are from; source_fingerprint is theirs by the
-    reference's names. logits are those that `logits_kept` keeps, in float64.
+    family, config: The family's name and config; "" and None for two models of no family, which twins describes.
+    reference: The implementation that computed it. source: Where the weights come from. source_fingerprint: Their
+    fingerprint, by the reference's names. logits: Those that `logits_kept` selects, in float64.
     """
 
     name: str
@@ -51,12 +51,12 @@ class GoldenTrace:
 
     @property
     def witnessed(self) -> bool:
-        """Whether a witness showed the same as the reference."""
+        """Whether a witness confirmed the reference when it was recorded."""
         return all(point.float64_noise is not None for point in self.points)
 
 
 def logits_kept(logits: Array) -> Array:
-    """Return the logits that a trace keeps: all of them up to RECORDED_LOGITS, else so many, evenly spread."""
+    """Return the logits that a trace keeps: all if there are at most RECORDED_LOGITS, else that many, evenly spread."""
     flat = logits.reshape(-1)
     count = min(flat.size, RECORDED_LOGITS)
     return flat[[i * flat.size // count for i in range(count)]]

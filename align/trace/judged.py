@@ -1,4 +1,4 @@
-"""What of Paddle's is held against a recorded trace: the weights of a file, in our own model or in one of a user's."""
+"""The candidate that is checked against a recorded trace: weights from a file, in our own model or in a user's."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from convert.pairing.family import PairedFamily
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """A file of Paddle weights, and which set of them; None: the seeded ones, or those that a user's model holds.
+    """A file of Paddle weights, and which set of them; no file: the seeded weights, or those of a user's model.
 
-    say: Is told what is taken for granted of it.
+    say: Called with the file's name and the assumptions made about it.
     """
 
     file: Path | None
@@ -32,16 +32,16 @@ class Judged:
 
 
 def case_to_check(trace: GoldenTrace, judged: Judged, model: Callable[[], Any] | None) -> Case:
-    """Return the case of a recorded trace, whose reference will not be run.
+    """Return the case for checking a candidate against a recorded trace; its reference is never run.
 
     Args:
-        trace: The record.
-        judged: The weights.
-        model: Gives the user's own Paddle model; None: there is none. It is not called for a trace that has its own.
+        trace: The recorded trace.
+        judged: The weights to judge.
+        model: Returns the user's own Paddle model. It has to be None for a trace of a family, which has its own model.
 
     Raises:
-        BadInput: The weights are not those of such a model.
-        UsageProblem: A model is missing or is not wanted, or nothing says the weights.
+        BadInput: The weights do not belong to such a model.
+        UsageProblem: A model is missing or is not wanted, or nothing says which weights to judge.
     """
     if judged.key is not None and judged.file is None:
         raise UsageProblem("--candidate-key goes with --candidate. Add it, or leave it out.")
@@ -70,7 +70,7 @@ def case_to_check(trace: GoldenTrace, judged: Judged, model: Callable[[], Any] |
 
 
 def _own(trace: GoldenTrace, layer: Any) -> StateDict | None:
-    """Return what a model holds where the trace's weights are its own; else they are drawn again, or asked for."""
+    """Return the model's weights if the trace was recorded with its own; else None: drawn again, or asked for."""
     if trace.source["kind"] != "own":
         return None
     paddle_probe.check(layer)

@@ -39,10 +39,10 @@ class Unrecordable(MixerConvertError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """What was seen of the reference: in float32, in float64, and of the witness, if there is one.
+    """Sketches of the reference in float32 (narrow) and float64 (wide), and of the witness (truth), if there is one.
 
-    recorded: In float64, and where a difference is accepted it goes on with the candidate's value, as the candidate
-    does. accepted: What the candidate has at these points.
+    recorded: The reference in float64, which goes on with the candidate's value wherever a difference is accepted.
+    accepted: The candidate's sketches at those points.
     """
 
     narrow: Sketches
@@ -65,14 +65,14 @@ def record(case: Case, settings: Settings, *, progress: Progress = lambda _: Non
     """Return what the reference computes on one seeded batch.
 
     Args:
-        case: The weights. Its candidate plays no part, but for what it calls its modules and weights where no family
-            tells, and for the values whose difference is accepted.
-        settings: Batch and seed of the images.
-        progress: Is told what is about to run.
+        case: Holds the weights. Of its candidate only the names of modules and weights matter, where no family
+            defines them, and the values at points whose difference is accepted.
+        settings: Batch size, seed and kind of the images.
+        progress: Called with a description of each step before it runs.
 
     Raises:
-        Unrecordable: The reference leaves the NumPy witness in float64, or does not show the points expected; the two
-            models are not paired; or a difference is accepted that is another.
+        Unrecordable: The reference departs from the NumPy witness in float64, or does not show the expected points,
+            all finite; the models are not paired; or an accepted difference is larger than accepted, or is not needed.
     """
     case.check_drawn_by(settings)
     if case.unpaired:
@@ -134,9 +134,9 @@ def _tapped(case: Case, model: object) -> AbstractContextManager[Forward]:
 
 
 def _beside_candidate(case: Case, run: Forward, recorded: Sketches) -> dict[str, Sketch]:
-    """Sketch the reference, which has the candidate's values where these are accepted; return those.
+    """Sketch the reference, run on with the candidate's values where a difference is accepted; return their sketches.
 
-    Without them, all that lies behind would inherit the difference, and would have to be accepted too.
+    Without them, every later point would inherit the difference and have to be accepted too.
     """
     inputs, here = in_precision(case.inputs, "float64"), case.candidate.probe
     found: dict[str, Sketch] = {}
@@ -178,7 +178,7 @@ def _refuse_to_leave(case: Case, seen: Observed) -> None:
 
 
 def _refuse_idle(case: Case, seen: Observed, points: tuple[PointRecord, ...]) -> None:
-    """Refuse an entry of [accepted] that no point needs; one that is about several points is needed by one."""
+    """Refuse an entry of [accepted] that no point needs; an entry for several points is needed if one needs it."""
     needed = {
         id(case.accepted[point.sketch.name])
         for point in points

@@ -1,4 +1,4 @@
-"""One check against a trace as plain data or as lines of text, in the style of `align.render`."""
+"""A check against a recorded trace as plain data or as lines of text, in the style of `align.render`."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from align.trace.result import TraceResult, TraceRow
 SCHEMA = "mixer-align/check/1"
 HEADERS = ("layer", "shape", "float64", "bound", "extrema, norm", "bound", "float32", "bound", "")
 FOLDED_HEADERS = (*FOLD_HEADERS, "float64", "bound", "float32", "bound", "")
-"""Of a block the worst point's figures; --all-layers shows each point's, and its extrema and norm."""
+"""Headers of a row per block, with its worst point's figures; --all-layers shows each point, with extrema and norm."""
 
 
 def as_data(result: TraceResult) -> dict[str, Any]:
-    """Return the result as JSON takes it; NaN and infinities become texts."""
+    """Return the result as plain data for JSON; NaN and infinities become strings."""
     data: dict[str, Any] = {"schema": SCHEMA, **finite(result)}
-    del data["accept_rounding"]  # how its truth is taken, not what was found
+    del data["accept_rounding"]  # says how the result reads as a bool, not what was found
     return data
 
 
 def rows(result: TraceResult) -> list[tuple[str, ...]]:
-    """Return a row of text per point, one text per header."""
+    """Return a row of cells per point, one for each of `HEADERS`."""
     return [_row(row) for row in result.points]
 
 
 def folded_rows(result: TraceResult) -> tuple[list[tuple[str, ...]], str]:
-    """Return a row of text per block, one text per header of `FOLDED_HEADERS`, and the line beneath them."""
+    """Return a row of cells per block, one for each of `FOLDED_HEADERS`, and the line to show beneath them."""
     folds = fold(result.points, severity=lambda row: row.severity("float64"), alone=lambda row: bool(_remark(row)))
     return [(*names_of(found), *_folded_row(found.worst)) for found in folds], said(result.points, folds)
 
@@ -82,7 +82,7 @@ def _remark(row: TraceRow) -> str:
 
 
 def _not_proved(result: TraceResult) -> str:
-    """Say what a reader has to know of the verdict beside its figures; nothing where there is no such thing."""
+    """Return the reservations that go with the verdict: no witness, accepted differences; "" if there are none."""
     count = len(result.accepted)
     accepted = [f"{count} accepted difference{'s' if count > 1 else ''}"] if count else []
     return ", ".join(([] if result.witness else [NO_WITNESS]) + accepted)

@@ -20,8 +20,8 @@ IDLE = "its difference is accepted, and there is none beyond rounding. Take it o
 class PointRecord:
     """What a trace keeps of one comparison point.
 
-    sketch: the reference's float64 value. float64_noise, float32_noise: the distance from it of the NumPy witness, None
-    where there is none, and of the reference itself in float32; they say how large rounding is at this point.
+    sketch: Of the reference's float64 value. float64_noise: The distance between it and the NumPy witness; None without
+    one. float32_noise: The distance to the reference in float32. Both say how large rounding is at this point.
     """
 
     sketch: Sketch
@@ -29,7 +29,7 @@ class PointRecord:
     float32_noise: float
 
     def bound(self, precision: Precision) -> float:
-        """Return the greatest distance that passes: what the rounding explains, in float64 at most the full gate's."""
+        """Return the greatest passing distance: what rounding explains, in float64 at most the full gate's bound."""
         noise = self.float64_noise if precision == "float64" else self.float32_noise
         if noise is None:
             return self.summary_bound
@@ -38,16 +38,16 @@ class PointRecord:
 
     @property
     def summary_bound(self) -> float:
-        """The greatest difference of minimum, maximum and rms that passes in float64: the full gate's bound."""
+        """The greatest difference in minimum, maximum or rms that passes in float64: the full gate's bound."""
         return wide_bound(self.float32_noise).bound(self.sketch.largest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SketchDiff:
-    """How far Paddle's sketch of a point in one precision lies from the recorded one.
+    """How far the candidate's sketch of a point, in one precision, lies from the recorded one.
 
-    distance: the root mean square over the projections. summary: the greatest of minimum, maximum and rms, judged in
-    float64 only.
+    distance: The root mean square of the projections' differences. summary: The greatest difference in minimum, maximum
+    or rms, judged in float64 only.
     """
 
     distance: float
@@ -58,7 +58,7 @@ class SketchDiff:
 
     @property
     def said(self) -> str:
-        """What is worst about it, and the bound."""
+        """In words, the figure at fault (the distance if both or neither are) and its bound."""
         if self.distance <= self.bound and not self.summary <= self.summary_bound:
             return f"extrema or norm {self.summary:.2e} away, exceeds {self.summary_bound:.1e}"
         sign = "≤" if self.distance <= self.bound else "exceeds"
@@ -67,9 +67,9 @@ class SketchDiff:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceRow:
-    """One point in both precisions, a `align.core.judgement.Row`; Paddle ran on its own activations.
+    """One point in both precisions, an `align.core.judgement.Row`; Paddle ran on its own activations.
 
-    accepted: The bound of a difference that is accepted here. idle: There is none, although it is accepted.
+    accepted: The bound of the difference accepted here, if any. idle: A difference is accepted, but nothing needs it.
     """
 
     name: str
@@ -80,33 +80,33 @@ class TraceRow:
     idle: bool = False
 
     def passed(self, precision: Precision) -> bool:
-        """Return whether it is within its bounds."""
+        """Return whether the point is within its bounds."""
         return self._in(precision).passed
 
     def severity(self, precision: Precision) -> float:
-        """Return its distance over the bound."""
+        """Return the point's distance as a multiple of its bound; NaN counts as infinite."""
         found = self._in(precision)
-        if found.bound == 0:  # where all is 0, and rounds nothing
+        if found.bound == 0:  # where every value is 0, so nothing is rounded
             return 0.0 if found.distance == 0 else math.inf
         return nan_last(found.distance / found.bound)
 
     def figure(self, precision: Precision) -> str:
-        """Return its distance in words."""
+        """Return the point's figure and its bound, as a gate's sentence has them."""
         return f"worst {self._in(precision).said} at {self.name}".removeprefix(
             "worst " if precision == "float64" else ""
         )
 
     def placed(self, precision: Precision) -> str | None:
-        """Return what is over."""
+        """Return in words what went wrong at this point; None where nothing did."""
         if self.idle and precision == "float64":
             return IDLE
         return None if self.passed(precision) else f"{precision} {self._in(precision).said}"
 
     def not_finite(self) -> None:
-        """Return nothing: where a side is not finite, no row is made."""
+        """Return None: a value that is not finite is reported as a finding instead."""
 
     def beyond(self) -> None:
-        """Return nothing: there is no other evidence."""
+        """Return None: there is no other evidence."""
 
     def _in(self, precision: Precision) -> SketchDiff:
         return self.float64 if precision == "float64" else self.float32
@@ -114,7 +114,7 @@ class TraceRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogitsDiff:
-    """The recorded logits against Paddle's in float32: the greatest difference, and how many of all were recorded."""
+    """The candidate's float32 logits against the recorded ones: max_abs_diff, and how many of all were recorded."""
 
     max_abs_diff: float
     bound: float
@@ -123,7 +123,7 @@ class LogitsDiff:
     passed: bool
 
     def headline(self, name: str) -> Headline:
-        """Return it as what is judged."""
+        """Return the difference as the headline to be judged."""
         sign = "≤" if self.passed else "exceeds"
         sentence = (
             f"{name} {self.max_abs_diff:.2e} {sign} {self.bound:.1e} ({self.recorded} of {self.num_elements} recorded)"
@@ -135,8 +135,9 @@ class LogitsDiff:
 class TraceResult:
     """The whole outcome of one check; true where the verdict is `aligned`, or is `rounding` and that is accepted.
 
-    headline: The point that the models are for. witness: A witness showed the same as the reference when it was
-    recorded. left_out: The points that the candidate does not show, and why. accepted: Those whose difference is.
+    headline: The point that the models exist to compute. witness: Whether a witness confirmed the reference when it was
+    recorded. left_out: The points that the candidate does not show, and why. accepted: Points whose difference is
+    accepted.
     """
 
     name: str
@@ -155,7 +156,7 @@ class TraceResult:
     accept_rounding: bool = False
 
     def __bool__(self) -> bool:
-        """Return whether the two are aligned."""
+        """Return whether the verdict is `aligned`, or is `rounding` and that is accepted."""
         return not self.failed(accept_rounding=self.accept_rounding)
 
     def failed(self, *, accept_rounding: bool = False) -> bool:
@@ -164,13 +165,13 @@ class TraceResult:
 
 
 def compare_sketch(recorded: PointRecord, candidate: Sketch, precision: Precision, accepted: float = 0.0) -> SketchDiff:
-    """Return how far a candidate's sketch lies from the recorded one; what is not finite does not pass.
+    """Return how far the candidate's sketch lies from the recorded one; a value that is not finite does not pass.
 
     Args:
-        recorded: The reference's.
-        candidate: Of the same shape.
-        precision: The candidate's.
-        accepted: A difference that passes in any case.
+        recorded: The point's record, made from the reference.
+        candidate: The candidate's sketch, of the same shape.
+        precision: The candidate's precision.
+        accepted: An absolute difference that passes in any case.
     """
     found, summary = distance(recorded.sketch, candidate), summary_distance(recorded.sketch, candidate)
     bound = max(recorded.bound(precision), accepted)

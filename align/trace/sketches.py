@@ -1,4 +1,4 @@
-"""One side's forward, sketched: what is kept of every point of it, and where it is not as expected."""
+"""Sketches of one side's forward: what is kept of each point, and where it is not as expected."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from align.trace.golden import logits_kept
 from convert.arrays import Array
 
 Instead = Callable[[Point, Array], Array | None]
-"""Returns what a forward goes on with in place of a point's value; None: with that."""
+"""Function that returns what a forward goes on with in place of a point's value; None keeps the value."""
 
 
 class Sketches:
-    """One side's run in one precision: a sketch a point, the logits, and where it did not show what was expected."""
+    """One side's run in one precision: a sketch of each point, the logits, and what was not as expected."""
 
     def __init__(self, case: Case, side: str, precision: Precision) -> None:
         self._case, self._side, self._precision = case, side, precision
@@ -29,7 +29,7 @@ class Sketches:
         self.logits = np.empty(0)
 
     def run(self, shown: Walk, instead: Instead = lambda *_: None) -> list[Finding]:
-        """Sketch each point as it comes; return where they are not those expected."""
+        """Sketch each point as it is shown; return the first finding, if a point is not as expected."""
         with closing(Side(self._side, shown)) as side:
             try:
                 for point in self._case.points:
@@ -47,7 +47,7 @@ class Sketches:
         return []
 
     def not_finite(self) -> list[Finding]:
-        """Return the points that hold a NaN or an infinity, in forward order."""
+        """Return a finding for each point that holds a NaN or an infinity, in forward order."""
         return [
             Finding(layer=name, sentence=f"{self._side} is not finite at {name}")
             for name, kept in self.by_name.items()

@@ -20,16 +20,16 @@ from convert.files import strict_json
 
 SCHEMA, FORMER, TWINS = "mixer-align/trace/2", "mixer-align/trace/1", "mixer-align/trace-of-two-models/1"
 FORMER_FAMILY = "mixer"
-"""Of the traces that do not say: there was no other."""
+"""Family of traces in the former schema, which do not name one: there was no other."""
 
 MAX_BYTES = 4 << 20
-"""Above any trace: the largest architecture's (resmlp_36, l16) stay below 200 KB."""
+"""Bytes above which no file is a trace: those of the largest architectures (resmlp_36, l16) stay below 200 KB."""
 
 ADVICE = "Record it again with mixer-align record."
 
 
 def write(stream: BinaryIO, trace: GoldenTrace) -> None:
-    """Write a trace; the same trace gives the same bytes, a line for each parameter and each point.
+    """Write a trace, one line per parameter and per point; the same trace always gives the same bytes.
 
     Raises:
         BadInput: It would be larger than a trace may be.
@@ -47,7 +47,7 @@ def write(stream: BinaryIO, trace: GoldenTrace) -> None:
 
 
 def write_whole(path: Path, trace: GoldenTrace, *, force: bool) -> None:
-    """Write a trace to a file, which is there whole or not at all, and read it back.
+    """Write a trace to a file, whole or not at all, and check it by reading it back.
 
     Raises:
         BadInput: It would be larger than a trace may be.
@@ -60,10 +60,10 @@ def write_whole(path: Path, trace: GoldenTrace, *, force: bool) -> None:
 
 
 def read(path: Path) -> GoldenTrace:
-    """Return the trace of a file.
+    """Return the trace in a file.
 
     Raises:
-        Unreadable: It is no trace, or not one that a config implies.
+        Unreadable: It is not a trace, or not one that its config implies.
         IntegrityProblem: It was changed after it was written.
     """
     data = _json(path)
@@ -100,7 +100,7 @@ def _json(path: Path) -> Any:
 
 
 def _sha256(content: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of the content in one fixed form; Python's floats survive JSON bit for bit."""
+    """Return the SHA-256 of the content in one fixed JSON form; Python's floats survive JSON bit for bit."""
     try:
         text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     except ValueError as error:

@@ -48,7 +48,7 @@ def trace_of_family(content: Reader) -> GoldenTrace:
 
 
 def trace_of_twins(content: Reader) -> GoldenTrace:
-    """Return the trace of two models, of which only the trace itself says what they show.
+    """Return the trace of two models of no family, validated against itself: nothing else says what they show.
 
     Raises:
         Malformed: A field is not what it has to be.
@@ -76,7 +76,7 @@ def _batch(content: Reader) -> int:
 
 
 def _common(content: Reader, kinds: Sequence[str]) -> GoldenTrace:
-    """Return a trace with what is the same for all: where weights and inputs are from."""
+    """Return a trace with the fields that all traces share, such as where weights and inputs come from."""
     inputs, source, versions = content.section("inputs"), content.section("source"), content.section("versions")
     kind = source.one_of("kind", kinds)
     origin = {key: source.text_or_none(key) for key in ("file", "sha256", "repo_id", "revision")}

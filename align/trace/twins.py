@@ -1,4 +1,4 @@
-"""Traces of two models that no family knows: what is recorded of them, and the case of the candidate alone."""
+"""Traces of two models of no known family: what is recorded, and the case for checking the candidate alone."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ALSO = "another name of a tensor that is paired"
 
 
 def source_of_twins(case: Case) -> dict[str, Any]:
-    """Return where the reference's weights are from: seeded, a file, or its own."""
+    """Return where the reference's weights come from: a seed, a file, or the model itself."""
     said, seed = case.settings["weights"], next((one.seed for one in case.drawn.values()), None)
     file = None if case.drawn else said.get("file")
     kind = "random" if case.drawn else "file" if file else "own"
@@ -39,7 +39,7 @@ def source_of_twins(case: Case) -> dict[str, Any]:
 
 
 def record_of_twins(case: Case) -> TwinsRecord:
-    """Return what a trace of two models keeps, beside the sketches and hashes."""
+    """Return what a trace of two models keeps in addition to sketches and hashes."""
     with case.candidate.used() as model:
         own = case.candidate.probe.parameters(model)
     surplus = own.keys() - case.expected.keys()
@@ -55,13 +55,13 @@ def record_of_twins(case: Case) -> TwinsRecord:
 
 
 def _printable(accepted: Mapping[str, Accepted]) -> dict[str, Accepted]:
-    """Return what is accepted with reasons that a trace can hold; what was one for several points still is."""
+    """Return the accepted differences with printable reasons; points that share an entry still share one."""
     shown = {id(one): replace(one, reason=printable(one.reason)) for one in accepted.values()}
     return {name: shown[id(one)] for name, one in accepted.items()}
 
 
 def _origins(case: Case) -> dict[str, TensorOrigin]:
-    """Return where each of the candidate's tensors is from; those not drawn have their values while there is room."""
+    """Return where each candidate tensor comes from; beside drawn ones, other values are kept while there is room."""
     found, room = {}, MOST_VALUES if case.drawn else 0
     for rule in case.rules:
         array, drawn = case.reference.state_dict[rule.source], case.drawn.get(rule.source)
@@ -78,24 +78,24 @@ def _origins(case: Case) -> dict[str, TensorOrigin]:
 
 
 def table_of(record: TwinsRecord) -> WeightTable:
-    """Return which names of the candidate's go with which of the reference's."""
+    """Return the table that maps the reference's tensor names to the candidate's."""
     rules = [origin.rule for origin in record.tensors.values()]
     entries = [WeightEntry(name=rule.source, to=rule.target, transform=rule.transform) for rule in rules]
     return WeightTable(place="the trace", entries=entries)
 
 
 def case_of_twins_trace(trace: GoldenTrace, model: Layer, weights: StateDict | None = None) -> Case:
-    """Return the case of a recorded trace of two models, whose reference will not be run.
+    """Return the case for checking a model against a recorded trace of two models; the reference is never run.
 
     Args:
-        trace: The record.
-        model: The candidate, in evaluation mode; it is as it was in the end.
-        weights: What it is to hold; None: the seeded ones, drawn again.
+        trace: The recorded trace.
+        model: The candidate, in evaluation mode; it is left unchanged.
+        weights: What the candidate is to hold; None: the seeded weights, drawn again.
 
     Raises:
-        BadInput: It is no model of Paddle's.
+        BadInput: The model is not a Paddle model.
         IntegrityProblem: The weights drawn again are not the recorded ones.
-        UsageProblem: There are no weights, and those of the trace cannot be drawn again; or it is a family's trace.
+        UsageProblem: No weights are given, and the trace's cannot be drawn again; or it is a family's trace.
     """
     if (record := trace.twins) is None:
         raise UsageProblem(f"{trace.name}: the trace is of the {trace.family} family, which has a model of its own.")
@@ -135,14 +135,14 @@ def case_of_twins_trace(trace: GoldenTrace, model: Layer, weights: StateDict | N
 
 
 def _not_there() -> None:
-    """Raise, as the reference is not there."""
+    """Raise a RuntimeError: a trace has no reference to run."""
     raise RuntimeError("the reference of a trace is not run")
 
 
 def _held(trace: GoldenTrace, record: TwinsRecord, own: StateDict, weights: StateDict | None) -> StateDict:
-    """Return what the candidate is to hold; what it does hold where that is of another structure, so that it is told.
+    """Return what the candidate is to hold, or what it does hold if its structure differs, which a gate then reports.
 
-    Nothing is drawn before its shape is known to be that of the user's model.
+    Nothing is drawn before its shape is known to match the user's model.
     """
     expected = {tensor.name: tensor.shape for tensor in trace.weights}
     own = _without(record.passed_over, own, expected)
@@ -167,7 +167,7 @@ def _without(passed_over: Mapping[str, str], held: StateDict, expected: Mapping[
 
 
 def _again(trace: GoldenTrace, tensor: TensorRecord, origin: TensorOrigin, own: StateDict) -> Array:
-    """Return a tensor: drawn, by its recorded values, or the model's own where that is the recorded one."""
+    """Return a tensor: drawn again, from its recorded values, or the model's own if that is the recorded one."""
     if origin.drawn is not None:
         return origin.rule.transform.apply(origin.drawn.draw())
     dtype = np.dtype(tensor.dtype)

@@ -1,4 +1,4 @@
-"""What a trace of two models keeps that no family says of it, as plain data and read back field by field. Pure."""
+"""What a trace of two models keeps because no family defines it, as plain data and read back field by field. Pure."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from convert.arrays import Shape
 from convert.rules import KeyRule, Transform
 
 MOST_VALUES = 64 << 10
-"""Bytes of all tensors together that are kept by their values."""
+"""Most bytes of tensor values that a trace keeps, over all its tensors."""
 
 MOST_INPUTS = 1 << 26
-"""Elements of a batch: 256 MiB in float32."""
+"""Most elements of a batch, over all its inputs: 256 MiB in float32."""
 
 GREATEST = 2.0**31
-"""Of an input's values, and of the numbers of a distribution."""
+"""Greatest magnitude of an input's values, and of a distribution's numbers."""
 
 EXPONENTS = 126
-"""Of the powers of two that float32 has in full precision."""
+"""Greatest magnitude of the exponent of a power of two that float32 holds in full precision."""
 
 INPUT_DTYPES = get_args(get_type_hints(Input)["dtype"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorOrigin:
-    """Where one of the candidate's tensors is from.
+    """Where one of the candidate's tensors comes from.
 
-    rule: How it comes from the reference's. point: The one that it acts in. drawn: How the reference's is drawn.
-    values: Its bytes, of a tensor that is not drawn. With neither, only a file tells them, or the model itself.
+    rule: How it follows from the reference's tensor. point: Where it acts. drawn: How the reference's tensor is drawn.
+    values: The bytes of a tensor that is not drawn. With neither, its values come from a file or the model itself.
     """
 
     rule: KeyRule
@@ -48,11 +48,12 @@ class TensorOrigin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TwinsRecord:
-    """Of two models that no family knows: where the candidate shows each point, and where its weights are from.
+    """Record of two models of no family: where the candidate shows each point, and where its weights come from.
 
-    headline: The point that the models are for. inputs: What draws the batch. tapped: By point. tensors: By the
-    candidate's name. left_out: The points that it does not show, and why. passed_over: Its tensors that nothing of the
-    reference's goes with, and why. accepted: Points whose difference is accepted.
+    headline: The point that the models exist to compute. inputs: How the batch is drawn. tapped: Where the candidate
+    shows each point. tensors: Origins, by the candidate's name. left_out: The points that the candidate does not show,
+    and why. passed_over: Its tensors without a counterpart in the reference, and why. accepted: Points whose difference
+    is accepted.
     """
 
     headline: str
@@ -65,7 +66,7 @@ class TwinsRecord:
 
 
 def as_data(record: TwinsRecord) -> dict[str, Any]:
-    """Return what is said of the models as a whole, as JSON takes it."""
+    """Return what the record says of the models as a whole, as plain data for JSON."""
     groups: dict[int, dict[str, Any]] = {}
     for point, accepted in record.accepted.items():
         groups.setdefault(id(accepted), {"points": [], **asdict(accepted)})["points"].append(point)
@@ -80,12 +81,12 @@ def as_data(record: TwinsRecord) -> dict[str, Any]:
 
 
 def point_as_data(record: TwinsRecord, point: str) -> dict[str, Any]:
-    """Return where the candidate shows a point."""
+    """Return where the candidate shows a point, as plain data."""
     return {"candidate": asdict(record.tapped[point])}
 
 
 def tensor_as_data(origin: TensorOrigin) -> dict[str, Any]:
-    """Return where one of the candidate's tensors is from."""
+    """Return where one of the candidate's tensors comes from, as plain data."""
     drawn = origin.drawn
     return {
         "source": origin.rule.source,
@@ -108,13 +109,13 @@ def _input_as_data(one: Input) -> dict[str, Any]:
 
 
 def read_twins(content: Reader, batch: int, seed: int | None, shapes: Mapping[str, Shape]) -> TwinsRecord:
-    """Return what is said of the models, beside the sketches and hashes.
+    """Return the record of two models from a trace's content, beyond sketches and hashes.
 
     Args:
-        content: The trace.
-        batch: How many examples.
-        seed: Of the drawn weights, None: they are not drawn.
-        shapes: Of the candidate's tensors.
+        content: The trace's content.
+        batch: How many examples a batch has.
+        seed: The seed of the drawn weights; None: they are not drawn.
+        shapes: The shapes of the candidate's tensors, by name.
 
     Raises:
         Malformed: A field is not what it has to be.
@@ -221,7 +222,7 @@ def _input(row: Reader) -> Input:
 
 
 def _accepted(said: Reader, points: Collection[str]) -> Iterator[tuple[str, Accepted]]:
-    """Yield the points whose difference is accepted; those that one entry is about have the very same."""
+    """Yield each point with its accepted difference; points of one entry share the same object."""
     if said.data.get("accepted") == []:
         return
     for row in said.each("accepted"):

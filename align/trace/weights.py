@@ -1,4 +1,4 @@
-"""The recorded weights as what is expected of a candidate, told by their hashes alone."""
+"""The recorded weights as what a candidate is expected to hold, known by their hashes alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from convert.errors import IntegrityProblem
 
 
 def expected_hashes(recorded: Sequence[TensorRecord]) -> dict[str, Expected]:
-    """Return what is expected; a tensor that is another says whose it is instead, where that is recorded."""
+    """Return the expected tensors by name; a mismatch names the recorded tensor that was found instead, if any."""
     owners = {tensor.sha256: tensor.name for tensor in recorded}
     return {tensor.name: _by_hash(tensor, owners) for tensor in recorded}
 
@@ -42,7 +42,7 @@ def _by_hash(tensor: TensorRecord, owners: dict[str, str]) -> Expected:
 
 
 def _instead(array: Array, sha256: str, owners: dict[str, str]) -> str:
-    """Say whose recorded bits a tensor holds, as it is or transposed; nothing when they are nobody's."""
+    """Return in words whose recorded bits a tensor holds, as it is or transposed; "" when they are nobody's."""
     if owner := owners.get(sha256):
         return f", they are those of {owner}"
     if array.ndim == 2 and (owner := owners.get(tensor_sha256(array.T))):

@@ -1,4 +1,4 @@
-"""What a command line asks for of two models that it names: the models, their inputs and their files."""
+"""What a command line that names two models asks for: the models, their inputs and their files."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from convert.sources import from_file, with_sha256
 Say = Callable[[str, Sequence[str]], None]
 
 OF_FAMILIES = ("variant", "reference", "src", "gelu", "layer_norm_eps", "dtype")
-"""Options that say something of a family's models, and nothing of any other."""
+"""Options that apply to a family's models only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightFiles:
-    """The files of weights: the reference's, and the candidate's, and which sets of them."""
+    """The files with the reference's and the candidate's weights, and which set of weights to take from each."""
 
     checkpoint: Path | None = None
     selection: Selection | None = None
@@ -39,10 +39,10 @@ class WeightFiles:
 
 
 def refuse_family_options(options: Mapping[str, Any]) -> None:
-    """Refuse what says something of a family's models only.
+    """Refuse options that apply to a family's models only, and options that do not go together.
 
     Raises:
-        UsageProblem: Naming the option.
+        UsageProblem: One is given; the text names it.
     """
     for name in OF_FAMILIES:
         if options.get(name) is not None:
@@ -59,10 +59,10 @@ def refuse_family_options(options: Mapping[str, Any]) -> None:
 
 
 def inputs_of(shape: str | None, pairing: Pairing, model: Any = None) -> tuple[Input, ...]:
-    """Return what the models are given: by an option, by the pairing file, or by what timm says of its model.
+    """Return the models' inputs: from the option, from the pairing file, or from timm's config of the model.
 
     Raises:
-        UsageProblem: Nothing says it, or two do.
+        UsageProblem: Nothing states them, or both the option and the pairing file do, or the option is no shape.
     """
     if shape is not None and pairing.inputs:
         raise UsageProblem(f"--input-shape {shape}: {pairing.place} has [inputs]. Leave one of them out.")
@@ -90,13 +90,13 @@ def _sizes(shape: str) -> Shape:
 
 
 def case_of_files(twins: Twins, files: WeightFiles, settings: Settings, say: Say) -> Case:
-    """Return the case of two models with the weights of files, or with seeded ones where there are none.
+    """Return the case of two models with weights from files, or else with seeded weights or the models' own.
 
     Args:
         twins: The models.
         files: The weights.
-        settings: The batch.
-        say: Is told what is taken for granted of a file.
+        settings: How the batch is drawn.
+        say: Called with a file's name and the assumptions made about it.
     """
     if files.checkpoint is None and files.candidate is None:
         said = "its own weights" if twins.own_weights else f"seeded random weights (seed {twins.seed})"
@@ -124,13 +124,13 @@ def case_of_files(twins: Twins, files: WeightFiles, settings: Settings, say: Say
 
 
 def read_candidate(path: Path, key: str | None, family: PairedFamily, say: Say) -> Source:
-    """Return the candidate's weights of a file.
+    """Return the candidate's weights from a file.
 
     Args:
         path: The file.
-        key: Which of several sets of weights.
-        family: The names that may be in it.
-        say: Is told what is taken for granted of it.
+        key: Which set of weights to take, if the file holds several.
+        family: The tensor names that may be in it.
+        say: Called with the file's name and the assumptions made about it.
     """
     return _read(path, Selection(key=key, option="--candidate-key", by_name=False), family, say)
 
@@ -142,7 +142,7 @@ def _read(path: Path, selection: Selection | None, family: PairedFamily, say: Sa
 
 
 def _check_holds(source: Source, twins: Twins, table: WeightTable) -> None:
-    """Check that a file holds the reference's tensors, all but those that are dropped, and no others.
+    """Check that a file holds the reference's tensors, in their shapes, and no others; dropped ones may be missing.
 
     Raises:
         BadInput: It does not.
@@ -170,7 +170,7 @@ def _and(keys: Sequence[str]) -> str:
 
 
 def _table(twins: Twins) -> WeightTable:
-    """Return the names that the files of the two models have."""
+    """Return the table that maps tensor names in the reference's file to those in the candidate's."""
     if twins.pairing.weights is not None:
         return twins.pairing.weights
     sides = PairedModel.of(torch_probe, twins.reference), PairedModel.of(paddle_probe, twins.candidate)

@@ -1,4 +1,4 @@
-"""The layers without tensors of their own: which stand for which, given those that hold tensors. Pure."""
+"""Which layers without tensors of their own correspond, given the pairs of those that hold tensors. Pure."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 from align.probes.execution import LayerCall
 
 SAME_CLASS = {"swish": "silu", "droppath": "stochasticdepth"}
-"""Classes that are written otherwise, in small letters."""
+"""Lower-case class names that mean the same as another, and that other name."""
 
 Layers = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Between:
-    """Pairs of layers without tensors, and why others of the reference's have no counterpart."""
+    """Pairs of layers without tensors, and why the reference's other such layers have no counterpart."""
 
     pairs: Mapping[str, str]
     apart: Mapping[str, str] = field(default_factory=dict)
@@ -26,20 +26,20 @@ class Between:
 def leaves_between(
     layers: tuple[Layers, Layers], calls: tuple[Sequence[LayerCall], Sequence[LayerCall]], owners: Mapping[str, str]
 ) -> Between:
-    """Return which leaf layers without tensors go together: those behind one pair of owners, of one type, in order.
+    """Return the pairs of leaf layers without tensors: of one type, called after the same pair of owners, in order.
 
     Args:
-        layers: Of the reference and of the candidate.
-        calls: Of one forward of each.
-        owners: The candidate's layer for each of the reference's that holds tensors.
+        layers: The layers of the reference and of the candidate, by path.
+        calls: The calls in one forward of each.
+        owners: The candidate's counterpart of each reference layer that holds tensors.
     """
     back = {candidate: reference for reference, candidate in owners.items()}
-    mine = _behind(layers[0], calls[0], {path: path for path in owners})
-    other = _behind(layers[1], calls[1], back)
+    in_reference = _behind(layers[0], calls[0], {path: path for path in owners})
+    in_candidate = _behind(layers[1], calls[1], back)
     together: list[tuple[str, str]] = []
     apart: dict[str, str] = {}
-    for (owner, kind), paths in mine.items():
-        found = other.get((owner, kind), [])
+    for (owner, kind), paths in in_reference.items():
+        found = in_candidate.get((owner, kind), [])
         if len(found) == len(paths):
             together += zip(paths, found, strict=True)
         else:
@@ -53,7 +53,7 @@ def leaves_between(
 def _one_to_one(
     together: Sequence[tuple[str, str]], apart: Mapping[str, str], times: tuple[Counter[str], Counter[str]]
 ) -> Between:
-    """Return the pairs of layers of which all calls go together; one that is used for several has no counterpart."""
+    """Return the pairs of layers whose calls all go together; a layer that stands for several has no counterpart."""
     number = Counter(together)
     several: dict[str, str] = {}
     pairs: dict[str, str] = {}
@@ -73,7 +73,7 @@ def _one_to_one(
 
 
 def _behind(layers: Layers, calls: Sequence[LayerCall], owners: Mapping[str, str]) -> dict[tuple[str, str], list[str]]:
-    """Return the calls of leaf layers without tensors by the owner that was called before, and by type."""
+    """Return the calls of leaf layers without tensors, grouped by the owner last called before them and by type."""
     found: dict[tuple[str, str], list[str]] = {}
     last = ""
     for call in calls:
@@ -86,10 +86,10 @@ def _behind(layers: Layers, calls: Sequence[LayerCall], owners: Mapping[str, str
 
 
 def containers(layers: tuple[Layers, Layers], owners: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield the pairs of containers below which the same owners lie, the outermost with the outermost."""
-    mine, other = _containers(layers[0], owners), _containers(layers[1], owners.values())
-    for inside, paths in mine.items():
-        found = other.get(frozenset(owners[path] for path in inside), [])
+    """Yield the pairs of containers around the same owners: all in order, else by equal names, else the outermost."""
+    in_reference, in_candidate = _containers(layers[0], owners), _containers(layers[1], owners.values())
+    for inside, paths in in_reference.items():
+        found = in_candidate.get(frozenset(owners[path] for path in inside), [])
         named = [path for path in paths if path in found]
         if len(found) == len(paths):
             yield from zip(paths, found, strict=True)
@@ -100,7 +100,7 @@ def containers(layers: tuple[Layers, Layers], owners: Mapping[str, str]) -> Iter
 
 
 def _containers(layers: Layers, owners: Any) -> dict[frozenset[str], list[str]]:
-    """Return the layers that have owners below them, by these; the outermost of the same come first."""
+    """Return the layers around owners, grouped by the owners inside them, the outermost of each group first."""
     below: dict[str, set[str]] = {}
     for owner in owners:
         path = owner
@@ -114,7 +114,7 @@ def _containers(layers: Layers, owners: Any) -> dict[frozenset[str], list[str]]:
 
 
 def is_leaf(path: str, layers: Layers) -> bool:
-    """Return whether a layer has none below it."""
+    """Return whether a layer contains no other layers."""
     return not any(other.startswith(f"{path}.") for other in layers) if path else len(layers) == 1
 
 

@@ -35,16 +35,16 @@ OTHER_IN_TRAINING = ("BatchNorm", "SyncBatchNorm", "Dropout", "AlphaDropout")
 TRAINING = "it was left in training mode: call eval() on the candidate first"
 PROPOSE = "a pairing file says what goes together, and mixer-align propose writes one"
 OUTPUT = "output"
-"""What the point is called that a model returns."""
+"""Name of the point that shows what a model returns."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Twins:
-    """Two models of a user's.
+    """Two models of a user's, and the weights that they are compared with.
 
-    weights: What the reference is to hold, None: seeded ones are drawn. candidate_weights: What the candidate is to
-    hold, None: the reference's by the rules. own_weights: Both hold theirs already. seed: Of drawn weights. targets,
-    provenance: What a result says of where the models and their weights are from.
+    weights: What the reference is to hold; None: seeded weights are drawn. candidate_weights: What the candidate is to
+    hold; None: the reference's, converted by the rules. own_weights: Both keep the weights they have. seed: The seed of
+    drawn weights. targets, provenance: What a result says about where the models and their weights come from.
     """
 
     reference: Module
@@ -66,10 +66,10 @@ def _advice(pairing: Pairing) -> str:
 
 
 def case_of_twins(twins: Twins, settings: Settings | None = None) -> Case:
-    """Return the case of two models, neither of which is changed in the end.
+    """Return the case of two models; both are left unchanged.
 
     Raises:
-        BadInput: One of them is no such model, its forward fails, or the pairing does not go with them.
+        BadInput: One of them is not a model of its framework, its forward fails, or the pairing does not fit them.
     """
     torch_probe.check(twins.reference)
     torch_probe.check_values(twins.reference)
@@ -113,7 +113,7 @@ def case_of_twins(twins: Twins, settings: Settings | None = None) -> Case:
 
 
 def _source(twins: Twins, inputs: Array) -> tuple[StateDict, Mapping[str, DrawnTensor]]:
-    """Return what the reference is to hold, and how that is drawn again which is drawn."""
+    """Return what the reference is to hold, and how to draw its drawn tensors again."""
     if twins.own_weights:
         return torch_probe.parameters(twins.reference), {}
     if twins.weights is not None:
@@ -125,7 +125,7 @@ def _source(twins: Twins, inputs: Array) -> tuple[StateDict, Mapping[str, DrawnT
 
 
 def _held(twins: Twins, match: Match, source: StateDict) -> StateDict:
-    """Return what the candidate is to hold, without what is accepted as not covered."""
+    """Return what the candidate is to hold, without second names and what is accepted as not covered."""
     if twins.own_weights:
         held = paddle_probe.parameters(twins.candidate)
     elif twins.candidate_weights is not None:
@@ -145,19 +145,19 @@ def _model(model: Any, probe: Any, state_dict: StateDict, weights: StateDict | N
 
 
 def _with_points(case: Case, twins: Twins, match: Match, sides: tuple[PairedModel, PairedModel]) -> Case:
-    """Return the case with the points that one forward of each shows."""
+    """Return the case with the points found in one forward of each model."""
     with case.reference.used() as reference, case.candidate.used() as candidate:
-        there = called("reference", torch_probe, reference, case.inputs)
-        here = called("candidate", paddle_probe, candidate, case.inputs)
-    found = [*points_of(there, here, twins, match, sides)]
+        in_reference = called("reference", torch_probe, reference, case.inputs)
+        in_candidate = called("candidate", paddle_probe, candidate, case.inputs)
+    found = [*points_of(in_reference, in_candidate, twins, match, sides)]
     points = [point for point, why in found if not why]
     headline = next((point for point in points if point.reference.module == ""), None)
     if headline is None:
-        shown = f"it returns {_shown(there[-1])}, and the candidate {_shown(here[-1])}"
+        shown = f"it returns {_shown(in_reference[-1])}, and the candidate {_shown(in_candidate[-1])}"
         raise BadInput(f"{case.name}: {shown}. Wrap both so that they return tensors of one shape.")
     buffers = torch_probe.buffers(twins.reference)
     known = {*sides[0].layers, *sides[0].shapes} - {""}
-    unequal = dict(_unequal(found, there[-1], here[-1]))
+    unequal = dict(_unequal(found, in_reference[-1], in_candidate[-1]))
     accepted = {name: why for name in unequal if (why := twins.pairing.why_left_out(name)) is not None}
     names = [*(point.name for point, _ in found), *unequal]
     twins.pairing.check(known, names, [*sides[1].layers, *sides[1].shapes])
@@ -178,20 +178,20 @@ def _with_points(case: Case, twins: Twins, match: Match, sides: tuple[PairedMode
 
 
 def points_of(
-    there: Sequence[LayerCall],
-    here: Sequence[LayerCall],
+    in_reference: Sequence[LayerCall],
+    in_candidate: Sequence[LayerCall],
     twins: Twins,
     match: Match,
     sides: tuple[PairedModel, PairedModel],
 ) -> Iterator[tuple[Point, str]]:
-    """Yield what the reference shows in one forward, in order, and why the candidate does not show it, or nothing.
+    """Yield the points of one reference forward, in order, and why the candidate does not show one ("": it does).
 
     Raises:
         BadInput: The pairing names a module that the candidate does not have.
     """
-    calls = {(call.path, call.number): call for call in here}
-    times = Counter(call.path for call in there), Counter(call.path for call in here)
-    for call in there:
+    calls = {(call.path, call.number): call for call in in_candidate}
+    times = Counter(call.path for call in in_reference), Counter(call.path for call in in_candidate)
+    for call in in_reference:
         for i, (item, shape) in enumerate(call.shapes.items()):
             name = point_name(call, i, item, sides[0])
             point = Point(name=name, reference=call.tapped(item), candidate=call.tapped(item), shape=shape)
@@ -212,7 +212,7 @@ def points_of(
 
 
 def point_name(call: LayerCall, i: int, item: Item, reference: PairedModel) -> str:
-    """Return what a point is called: by the module's path, which call of it, and which item is put out."""
+    """Return a point's name: the module's path, the number of the call, and the item of the output."""
     name = call.path or (OUTPUT if OUTPUT not in reference.layers else f"{OUTPUT} of the model")
     name += f":{call.number}" if call.number else ""
     return name if not call.path and i == 0 else name + _in_brackets(item)
@@ -223,7 +223,7 @@ def _in_brackets(item: Item) -> str:
 
 
 def _beside(point: Point, other: LayerCall, i: int, sides: tuple[PairedModel, PairedModel]) -> tuple[Point, str]:
-    """Return a point with where the candidate shows it: what it puts out in the same place."""
+    """Return a point with the candidate's output at the same position, and why it does not match ("": it does)."""
     items = [*other.shapes]
     if i >= len(items):
         return point, "the candidate puts out no such tensor"
@@ -235,18 +235,20 @@ def _beside(point: Point, other: LayerCall, i: int, sides: tuple[PairedModel, Pa
     return replace(point, candidate=candidate), ""
 
 
-def _unequal(found: Sequence[tuple[Point, str]], there: LayerCall, here: LayerCall) -> Iterator[tuple[str, str]]:
-    """Yield what the models return that no point compares and that is not the same, and how."""
+def _unequal(
+    found: Sequence[tuple[Point, str]], reference: LayerCall, candidate: LayerCall
+) -> Iterator[tuple[str, str]]:
+    """Yield what the models return that no point compares and that differs or cannot be compared, and how."""
     for point, why in found:
         if why and point.reference.module == "":
             yield point.name, f"the reference returns it, and nothing compares it: {why}"
     compared = {point.candidate for point, why in found if not why}
-    further = [item for item in [*here.shapes][len(there.shapes) :] if here.tapped(item) not in compared]
-    pairs = [*zip(there.whole.items(), here.whole.values(), strict=False)]
-    alone = {"reference": [*there.whole][len(pairs) :], "candidate": [*further, *[*here.whole][len(pairs) :]]}
+    further = [item for item in [*candidate.shapes][len(reference.shapes) :] if candidate.tapped(item) not in compared]
+    pairs = [*zip(reference.whole.items(), candidate.whole.values(), strict=False)]
+    alone = {"reference": [*reference.whole][len(pairs) :], "candidate": [*further, *[*candidate.whole][len(pairs) :]]}
     for side, items in alone.items():
         yield from ((OUTPUT + _in_brackets(item), f"the {side} alone returns it") for item in items)
-    for item, kind in {**here.unseen, **there.unseen}.items():
+    for item, kind in {**candidate.unseen, **reference.unseen}.items():
         yield OUTPUT + _in_brackets(item), f"what is returned there is of type {kind}, which nothing looks into"
     for (item, one), other in pairs:
         name = OUTPUT + _in_brackets(item)
@@ -265,14 +267,15 @@ def _is_leaf(path: str, side: PairedModel) -> bool:
 def _places(rules: RuleSet, points: Sequence[Point], headline: str) -> dict[str, str]:
     """Return the point that each of the reference's tensors acts in.
 
-    That is its module's, or what the candidate's layer shows, fused with what is behind it, or the nearest around it.
+    That is its module's point; else the one that the candidate's layer shows, perhaps fused with what follows; else the
+    nearest module's around it, or the headline.
     """
     shown = {point.reference.module: point.name for point in reversed(points)}
-    here = {point.candidate.module: point.reference.module for point in reversed(points)}
+    by_candidate = {point.candidate.module: point.reference.module for point in reversed(points)}
     places = {}
     for rule in rules:
         path, other = (name.rpartition(".")[0] for name in (rule.source, rule.target))
-        path = path if path in shown else here.get(other, path)
+        path = path if path in shown else by_candidate.get(other, path)
         while path and path not in shown:
             path = path.rpartition(".")[0]
         places[rule.source] = shown.get(path, headline)
@@ -280,7 +283,7 @@ def _places(rules: RuleSet, points: Sequence[Point], headline: str) -> dict[str,
 
 
 def remarks_of(points: Sequence[Point], sides: tuple[PairedModel, PairedModel]) -> dict[str, tuple[str, ...]]:
-    """Return in sentences, by point, which settings the two modules do not share, and what is known of their kind."""
+    """Return sentences, by point, on which settings the two modules do not share and what is known about their kind."""
     remarks = {}
     for point in points:
         reference, candidate = (tapped.module for tapped in (point.reference, point.candidate))

@@ -1,4 +1,4 @@
-"""What a proposed pairing leaves open: what nothing has tried, and what goes with nothing or with several."""
+"""What a proposed pairing leaves open: what no run has tried, and what has no counterpart or several."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from align.twins.toml_text import possible, quoted
 from convert.rules import Transform
 
 LAYOUTS = (Transform.IDENTITY, Transform.TRANSPOSE)
-UNUSED = 3
-"""How many possibilities are written out at most."""
+MOST_POSSIBLE = 3
+"""Most layers of the candidate's that are written out as possible counterparts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Doubt:
     """What a person has to decide, and why.
 
-    table: Of the pairing file. keys: The reference's tensors that it is about. ways: The lines that are possible.
+    table: The pairing file's table it is about. keys: The reference's tensors concerned. ways: The possible entries.
     """
 
     table: str
@@ -34,7 +34,7 @@ def doubts_of(proposal: Proposal) -> list[Doubt]:
 
 
 def _without_counterpart(proposal: Proposal) -> Iterator[Doubt]:
-    """Yield the reference's layers that no layer of the candidate's is paired with."""
+    """Yield a doubt for each reference layer that is paired with no candidate layer."""
     draft = proposal.best.draft
     owners, taken = draft.owners, {*draft.pairs.values()}
     for path in owners.reference:
@@ -44,7 +44,7 @@ def _without_counterpart(proposal: Proposal) -> Iterator[Doubt]:
         fitting = [other for other in owners.candidate if other not in taken and owners.fits(path, other)]
         ways = [
             possible(rule)
-            for other in fitting[:UNUSED]
+            for other in fitting[:MOST_POSSIBLE]
             if (fit := owners.fit(path, other)) is not None
             for rule in fit.rules
         ]
@@ -58,7 +58,7 @@ def _without_counterpart(proposal: Proposal) -> Iterator[Doubt]:
 
 
 def _unclear(proposal: Proposal) -> Iterator[Doubt]:
-    """Yield the tensors whose layout their shape leaves open, where no run has shown that one of them is right."""
+    """Yield a doubt for each tensor whose shape leaves its layout open, unless a run has shown the chosen one right."""
     draft = proposal.best.draft
     if proposal.best.agrees:
         return
@@ -72,9 +72,9 @@ def _unclear(proposal: Proposal) -> Iterator[Doubt]:
 
 
 def _never_called(proposal: Proposal) -> Iterator[Doubt]:
-    """Yield the layers that no forward calls, of which several could be exchanged."""
+    """Yield a doubt for each paired layer that is never called and could as well go with another."""
     draft = proposal.best.draft
-    called = {call.path for call in proposal.bench.there}
+    called = {call.path for call in proposal.bench.calls[0]}
     idle = {path: other for path, other in draft.pairs.items() if path not in called}
     alike = Counter(path for path in idle for other in idle.values() if draft.owners.fits(path, other))
     for path, other in idle.items():
@@ -90,7 +90,7 @@ def _never_called(proposal: Proposal) -> Iterator[Doubt]:
 
 
 def _surplus(proposal: Proposal) -> Iterator[Doubt]:
-    """Yield the candidate's layers that nothing of the reference's is paired with."""
+    """Yield a doubt for each candidate layer that is paired with no reference layer."""
     draft = proposal.best.draft
     for path in draft.owners.candidate:
         if path not in {*draft.pairs.values()}:

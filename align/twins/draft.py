@@ -1,4 +1,4 @@
-"""A pairing while it is drafted: which layers and tensors go together, and which points are elsewhere or left out."""
+"""A draft of a pairing: which layers and tensors go together, and which points are shown elsewhere or left out."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ PLACE = "the proposed pairing"
 
 @dataclass(frozen=True, kw_only=True)
 class Draft:
-    """What goes together.
+    """A pairing of two models as far as it is known.
 
-    order: How the layers that hold tensors were laid side by side. pairs: Of these, the candidate's for each of the
-    reference's; fits: how their tensors lie. idle: The reference's that no forward calls and nothing is left for.
-    between: The pairs of layers without tensors. moved: Points that the candidate shows elsewhere. left_out: Those that
-    it does not show, and why.
+    order: How the owners, the layers that hold tensors, were lined up. pairs: The candidate's owner for each of the
+    reference's. fits: How the tensors of each pair correspond. idle: The reference's owners that no forward calls and
+    no remaining candidate layer fits. between: The pairs of layers without tensors. moved: Points that the candidate
+    shows elsewhere. left_out: Points that it does not show, and why.
     """
 
     owners: Owners
@@ -43,12 +43,12 @@ class Draft:
 
     @cached_property
     def rules(self) -> RuleSet:
-        """From the reference's tensors to the candidate's."""
+        """The rules from the reference's tensors to the candidate's."""
         return RuleSet(tuple(rule for fit in self.fits.values() for rule in fit.rules))
 
     @cached_property
     def dropped(self) -> dict[str, str]:
-        """The tensors that the candidate has nothing for, and needs nothing, and why."""
+        """The reference's tensors that need no counterpart in the candidate, and why."""
         held = ((self.owners.kinds[path], self.owners.sides[0].held_by(path)) for path in self.pairs)
         known = {key: kind.dropped[n] for kind, keys in held if kind for n, key in keys.items() if n in kind.dropped}
         known |= {key: IDLE for path in self.idle for key in self.owners.sides[0].held_by(path).values()}
@@ -56,24 +56,24 @@ class Draft:
 
     @cached_property
     def not_covered(self) -> dict[str, str]:
-        """The candidate's tensors that nothing of the reference's goes with, and why nothing needs to."""
+        """The candidate's tensors that need no counterpart in the reference, and why."""
         return self._lone_indices(1, self.pairs.values(), {rule.target for rule in self.rules})
 
     def _lone_indices(self, side: int, paths: Iterable[str], known: Collection[str]) -> dict[str, str]:
-        """Return the indices that paired layers of one side hold and nothing is known of."""
+        """Return the index tensors of one side's paired layers outside `known`, and why they need no counterpart."""
         held = (key for path in paths for key in self.owners.sides[side].held_by(path).values())
         return {key: INDEX for key in held if key in self.owners.sides[side].indices and key not in known}
 
     @cached_property
     def modules(self) -> dict[str, str]:
-        """The layers of other names than the reference's, but for those that their tensors tell."""
+        """The pairs of layers with different names, except those that the rules of their tensors imply."""
         told = {path: {rule.target.rpartition(".")[0] for rule in fit.rules} for path, fit in self.fits.items()}
         untold = {path: other for path, other in self.pairs.items() if told[path] != {other}}
         return {path: other for path, other in {**untold, **self.between}.items() if path != other}
 
     @cached_property
     def weights(self) -> list[WeightEntry]:
-        """What becomes of each tensor, in the reference's order."""
+        """What becomes of each of the reference's tensors, in its order."""
         rules = {rule.source: rule for rule in self.rules}
         found = []
         for key in self.owners.sides[0].shapes:
@@ -85,7 +85,7 @@ class Draft:
 
     @cached_property
     def pairing(self) -> Pairing:
-        """The whole as a pairing file has it."""
+        """The draft as a pairing, as a pairing file holds it."""
         return Pairing(
             place=PLACE,
             modules=self.modules,
@@ -96,13 +96,13 @@ class Draft:
         )
 
     def without(self, points: Mapping[str, str], moved: Mapping[str, Tapped]) -> Draft:
-        """Return the draft with some points left out, for reasons, and others shown elsewhere."""
+        """Return the draft with more points left out, each for a reason, and others shown elsewhere."""
         left_out = {name: why for name, why in {**self.left_out, **points}.items() if name not in moved}
         return replace(self, moved={**self.moved, **moved}, left_out=left_out)
 
 
 def drafted(owners: Owners, order: Order, calls: tuple[Sequence[LayerCall], Sequence[LayerCall]]) -> Draft:
-    """Return what one way to lay the owners side by side comes to, before it is tried."""
+    """Return the draft that one way of lining up the owners leads to, before it is tried."""
     layers = owners.sides[0].layers, owners.sides[1].layers
     fits = {path: fit for path, other in order.pairs.items() if (fit := owners.fit(path, other)) is not None}
     leaves = leaves_between(layers, calls, order.pairs)
@@ -125,7 +125,7 @@ def drafted(owners: Owners, order: Order, calls: tuple[Sequence[LayerCall], Sequ
 
 
 def _idle(owners: Owners, order: Order, calls: Sequence[LayerCall]) -> frozenset[str]:
-    """Return the reference's layers that no forward calls, and that no layer that is left could be."""
+    """Return the reference's unpaired owners that no forward calls and no remaining candidate layer fits."""
     called, taken = {call.path for call in calls}, {*order.pairs.values()}
     left = [other for other in owners.candidate if other not in taken]
     idle = (path for path in owners.reference if path not in order.pairs and path not in called)
@@ -133,7 +133,7 @@ def _idle(owners: Owners, order: Order, calls: Sequence[LayerCall]) -> frozenset
 
 
 def points_in(draft: Draft, twins: Twins, calls: tuple[Sequence[LayerCall], Sequence[LayerCall]]) -> list[Point]:
-    """Return the points that are compared by a draft."""
+    """Return the points that a draft compares."""
     layers = draft.owners.sides[1].layers
     named = {path: name for path in draft.owners.sides[0].layers if (name := draft.pairing.name(path)) in layers}
     match = Match(rules=draft.rules, modules={**named, **draft.between, **draft.pairs})

@@ -1,4 +1,4 @@
-"""One forward of either twin, and the sentence of one that fails."""
+"""One forward of either model, and the error when it fails."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from convert.errors import BadInput
 
 
 def called(side: str, probe: Probe, model: Any, inputs: Array) -> tuple[LayerCall, ...]:
-    """Return what a model calls in one forward.
+    """Return the layer calls of one forward of a model.
 
     Raises:
         BadInput: The forward fails.
@@ -24,6 +24,6 @@ def called(side: str, probe: Probe, model: Any, inputs: Array) -> tuple[LayerCal
 
 
 def refused(side: str, failed: ForwardFailed) -> BadInput:
-    """Return the error of a model that does not take what it is given."""
+    """Return the error for a model whose forward fails on its inputs."""
     said = str(failed).rstrip(".")
     return BadInput(f"the {side}: {said}. Is --input-shape, or [inputs] of the pairing file, what it takes?")

@@ -18,9 +18,9 @@ from convert.rules import KeyRule, RuleSet, Transform
 
 @dataclass(frozen=True, kw_only=True)
 class PairedModel:
-    """One model, as it is paired: its layers by path, and the shapes of the tensors that are saved.
+    """A model as pairing sees it: its layers by path, and the shapes of the tensors that it saves.
 
-    indices: Those that hold whole numbers or truth values, such as a table of places, which a model can make again.
+    indices: The tensors of integers or booleans, such as a table of positions, which a model can compute again.
     """
 
     layers: Mapping[str, Any]
@@ -29,7 +29,7 @@ class PairedModel:
 
     @staticmethod
     def of(probe: Probe, model: Any) -> PairedModel:
-        """Return a model as it is paired."""
+        """Return a model as pairing sees it."""
         held = probe.parameters(model)
         return PairedModel(
             layers=dict(probe.layers(model)),
@@ -38,7 +38,7 @@ class PairedModel:
         )
 
     def held_by(self, path: str) -> dict[str, str]:
-        """Return the tensors of a layer itself, not of those below it: their keys, by their own names."""
+        """Return the keys of a layer's own tensors, not of those below it, by their names within the layer."""
         return self._held.get(path, {})
 
     @cached_property
@@ -51,17 +51,17 @@ class PairedModel:
 
     @property
     def owners(self) -> list[str]:
-        """The layers that hold tensors themselves."""
+        """The layers that hold tensors of their own."""
         return [path for path in self.layers if path in self._held]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
-    """What goes together.
+    """What goes together in two models.
 
-    rules: From the reference's tensors to the candidate's. modules: The candidate's layer for each of the reference's
-    that has one. dropped: Tensors that have no counterpart, and why none is needed. unpaired: Tensors of either side
-    that nothing pairs, and why. also: The candidate's second names for tensors that are paired by another.
+    rules: From the reference's tensors to the candidate's. modules: The candidate's layer for each reference layer that
+    has a counterpart. dropped: The reference's tensors that need no counterpart, and why. unpaired: Tensors of either
+    side that nothing pairs, and why. also: The candidate's second names for tensors that are paired by another name.
     """
 
     rules: RuleSet
@@ -72,10 +72,10 @@ class Match:
 
 
 def matched(reference: PairedModel, candidate: PairedModel, pairing: Pairing) -> Match:
-    """Return what goes together.
+    """Return what goes together in two models.
 
     Raises:
-        BadInput: The pairing does not go with the models, or a module with parameters is of no known type.
+        BadInput: The pairing does not fit the models, or a tensor of a module of no known type allows several layouts.
     """
     named = {path: name for path in reference.layers if (name := pairing.name(path)) in candidate.layers}
     if pairing.weights is not None:
@@ -97,7 +97,7 @@ def matched(reference: PairedModel, candidate: PairedModel, pairing: Pairing) ->
 
 
 def _of_another_shape(reference: PairedModel, candidate: PairedModel, rules: RuleSet) -> Iterator[tuple[str, str]]:
-    """Yield the candidate's tensors that would be given one of another shape, and why."""
+    """Yield the candidate's tensors whose rule would give them another shape, and why."""
     for rule in rules:
         shape, wanted = reference.shapes[rule.source], candidate.shapes.get(rule.target)
         if wanted is not None and (given := rule.transform.shape(shape)) != wanted:
@@ -108,7 +108,7 @@ def _of_another_shape(reference: PairedModel, candidate: PairedModel, rules: Rul
 def _by_weights(
     rules: Collection[KeyRule] | RuleSet, reference: PairedModel, candidate: PairedModel
 ) -> Mapping[str, str]:
-    """Return the layers that hold what the rules pair, where one holds all of the other's."""
+    """Return the pairs of layers whose tensors the rules pair, where a layer's rules all lead to one layer."""
     found: dict[str, set[str]] = {}
     for rule in rules:
         found.setdefault(rule.source.rpartition(".")[0], set()).add(rule.target.rpartition(".")[0])
@@ -140,24 +140,24 @@ def _why_not(
     named: Mapping[str, str],
     pairing: Pairing,
 ) -> str:
-    """Return why a layer's tensors go with none of the candidate's; nothing where they may."""
+    """Return why no tensors of the candidate's go with a layer's; "" where they may."""
     if path not in named:
         return f"the candidate has no module {pairing.name(path)}"
-    here, there = (type(one).__name__ for one in (candidate.layers[named[path]], reference.layers[path]))
+    of_candidate, of_reference = (type(one).__name__ for one in (candidate.layers[named[path]], reference.layers[path]))
     if kind is not None and kind.why_not:
         return kind.why_not
     if kind is not None and not candidate_fits(kind, candidate.layers[named[path]]):
-        return f"{named[path]} is a {here}, with which no {there} goes"
+        return f"{named[path]} is a {of_candidate}, with which no {of_reference} goes"
     return ""
 
 
 def _rules_of(
     path: str, kind: ModuleType | None, reference: PairedModel, candidate: PairedModel, target: str
 ) -> Iterator[KeyRule]:
-    """Yield the rules of a layer's tensors: by its type's row, or by a shape that leaves one way to lay them out.
+    """Yield the rules of a layer's tensors: by its type's table, or by a shape that allows a single layout.
 
     Raises:
-        BadInput: It is of no known type, and its shape leaves several.
+        BadInput: The layer is of no known type, and a tensor's shape allows several layouts.
     """
     for name, key in reference.held_by(path).items():
         row = kind.held(name) if kind else None
@@ -174,7 +174,7 @@ def _rules_of(
 
 
 def _also(reference: PairedModel, rules: RuleSet) -> set[str]:
-    """Return the candidate's names for tensors that have another name too, by which they are paired."""
+    """Return the candidate's second names for tensors that are paired by another name."""
     found = set()
     for rule in rules:
         path, _, name = rule.source.rpartition(".")

@@ -1,4 +1,4 @@
-"""The layers of two models that hold tensors: which may stand for which, and the orders that lay them side by side."""
+"""The layers of two models that hold tensors: which may correspond, and the orders that line them up."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ OF_NO_KIND = "of no known type"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fit:
-    """How the tensors of one layer lie in those of another; unclear: those of which the shape leaves several ways."""
+    """How a reference layer's tensors go into a candidate layer; unclear: those whose shape allows several ways."""
 
     rules: tuple[KeyRule, ...]
     unclear: tuple[str, ...] = ()
 
 
 class Owners:
-    """The layers that hold tensors, on either side in the order of definition, and whether two may go together."""
+    """The layers that hold tensors, on either side in definition order, and whether two of them may go together."""
 
     def __init__(self, reference: PairedModel, candidate: PairedModel) -> None:
         self.sides = reference, candidate
@@ -37,23 +37,23 @@ class Owners:
         self._known: dict[tuple[Any, Any], bool] = {}
 
     def held(self, path: str) -> list[str]:
-        """Return the names of the tensors of one of the candidate's layers."""
+        """Return the names of the tensors that a candidate layer holds."""
         return sorted(self._held[path])
 
     def kind(self, path: str) -> str:
-        """Return what to call the kind of one of the reference's layers."""
+        """Return the name of a reference layer's kind."""
         kind = self.kinds[path]
         return kind.name if kind else f"{OF_NO_KIND}, {type(self.sides[0].layers[path]).__name__}"
 
     def fits(self, reference: str, candidate: str) -> bool:
-        """Return whether the tensors of a layer can lie in those of another."""
+        """Return whether a reference layer's tensors can go into a candidate layer."""
         key = self._signature(reference), self._other_signature(candidate)
         if key not in self._known:
             self._known[key] = self.fit(reference, candidate) is not None
         return self._known[key]
 
     def fit(self, reference: str, candidate: str) -> Fit | None:
-        """Return how the tensors of a layer lie in those of another; None where they cannot."""
+        """Return how a reference layer's tensors go into a candidate layer; None where they cannot."""
         kind, layer = self.kinds[reference], self.sides[1].layers[candidate]
         if kind is None or (not kind.why_not and is_of_no_kind(layer)):
             return self._raw_fit(reference, candidate)
@@ -72,10 +72,10 @@ class Owners:
         return Fit(rules=tuple(rules)) if self._held[candidate] <= filled else None
 
     def _raw_fit(self, reference: str, candidate: str) -> Fit | None:
-        """Return the same where either layer is of no known kind: by equal names, else in the order of definition."""
-        here, there = self.sides[0].held_by(reference), self.sides[1].held_by(candidate)
-        held, other = _but_lone_indices(self.sides[0], here, there), _but_lone_indices(self.sides[1], there, here)
-        if len(held) != len(other) or self._held[candidate] != {*there}:
+        """Return the fit where either layer is of no known kind: by equal names, else in definition order."""
+        both = self.sides[0].held_by(reference), self.sides[1].held_by(candidate)
+        held, other = _but_lone_indices(self.sides[0], *both), _but_lone_indices(self.sides[1], *reversed(both))
+        if len(held) != len(other) or self._held[candidate] != {*both[1]}:
             return None
         names = dict(zip(held, held if {*held} == {*other} else other, strict=True))
         rules, unclear = [], []
@@ -103,9 +103,9 @@ class Owners:
 
 
 def _candidates(side: PairedModel, kinds: Sequence[ModuleType]) -> tuple[list[str], dict[str, set[str]]]:
-    """Return the candidate's layers that hold tensors, and the names of these.
+    """Return the candidate's layers that hold tensors, and the names of those tensors.
 
-    A layer of a kind that keeps its weights in layers below it holds them itself, and those do not.
+    Where a kind keeps its weights in layers below it, they count as its own and not as those layers'.
     """
     held = {path: {*side.held_by(path)} for path in side.owners}
     nested = {
@@ -125,7 +125,7 @@ def _candidates(side: PairedModel, kinds: Sequence[ModuleType]) -> tuple[list[st
 
 
 def _but_lone_indices(side: PairedModel, held: Mapping[str, str], other: Collection[str]) -> dict[str, str]:
-    """Return the tensors of a layer but for indices of which the other side saves none of that name."""
+    """Return a layer's tensors, except index tensors that its counterpart does not save by the same name."""
     return {name: key for name, key in held.items() if key not in side.indices or name in other}
 
 
@@ -134,23 +134,23 @@ def _is_one_of_several(shape: Shape, keys: Iterable[str], side: PairedModel) -> 
 
 
 def _possible(reference: Shape, candidate: Shape) -> Transform | None:
-    """Return a way in which a tensor may lie where its shape leaves several; None where there is none."""
+    """Return the first transform that leads from one shape to the other; None where none does."""
     ways = (Transform.IDENTITY, Transform.TRANSPOSE, Transform.UNSQUEEZE, Transform.SQUEEZE)
     return next((way for way in ways if way.shape(reference) == candidate), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """One way to lay the owners side by side: the pairs that it gives, and why it gives none where that is so."""
+    """One way of lining up the owners: the pairs that it gives, or why it gives none."""
 
     name: str
     pairs: dict[str, str] = field(default_factory=dict)
     why_not: str = ""
 
 
-def orders(owners: Owners, there: Sequence[LayerCall], here: Sequence[LayerCall]) -> list[Order]:
-    """Return the ways to lay the owners side by side, the best known first: by names, by calls, by definition."""
-    called = in_call_order(owners.reference, there), in_call_order(owners.candidate, here)
+def orders(owners: Owners, calls: tuple[Sequence[LayerCall], Sequence[LayerCall]]) -> list[Order]:
+    """Return the ways of lining up the owners, the best first: by names, by calls, by definition."""
+    called = in_call_order(owners.reference, calls[0]), in_call_order(owners.candidate, calls[1])
     return [
         _by_name(owners),
         Order(name="call order", pairs=in_sequence(owners, *called)),
@@ -169,13 +169,13 @@ def _by_name(owners: Owners) -> Order:
 
 
 def in_call_order(owners: Sequence[str], calls: Sequence[LayerCall]) -> list[str]:
-    """Return the owners as they are first called, those that never are at the end."""
+    """Return the owners in the order of their first calls, those never called last."""
     first = dict.fromkeys(call.path for call in calls if call.path in set(owners))
     return [*first, *(path for path in owners if path not in first)]
 
 
 def in_sequence(owners: Owners, reference: Sequence[str], candidate: Sequence[str]) -> dict[str, str]:
-    """Return each owner with the first that is left and may go with it; where any would be left, the longest runs."""
+    """Return each owner with the first remaining one that fits; if any would be left over, by the longest runs."""
     left, pairs = dict.fromkeys(candidate), dict[str, str]()
     for path in reference:
         if (found := next((other for other in left if owners.fits(path, other)), None)) is not None:
@@ -191,12 +191,12 @@ def in_sequence(owners: Owners, reference: Sequence[str], candidate: Sequence[st
 
 
 def _first(truths: Iterable[bool]) -> int | None:
-    """Return the place of the first that is true; None where none is."""
+    """Return the index of the first true value; None where none is true."""
     return next((i for i, true in enumerate(truths) if true), None)
 
 
 def counts(owners: Owners) -> tuple[Counter[str], Counter[str]]:
-    """Return how many owners of each kind there are on either side; one of no known kind counts by its class."""
+    """Return how many owners of each kind either side has; an owner of no known kind counts by its class."""
     kinds = {path: kind.name if kind else _class(owners.sides[0], path) for path, kind in owners.kinds.items()}
     known = {name: kind.name for kind in owners.kinds.values() if kind for name in kind.candidate}
     classes = [_class(owners.sides[1], path) for path in owners.candidate]

@@ -22,13 +22,13 @@ NOT_CALLED = "never called here, so nothing has tried it"
 
 
 def text(proposal: Proposal, doubts: Sequence[Doubt], names: tuple[str, str], inputs: Sequence[Input] = ()) -> str:
-    """Return the pairing file of a proposal.
+    """Return a proposal as the text of a pairing file.
 
     Args:
         proposal: What was found.
-        doubts: What is left open, which a person has to decide.
+        doubts: What is left open for a person to decide.
         names: What to call the reference and the candidate.
-        inputs: What the models are given; those with names are in the file.
+        inputs: The models' inputs; those with names are written to the file.
     """
     draft = proposal.best.draft
     parts = [
@@ -61,7 +61,7 @@ def _head(proposal: Proposal, names: tuple[str, str]) -> Iterator[str]:
 
 
 def lines(proposal: Proposal, doubts: Sequence[Doubt], out: Path) -> Iterator[str]:
-    """Yield what a proposal comes to, for a person to read."""
+    """Yield the lines that summarise a proposal for a person."""
     draft = proposal.best.draft
     paired, held = len(draft.rules.rules), len(draft.owners.sides[0].shapes)
     tensors = f"{paired} of {held} tensors paired by {draft.order}, {len(draft.dropped)} dropped"
@@ -77,7 +77,7 @@ def lines(proposal: Proposal, doubts: Sequence[Doubt], out: Path) -> Iterator[st
 
 
 def write(out: Path, content: str, proposal: Proposal, doubts: Sequence[Doubt], *, force: bool) -> None:
-    """Write a proposal, and read it back before it is in its place.
+    """Write a proposal's pairing file, and check it by reading it back before it is moved into place.
 
     Raises:
         IntegrityProblem: What was read back is another pairing.
@@ -132,7 +132,7 @@ def _seen(why: str) -> str:
 
 def _said_of(proposal: Proposal, path: str) -> str:
     """Return in words how the outputs of a layer and of its counterpart compared."""
-    best, calls = proposal.best, [call for call in proposal.bench.there if call.path == path]
+    best, calls = proposal.best, [call for call in proposal.bench.calls[0] if call.path == path]
     if not calls:
         return NOT_CALLED
     names = [p.name for p in best.points if p.reference.module == path]
@@ -150,7 +150,7 @@ def _distance(proposal: Proposal, point: str) -> str:
 
 
 def _table(name: str, entries: Iterator[tuple[str, str, str]] | tuple[()], doubts: Sequence[Doubt]) -> list[str]:
-    """Return the lines of a table, and what is left open in it as comments; nothing where there is neither."""
+    """Return a table's lines, with what it leaves open as comments; an empty list where there is neither."""
     lines = [f"{quoted(key)} = {value}{f'  # {printable(why)}' if why else ''}" for key, value, why in entries]
     for doubt in doubts:
         if doubt.table == name:

@@ -1,4 +1,4 @@
-"""A pairing proposed for two models: by types, shapes and order of execution, and every one is tried by running."""
+"""A pairing proposed for two models, by types, shapes and order of execution; each possible one is tried by running."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ ANOTHER = "the candidate shows another value here, and what lies behind it agree
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tried:
-    """One way of pairing after it was tried.
+    """One way of pairing, after it was tried.
 
-    points: What is compared by it, the output as the last. output: How far the outputs are apart, of the largest, each
-    side on its own activations. trial: How far the points are apart; where the outputs are, the candidate went on with
-    the reference's values, so that each layer is tried for itself.
+    points: The points that it compares, the output last. output: How far apart the outputs are, relative to the largest
+    value, with each side on its own activations. trial: How far apart the points are; if the outputs differ, the
+    candidate went on with the reference's values, so that each layer is tried by itself.
     """
 
     draft: Draft
@@ -43,7 +43,7 @@ class Tried:
 
     @property
     def agrees(self) -> bool:
-        """Whether both models return one value."""
+        """Whether both models return the same value."""
         return self.output <= SAME
 
     @property
@@ -55,7 +55,7 @@ class Tried:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
-    """The pairing that is proposed; others: the ways of pairing that are not, and why; bench: where all were tried."""
+    """The pairing that is proposed (best); others: why the other ways are not; bench: where all were tried."""
 
     best: Tried
     others: Mapping[str, str]
@@ -66,7 +66,7 @@ def propose(twins: Twins) -> Proposal:
     """Return the pairing of two models that agrees best when they run with drawn weights in float64.
 
     Raises:
-        BadInput: They cannot be paired at all, one of them is no such model, or its forward fails.
+        BadInput: They cannot be paired at all, one is not a model of its framework, or its forward fails.
     """
     torch_probe.check(twins.reference)
     torch_probe.check_values(twins.reference)
@@ -77,13 +77,13 @@ def propose(twins: Twins) -> Proposal:
     with turn.taken(), ordinary():
         weights = _weights(twins, inputs)
         bench = Bench(twins.reference, twins.candidate, weights, inputs[:1])
-        ways = orders(owners, bench.there, bench.here)
-        check_pairable(owners, ways, (bench.there, bench.here))
+        ways = orders(owners, bench.calls)
+        check_pairable(owners, ways, bench.calls)
         return _best(owners, ways, twins, bench)
 
 
 def _weights(twins: Twins, inputs: Array) -> StateDict:
-    """Return what both models are tried with."""
+    """Return the reference's weights that both models are tried with."""
     if twins.weights is not None:
         return twins.weights
     try:
@@ -93,14 +93,14 @@ def _weights(twins: Twins, inputs: Array) -> StateDict:
 
 
 def _best(owners: Owners, ways: Sequence[Order], twins: Twins, bench: Bench) -> Proposal:
-    """Return the way under which the outputs agree or else most layers do, and why not the others."""
+    """Return the way of pairing under which the outputs agree, or else most layers do, and why not the others."""
     others = {way.name: way.why_not for way in ways if way.why_not}
     tried: dict[str, Tried] = {}
     for way in ways:
         if same := next((name for name, one in tried.items() if one.draft.pairs == way.pairs), None):
             others[way.name] = f"the same pairs as by {same}"
         elif not way.why_not:
-            tried[way.name] = _tried(drafted(owners, way, (bench.there, bench.here)), twins, bench)
+            tried[way.name] = _tried(drafted(owners, way, bench.calls), twins, bench)
     best = max(tried, key=lambda name: (tried[name].agrees, tried[name].owners_agreeing, tried[name].trial.agreeing))
     for name, one in tried.items():
         if name != best:
@@ -110,13 +110,13 @@ def _best(owners: Owners, ways: Sequence[Order], twins: Twins, bench: Bench) -> 
 
 
 def _tried(draft: Draft, twins: Twins, bench: Bench) -> Tried:
-    """Return how a draft does, after what turned out to be mispaired is where it belongs, or left out."""
+    """Return how a draft fares once points that turn out to be mispaired are moved where they belong, or left out."""
     points, own = _run(draft, twins, bench, is_forced=False)
     output = min((own.distances[p.name] for p in points if p.reference.module == ""), default=math.inf)
     agrees = output <= SAME
     if not agrees:
         points, own = _run(draft, twins, bench, is_forced=True)
-    named = reference_points(draft.owners, bench.there)
+    named = reference_points(draft.owners, bench.calls[0])
     mended = _mended(draft, points, own, named, agrees=agrees)
     if mended != draft:
         points, own = _run(mended, twins, bench, is_forced=not agrees)
@@ -124,9 +124,9 @@ def _tried(draft: Draft, twins: Twins, bench: Bench) -> Tried:
 
 
 def _run(draft: Draft, twins: Twins, bench: Bench, *, is_forced: bool) -> tuple[list[Point], TriedPairing]:
-    """Return the points of a draft, and how they compare; one that is apart may be one that nothing is paired with."""
+    """Return a draft's points and how they compare; values that differ are also sought in unpaired leaf layers."""
     layers = draft.owners.sides[0].layers
-    points = points_in(draft, twins, (bench.there, bench.here))
+    points = points_in(draft, twins, bench.calls)
     compared = {point.reference for point in points}
     among = {
         tapped
@@ -140,10 +140,10 @@ def _run(draft: Draft, twins: Twins, bench: Bench, *, is_forced: bool) -> tuple[
 def _mended(
     draft: Draft, points: Sequence[Point], trial: TriedPairing, names: Mapping[Tapped, str], *, agrees: bool
 ) -> Draft:
-    """Return the draft without what is mispaired: the value there is another, and what lies behind it agrees.
+    """Return the draft without mispaired points: the value belongs elsewhere, or differs although what follows agrees.
 
-    agrees: The outputs do, so that nothing diverged. Else it is told of containers alone, behind which a layer agrees
-    although the candidate did not go on with the reference's value.
+    agrees: Whether the outputs agree, so that nothing diverged. If not, only a container counts as mispaired, where the
+    leaf after it agrees although the candidate did not go on with the reference's value.
     """
     layers, at = draft.owners.sides[0].layers, {point.name: point for point in points}
     shown = [name for name in trial.distances if at[name].reference.module]

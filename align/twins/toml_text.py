@@ -1,4 +1,4 @@
-"""Entries of a pairing file as TOML has them."""
+"""Entries of a pairing file as TOML text."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from convert.rules import KeyRule, Transform
 
 
 def quoted(text: str) -> str:
-    """Return a text as TOML has it, whose escapes are JSON's and one more."""
+    """Return a text as a TOML string, whose escapes are JSON's and one more."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def weight(entry: WeightEntry) -> str:
-    """Return what becomes of a tensor."""
+    """Return the TOML value that says what becomes of a tensor."""
     if entry.to is None:
         return f"{{ drop = {quoted(entry.why_dropped)} }}"
     if entry.transform is Transform.IDENTITY:
@@ -25,18 +25,18 @@ def weight(entry: WeightEntry) -> str:
 
 
 def possible(rule: KeyRule) -> tuple[str, str]:
-    """Return a tensor and what may become of it."""
+    """Return a tensor's name and the TOML value that says what may become of it."""
     return rule.source, weight(WeightEntry(name=rule.source, to=rule.target, transform=rule.transform))
 
 
 def given(one: Input) -> str:
-    """Return what an input of a model is like."""
+    """Return the TOML value that describes a model's input."""
     fields = {"shape": [*one.shape], "dtype": quoted(one.dtype), "between": one.between and [*one.between]}
     return f"{{ {', '.join(f'{key} = {value}' for key, value in fields.items() if value is not None)} }}"
 
 
 def tapped(at: Tapped) -> str:
-    """Return where a point is shown; what is the only output of the only call needs no more than the layer's name."""
+    """Return the TOML value for where a point is shown: the layer's name, with the call and item only where needed."""
     if not at.call and at.item is None:
         return quoted(at.module)
     item = f"[{', '.join(map(_step, at.item))}]" if isinstance(at.item, tuple) else _step(at.item)

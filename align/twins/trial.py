@@ -21,40 +21,40 @@ from convert.errors import BadInput
 from convert.rules import RuleSet
 
 SAME = 1e-9
-"""How far two values lie apart at most, of the largest, that are one in float64; other layers' are 1e-1 apart."""
+"""Greatest distance over the largest value at which float64 values count as equal; other layers' are 1e-1 apart."""
 
 NEARER = 1e-2
-"""How much nearer another of the reference's values is than the one it is paired with, where it is meant instead."""
+"""Fraction of the distance to the paired value; another of the reference's values nearer than that is meant instead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TriedPairing:
-    """How far apart the points were: the greatest difference, of the largest value; infinite for another shape.
+    """How far apart the points were: the greatest difference over the largest value; infinite for another shape.
 
-    elsewhere: For points that are apart, where the reference shows the value that the candidate has there, or where the
-    outputs are apart, one that is much nearer to it.
+    elsewhere: For points that differ, where the reference shows the candidate's value or, at forced points, one that is
+    much nearer to it.
     """
 
     distances: Mapping[str, float]
     elsewhere: Mapping[str, Tapped] = field(default_factory=dict)
 
     def agrees(self, point: str) -> bool:
-        """Return whether both sides showed one value."""
+        """Return whether both sides showed the same value at a point."""
         return self.distances.get(point, np.inf) <= SAME
 
     @property
     def agreeing(self) -> int:
-        """How many points did."""
+        """How many points agree."""
         return sum(map(self.agrees, self.distances))
 
 
 class Bench:
-    """Copies of two models in float64, what the reference shows in one forward, and what either calls in it.
+    """Copies of two models in float64, what the reference shows in one forward, and the calls of both in it.
 
     Args:
-        reference: torch's.
-        candidate: Paddle's.
-        weights: What the reference is to hold, and by the rules of each trial the candidate.
+        reference: The PyTorch model.
+        candidate: The Paddle model.
+        weights: What the reference is to hold and, converted by the rules of each trial, the candidate.
         inputs: One batch, in float32.
 
     Raises:
@@ -65,22 +65,24 @@ class Bench:
         self._weights, self._inputs = weights, in_precision(inputs, "float64")
         self._candidate = paddle_probe.copied(candidate)
         own = torch_probe.copied(reference, weights)
-        self.there = _called("reference", torch_probe, own, inputs)
-        self.here = _called("candidate", paddle_probe, self._candidate, inputs)
+        self.calls = (
+            _called("reference", torch_probe, own, inputs),
+            _called("candidate", paddle_probe, self._candidate, inputs),
+        )
         torch_probe.cast(own, "float64")
-        self.values = dict(_shown(own, self.there, self._inputs))
+        self.values = dict(_shown(own, self.calls[0], self._inputs))
         paddle_probe.cast(self._candidate, "float64")
 
     def trial(
         self, points: Sequence[Point], rules: RuleSet, among: Collection[Tapped], forced: Collection[str] = ()
     ) -> TriedPairing:
-        """Return how far apart the points are when the candidate has the reference's weights by the rules.
+        """Return how far apart the points are when the candidate holds the reference's weights, converted by the rules.
 
         Args:
-            points: What is compared.
+            points: The points to compare.
             rules: From the reference's tensors to the candidate's.
-            among: Where a value may be found that is another than the point's.
-            forced: The points where the candidate goes on with the reference's value, where its own is another.
+            among: Where else to look for the candidate's value if it is not the point's.
+            forced: The points at which the candidate goes on with the reference's value if its own differs.
 
         Raises:
             BadInput: The candidate's forward fails.
@@ -89,16 +91,16 @@ class Bench:
         distances, elsewhere = dict[str, float](), dict[str, Tapped]()
         at = {point.name: point for point in points}
 
-        def tap(name: str, here: Array) -> Array | None:
-            there = self.values[at[name].reference]
-            distances[name] = distance(there, here)
+        def tap(name: str, value: Array) -> Array | None:
+            reference = self.values[at[name].reference]
+            distances[name] = distance(reference, value)
             if distances[name] <= SAME:
                 return None
-            least = distances[name] * NEARER if name in forced and there.shape == here.shape else SAME
-            if (found := self._nearest(here, at[name].reference, among, least)) is not None:
+            least = distances[name] * NEARER if name in forced and reference.shape == value.shape else SAME
+            if (found := self._nearest(value, at[name].reference, among, least)) is not None:
                 elsewhere[name] = found
-                there = self.values[found]
-            return there if name in forced and there.shape == here.shape else None
+                reference = self.values[found]
+            return reference if name in forced and reference.shape == value.shape else None
 
         with paddle_probe.tapped(self._candidate, {name: point.candidate for name, point in at.items()}) as run:
             try:
@@ -109,9 +111,9 @@ class Bench:
         return TriedPairing(distances={**distances, **never}, elsewhere=elsewhere)
 
     def _nearest(self, value: Array, shown: Tapped, among: Collection[Tapped], least: float) -> Tapped | None:
-        """Return where the reference shows this very value later on, or the nearest to it, at least so near.
+        """Return where the reference later shows this value, or the nearest one within `least`; None where it does not.
 
-        One of zeros says nothing.
+        A value of zeros is not looked for, as it identifies nothing.
         """
         if not largest(value) > 0:
             return None
@@ -127,7 +129,7 @@ class Bench:
 
 
 def distance(reference: Array, candidate: Array) -> float:
-    """Return the greatest difference of two arrays, of the reference's largest value; infinite where it is none.
+    """Return two arrays' greatest difference over the reference's largest value; infinite where there is no such ratio.
 
     Example:
         >>> distance(np.array([1.0, 4.0]), np.array([1.0, 2.0])), distance(np.zeros(2), np.zeros(2))
@@ -148,7 +150,7 @@ def _called(side: str, probe: Any, model: Any, inputs: Array) -> tuple[LayerCall
 
 
 def _shown(model: Any, calls: Sequence[LayerCall], inputs: Array) -> Iterator[tuple[Tapped, Array]]:
-    """Yield all that a model shows in one forward. What a container hands on is kept once."""
+    """Yield every value that a model shows in one forward; one that a container passes on is stored only once."""
     places = {str(i): tapped for i, tapped in enumerate(call.tapped(item) for call in calls for item in call.shapes)}
     found: dict[str, Array] = {}
 

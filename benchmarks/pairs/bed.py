@@ -14,12 +14,12 @@ from align.probes.execution import executed
 from convert.arrays import Array, Shape, StateDict
 
 Plant = Callable[[dict[str, Any], StateDict], None]
-"""Plants a fault in the layers of a copy by path, or in its weights by name."""
+"""Function that plants a fault in a copy's layers, by path, or in its weights, by name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """A fault that could be planted: where, in words, and what plants it."""
+    """A fault that could be planted: in which layers, what it is in words, and the function that plants it."""
 
     layers: tuple[str, ...]
     what: str
@@ -55,18 +55,18 @@ class Bed:
 
     @cached_property
     def calls(self) -> Sequence[Seen]:
-        """The calls of one forward, each where it has ended."""
+        """The calls of one forward, in the order in which they end."""
         return [*_calls(self.candidate, self.case.inputs, paddle_probe)]
 
     def called(self, *types: str) -> Iterator[tuple[str, Any]]:
-        """Yield the layers of these types that are called, in an order that the seed draws."""
+        """Yield the layers of these types that are called, in an order drawn by the seed."""
         paths = [path for path in dict.fromkeys(seen.path for seen in self.calls) if path]
         for path in self.drawn(paths):
             if type(self.layers[path]).__name__ in types:
                 yield path, self.layers[path]
 
     def held(self, *ends: str) -> Iterator[tuple[str, Array]]:
-        """Yield the weights of layers that are called whose names end so, in an order that the seed draws."""
+        """Yield the weights of called layers whose names have one of these endings, in an order drawn by the seed."""
         paths = {seen.path for seen in self.calls}
         keys = [key for key in self.weights if key.endswith(ends) and key.rpartition(".")[0] in paths]
         yield from ((key, self.weights[key]) for key in self.drawn(keys))
@@ -76,12 +76,12 @@ class Bed:
         return next((seen.given, seen.returned) for seen in self.calls if seen.path == path)
 
     def drawn(self, names: Sequence[str]) -> list[str]:
-        """Return names in an order that the seed draws."""
+        """Return the names in an order drawn by the seed."""
         order = np.random.default_rng(self.seed).permutation(len(names))
         return [names[i] for i in order]
 
     def expected(self, change: Change) -> tuple[str, ...]:
-        """Return the points at which a change may show first: its layers', or the next behind where they have none."""
+        """Return the points at which a change may show first: its layers', or the next ones where they have none."""
         return tuple(dict.fromkeys(name for path in change.layers for name in self._points_of(path)))
 
     def _points_of(self, path: str) -> list[str]:

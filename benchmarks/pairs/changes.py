@@ -1,4 +1,4 @@
-"""Changes of a Paddle layer's settings, or of the layer itself, each planted in a copy of the model by path."""
+"""Changes to a Paddle layer's settings, or of the layer itself, each planted by path in a copy of the model."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -20,11 +20,11 @@ ACTIVATIONS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "Mish": ("Swish", {}),
     "Tanh": ("Hardtanh", {}),
 }
-"""What stands in for an activation, of another value wherever its input is not zero or large; GELU: its other form."""
+"""Stand-ins for activations, with other values wherever the input is not zero or large; GELU gets its other form."""
 
 
 def set_attributes(path: str, **attributes: Any) -> Plant:
-    """Return what sets attributes of a layer."""
+    """Return the plant that sets attributes of a layer."""
 
     def plant(layers: dict[str, Any], _: StateDict) -> None:
         for name, value in attributes.items():
@@ -34,7 +34,7 @@ def set_attributes(path: str, **attributes: Any) -> Plant:
 
 
 def set_layer(path: str, make: Callable[[Any], Any]) -> Plant:
-    """Return what puts another layer in the place of one, made of that."""
+    """Return the plant that replaces a layer by another one made from it."""
 
     def plant(layers: dict[str, Any], _: StateDict) -> None:
         parent, _, name = path.rpartition(".")
@@ -46,13 +46,13 @@ def set_layer(path: str, make: Callable[[Any], Any]) -> Plant:
 
 
 def epsilon(path: str, layer: Any) -> Change:
-    """Return a norm with another epsilon."""
+    """Return the change that multiplies a norm's epsilon by ten."""
     value = 10 * layer._epsilon
     return Change(layers=(path,), what=f"epsilon {value:.0e}", plant=set_attributes(path, _epsilon=value))
 
 
 def padded(path: str, layer: Any) -> Change:
-    """Return a convolution that repeats the edge around its input."""
+    """Return the change that makes a convolution repeat the edge around its input."""
 
     def repeating(old: Any) -> Any:
         from paddle import nn
@@ -76,7 +76,7 @@ def padded(path: str, layer: Any) -> Change:
 
 
 def stepped(path: str, layer: Any) -> Change | None:
-    """Return a layer that steps by one; None for one that does so already."""
+    """Return the change that makes a layer step by one; None for one that does so already."""
     name = "_stride" if hasattr(layer, "_stride") else "stride"
     stride = getattr(layer, name, None)
     if name == "stride" and stride is None:
@@ -88,7 +88,7 @@ def stepped(path: str, layer: Any) -> Change | None:
 
 
 def activation(path: str, layer: Any) -> Change | None:
-    """Return another activation; None for a layer that is none of Paddle's."""
+    """Return the change to another activation; None for a layer that is not a known one of Paddle's."""
     from paddle import nn
 
     kind = type(layer).__name__
@@ -107,7 +107,7 @@ def activation(path: str, layer: Any) -> Change | None:
 
 
 def pooled(path: str, layer: Any, given: Shape | None, returned: Shape | None) -> Change | None:
-    """Return a pooling of the other kind; None where a window holds one value, or more than values are put out."""
+    """Return the change to the other kind of pooling; None where the shapes are not known or it reduces nothing."""
     from paddle import nn
 
     kind = type(layer).__name__

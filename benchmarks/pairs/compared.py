@@ -1,4 +1,4 @@
-"""How a pair is compared: by its names, or else by a proposed pairing; then with what is known accepted or mended."""
+"""How a pair is compared: by its names, or else by a proposed pairing; then with known differences dealt with."""
 
 import tempfile
 import time
@@ -23,12 +23,12 @@ from align.twins.propose import propose
 from convert.errors import BadInput
 
 SOUND = ("aligned", "rounding")
-"""Verdicts that say that the function is the same; `rounding`: float32 cannot meet the headline's own bound."""
+"""Verdicts that say the function is the same; `rounding`: float32 cannot meet the headline's own bound."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """A comparison with what it was made of; case and result are None where the models could not be paired."""
+    """A comparison and what it was made from; case and result are None where the models could not be paired."""
 
     compared: Compared
     twins: Twins
@@ -37,10 +37,10 @@ class Run:
 
 
 def entry_of(pair: Pair, twins: Twins) -> tuple[Entry, Run]:
-    """Return what becomes of a pair, and its last comparison.
+    """Return the entry of a pair, and its last comparison.
 
     Args:
-        pair: What is known of it.
+        pair: What is known about it.
         twins: Its models; the candidate is mended in place, where there is a mend and the sides differ.
     """
     first = run_of(twins)
@@ -69,7 +69,7 @@ def entry_of(pair: Pair, twins: Twins) -> tuple[Entry, Run]:
 
 
 def accepted_here(known: Mapping[str, Accepted], run: Run) -> dict[str, Accepted]:
-    """Return the points whose difference is accepted: those over their bound, of a type of which it is known."""
+    """Return the points whose difference is accepted: those over their bound whose type has a known difference."""
     if run.case is None or run.result is None:
         return {}
     modules = dict(run.twins.reference.named_modules())
@@ -79,7 +79,7 @@ def accepted_here(known: Mapping[str, Accepted], run: Run) -> dict[str, Accepted
 
 
 def run_of(twins: Twins) -> Run:
-    """Return how two models compare: by the pairing that they have, or else by a proposed one."""
+    """Return how two models compare: by the pairing they have, or else by a proposed one."""
     started = time.monotonic()
     run = _tried(twins)
     if run.result is None or not run.result.gate("structure").passed:
@@ -88,7 +88,7 @@ def run_of(twins: Twins) -> Run:
 
 
 def _tried(twins: Twins, paired_by: str = "names") -> Run:
-    """Return how they compare by the pairing that they have."""
+    """Return how two models compare by the pairing they have."""
     try:
         case = case_of_twins(twins)
     except BadInput as error:
@@ -105,7 +105,7 @@ def _unpaired(twins: Twins, why: str) -> Run:
 
 
 def _proposed(twins: Twins) -> Run:
-    """Return how they compare by the pairing that is proposed, written to a file and read again as a user does."""
+    """Return how two models compare by the proposed pairing, written to a file and read back as a user would."""
     try:
         proposal = propose(twins)
         doubts = doubts_of(proposal)
@@ -155,7 +155,7 @@ def causes_of(result: AlignmentResult) -> Iterator[Cause]:
 
 
 def _of_scale(diff: LayerDiff) -> float | None:
-    """Return the greatest difference of the largest value; None where it is no number."""
+    """Return the greatest difference relative to the largest value; None where that is not a finite number."""
     if not diff.scale > 0 or not diff.max_abs_diff < float("inf"):
         return None
     return diff.max_abs_diff / diff.scale

@@ -1,4 +1,4 @@
-"""The pairs of models that packages bring: who makes each side, what it is given, and what is known to be amiss."""
+"""The pairs of models that packages bring: how each side is made, what it is given, and known differences."""
 
 import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ from align.mixer import specimens
 from convert.mixer.variants import get_variant
 
 IMAGE = (3, 64, 64)
-"""What a network is given that takes any size: small, and large enough for 32-fold strides to leave 2 by 2."""
+"""Input shape for networks that take any size: small, yet large enough for 32-fold strides to leave 2 by 2."""
 WHOLE = (3, 224, 224)
 HARDSIGMOID = {
     "Hardsigmoid": Accepted(bound=2e-7, reason="Paddle's Hardsigmoid has slope 0.1666667 in place of 1/6"),
@@ -32,9 +32,9 @@ TOKENS = Input(name="input_ids", shape=(12,), dtype="int64", between=(3, 97))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Made:
-    """What makes a model: a callable by its module and name, and its arguments.
+    """How to make a model: a callable, by its module and name, and its arguments.
 
-    Arguments that are callables are called first: what they give is only made in the process that runs the pair.
+    Arguments that are callables are called first, so that their result is made only in the process that runs the pair.
     """
 
     module: str
@@ -52,7 +52,7 @@ class Made:
         """Return the model, in evaluation mode.
 
         Raises:
-            ImportError: A package is not there.
+            ImportError: A package is not installed.
         """
         make = getattr(importlib.import_module(self.module), self.name)
         model = make(*(one() if callable(one) else one for one in self.args), **self.options)
@@ -64,8 +64,8 @@ class Made:
 class Pair:
     """A model in PyTorch and one in Paddle that should be the same network.
 
-    inputs: What they are given. accepted: Differences that are known, by the type of the reference's layer. mend: Puts
-    the candidate's known deviations right; mended: what it does, in a sentence.
+    inputs: What both are given. accepted: Known differences, by the type of the reference's layer. mend: Corrects the
+    candidate's known deviations. mended: What it does, in words.
     """
 
     name: str
@@ -78,7 +78,7 @@ class Pair:
 
 
 def _vision(name: str, shape: tuple[int, ...] = IMAGE, batch_norm: bool = False, **more: Any) -> Pair:
-    """Return torchvision's and paddle.vision's model of one name."""
+    """Return the pair of torchvision's and paddle.vision's models of one name."""
     made = "_bn" if batch_norm else ""
     options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
     return Pair(
@@ -91,7 +91,7 @@ def _vision(name: str, shape: tuple[int, ...] = IMAGE, batch_norm: bool = False,
 
 
 def _clas(timm_name: str, paddle_name: str, shape: tuple[int, ...] = IMAGE, **more: Any) -> Pair:
-    """Return a model of timm's and its twin in PaddleClas."""
+    """Return the pair of a timm model and its twin in PaddleClas."""
     return Pair(
         name=f"clas/{timm_name}",
         reference=Made(module="timm", name="create_model", args=(timm_name,), options={"pretrained": False}),
@@ -102,7 +102,7 @@ def _clas(timm_name: str, paddle_name: str, shape: tuple[int, ...] = IMAGE, **mo
 
 
 def _own(name: str, made: Made, config: Callable[[], Any], size: int) -> Pair:
-    """Return a vision MLP of timm's and our own Paddle model."""
+    """Return the pair of a timm vision MLP and our own Paddle model."""
     own = Made(module="convert.mixer.paddle_mixer", name="MlpMixer", args=(config,))
     return Pair(name=f"own/{name}", reference=made, candidate=own, inputs=(Input(shape=(3, size, size)),))
 
@@ -117,7 +117,7 @@ def _own_pairs() -> Iterator[Pair]:
 
 
 def _language(name: str, **options: Any) -> Pair:
-    """Return a small language model of transformers' and of paddlenlp's."""
+    """Return the pair of a small language model in transformers and in paddlenlp."""
     sides = (
         Made(module="pairs.mends", name="language_model", args=(package, name), options={**LANGUAGE, **options})
         for package in ("transformers", "paddlenlp.transformers")
@@ -175,7 +175,7 @@ PAIRS: tuple[Pair, ...] = (
 
 
 def pair_named(name: str) -> Pair:
-    """Return the pair of a name.
+    """Return the pair with this name.
 
     Raises:
         KeyError: There is none.

@@ -1,4 +1,4 @@
-"""What puts a candidate's known deviations right, and makers of models that no package offers under one name."""
+"""Corrections of candidates' known deviations, and makers of models that no package offers under one name."""
 
 import importlib
 from collections.abc import Iterator
@@ -10,17 +10,17 @@ from convert.mixer.init import init_state_dict
 from convert.mixer.variants import MixerKind
 
 INCEPTION_EPSILON = 1e-3
-"""torchvision/models/inception.py, BasicConv2d: BatchNorm2d(eps=0.001)."""
+"""BatchNorm's epsilon in torchvision/models/inception.py, BasicConv2d: BatchNorm2d(eps=0.001)."""
 
 
 def dropout(model: Any) -> None:
-    """Let dropout scale in training, so that inference leaves values as they are, as torch's does."""
+    """Make dropout scale in training, so that inference leaves values unchanged, as in torch."""
     for layer in _of(model, "Dropout"):
         layer.mode = "upscale_in_train"
 
 
 def squeezenet(model: Any) -> None:
-    """Give SqueezeNet the ceil mode, the first convolution without padding, and the dropout of torchvision's."""
+    """Set SqueezeNet's ceil mode, first convolution without padding, and dropout as in torchvision."""
     dropout(model)
     for pool in _of(model, "MaxPool2D"):
         pool.ceil_mode = True
@@ -28,7 +28,7 @@ def squeezenet(model: Any) -> None:
 
 
 def inception(model: Any) -> None:
-    """Give Inception the epsilon and the dropout of torchvision's."""
+    """Set Inception's epsilon and dropout as in torchvision."""
     dropout(model)
     for layer in _of(model, "Dropout"):
         layer.p = 0.5
@@ -37,22 +37,22 @@ def inception(model: Any) -> None:
 
 
 def swin(model: Any) -> None:
-    """Take the shift out of Swin's last stage, where a window is the whole map."""
+    """Remove the shift from Swin's last stage, where a window is the whole map."""
     for block in model.layers[-1].blocks:
         block.shift_size, block.attn_mask = 0, None
 
 
 def small_of_timm(kind: MixerKind) -> Any:
-    """Return timm's model of the small config of a kind."""
+    """Return timm's model with the small config of a kind."""
     config = small(kind)
     return build_timm(config, None, init_state_dict(config, 0))
 
 
 def language_model(package: str, name: str, **config: Any) -> Any:
-    """Return a language model of a package, of this config.
+    """Return a package's language model with this config.
 
     Raises:
-        ImportError: The package is not there.
+        ImportError: The package is not installed.
     """
     module = importlib.import_module(package)
     return getattr(module, f"{name}Model")(getattr(module, f"{name}Config")(**config))

@@ -22,12 +22,12 @@ from convert.errors import BadInput
 
 Kind = Callable[[Bed], Iterator[Change]]
 TRIES = 6
-"""How many places are tried until one leaves the candidate a model that runs; what raises needs no gate."""
+"""Most places tried until the candidate still runs with the fault; a model that raises needs no gate."""
 NORMS = ("BatchNorm", "BatchNorm2D", "LayerNorm", "GroupNorm")
 
 
 def swapped(bed: Bed) -> Iterator[Change]:
-    """Weights of two layers, of one shape, in each other's place."""
+    """Yield swaps of two layers' weights of one shape."""
     matrices = [(key, array) for key, array in bed.held("weight") if array.ndim > 1]
     for i, (key, array) in enumerate(matrices):
         other = next((k for k, a in matrices[i + 1 :] if a.shape == array.shape and (a != array).any()), None)
@@ -40,7 +40,7 @@ def swapped(bed: Bed) -> Iterator[Change]:
 
 
 def transposed(bed: Bed) -> Iterator[Change]:
-    """A weight whose transpose has its shape, transposed."""
+    """Yield transpositions of weights that keep their shape."""
     for key, array in bed.held("weight"):
         for one, other in ((0, 1), (-2, -1)):
             turned = np.ascontiguousarray(np.swapaxes(array, one, other)) if array.ndim > 1 else array
@@ -50,35 +50,35 @@ def transposed(bed: Bed) -> Iterator[Change]:
 
 
 def another_epsilon(bed: Bed) -> Iterator[Change]:
-    """A norm's epsilon, ten times as large."""
+    """Yield norms with an epsilon ten times as large."""
     for path, layer in bed.called(*NORMS):
         yield epsilon(path, layer)
 
 
 def another_padding(bed: Bed) -> Iterator[Change]:
-    """A convolution whose border repeats the edge, where it should be zeros."""
+    """Yield convolutions whose border repeats the edge, where it should be zeros."""
     yield from (padded(path, layer) for path, layer in bed.called("Conv2D") if _padding(layer))
 
 
 def another_stride(bed: Bed) -> Iterator[Change]:
-    """A convolution or pooling that steps by one where it should by more."""
+    """Yield convolutions and poolings that step by one where they should step by more."""
     yield from (change for one in bed.called("Conv2D", "MaxPool2D", "AvgPool2D") if (change := stepped(*one)))
 
 
 def another_activation(bed: Bed) -> Iterator[Change]:
-    """An activation of another kind."""
+    """Yield activations of another kind."""
     paths = [path for path in dict.fromkeys(seen.path for seen in bed.calls) if path]
     yield from (change for path in bed.drawn(paths) if (change := activation(path, bed.layers[path])))
 
 
 def in_training(bed: Bed) -> Iterator[Change]:
-    """A BatchNorm that takes its statistics from the batch."""
+    """Yield BatchNorms that take their statistics from the batch."""
     for path, _ in bed.called("BatchNorm", "BatchNorm2D"):
         yield Change(layers=(path,), what="in training mode", plant=set_attributes(path, training=True))
 
 
 def missing_block(bed: Bed) -> Iterator[Change]:
-    """A block that hands on what it is given."""
+    """Yield blocks that return their input."""
     for path in bed.drawn([path for path in dict.fromkeys(seen.path for seen in bed.calls) if path]):
         holds = any(key.startswith(f"{path}.") for key in bed.weights)
         is_block = any(other.startswith(f"{path}.") for other in bed.layers)
@@ -88,20 +88,20 @@ def missing_block(bed: Bed) -> Iterator[Change]:
 
 
 def larger_variance(bed: Bed) -> Iterator[Change]:
-    """One running variance, 1 % larger."""
+    """Yield running variances with one value 1 % larger."""
     for key, array in bed.held("_variance"):
         yield _of_weight(key, _with_first(array, lambda value: value * np.float32(1.01)), f"{key}[0] 1 % larger")
 
 
 def turned_bias(bed: Bed) -> Iterator[Change]:
-    """One bias, of the other sign."""
+    """Yield biases with the opposite sign."""
     for key, array in bed.held("bias"):
         if array.any():
             yield _of_weight(key, -array, f"{key} of the other sign")
 
 
 def another_mode(bed: Bed) -> Iterator[Change]:
-    """A dropout that scales at inference, or a pooling that takes the mean for the greatest, or the reverse."""
+    """Yield dropouts that scale at inference, and poolings with mean and maximum exchanged."""
     for path, layer in bed.called("Dropout"):
         if layer.p and layer.mode == "upscale_in_train":
             yield Change(
@@ -113,7 +113,7 @@ def another_mode(bed: Bed) -> Iterator[Change]:
 
 
 def lowest_bit(bed: Bed) -> Iterator[Change]:
-    """The lowest bit of one weight."""
+    """Yield weights whose first value is one unit in the last place larger."""
     for key, array in bed.held("weight"):
         changed = _with_first(array, lambda value: np.nextafter(value, np.float32(np.inf)))
         yield _of_weight(key, changed, f"the lowest bit of {key}")
@@ -143,7 +143,7 @@ def faults_of(run: Run, kinds: Mapping[str, Kind] | None = None) -> Iterator[Fau
 
 
 def _planted(run: Run, bed: Bed, name: str, kind: Kind) -> Fault:
-    """Return what becomes of the first change of a kind that leaves a model that runs."""
+    """Return what becomes of the first change of a kind with which the model still runs."""
     several = [*islice(kind(bed), TRIES)]
     for change in several:
         candidate, weights = paddle_probe.copied(bed.candidate), dict(bed.weights)
@@ -159,7 +159,7 @@ def _planted(run: Run, bed: Bed, name: str, kind: Kind) -> Fault:
 
 
 def _judged(run: Run, bed: Bed, planted: tuple[Any, StateDict], fault: Fault) -> Fault:
-    """Return a fault with what the aligner says of the candidate that has it."""
+    """Return a fault with what the aligner says about the candidate that has it."""
     candidate, weights = planted
     is_changed = any(weights[key] is not array for key, array in bed.weights.items())
     twins = replace(
@@ -206,5 +206,5 @@ def _with_first(array: Array, change: Callable[[Any], Any]) -> Array:
 
 
 def _padding(layer: Any) -> bool:
-    """Return whether a convolution pads by one number, which is all that Paddle repeats an edge by."""
+    """Return whether a convolution pads with zeros by a single number, all that Paddle can repeat the edge by."""
     return layer._padding_mode == "zeros" and isinstance(layer._padding, int) and layer._padding > 0

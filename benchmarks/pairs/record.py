@@ -25,8 +25,8 @@ class Cause:
 class Compared:
     """One comparison of a pair.
 
-    because: Why, where it is not aligned. layer: Where the sides part first. paired_by: "names", or the proposed order.
-    float64, float32: How far the outputs are apart, of the reference's largest value; None where none was measured.
+    because: Why it is not aligned, if so. layer: Where the sides part first. paired_by: "names", or the proposed order.
+    float64, float32: How far apart the outputs are, relative to the reference's largest value; None if not measured.
     """
 
     outcome: Outcome
@@ -47,8 +47,8 @@ class Compared:
 class Fault:
     """One fault that was planted: what and where, and where it should show; skipped: why there was none to plant.
 
-    caught: Whether the verdict was not "aligned". placed: Whether the sides part first where it was planted. None:
-    nothing was planted.
+    caught: Whether the verdict was neither "aligned" nor "rounding". placed: Whether the sides part first where it
+    should show. None: Nothing was planted.
     """
 
     kind: str
@@ -65,9 +65,9 @@ class Fault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """What became of a pair: as it comes, and `after` what is known was accepted or mended.
+    """What became of a pair: `first` as it comes, and `after` its known differences were accepted or mended.
 
-    changed: What that was. broke_off: Why its process did not come to an end.
+    changed: What was accepted or mended. broke_off: Why its process did not end normally.
     """
 
     pair: str

@@ -1,4 +1,4 @@
-"""What `import convert` offers: checkpoints converted, inspected, compared and loaded, each named by its path."""
+"""What `import convert` offers: convert, inspect, compare and load checkpoints, each named by its path."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Name = str | PathLike[str]
 
 
 class Stated(TypedDict, total=False):
-    """What is said of a checkpoint, as by the command's options of these names."""
+    """What the caller states about a checkpoint; each key means the same as the command's option of that name."""
 
     src: str | None
     weights_key: str | None
@@ -41,25 +41,26 @@ def convert_file(
     progress: bool = True,
     **said: Unpack[Stated],
 ) -> dict[str, Any]:
-    """Convert a checkpoint to a file and a manifest beside it; return the manifest. As `mixer-convert` does.
+    """Convert a checkpoint to a file with a manifest beside it, as `mixer-convert` does; return the manifest.
 
-    Both files appear complete or not at all; every tensor is read back and compared before.
+    Both files appear complete or not at all; every tensor is read back and compared first.
 
     Args:
         checkpoint: A file in any format that `mixer-convert` reads, or a folder; None: the variant's published weights.
-        out: A .pdparams or .safetensors; None: `<architecture>.<tag>.pdparams` in the current folder.
-        variant: A name of `mixer-convert --list`. Default: read from the checkpoint's shapes.
-        dst: Layout of the output. Default: paddle; with a pairing, the one whose names the checkpoint has not.
-        pairing: A TOML file whose table [weights] says what becomes of any model's checkpoint.
-        num_classes: A fresh random head for so many classes, unless there is one for as many.
+        out: A .pdparams or .safetensors file. Default: in the current folder, named after the variant
+            (`<architecture>.<tag>.pdparams`) or else the checkpoint; .safetensors if dst is timm or torch.
+        variant: A name from `mixer-convert --list`. Default: read from the checkpoint's shapes.
+        dst: Layout of the output. Default: paddle; with a pairing, the one whose names the checkpoint does not have.
+        pairing: A TOML file whose table [weights] says what becomes of each tensor, for a checkpoint of any model.
+        num_classes: Number of classes of a fresh random head; a head that has that many already is kept.
         dtype: float32, float16 or bfloat16. Default: that of the weights.
-        force: Replace what is there.
-        progress: Show how far it is in a notebook or a terminal; elsewhere nothing is shown anyway.
+        force: Replace existing files.
+        progress: Show progress in a notebook or a terminal; elsewhere nothing is shown in any case.
         said: src, weights_key, ema, gelu and layer_norm_eps, as the command's options.
 
     Raises:
-        BadInput: It is no such checkpoint, is damaged, or is not safe to read.
-        UsageProblem: A choice that there is not, or the output is there already.
+        BadInput: The input is no checkpoint of a known kind, is damaged, or is not safe to read.
+        UsageProblem: There is no such choice, or the output exists already.
         IOProblem: The disk or the hub refused.
         IntegrityProblem: The checkpoint changed while it was read, or the disk does not hold what was written.
 
@@ -95,15 +96,15 @@ def load_paddle(
 ) -> Any:
     """Return a ready Paddle model, a `paddle.nn.Layer`, in evaluation mode, with the weights converted in memory.
 
-    It takes images (batch, channels, height, width) and gives logits (batch, classes). What the file and its manifest
-    say of the config is followed; what nobody says is said in a warning.
+    It takes images (batch, channels, height, width) and returns logits (batch, classes). What the file and its manifest
+    say of the config is followed; a warning says what had to be assumed.
 
     Args:
-        variant: A name of `mixer-convert --list`. Default: read from the checkpoint's shapes.
+        variant: A name from `mixer-convert --list`. Default: read from the checkpoint's shapes.
         checkpoint: A local file, or a folder with one. Default: the variant's published weights, from the hub.
-        num_classes: A fresh random head for so many classes, unless there is one for as many.
+        num_classes: Number of classes of a fresh random head; a head that has that many already is kept.
         dtype: float32, float16 or bfloat16. Default: that of the weights.
-        progress: Show how far a download is in a notebook or a terminal; elsewhere nothing is shown anyway.
+        progress: Show a download's progress in a notebook or a terminal; elsewhere nothing is shown in any case.
         said: src (timm, google or paddle), weights_key and ema (which of several sets of weights), gelu (erf or tanh)
             and layer_norm_eps, as the command's options.
 
@@ -137,12 +138,12 @@ def load_state_dict(
 
     Args:
         checkpoint: A file in any format that `mixer-convert` reads, or a folder with one.
-        dst: The layout wanted, of a vision MLP: its names, and Linear weights (in, out) for Paddle, (out, in) for timm.
-            Default: the checkpoint's own, of any model.
+        dst: Layout to return a vision MLP in: its names, and Linear weights (in, out) for Paddle, (out, in) for timm.
+            Default: the checkpoint's own, for any model.
         said: src, weights_key, ema, gelu and layer_norm_eps, as the command's options.
 
     Raises:
-        BadInput: It is no such checkpoint, is damaged, or is not safe to read.
+        BadInput: The input is no checkpoint of a known kind, is damaged, or is not safe to read.
         UsageProblem: It holds several sets of weights, and none is named.
 
     Example:
@@ -167,7 +168,7 @@ def inspect_file(checkpoint: Name, *, weights_key: str | None = None, ema: bool 
     Args:
         checkpoint: A file in any format that `mixer-convert` reads, or a folder with one.
         weights_key: Which set of weights, where it holds several.
-        ema: The averaged or the raw ones, where their names say so.
+        ema: Whether the averaged or the raw weights are meant, where their names tell.
 
     Raises:
         BadInput: It is no checkpoint, is damaged, or is not safe to read.
@@ -184,17 +185,17 @@ def inspect_file(checkpoint: Name, *, weights_key: str | None = None, ema: bool 
 
 
 def verify_file(path: Name, manifest: Name | None = None) -> Integrity:
-    """Return whether a file is still the one that its manifest describes: bytes and every tensor, by SHA-256.
+    """Return whether a file is still the one its manifest describes, by the SHA-256 of its bytes and of every tensor.
 
     The result has `intact`; `changed`, `missing` and `extra` (names of tensors), `changed_files`, and `sentences()`.
 
     Args:
         path: The output of a conversion or, where the manifest is named, its source.
-        manifest: Default: the one that lies beside the file.
+        manifest: Default: the one beside the file.
 
     Raises:
         IOProblem: There is no manifest.
-        BadInput: The manifest is damaged, or the file cannot be read and never could.
+        BadInput: The manifest is damaged, or the file cannot be read though its bytes have not changed.
         IntegrityProblem: The file changed while it was read.
 
     Example:
@@ -209,12 +210,12 @@ def verify_file(path: Name, manifest: Name | None = None) -> Integrity:
 def verify_files(a: Name, b: Name, *, weights_key: str | None = None, weights_key_b: str | None = None) -> Verification:
     """Return whether two checkpoints hold the same tensors, bit for bit, whatever their formats and layouts.
 
-    The result has `equal`; `only_in_a` and `only_in_b` (names of tensors), `unequal` (a sentence by name), and
+    The result has `equal`; `only_in_a` and `only_in_b` (names of tensors), `unequal` (a sentence for each name), and
     `sentences(a, b)`.
 
     Args:
         a: A file in any format that `mixer-convert` reads, or a folder with one.
-        b: Another.
+        b: The checkpoint to compare it with.
         weights_key: Which set of weights of a, where it holds several.
         weights_key_b: Which set of weights of b.
 

@@ -15,7 +15,7 @@ from convert.sources import from_file, with_sha256
 
 
 def inspect_file(path: Path, selection: Selection | None = None) -> dict[str, Any]:
-    """Return layout, config, matching variants, tensors and hashes of a checkpoint, be it of a family or not.
+    """Return layout, config, matching variants, tensors and hashes of a checkpoint, whether or not its family is known.
 
     Args:
         path: A checkpoint, the index of a sharded one, or a folder with either.
@@ -57,7 +57,7 @@ def inspect_file(path: Path, selection: Selection | None = None) -> dict[str, An
 
 
 def _recognised(source: Source) -> tuple[Any, list[str]]:
-    """Return the config, as the checkpoint says of itself where it does, and the layouts that it fits, sorted."""
+    """Return the config, completed by the checkpoint's own claims, and the sorted layouts that it fits, if any."""
     config, layouts = source.family.recognise(source.state_dict, source.name) or (None, ())
     if config is None or not layouts:
         return None, []

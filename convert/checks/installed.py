@@ -1,4 +1,4 @@
-"""What a job needs of the packages that not everybody installs, and the sentence where one is missing or too old."""
+"""Check for the optional packages that a job needs, and build the error if one is missing or too old."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ PACKAGES = {
     "torch": "torch",
     "torchvision": "torchvision",
 }
-"""Each module that an extra brings, and what pip calls it."""
+"""Pip's name for each module that an extra installs."""
 
 
 def require(*modules: str) -> None:
-    """Raise, before any work is done, unless each of these modules can be imported and is new enough for us.
+    """Check, before any work is done, that each of these modules can be imported and is new enough.
 
-    Nothing is imported for it; `paddle` may come from any distribution, such as paddlepaddle-gpu.
+    Nothing is imported for this; `paddle` may come from any distribution, such as paddlepaddle-gpu.
 
     Raises:
         MissingPackage: One is not installed.
-        OldPackage: One is older than our bound. A version that cannot be told is taken for new enough.
+        OldPackage: One is older than our bound. An unknown version counts as new enough.
     """
     if missing := [module for module in modules if module not in sys.modules and find_spec(module) is None]:
         raise missing_packages(missing)
@@ -50,14 +50,14 @@ def require(*modules: str) -> None:
 def missing_packages(modules: Iterable[str]) -> MissingPackage:
     """Return the error for modules that are not installed, with the command that installs them."""
     wanted = _requirements()
-    packages = [PACKAGES[module] for module in modules]
+    packages = [PACKAGES.get(module, module) for module in modules]
     return MissingPackage(packages, [wanted.get(package, package) for package in packages])
 
 
 def _version(module: str) -> str | None:
-    """Return a module's version without importing it; None where nothing tells.
+    """Return a module's version without importing it; None if it is unknown.
 
-    Paddle's is in its own folder, because its distribution may have any name.
+    Paddle's is read from its own folder, because its distribution may have any name.
     """
     from importlib.metadata import PackageNotFoundError, version
 
@@ -70,8 +70,8 @@ def _version(module: str) -> str | None:
 
 
 def _paddle_version() -> str | None:
-    """Return what Paddle says of itself, None for a nightly build, whose version is 0.0.0."""
-    with contextlib.suppress(OSError, ValueError):  # ValueError: a stand-in that has no spec
+    """Return the version in Paddle's own files; None if it is unknown or a nightly build's, which is 0.0.0."""
+    with contextlib.suppress(OSError, ValueError):  # ValueError: a stand-in module without a spec
         for folder in getattr(find_spec("paddle"), "submodule_search_locations", None) or ():
             text = Path(folder, "version", "__init__.py").read_text(encoding="utf-8")
             if found := re.search(r"^full_version\s*=\s*['\"]([^'\"]+)", text, re.MULTILINE):
@@ -80,7 +80,7 @@ def _paddle_version() -> str | None:
 
 
 def _release(version: str) -> tuple[int, ...]:
-    """Return the numbers that a version begins with, without the zeros that end them; none where there are none."""
+    """Return the numbers that a version begins with, without trailing zeros; empty if it begins with none."""
     numbers = re.match(r"\s*v?(\d+(?:\.\d+)*)", version)
     parts = [int(part) for part in numbers[1].split(".")] if numbers else []
     while parts and not parts[-1]:
@@ -90,7 +90,7 @@ def _release(version: str) -> tuple[int, ...]:
 
 @cache
 def _requirements() -> dict[str, str]:
-    """Return each package that we ask for, with its bounds, as our own metadata has them."""
+    """Return, by package, each requirement in our own metadata, with its bounds."""
     from importlib.metadata import PackageNotFoundError, requires
 
     try:

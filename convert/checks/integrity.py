@@ -1,4 +1,4 @@
-"""Whether a file is still the one that its manifest describes, tensor by tensor, on either side of a conversion."""
+"""Whether a file, the output or the source of a conversion, is still what its manifest describes, by tensor."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from convert.sources import tensors_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Integrity:
-    """What a file is against what its manifest says of it, by tensor, and for the bytes of the file and of its shards.
+    """How a file compares with its manifest: each tensor, and the bytes of the file and of its shards.
 
-    unreadable says why its tensors could not be read; they then count as neither equal nor changed.
+    unreadable: why its tensors could not be read; they then count as neither equal nor changed.
     """
 
     file: str
@@ -34,16 +34,16 @@ class Integrity:
 
     @property
     def intact(self) -> bool:
-        """Whether every byte and every tensor, of which there are some, is as the manifest says."""
+        """Whether every byte and every tensor is as the manifest says, and there is at least one tensor."""
         return self.tensors > 0 and not (self.changed_files or self.differing or self.unreadable)
 
     @property
     def differing(self) -> int:
-        """How many tensors differ."""
+        """Number of tensors that changed, are missing or were added."""
         return len(self.changed) + len(self.missing) + len(self.extra)
 
     def sentences(self) -> list[str]:
-        """Return the verdict in words: one line when intact, else a line per difference and what it comes to."""
+        """Return the verdict in words: one line when intact, else a line per difference and a summary."""
         if self.intact:
             return [
                 f"{self.file} is the {self.side} that {self.manifest} describes: {self.tensors} tensors, every bit."
@@ -68,11 +68,11 @@ def verify_file(path: Path, manifest: Path | None = None) -> Integrity:
 
     Args:
         path: The output of a conversion or, where the manifest is named, its source.
-        manifest: None: the one that lies beside the file.
+        manifest: None: the one beside the file.
 
     Raises:
         IOProblem: There is no manifest.
-        Unreadable: The manifest is damaged, or the file cannot be read and never could.
+        Unreadable: The manifest is damaged, or the file cannot be read though its bytes have not changed.
         IntegrityProblem: The file changed while it was being read.
     """
     file = files.locate(path)
@@ -99,7 +99,7 @@ def _verify(path: Path, manifest: Path | None) -> Integrity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Found:
-    """The SHA-256 of a checkpoint's file and shards, by name, and of each tensor; or why these could not be read."""
+    """The SHA-256 of a checkpoint's file and shards, by name, and of each tensor, or why the tensors cannot be read."""
 
     files: dict[str, str]
     tensors: dict[str, str]

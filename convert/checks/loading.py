@@ -1,4 +1,4 @@
-"""The weights that Paddle puts into a model: all of them, or an error; by itself it only returns what it left out."""
+"""Load all weights into a Paddle model, or raise an error; Paddle by itself only returns what it left out."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 from convert.errors import UsageProblem
 
 REFUSED = "Skip loading"
-"""How the warning about a shape begins. Source: paddlepaddle 3.1.1 and 3.3.1, paddle/nn/layer/layers.py."""
+"""Beginning of the warning about a wrong shape. Source: paddlepaddle 3.1.1 and 3.3.1, paddle/nn/layer/layers.py."""
 
 
 class NotLoaded(UsageProblem):
-    """Paddle has left parameters of a model as they were (exit 2), as 3.0.0 does under LazyGuard."""
+    """Paddle left parameters of a model unloaded (exit 2), as 3.0.0 does under LazyGuard."""
 
     def __init__(self, why: str) -> None:
         self.why = why
@@ -25,7 +25,7 @@ def load_into(model: Any, tensors: Mapping[str, Any]) -> None:
 
     Args:
         model: A `paddle.nn.Layer`.
-        tensors: Each of them by its key, and no more.
+        tensors: Each parameter and buffer by its key, and nothing else.
 
     Raises:
         NotLoaded: One is missing, unexpected or of another shape.

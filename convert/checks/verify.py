@@ -19,7 +19,7 @@ from convert.sources import from_file
 class Verification:
     """What differs between checkpoints A and B: keys only in one of them, and a sentence for each unequal tensor.
 
-    said_otherwise: in words, by field, what they say of their config that no tensor tells.
+    said_otherwise: by config field that no tensor shows, in words, how the two checkpoints' claims differ.
     """
 
     tensors: int
@@ -46,19 +46,19 @@ class Verification:
 
 
 def verify_files(a: Path, b: Path, selections: tuple[Selection, Selection] | None = None) -> Verification:
-    """Return what differs between two checkpoints: tensors, and what either says of itself that no tensor tells.
+    """Return what differs between two checkpoints: tensors, and their claims about config that no tensor shows.
 
-    Where both are of one family, they are compared in the pair of layouts in which they differ least: a file of square
-    weights alone could be in either.
+    If both are of one family, they are compared in the pair of layouts in which they differ least: a file with only
+    square weights could be in either.
 
     Args:
         a: A checkpoint, the index of a sharded one, or a folder with either.
-        b: Another.
+        b: The checkpoint to compare it with.
         selections: Which of several sets of weights, in A and in B.
 
     Raises:
         IntegrityProblem: One changed while it was being read.
-        Unreadable: One is a .pdparams that other readers execute something of, so that they may find other tensors.
+        Unreadable: One is a .pdparams file of which other readers execute parts, so that they may find other tensors.
     """
     sides = [
         from_file(path, selection, strict=False)
@@ -73,15 +73,15 @@ def verify_files(a: Path, b: Path, selections: tuple[Selection, Selection] | Non
 
 
 def selections_of(a: str | None, b: str | None) -> tuple[Selection, Selection]:
-    """Return which sets of weights are meant, by their keys in A and in B; None: the only one."""
+    """Return the selections of the sets of weights with these keys in A and in B; None: the only set."""
     return Selection(key=a, by_name=False), Selection(key=b, option="--weights-key-b", by_name=False)
 
 
 def refuse_foreign(source: Source) -> None:
-    """Check that nothing of a file of Paddle's is executed where Paddle loads it.
+    """Check that Paddle, when it loads a file of its own, executes nothing in it.
 
     Raises:
-        Unreadable: Something is, so that what Paddle finds in it cannot be told from the file.
+        Unreadable: It would, so that the file does not tell what Paddle finds in it.
     """
     if source.tool == "paddle" and source.foreign and source.path is not None:
         names = ", ".join(source.foreign)
@@ -91,7 +91,7 @@ def refuse_foreign(source: Source) -> None:
 
 
 def _verify(a: Source, b: Source) -> Verification:
-    both = {*a.state_dict, *a.dropped} & {*b.state_dict, *b.dropped}  # a counter left out is no weight that is missing
+    both = {*a.state_dict, *a.dropped} & {*b.state_dict, *b.dropped}  # a counter that only one has is not missing
     first, second = ({**one.state_dict, **{k: v for k, v in one.dropped.items() if k in both}} for one in (a, b))
     counted = a.dropped.keys() & both
     config, layouts = a.family.recognise(a.state_dict, a.name) or (None, ())
@@ -107,7 +107,7 @@ def _verify(a: Source, b: Source) -> Verification:
 
 
 def _moved(source: Source, config: Any, src: str, dst: str) -> StateDict | None:
-    """Return a source in another layout; None where it is not what is converted, such as float64 or half a head."""
+    """Return a source's weights in another layout; None if they are not convertible, such as float64 or half a head."""
     try:
         return source.family.convert(source.state_dict, config, src=src, dst=dst, name=source.name).state_dict
     except BadInput:
@@ -115,7 +115,7 @@ def _moved(source: Source, config: Any, src: str, dst: str) -> StateDict | None:
 
 
 def _said_otherwise(a: Source, b: Source) -> Iterator[tuple[str, str]]:
-    """Yield what both say of their config, but not the same."""
+    """Yield each config field on which the two sources' claims differ, and in words how."""
     for choice in dict.fromkeys((*a.family.vocabulary.options, *b.family.vocabulary.options)):
         left, right = ([one.config[choice] for one in source.claims if choice in one.config] for source in (a, b))
         if left and right and {*left} != {*right}:

@@ -163,7 +163,7 @@ def verify(
 
 
 def _facts(inspection: dict[str, Any]) -> Iterator[str]:
-    """Yield what else is known of a checkpoint, a fact a line."""
+    """Yield what else is known of a checkpoint, one fact per line."""
     for name in ("weights_key", "stripped_prefix"):
         if inspection[name] not in (None, "."):
             yield f"{name}: {inspection[name]}"
@@ -210,8 +210,8 @@ def _convert(
 
 
 def _hashed_early(checkpoint: Path | None) -> AbstractContextManager[EarlyHash | None]:
-    """Begin to hash the file, on the second core, while NumPy is imported here."""
-    if "numpy" not in sys.modules:  # whose matrix products are not wanted, and whose threads would spin on that core
+    """Start to hash the file on a second core while NumPy is imported on this one; return it as a context manager."""
+    if "numpy" not in sys.modules:  # no matrix products are needed, and its threads would spin on that core
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from convert.disk.hashing import EarlyHash
 
@@ -219,7 +219,7 @@ def _hashed_early(checkpoint: Path | None) -> AbstractContextManager[EarlyHash |
 
 
 def _sentence(manifest: dict[str, Any]) -> str:
-    """Return what was done, for a person."""
+    """Return a summary of the conversion, in sentences for the user."""
     source, output, tensors = manifest["source"], manifest["output"], manifest["tensors"]
     transposed = sum(tensor["transform"] == "transpose" for tensor in tensors)
     size, fingerprint = output["bytes"] / 1e6, output["fingerprint"][:16]

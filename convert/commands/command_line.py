@@ -15,11 +15,11 @@ from convert.errors import MixerConvertError, UsageProblem
 
 DEBUG = "mixer-convert.debug"
 INTERNAL_ERROR = 70
-"""sysexits.h EX_SOFTWARE: a defect of ours, which no documented exit code stands for."""
+"""EX_SOFTWARE of sysexits.h: a defect of this program, for which there is no documented exit code."""
 
 
 INTERRUPTED = 130
-"""128 and the number of SIGINT, as shells have it."""
+"""128 plus the number of SIGINT, by the shells' convention."""
 
 
 class Failure(click.ClickException):
@@ -37,9 +37,9 @@ def _note_debug(ctx: click.Context, _parameter: click.Parameter, value: bool) ->
 class OneSentence(click.Command):
     """A command whose errors are a sentence and an exit code; --debug shows the traceback too.
 
-    What it `needs` are modules that not everybody has: without them it ends before it has done anything. An option that
-    would be ignored is refused: one that has no effect beside those that `apart` has for it, or without any of those
-    that `together` has.
+    `needs` names optional modules: if one is missing, the command ends before it has done anything. An option that
+    would be ignored is refused: one given beside any of those that `apart` lists for it, or without any of those that
+    `together` lists for it.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class OneSentence(click.Command):
         together: Mapping[str, Collection[str]] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Give the command the option."""
+        """Create the command and add the option --debug to it."""
         super().__init__(*args, **kwargs)
         self.needs, self.apart, self.together = needs, apart or {}, together or {}
         help_ = "Show the traceback of an error."
@@ -89,19 +89,19 @@ class OneSentence(click.Command):
 
 
 class OneSentenceGroup(OneSentence, click.Group):
-    """A group, whose own options are the main job, with the same promise for its subcommands."""
+    """A group whose own options are its main job; its subcommands report errors in the same way."""
 
     command_class = OneSentence
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the command, whoever listens."""
+        """Run the command, even if nobody reads its output any more."""
         with unbroken():
             return super().main(*args, **kwargs)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the subcommand that is named; where it is a file, say which option takes files."""
+        """Return the subcommand that is named; if it is a file, raise an error that says which option takes files."""
         if args and args[0] not in self.commands and _looks_like_a_file(args[0]):
             taking = [p.opts[0] for p in self.params if p.opts[0] in ("--checkpoint", "--candidate")]
             if len(taking) > 1 and len(args) > 1 and _looks_like_a_file(args[1]):
@@ -115,10 +115,10 @@ class OneSentenceGroup(OneSentence, click.Group):
 
 
 class FileGroup(OneSentenceGroup):
-    """A group whose main job is done to a file, which can be named without its option, --checkpoint."""
+    """A group whose main job takes a file, which can be named without its option, --checkpoint."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Take the first argument that is a file, and no command, for the option's."""
+        """Parse the arguments; a first positional one that is a file and no command is the value of --checkpoint."""
         given, rest, _ = self.make_parser(ctx).parse_args(list(args))
         if rest and rest[0] not in self.commands and _looks_like_a_file(rest[0]):
             if "checkpoint" in given:
@@ -157,7 +157,7 @@ def _is_given(ctx: click.Context, name: str) -> bool:
 
 
 def text_beside(json_target: str | None) -> contextlib.AbstractContextManager[object]:
-    """Return what sends printed text to standard error where standard output is JSON."""
+    """Return a context manager that sends printed text to standard error if standard output is JSON."""
     return contextlib.redirect_stdout(sys.stderr) if json_target == "-" else contextlib.nullcontext()
 
 
@@ -175,7 +175,7 @@ def write_json(data: Any, target: str) -> None:
 
 
 def _check_json(ctx: click.Context) -> None:
-    """Raise an error, before anything runs, if the JSON cannot be written, or would replace a file that is named."""
+    """Check, before anything runs, that the JSON can be written and would not replace a file that an argument names."""
     from convert.disk.atomic import check_report
 
     target = ctx.params.get("json_target")
@@ -195,7 +195,7 @@ def _paths(value: object) -> Iterable[Path]:
 
 
 def _same_file(one: Path, other: Path) -> bool:
-    """Return whether two paths lead to one regular file, be it there already or not."""
+    """Return whether two paths lead to the same regular file, whether or not it exists yet."""
     if one.exists() and other.exists():
         return one.samefile(other) and one.is_file()
     return one.resolve() == other.resolve()

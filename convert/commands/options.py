@@ -1,4 +1,4 @@
-"""Options that commands share: which weights are meant, and what nobody else says of them."""
+"""Options that commands share: which weights are meant, and the config that the weights alone do not show."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ FILE = click.Path(path_type=Path)
 
 
 def variants(_ctx: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
-    """Return the names of --list that begin so, for a shell to complete."""
+    """Return the names of --list that begin with the text typed so far, for shell completion."""
     from convert.families import installed
 
     names = [variant.name for family in installed() for variant in family.variants]

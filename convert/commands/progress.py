@@ -1,7 +1,7 @@
-"""How far a run is, with the time left: in a terminal and in a notebook, once it has taken a second; elsewhere nothing.
+"""Progress and time left, shown in a terminal or a notebook once a run has taken a second; nothing elsewhere.
 
-A terminal is one on standard error, where `CI` is not set; standard output is left alone. A night's run may ask for a
-line now and then in the place of a bar, for its log.
+A terminal is one on standard error when `CI` is not set; standard output is left alone. An overnight run may ask for a
+line now and then instead of a bar, for its log.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ if TYPE_CHECKING:
 AFTER = 1.0
 """Seconds that pass before anything is shown."""
 EVERY = 30.0
-"""Seconds between two lines: a log of a night's run stays short, and who looks sees whether it goes on."""
+"""Seconds between two lines: the log of an overnight run stays short, and still shows whether the run goes on."""
 AGAIN = 0.25
-"""Seconds between two pictures in a notebook, each of which is a message."""
+"""Seconds between two updates in a notebook, each of which is a message."""
 
 Update = Callable[[str, float | None], None]
-"""Is told what is under way, and the share of the whole that is done; None: nobody knows."""
+"""Called with what is under way and the share of the whole that is done; None: unknown."""
 Show = Callable[[int, str], None]
-"""Is told how many images are done, and what else there is to say."""
+"""Called with the number of images done and further text to show beside it."""
 
 
 class Screen(Protocol):
-    """Where it is shown."""
+    """A place where progress is shown."""
 
     def update(self, text: str, share: float | None) -> None:
-        """Show that this is under way, with so much of the whole done."""
+        """Show what is under way and the share of the whole that is done."""
 
     def close(self) -> None:
-        """Take it away."""
+        """Remove what is shown."""
 
 
 @contextlib.contextmanager
 def display() -> Iterator[Update]:
-    """Show what is told of a run where somebody looks, for as long as the context lasts."""
+    """Yield a function that shows a run's progress if anybody can see it, until the context ends."""
     screen: Screen | None = _Terminal() if on_terminal() else _Notebook() if in_notebook() else None
     if screen is None:
         yield lambda *_: None
@@ -56,10 +56,10 @@ def display() -> Iterator[Update]:
 
 @contextlib.contextmanager
 def staged(weights: Mapping[str, tuple[float, int]]) -> Iterator[Callable[[str], None]]:
-    """Show a run whose stages are told as they begin; of a stage, what follows a colon is a part of it.
+    """Yield a function that shows how far a run is, to be called as each stage, or `stage: part`, begins.
 
     Args:
-        weights: By the name of a stage, which share of the time it takes and how many parts it has.
+        weights: By the name of a stage, the share of the time it takes and the number of its parts.
     """
     course = Course(weights)
     with display() as update:
@@ -67,12 +67,12 @@ def staged(weights: Mapping[str, tuple[float, int]]) -> Iterator[Callable[[str],
 
 
 def counted(total: int, begin: str) -> contextlib.AbstractContextManager[Show]:
-    """Return what shows how many of so many images are done; begin says what begins, where lines are written."""
+    """Return a context manager that shows how many images are done; if it writes lines, begin is the first of them."""
     return _bar(total) if on_terminal() or in_notebook() else _lines(total, begin)
 
 
 def on_terminal() -> bool:
-    """Return whether somebody sees standard error as it is written; a notebook's `!` has a terminal that nobody has."""
+    """Return whether somebody sees standard error as it is written; not so in the terminal of a notebook's `!`."""
     dumb = os.environ.get("TERM", "") in ("dumb", "unknown")
     nobody = bool(os.environ.get("CI")) or "JPY_PARENT_PID" in os.environ
     return sys.stderr.isatty() and not dumb and not nobody
@@ -85,19 +85,19 @@ def in_notebook() -> bool:
 
 
 def say(what: str) -> None:
-    """Say on a terminal what is about to run."""
+    """Print what is about to run, if standard error is a terminal."""
     if on_terminal():
         print(what, file=sys.stderr, flush=True)
 
 
 class Course:
-    """How much of a run is done when a stage, or a part of one, begins."""
+    """The stages of a run, by which the share done is known when a stage, or a part of one, begins."""
 
     def __init__(self, weights: Mapping[str, tuple[float, int]]) -> None:
         self._weights, self._seen = weights, dict.fromkeys(weights, 0)
 
     def share(self, text: str) -> float | None:
-        """Return the share that is done when this begins; of a stage that nobody foresaw, None."""
+        """Count the stage or part that begins; return the share done before it, or None for an unknown stage."""
         stage = text if text in self._weights else text.partition(":")[0]
         if stage not in self._weights:
             return None
@@ -112,7 +112,7 @@ class Course:
 
 
 class Pace:
-    """How fast a run goes, from the first that was noted on: what was done before it was done another day."""
+    """How fast a run goes, measured from the first note: what was done before that belongs to an earlier run."""
 
     def __init__(self, total: float) -> None:
         self.total, self._done, self._seconds = total, 0.0, 0.0
@@ -126,13 +126,13 @@ class Pace:
 
     @property
     def rate(self) -> float | None:
-        """How much is done in a second; None: not known yet."""
+        """Amount done per second; None: not known yet."""
         fresh = self._done - self._began[0] if self._began else 0
         return fresh / self._seconds if fresh > 0 and self._seconds else None
 
     @property
     def left(self) -> float | None:
-        """How many seconds the rest takes, less those that went by since the last note."""
+        """Seconds that the rest takes, less those since the last note; None: not known, or nothing is left."""
         if self.rate is None or self._began is None or self._done >= self.total:
             return None
         since = time.monotonic() - self._began[1] - self._seconds
@@ -140,7 +140,7 @@ class Pace:
 
 
 def duration(seconds: float) -> str:
-    """Return a time in its largest unit and the one below."""
+    """Return a time as text, in its largest unit and the next smaller one."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
@@ -183,7 +183,7 @@ def _lines(total: int, begin: str) -> Iterator[Show]:
 
 
 class _Terminal:
-    """A line at the foot of a terminal, drawn by rich from a thread of its own, so that the time goes on."""
+    """A line at the foot of a terminal, drawn by rich from a thread of its own, so that the time left counts on."""
 
     def __init__(self) -> None:
         self._lock, self._pace, self._closed = threading.Lock(), Pace(1.0), False
@@ -192,9 +192,9 @@ class _Terminal:
         self._timer: threading.Timer | None = None
 
     def update(self, text: str, share: float | None) -> None:
-        """Show that this is under way, with so much of the whole done."""
+        """Show what is under way and the share of the whole that is done."""
         with self._lock:
-            if self._timer is None:  # not before: what is around it may show something of its own first
+            if self._timer is None:  # not earlier: the caller may show something of its own first
                 self._timer = threading.Timer(AFTER, self._begin)
                 self._timer.daemon = True
                 self._timer.start()
@@ -206,7 +206,7 @@ class _Terminal:
                 self._bar.update(self._bar.task_ids[0], **self._now)
 
     def close(self) -> None:
-        """Take it away."""
+        """Remove what is shown."""
         if self._timer is not None:
             self._timer.cancel()
         with self._lock:
@@ -233,7 +233,7 @@ def _left_column(pace: Pace) -> Any:
     from rich.text import Text
 
     class Left(ProgressColumn):
-        def render(self, task: Task) -> Text:  # noqa: ARG002  # what it is asked with
+        def render(self, task: Task) -> Text:  # noqa: ARG002  # rich calls it with the task
             left = pace.left
             return Text("" if left is None else f"{duration(max(1.0, left))} left")
 
@@ -241,7 +241,7 @@ def _left_column(pace: Pace) -> Any:
 
 
 class _Notebook:
-    """A bar of the page's own in the cell's output, which needs no widgets."""
+    """An HTML progress bar in the cell's output, which needs no widgets."""
 
     def __init__(self) -> None:
         self._pace = Pace(1.0)
@@ -249,7 +249,7 @@ class _Notebook:
         self._shown = time.monotonic() - AGAIN + AFTER
 
     def update(self, text: str, share: float | None) -> None:
-        """Show that this is under way, with so much of the whole done."""
+        """Show what is under way and the share of the whole that is done."""
         if share is not None:
             self._pace.note(share)
         if time.monotonic() - self._shown < AGAIN:
@@ -262,7 +262,7 @@ class _Notebook:
         self._put({"text/plain": said, "text/html": f"<progress{value}></progress> {html.escape(said)}"})
 
     def close(self) -> None:
-        """Take it away; the output itself stays, empty."""
+        """Clear what is shown; the output itself stays, empty."""
         if self._handle is not None:
             self._put({"text/plain": "", "text/html": ""})
 

@@ -1,4 +1,4 @@
-"""Standard output that nobody reads any more: what is printed goes nowhere, and the exit code is the command's own."""
+"""Let a command finish when nobody reads its output any more: the text is dropped, and the exit code stays its own."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from typing import Any, TextIO, cast
 
 STANDARD = 3
-"""Descriptors below this one belong to the standard streams; another file there would be printed into."""
+"""Number below which descriptors belong to the standard streams; another file there would be printed into."""
 
 
 class _Unbroken:
-    """A text stream that lets go of a reader who went away, such as `head`."""
+    """A text stream that drops what it is given once its reader, such as `head`, has gone away."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -42,10 +42,10 @@ class _Unbroken:
 
 @contextlib.contextmanager
 def unbroken() -> Iterator[None]:
-    """Print, for as long as the context lasts, also where the standard streams are closed or their reader is gone."""
+    """Run the body so that printing works even if the standard streams are closed or their reader is gone."""
     with contextlib.suppress(OSError):
         while (nowhere := os.open(os.devnull, os.O_RDWR)) < STANDARD:
-            pass  # it takes the place of a stream that is closed, and keeps it
+            pass  # it takes the place of a closed stream, and keeps it
         os.close(nowhere)
     for name, descriptor in (("stdout", 1), ("stderr", 2)):
         if getattr(sys, name) is None:

@@ -9,11 +9,11 @@ from itertools import zip_longest
 Rows = Sequence[Sequence[str]]
 UNLIMITED = 10_000
 LAST_COLUMN = 4
-"""The least width of the last column, which alone is wrapped."""
+"""Minimum width of the last column, the only one that is wrapped."""
 
 
 def print_table(headers: Sequence[str], rows: Rows, *, title: str = "") -> None:
-    """Print a table to standard output: a rich one on a terminal wide enough, else `plain`."""
+    """Print a table to standard output: a rich one on a terminal that is wide enough, else `plain` or `stacked`."""
     if not sys.stdout.isatty():
         print(plain(headers, rows))
         return
@@ -26,7 +26,7 @@ def print_table(headers: Sequence[str], rows: Rows, *, title: str = "") -> None:
     table.add_column(headers[-1], overflow="fold", min_width=LAST_COLUMN)
     for row in rows:
         table.add_row(*row)
-    console = Console(markup=False, emoji=False)  # names come from files
+    console = Console(markup=False, emoji=False)  # names come from files and may look like either
     needed = console.measure(table, options=console.options.update(max_width=UNLIMITED)).minimum
     if needed <= console.width:
         console.print(table)
@@ -44,7 +44,7 @@ def plain(headers: Sequence[str], rows: Rows) -> str:
 
 
 def stacked(headers: Sequence[str], rows: Rows) -> str:
-    """Return aligned columns with the words of a header below each other, the last of each on the same line."""
+    """Return aligned columns with the words of each header stacked, all their last words on the same line."""
     words = [header.split() for header in headers]
     height = max(map(len, words))
     lines = [[""] * (height - len(column)) + column for column in words]

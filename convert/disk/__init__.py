@@ -1,1 +1,1 @@
-"""Files on their way: read through mappings, written whole or not at all, and known by their hashes."""
+"""Files on disk: read through mappings, written whole or not at all, and identified by their hashes."""

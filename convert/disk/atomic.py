@@ -1,7 +1,7 @@
-"""Files that appear whole or not at all: written beside their place, read back, synced, then moved there.
+"""Write files that appear whole or not at all: each is written beside its place, read back, synced, then moved there.
 
-The one way in which the toolkit writes. Whatever happens, a full disk or a kill at any moment, an output is the old
-file or the complete new one, and what a kill left behind is swept by the next writer in the folder.
+The toolkit writes in this way alone. Whatever happens, a full disk or a kill at any moment, an output is the old file
+or the complete new one, and what a kill left behind is swept by the next writer in the folder.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from convert.errors import BadInput, IntegrityProblem, IOProblem, OutputRefused
 
 Fill = Callable[[BinaryIO], None]
 Beside = tuple[Path, Callable[[], bytes]]
-"""A file that describes another: its path, and what gives its content once that other one is complete."""
+"""A file that describes another: its path, and a function that returns its content once the other is complete."""
 
 ADVICE = {
     errno.ENOSPC: "The disk is full: make room, or choose another folder.",
@@ -33,16 +33,16 @@ ADVICE = {
     errno.ENAMETOOLONG: "Choose a shorter name.",
 }
 NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
-"""What file systems without hard links (FAT, some network and user-space ones) answer to link(2)."""
+"""Errors of link(2) on file systems without hard links (FAT, some network and user-space ones)."""
 
 
 def refuse_overwrite(path: Path, *, force: bool, inputs: tuple[Path, ...] = (), option: str = "--out") -> None:
-    """Check that the path, which an option named, may be written.
+    """Check that the path that an option names may be written.
 
     Raises:
-        OutputRefused: It is one of the inputs (under whatever name), a symlink or no regular file, or it exists and
+        OutputRefused: It is one of the inputs (under any name), a symlink or not a regular file, or it exists and
             force is off.
-        IOProblem: Its folder does not exist or takes no files, or its name is impossible there.
+        IOProblem: Its folder does not exist or is not writable, or the path itself is impossible.
     """
     exists = _is_there(path)
     for source in inputs if exists else ():
@@ -72,16 +72,16 @@ def write_atomically(
     After any failure the path holds what it held before, and the temporary file is gone. With `beside`, both files are
     complete before either is moved, and concurrent writers move their pairs one after the other, so that no two are
     mixed. A kill between the two moves leaves the new file with the old description. Removing that first would cost the
-    old file its description if the kill came a moment earlier; as it is, `mixer-convert verify FILE` tells.
+    old file its description if the kill came a moment earlier; as it is, `mixer-convert verify FILE` reports it.
 
-    A file that is replaced keeps its mode and, where the system permits it, its owner and group; meanwhile nobody else
-    can read the new one. Access control lists and extended attributes are not carried over.
+    A file that replaces another takes over its mode and, where the system permits it, its owner and group; until then
+    nobody else can read it. Access control lists and extended attributes are not carried over.
 
     Args:
         path: Where the file is to appear.
         fill: Writes the content to a binary stream.
         check: Reads the complete temporary file (of the same suffix) and raises if it is not as it should be.
-        force: Whether to replace what is there, or appeared meanwhile.
+        force: Whether to replace a file that is there already or appears meanwhile.
         beside: A file that describes this one, moved last.
 
     Raises:
@@ -99,13 +99,13 @@ def write_atomically(
                 _move(moves, force=force)
             sync_folder(path.parent)
     except OSError as error:
-        if error.errno == errno.EFAULT:  # what was to be written lies in a mapped file that lost these pages
+        if error.errno == errno.EFAULT:  # the data to write is in a mapped file that lost these pages
             raise cut_short() from error
         raise refusal(path, error) from error
 
 
 def check_report(path: Path, option: str, inputs: tuple[Path, ...] = ()) -> None:
-    """Check, before there is anything to write, that `write_report` could.
+    """Check, before there is anything to write, that `write_report` will be able to write it.
 
     Raises:
         OutputRefused, IOProblem: As `refuse_overwrite` says.
@@ -117,7 +117,7 @@ def check_report(path: Path, option: str, inputs: tuple[Path, ...] = ()) -> None
 def write_report(path: Path, content: bytes) -> None:
     """Write a report whole or not at all, in place of an older one; a symlink stays one, its target is replaced.
 
-    What is no regular file (a pipe, /dev/stdout) is written to as it is: it must not be replaced by one.
+    What is not a regular file (a pipe, /dev/stdout) is written to directly: it must not be replaced by one.
 
     Raises:
         IOProblem: The folder or the disk refused.
@@ -131,13 +131,13 @@ def write_report(path: Path, content: bytes) -> None:
 
 
 def refusal(path: Path, error: OSError) -> IOProblem:
-    """Return in a sentence why the system would not have something written."""
+    """Return the error that says why the system refused to write a file, and what to do."""
     advice = ADVICE.get(error.errno or 0, "Check the disk and the folder.")
     return IOProblem(f"{path}: cannot be written ({error.strerror or error}). {advice}")
 
 
 def _written(temporaries: contextlib.ExitStack, path: Path, fill: Fill, check: Callable[[Path], None] | None) -> Path:
-    """Return the temporary file of a path: filled, read back, synced, the latter two at the same time."""
+    """Return the temporary file for a path: filled, then read back and synced at the same time."""
     replaced = _regular(path)
     mode = 0o666 if replaced is None else 0o600
     temporary, handle = temporaries.enter_context(temporary_file(path.parent, path.suffix, mode))
@@ -176,7 +176,7 @@ def _move(moves: list[tuple[Path, Path]], *, force: bool) -> None:
 
 
 def _link(temporary: Path, path: Path) -> bool:
-    """Give the file its name unless there is one by now, in one step; return whether the file system can do that."""
+    """Link the file to its path in one step, unless that exists by now; return whether the file system can do that."""
     try:
         path.hardlink_to(temporary)
     except FileExistsError as error:

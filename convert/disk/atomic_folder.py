@@ -1,4 +1,4 @@
-"""A folder of small files that appears whole or not at all, in one step even where it replaces an older one."""
+"""Write a folder of small files that appears whole or not at all, if possible replacing an older one in one step."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ AT_FDCWD, RENAME_EXCHANGE = -100, 2
 
 
 def write_folder_atomically(path: Path, files: Mapping[str, bytes]) -> None:
-    """Write files, in order, to a folder beside the path, which then takes its place; an older folder goes.
+    """Write files, in order, to a folder beside the path, then move it there; an older folder is removed.
 
     Raises:
-        IOProblem: The folder above or the disk refused; the path holds what it held before.
+        IOProblem: The parent folder or the disk refused; the path holds what it held before.
     """
     try:
         with temporary_folder(path.parent) as temporary:
@@ -40,7 +40,7 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _take_place(temporary: Path, path: Path) -> None:
-    """Give the new folder the path's name; an older one gets the temporary name, under which it is removed."""
+    """Move the new folder to the path; an older one gets the temporary name, under which it is removed."""
     if not path.exists():
         temporary.rename(path)
     elif not _exchange(temporary, path):
@@ -56,7 +56,7 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 def _step_aside(temporary: Path, path: Path) -> None:
-    """Replace the folder in two steps. A kill between them leaves the old one beside, whole, as `<name>.replaced`."""
+    """Replace the folder in two steps. A kill between them leaves the old one whole beside it, `<name>.replaced`."""
     aside = path.with_name(f"{path.name}.replaced")
     path.rename(aside)
     try:

@@ -1,4 +1,4 @@
-"""The SHA-256 of files. It needs no NumPy, so that a large file can be hashed while that is imported."""
+"""The SHA-256 of files, computed without NumPy, so that a large file can be hashed while NumPy is imported."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import Self
 from convert.disk.unchanged import Snapshot, unchanged
 
 READ_BYTES = 8 << 20
-"""Read and hashed at a time by a thread beside others. Python lets a thread go on only every few milliseconds while
-another one runs Python code, so small reads would mostly wait."""
+"""Bytes that a thread beside others reads and hashes at a time. While one of those runs Python code, this one may
+continue only every few milliseconds, so that small reads would mostly wait."""
 
 NICENESS = 10
 
@@ -27,9 +27,9 @@ def file_sha256(path: Path) -> str:
 
 
 def give_way() -> None:
-    """Let this thread have only the processor time that others leave; on Linux alone a thread has its own priority.
+    """Leave this thread only the processor time that others do not use; only Linux has a priority for each thread.
 
-    One that gives way further already stays as it is: to take more than one has is for the administrator.
+    A thread whose priority is lower already keeps it: only the administrator may raise one.
     """
     if sys.platform == "linux":
         thread = threading.get_native_id()
@@ -37,10 +37,10 @@ def give_way() -> None:
 
 
 class EarlyHash:
-    """The SHA-256 of a file, computed in a thread from now on. To be used in a `with` statement, which ends it."""
+    """The SHA-256 of a file, computed in a thread that starts at once; use it in a `with` statement, which ends it."""
 
     def __init__(self, path: Path) -> None:
-        """Begin, if it is a regular file: reading a pipe would take away what it holds."""
+        """Start hashing, if it is a regular file: reading a pipe would consume what it holds."""
         self._path, self._sha256 = path, ""
         self._snapshot: Snapshot | None = None
         self._given_up = threading.Event()
@@ -55,12 +55,12 @@ class EarlyHash:
         self._thread.join()
 
     def among(self, snapshots: Iterable[Snapshot]) -> str | None:
-        """Wait, and return it, in hex, if the file was all the time as one of the snapshots has it; else None."""
+        """Wait for the hash; return it, in hex, if the file matched one of the snapshots throughout, else None."""
         self._thread.join()
         return self._sha256 if self._sha256 and any(self._snapshot == one for one in snapshots) else None
 
     def _run(self) -> None:
-        """What goes wrong here goes wrong again, and is reported, where the hash is needed."""
+        """Hash the file. What goes wrong here goes wrong again, and is reported, where the hash is needed."""
         give_way()
         with contextlib.suppress(Exception):
             if not self._path.is_file():

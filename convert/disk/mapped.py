@@ -1,4 +1,4 @@
-"""Files as memory, for arrays to be views of: mapped by a command, held by a caller of ours."""
+"""Files as memory that arrays can be views of: mapped in a command, held in memory in anybody else's process."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from convert.errors import IOProblem
 
 MEMORY = Path("/proc/meminfo")
 SECTOR = 512
-"""Bytes that `st_blocks` counts in. Source: inode(7)."""
+"""Bytes in one of the blocks that `st_blocks` counts. Source: inode(7)."""
 NO_RESERVE = 0x4000 if sys.platform == "linux" else 0
-"""MAP_NORESERVE, for which Python 3.11 has no name: the holes of a sparse file are not set aside.
+"""MAP_NORESERVE, for which Python 3.11 has no name: no memory is reserved for the holes of a sparse file.
 
 Source: Linux, include/uapi/asm-generic/mman-common.h.
 """
 
 
 class MappedFile(mmap.mmap):
-    """A whole file, mapped read-only. Arrays that are views of it can also be read from it.
+    """A whole file, mapped read-only. Arrays that are views of it can also be read from the file.
 
-    A page of a mapping counts as the process's memory once it was touched, and touching one that the file has lost
-    since then kills the process. Reading does neither.
+    A page of a mapping counts as the process's memory once it has been touched, and touching one that the file has lost
+    in the meantime kills the process. Reading the file does neither.
     """
 
     path: Path
@@ -52,17 +52,17 @@ class MappedFile(mmap.mmap):
         return mapped
 
     def read_into(self, buffer: memoryview, offset: int) -> None:
-        """Fill the buffer, a flat one of bytes, from the file.
+        """Fill the buffer, a flat byte view, with the file's bytes from the offset on.
 
         Raises:
-            IntegrityProblem: The file ends before that.
+            IntegrityProblem: The file ends before the buffer is full.
             IOProblem: The disk refused.
         """
         _read_into(self.path, self.descriptor, buffer, offset)
 
 
 class HeldFile(mmap.mmap):
-    """A whole file's bytes in memory of our own, which stay what they are whatever becomes of the file."""
+    """A whole file's bytes in memory of our own, which do not change whatever becomes of the file."""
 
     path: Path
 
@@ -96,14 +96,15 @@ class HeldFile(mmap.mmap):
         return held
 
     def read_into(self, buffer: memoryview, offset: int) -> None:
-        """Fill the buffer, a flat one of bytes, from what is held."""
+        """Fill the buffer, a flat byte view, with the bytes held from the offset on."""
         buffer[:] = memoryview(self)[offset : offset + len(buffer)]
 
 
 def mapped(path: Path) -> memoryview:
     """Return a read-only view of a file that is not empty; it stays valid as long as something refers to it.
 
-    It is mapped where a file that is cut short ends the process with a sentence, as in a command; else it is held.
+    The file is mapped if one that is cut short ends the process with a sentence, as in a command; else it is held in
+    memory (see `a_cut_is_told`).
 
     Raises:
         OSError: It cannot be opened.
@@ -126,9 +127,9 @@ def _read_into(path: Path, descriptor: int, buffer: memoryview, offset: int) -> 
 
 
 def _ask_for_large_pages(held: mmap.mmap) -> None:
-    """Ask for pages of 2 MB, where the system has them: with 512 times as many 304 MB take 0.16 s in place of 0.06.
+    """Ask for pages of 2 MB, if the system has them: with 512 times as many pages 304 MB take 0.16 s instead of 0.06 s.
 
-    Not for a sparse file: the holes around whatever is written would take memory.
+    Not for a sparse file, where the holes around the data would take memory too.
     """
     if hasattr(mmap, "MADV_HUGEPAGE"):
         with contextlib.suppress(OSError):
@@ -136,9 +137,9 @@ def _ask_for_large_pages(held: mmap.mmap) -> None:
 
 
 def _written(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
-    """Yield where a file holds anything; what lies between takes no memory, as it takes no disk."""
+    """Yield the ranges where a file holds data; the holes between them need no memory, as they need no disk."""
     end = 0
-    with contextlib.suppress(OSError):  # ENXIO: nothing is left
+    with contextlib.suppress(OSError):  # ENXIO: no data is left
         while end < size:
             begin = os.lseek(descriptor, end, os.SEEK_DATA)
             end = min(os.lseek(descriptor, begin, os.SEEK_HOLE), size)
@@ -146,7 +147,7 @@ def _written(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
 
 
 def _free_bytes() -> int:
-    """Return how much memory there is to have, without swapping. Source: proc_meminfo(5), MemAvailable."""
+    """Return the bytes of memory available without swapping. Source: proc_meminfo(5), MemAvailable."""
     with contextlib.suppress(OSError, ValueError, IndexError):
         return 1024 * int(MEMORY.read_text().partition("MemAvailable:")[2].split()[0])
     return sys.maxsize

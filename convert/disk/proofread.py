@@ -14,9 +14,9 @@ from typing import BinaryIO, Self
 from convert.errors import IntegrityProblem
 
 PIECE_BYTES = 512 << 10
-"""Written, read back and hashed at a time; small enough to stay in a core's second-level cache meanwhile."""
+"""Bytes written, read back and hashed at a time; few enough to stay in a core's second-level cache meanwhile."""
 FLUSH_BYTES = 16 << 20
-"""Written before the disk is asked to begin. Where it is left to fsync, the disk idles first and we wait later."""
+"""Bytes written before the disk is asked to begin. If that is left to fsync, the disk idles first and we wait later."""
 
 
 def _nothing() -> None:
@@ -25,7 +25,7 @@ def _nothing() -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Meant:
-    """What has to be in the file, a digest that wants to know what is, and what to call once it was looked at."""
+    """Data that has to be in the file, a digest to update with what is read back, and a function to call after that."""
 
     data: memoryview
     digest: hashlib._Hash | None = None
@@ -33,17 +33,17 @@ class _Meant:
 
 
 class Proofread:
-    """Writes to a file; a thread reads each piece back, compares it with what was meant, and hashes it for the file.
+    """A writer to a file: a thread reads each piece back, compares it with what was meant, and hashes it for the file.
 
-    Another one hashes it for what it is a part of, so that neither the writer nor the file waits for that.
+    A second thread hashes it for the tensor it is a part of, so that neither the writer nor the file waits for that.
 
-    So what was meant is in the file, byte for byte, once `finish` has returned. Read back are the kernel's pages of the
-    file, which is what any reader gets; that the disk took them is for fsync to say. To be used in a `with` statement,
-    which ends the thread.
+    Once `finish` has returned, what was meant is in the file, byte for byte. What is read back are the kernel's pages
+    of the file, which is what any reader gets; only fsync tells that the disk took them. Use it in a `with` statement,
+    which ends the threads.
     """
 
     def __init__(self, stream: BinaryIO, output: Path) -> None:
-        """Begin with an empty stream, open for reading too; output is what to call it in an error."""
+        """Take an empty stream that is open for reading too; output is its name in an error."""
         self.position = 0
         self._stream, self._output = stream, output
         self._expected: _Meant | None = None
@@ -63,21 +63,21 @@ class Proofread:
         self._pool.shutdown()
 
     def expect(self, data: memoryview, digest: hashlib._Hash, done: Callable[[], None]) -> int:
-        """Say what the next write has to put into the file, and return where it will begin.
+        """Declare what the next write has to put into the file, and return the position where it will begin.
 
         Args:
-            data: A flat view of bytes, which has to stay as it is until done is called.
-            digest: Is given what is read back.
+            data: A flat byte view, which must not change until done is called.
+            digest: Updated with what is read back.
             done: Called, in another thread, when data is no longer needed.
         """
         self._expected = _Meant(data, digest, done)
         return self.position
 
     def write(self, data: bytes | memoryview) -> int:
-        """Write the data, a flat view of bytes.
+        """Write the data, a flat byte view, and return its length.
 
         Raises:
-            IntegrityProblem: It has not the length of what was meant.
+            IntegrityProblem: Its length is not that of what was meant.
         """
         view = memoryview(data)
         meant, self._expected = self._expected or _Meant(view), None
@@ -104,7 +104,7 @@ class Proofread:
         return self._digest.hexdigest()
 
     def _read_all(self) -> None:
-        """Read back what is pending; after a problem only take it, so that the writer never waits in vain."""
+        """Read back what is pending; after a problem only drain the queue, so that the writer never waits in vain."""
         position, buffer = 0, bytearray(PIECE_BYTES)
         meant = self._pending.get()
         try:
@@ -119,7 +119,7 @@ class Proofread:
             self._compared.put(None)
 
     def _hash_all(self) -> None:
-        """Hash what is compared, which is what was read back."""
+        """Hash what has been compared, which equals what was read back."""
         while meant := self._compared.get():
             if meant.digest is not None:
                 meant.digest.update(meant.data)
@@ -142,6 +142,6 @@ class Proofread:
 
 
 def _begin_flush(descriptor: int, offset: int) -> None:
-    """Ask the disk to take what was written from the offset on, without waiting; macOS has no way to."""
+    """Ask the disk to start taking FLUSH_BYTES from the offset on, without waiting; macOS has no way to."""
     if hasattr(os, "posix_fadvise"):
         os.posix_fadvise(descriptor, offset, FLUSH_BYTES, os.POSIX_FADV_DONTNEED)

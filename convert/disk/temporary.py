@@ -1,7 +1,7 @@
-"""Temporary files and folders of our own: locked while their writer lives, swept by the next one when it was killed.
+"""Temporary files and folders: locked while their writer lives, swept by the next writer if it was killed.
 
-The kernel drops a lock (flock) with the process that holds it, however that ends. So a name of ours that can be locked
-belongs to nobody, and one that cannot belongs to a writer at work.
+The kernel drops a lock (flock) with the process that holds it, however it ends. So a temporary name that can be locked
+belongs to nobody, and one that cannot be belongs to a writer at work.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 OWN = re.compile(r"\.mixer-(tmp|lock)-[0-9a-f]{16}(\..*)?")
-"""The names that are ours to sweep. The suffix is the output's, which readers go by."""
+"""Names that this module gives, and may sweep. The suffix is the output's, because readers go by it."""
 
 
 @contextlib.contextmanager
 def temporary_file(folder: Path, suffix: str, mode: int = 0o666) -> Iterator[tuple[Path, int]]:
-    """Give the path and the descriptor of a new, locked file, with a mode less the umask; it is gone at the end.
+    """Yield the path and the descriptor of a new, locked file with a mode less the umask; remove it on exit.
 
     What an earlier, killed writer left in the folder is swept first.
 
@@ -42,7 +42,7 @@ def temporary_file(folder: Path, suffix: str, mode: int = 0o666) -> Iterator[tup
 
 @contextlib.contextmanager
 def temporary_folder(folder: Path) -> Iterator[Path]:
-    """Give the path of a new, locked folder inside a folder; it is gone at the end, with all that is in it."""
+    """Yield the path of a new, locked folder inside a folder; remove it on exit, with all that is in it."""
     sweep(folder)
 
     def create(path: Path) -> int:
@@ -55,7 +55,7 @@ def temporary_folder(folder: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def exclusive(path: Path) -> Iterator[None]:
-    """Hold the lock of a path among our writers: a file of its own, so a user's `flock FOLDER …` is no deadlock."""
+    """Run the body holding our writers' lock on a path: its own file, so a user's `flock FOLDER …` cannot block it."""
     name = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
 
     def create(lock: Path) -> int:
@@ -74,10 +74,10 @@ def sweep(folder: Path) -> None:
 
 
 def keep_access(handle: int, replaced: os.stat_result) -> None:
-    """Give a file the owner, the group and the mode of the one that it is to replace, as far as the system lets us.
+    """Set a file's owner, group and mode to those of the file it is to replace, as far as the system permits.
 
-    Where it does not, nobody may do more with the new file than with the old one: without the owner there is no setuid
-    or setgid bit, and without the group neither its rights nor more for others than those it had.
+    Where it does not, nobody may do more with the new file than with the old one: unless owner and group are the same,
+    there is no setuid or setgid bit; if the group is another, it has no rights, others none that the old one lacked.
     """
     mode = stat.S_IMODE(replaced.st_mode)
     for owner in (replaced.st_uid, -1):
@@ -94,7 +94,7 @@ def keep_access(handle: int, replaced: os.stat_result) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until the disk has the names of a folder, where it may be read and its file system knows how to."""
+    """Wait until the disk has the entries of a folder, if we may read it and its file system supports that."""
     with contextlib.suppress(PermissionError):
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -108,7 +108,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _claimed(name: Callable[[], Path], create: Callable[[Path], int]) -> Iterator[tuple[Path, int]]:
-    """Give what `_claim` returns; it is gone at the end."""
+    """Yield what `_claim` returns; remove it on exit."""
     path, handle = _claim(name, create)
     try:
         yield path, handle
@@ -119,7 +119,7 @@ def _claimed(name: Callable[[], Path], create: Callable[[Path], int]) -> Iterato
 
 
 def _claim(name: Callable[[], Path], create: Callable[[Path], int]) -> tuple[Path, int]:
-    """Return the path and the descriptor of what was created and locked, and was not swept in between."""
+    """Create and lock a file or folder that was not swept in between; return its path and descriptor."""
     while True:
         path = name()
         handle = create(path)

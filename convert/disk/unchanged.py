@@ -1,8 +1,8 @@
-"""Whether an input is still the file that it was when it was opened; and what happens when it is cut short meanwhile.
+"""Check that an input is still the file that was opened, and handle one that is cut short in the meantime.
 
 A command reads weights as views of a mapped file. When another program cuts that file short, touching the missing pages
-raises SIGBUS, which Python cannot turn into an exception: the process would die without a word. A command ends with a
-sentence then. In a process of somebody else's, whose signals are not ours, files are held in memory instead.
+raises SIGBUS, which Python cannot turn into an exception: the process would die without a word. A command then ends
+with an error sentence. In anybody else's process, whose signals are not ours to handle, files are held in memory.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from convert.errors import IntegrityProblem
 
 ADVICE = "Nothing was written from it. Run again when no other program writes to it."
 _ended_by: list[object] = []
-"""The handlers that are in place: files may be mapped where there is one."""
+"""The SIGBUS handlers in place; while there is one, files may be mapped."""
 
 _ours: ContextVar[bool] = ContextVar("ours", default=False)
 
@@ -36,7 +36,7 @@ class Snapshot:
 
 
 def check_unchanged(snapshots: Iterable[Snapshot]) -> None:
-    """Check that files are as they were found; the time of a change (ctime) cannot be set back, so it tells any write.
+    """Check that files are as they were found; the change time (ctime) cannot be set back, so it reveals any write.
 
     Raises:
         IntegrityProblem: One was replaced, written to or removed.
@@ -52,7 +52,7 @@ def check_unchanged(snapshots: Iterable[Snapshot]) -> None:
 
 @contextlib.contextmanager
 def unchanged(*paths: Path) -> Iterator[tuple[Snapshot, ...]]:
-    """Give snapshots of files that are about to be read, and check them at the end, or when the reading failed.
+    """Yield snapshots of files that are about to be read; check them on exit, and also when the reading failed.
 
     Raises:
         IntegrityProblem: One changed meanwhile, which may be why it could not be read.
@@ -68,7 +68,7 @@ def unchanged(*paths: Path) -> Iterator[tuple[Snapshot, ...]]:
 
 @contextlib.contextmanager
 def a_cut_input_ends_the_command() -> Iterator[None]:
-    """Where a mapped input is cut short, end the process with a sentence and exit code 5 instead of by SIGBUS.
+    """Run the body so that a mapped input that is cut short ends the process with a sentence and exit code 5.
 
     The handler runs at the faulting access, in NumPy, hashlib or torch, never inside an allocation; it does not return,
     since the access would only fault again. The temporary output stays for the next writer to sweep.
@@ -88,13 +88,13 @@ def a_cut_input_ends_the_command() -> Iterator[None]:
 
 
 def a_cut_is_told() -> bool:
-    """Return whether a file that is cut short ends the process with a sentence, or is one that nobody cuts short."""
+    """Return whether files may be mapped: one that is cut short ends the process with a sentence, or is ours."""
     return bool(_ended_by) or _ours.get()
 
 
 @contextlib.contextmanager
 def files_of_ours() -> Iterator[None]:
-    """Have files mapped in this thread that are our own and have not got their names yet."""
+    """Run the body with files mapped in this thread: they are our own and do not have their final names yet."""
     before = _ours.set(True)
     try:
         yield
@@ -103,7 +103,7 @@ def files_of_ours() -> Iterator[None]:
 
 
 def cut_short(path: Path | None = None) -> IntegrityProblem:
-    """Return in a sentence that a mapped file, by default the first one found, has become shorter than its mapping."""
+    """Return the error for a file that was cut short, by default the first one found shorter than its mapping."""
     name = "an input" if path is None else str(path)
     if path is None:
         with contextlib.suppress(OSError, ValueError):
@@ -118,7 +118,7 @@ def _end(_signal: int) -> None:
 
 
 def _shorter_than_mapped() -> Iterator[str]:
-    """Yield the mapped files that end before their mapping does; not libraries, whose last segment may."""
+    """Yield the mapped files that end before their mapping does, except libraries, whose last segment may."""
     page = os.sysconf("SC_PAGE_SIZE")
     lines = [line.split(maxsplit=5) for line in MAPS.read_text(errors="surrogateescape").splitlines()]
     mapped = [fields for fields in lines if len(fields) == 6 and fields[5].startswith("/")]

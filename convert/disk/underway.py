@@ -1,4 +1,4 @@
-"""What takes time is told here, by whoever does it, to whoever shows it; by default to nobody."""
+"""Pass the progress of slow work from the code that does it to the code that shows it, by default to none."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 
 Told = Callable[[str, float | None], None]
-"""Is told what is under way, and the share of it that is done; None: nobody knows."""
+"""Called with what is under way and the share of it that is done; None: unknown."""
 
 _told: ContextVar[Told | None] = ContextVar("told", default=None)
 
 
 def tell(what: str, done: int, total: int | None) -> None:
-    """Tell that so many bytes of so many are done; None: nobody knows of how many."""
+    """Report how many bytes are done, and out of how many; None: the total is unknown."""
     if (told := _told.get()) is not None:
         size = f" of {total / 1e6:,.0f}" if total else ""
         told(f"{what}, {done / 1e6:,.0f}{size} MB", done / total if total else None)
@@ -21,7 +21,7 @@ def tell(what: str, done: int, total: int | None) -> None:
 
 @contextlib.contextmanager
 def telling(told: Told) -> Iterator[None]:
-    """Have this told of what this thread does, for as long as the context lasts."""
+    """Run the body with this function called for all progress that this thread reports."""
     before = _told.set(told)
     try:
         yield

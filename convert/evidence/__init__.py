@@ -1,1 +1,1 @@
-"""What is written down of a conversion, and checked again later."""
+"""The records of a conversion, written with it and checked again later."""

@@ -1,4 +1,4 @@
-"""The manifest beside an output: what was converted, from what, by what, and the hash of every tensor on both sides."""
+"""The manifest beside an output: what was converted, from what, by what, and every tensor's hash before and after."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ PACKAGES = ("mixer-convert", "numpy", "safetensors", "ml_dtypes", "huggingface_h
 class Written:
     """What the manifest says of weights that were written.
 
-    source: With the SHA-256 of its files. described: The entry of the output. The others are by key: the canonical
-    SHA-256 of the source's and of the output's tensors, and where in the output their bytes begin.
+    source: with the SHA-256 of its files. described: the manifest's entry for the output. The others are by key: the
+    canonical SHA-256 of the source's and of the output's tensors, and where in the output the latter's bytes begin.
     """
 
     source: Source
@@ -40,11 +40,11 @@ def describe_output(
     """Return the manifest's entry for the output file.
 
     Args:
-        output: The name it is to have.
-        written: The complete file, wherever it still lies.
+        output: The path it is to have.
+        written: The complete file, which may still be at a temporary path.
         sha256: Its SHA-256.
         sha256s: The canonical SHA-256 of each of its tensors.
-        tensor_bytes: What they take in all.
+        tensor_bytes: Their total size.
     """
     return {
         "file": output.name,
@@ -70,10 +70,10 @@ def build_manifest(
     Args:
         written: What is known once the weights are written.
         conversion: What became of the source's tensors.
-        layout: The source's.
+        layout: The source's layout.
         said: The output's identity.
         notes: Sentences for the user.
-        command_line: As it was called.
+        command_line: The command as it was called.
     """
     source = written.source
     variant = source.family.get_variant(said["variant"]) if said["variant"] else None
@@ -121,7 +121,7 @@ def _tensors(written: Written, conversion: Conversion) -> list[dict[str, Any]]:
 
 
 def _reason(conversion: Conversion, key: str) -> dict[str, str]:
-    """Return why a tensor was left out, where that is said."""
+    """Return why a tensor was left out, if a reason is given."""
     return {"reason": conversion.reasons[key]} if key in conversion.reasons else {}
 
 

@@ -1,4 +1,4 @@
-"""What a manifest says that a file was, read without trust."""
+"""What a manifest records of a file, read as untrusted data."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from convert.identity import METADATA, Claim, Vocabulary, check_alike
 
 End = Literal["output", "source"]
 LIMIT = 2**24
-"""Bytes. The manifest of 24 blocks of a Mixer has some 200,000, that of 5,000 tensors of any model some 3 million."""
+"""Bytes above which a manifest is refused: that of a 24-block Mixer has some 200,000, 5,000 tensors some 3 million."""
 SHA256 = re.compile(r"[0-9a-f]{64}")
 RESTORE = "Restore it, or convert again."
 
@@ -24,8 +24,8 @@ RESTORE = "Restore it, or convert again."
 class Recorded:
     """One side of a conversion: the file's name and SHA-256, those of its shards, and each tensor's.
 
-    weights_key says which set of weights was taken; sha256 is None for what was no file. by_pairing: whether a pairing
-    file says how, so that the tensors have the very names that are in the file.
+    weights_key: which set of weights was taken. sha256: None for what was no file. by_pairing: whether it was converted
+    by a pairing file, so that the tensors have the very names that are in the file.
     """
 
     side: End
@@ -38,15 +38,15 @@ class Recorded:
 
 
 def manifest_path(output: Path) -> Path:
-    """Return where the manifest of an output lies: `<output>.manifest.json`."""
+    """Return the path of an output's manifest, `<output>.manifest.json`."""
     return output.with_name(f"{output.name}.manifest.json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Said:
-    """What a file's metadata and its manifest say that it is; its SHA-256, where a manifest was there to ask for it.
+    """What a file's metadata and its manifest say that it is; its SHA-256, if there was a manifest to compare it with.
 
-    problem: why what the manifest says does not count.
+    problem: why the manifest does not count, if it does not.
     """
 
     claims: tuple[Claim, ...]
@@ -55,22 +55,22 @@ class Said:
 
     @property
     def aside(self) -> list[str]:
-        """That the manifest is left aside, in a sentence, where it is."""
+        """A note that the manifest is left aside, if it is."""
         return [f"a manifest is left aside: {self.problem}".rstrip(".")] if self.problem else []
 
 
 def said_of(file: Path, metadata: Mapping[str, str], sha256: Callable[[], str], vocabulary: Vocabulary) -> Said:
-    """Return what a file's metadata says that it is and, if it is about this very file, its manifest.
+    """Return what a file's metadata says that it is, and its manifest too if that is about this very file.
 
     Args:
         file: The checkpoint.
-        metadata: Its own.
-        sha256: Gives its SHA-256; called where there is a manifest.
+        metadata: The file's own metadata.
+        sha256: Returns its SHA-256; called only if there is a manifest.
         vocabulary: What can be said of such files.
 
     Raises:
         BadInput: One of them is damaged.
-        UsageProblem: They say different things.
+        UsageProblem: They contradict each other.
     """
     claims, found, manifest = list[Claim](), None, manifest_path(file)
     if METADATA in metadata:
@@ -102,7 +102,7 @@ def is_by_pairing(file: Path, metadata: Mapping[str, str]) -> bool:
 
 
 def read_manifest(manifest: Path) -> dict[str, Any]:
-    """Return what a manifest says.
+    """Return the content of a manifest.
 
     Raises:
         Unreadable: It is damaged, or no manifest.
@@ -119,11 +119,11 @@ def read_manifest(manifest: Path) -> dict[str, Any]:
 
 
 def read_recorded(manifest: Path) -> list[Recorded]:
-    """Return what a manifest says of the output and, where it says so, of the source's file.
+    """Return what a manifest records of the output and, if the source was a file, of the source.
 
     Raises:
-        Unreadable: It is damaged: no manifest, or its tensors' hashes do not give its fingerprint.
-        OSError: It is not there.
+        Unreadable: It is damaged or no manifest, or its tensors' hashes do not give its fingerprint.
+        OSError: It does not exist.
     """
     try:
         content = _load(manifest)
@@ -154,7 +154,7 @@ def _parsed(place: str, text: str) -> Any:
 
 
 def _identity(manifest: Path, content: dict[str, Any]) -> dict[str, Any]:
-    """Return what a manifest says of its output; what random weights have the sizes of is no upstream."""
+    """Return what a manifest says of its output; it marks random weights, whose variant gives only their sizes."""
     parts = (content.get(name) for name in ("variant", "layouts", "source"))
     variant, layouts, source = ({} if part is None else part for part in parts)
     if not all(isinstance(part, dict) for part in (variant, layouts, source)):
@@ -190,7 +190,7 @@ def _source(source: dict[str, Any], entries: list[dict[str, Any]], dropped: list
 
 
 def _as_in_file(source: Recorded, before: str) -> Recorded:
-    """Return the source of a conversion by a pairing file with the names that are in it, behind what was taken away."""
+    """Return the source of a conversion by a pairing file, its tensors named as in the file, prefix included."""
     return replace(source, by_pairing=True, tensors={before + key: sha256 for key, sha256 in source.tensors.items()})
 
 

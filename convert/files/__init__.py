@@ -23,7 +23,7 @@ READERS = {
 }
 WRITERS = {".pdparams": "convert.files.pdparams", ".safetensors": "convert.files.safetensors"}
 IN_A_FOLDER = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
-"""The files that a folder of the Hugging Face hub has its weights in, the safest first.
+"""The files in which a folder from the Hugging Face hub may hold its weights, the safest first.
 
 Source: transformers, src/transformers/utils/__init__.py, SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, WEIGHTS_NAME.
 """
@@ -45,15 +45,15 @@ def load(path: Path) -> Content:
     """Return all that a checkpoint holds, whatever its suffix says.
 
     Raises:
-        OSError: It is not there, or cannot be read.
-        BadInput: Content that is no checkpoint, is damaged, or is not safe to read.
+        OSError: It is missing, or cannot be read.
+        BadInput: Its content is no checkpoint, is damaged, or is not safe to read.
     """
     reader = cast("_Reader", importlib.import_module(READERS[kind_of_file(path)]))
     return reader.load(path)
 
 
 def read(path: Path) -> StateDict:
-    """Return the tensors of a checkpoint that holds one set of them, by whatever names.
+    """Return the tensors of a checkpoint that holds a single set of them, whatever their names.
 
     Raises:
         UsageProblem: It holds several.
@@ -66,7 +66,7 @@ def read(path: Path) -> StateDict:
 
 
 def locate(path: Path) -> Path:
-    """Return the file of a checkpoint: itself, or that which a folder has its weights in.
+    """Return the file of a checkpoint: the path itself, or the file that holds the weights if it is a folder.
 
     Raises:
         Unreadable: The folder has none.
@@ -80,7 +80,7 @@ def locate(path: Path) -> Path:
 
 
 def shards_of(path: Path) -> list[Path]:
-    """Return the files that an index names, sorted; none for a checkpoint in one file."""
+    """Return the shards that an index names, sorted; none for a checkpoint in a single file."""
     if kind_of_file(path) != "JSON":
         return []
     from convert.files import sharded
@@ -95,15 +95,15 @@ def write(
     contents: Iterable[Array] | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Write the tensors to the stream in the format of the path's suffix; the same tensors give the same bytes.
+    """Write the tensors to the stream in the format of the path's suffix; equal tensors give equal bytes.
 
     Args:
-        path: Its suffix counts.
-        stream: Where to.
+        path: Only its suffix is used.
+        stream: Where to write.
         state_dict: The tensors.
-        contents: The same tensors, in the same order, each asked for when its bytes are next to be written; the state
-            dict's own are then not read.
-        metadata: Further text by name, where the format has a place for it.
+        contents: The same tensors in the same order, each requested only when its bytes are to be written; the data of
+            the state dict itself are then not read.
+        metadata: Further text by name, written if the format has a place for it.
     """
     check_writable(path)
     writer = cast("_Writer", importlib.import_module(WRITERS[path.suffix]))
@@ -111,10 +111,10 @@ def write(
 
 
 def check_dtypes(path: Path, state_dict: StateDict) -> None:
-    """Check that the format of the path's suffix holds every tensor's dtype, and that its reader gives it back.
+    """Check that the format of the path's suffix can hold every tensor's dtype, and that its reader returns it.
 
     Raises:
-        BadInput: It does not hold one.
+        BadInput: It cannot hold one of them.
     """
     held = cast("_Writer", importlib.import_module(WRITERS[path.suffix])).HELD
     for key, array in state_dict.items():

@@ -11,8 +11,8 @@ from typing import Literal
 class Content:
     """What a file holds.
 
-    tree: mappings and lists in which tensors lie, and whatever else, as data. tool: whose own files are like this, if
-    one tool alone writes such. metadata: text by name beside the tensors. foreign: what the file names that other
+    tree: the tensors, in mappings and lists, and everything else, as data. tool: the framework that alone writes such
+    files, if there is one. metadata: text by name, stored beside the tensors. foreign: names in the file that other
     readers would execute.
     """
 

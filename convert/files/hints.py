@@ -1,4 +1,4 @@
-"""What a file is that holds no weights as they are read here, told by its name and by the names in it."""
+"""Hints on what a file without readable weights is, judged by its name and by the names in it."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ KINDS = (
     ),
     (ACCUMULATORS, "It is an optimizer's state: name the file of the weights."),
 )
-"""By what the names are like: what to do about such a file.
+"""Patterns of tensor names, each with what the file is and what to do about it.
 
 Source: peft's LoraLayer; torch/ao/nn/quantized/modules/linear.py; paddlepaddle 3.3.1, paddle/base/unique_name.py.
 """
 
 
 def hint(path: Path | None, names: Collection[str]) -> str:
-    """Return in a sentence what a checkpoint is and what to do, where that can be told; else nothing."""
+    """Return a sentence on what a checkpoint is and what to do about it; empty if that cannot be told."""
     if path is not None and (found := SHARD.search(path.name)):
         index = sharded.index_of(path)
         name = index.name if index else "the index, model.safetensors.index.json,"

@@ -1,4 +1,4 @@
-"""Which tensor names are accepted: here they are only keys, but other tools turn them into paths and lines."""
+"""Which tensor names are accepted: here they are only keys, but other tools turn them into paths and lines of text."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from convert.errors import Unreadable
 
 NAME_LIMIT = 512
 PATH_LIKE = re.compile(r"[/\\~]|.:[/\\]|(.*[/\\])?\.\.?([/\\].*)?$", re.DOTALL)
-"""Absolute, in someone's home, on a drive, or with a part that is `.` or `..`."""
+"""Names that are paths: absolute, in someone's home, on a drive, or with a part that is `.` or `..`."""
 ADVICE = "A checkpoint has no such names; do not trust the file."
 
 
 def check_names(path: Path, names: Iterable[str]) -> None:
-    """Check that each name is short, printable and leads nowhere.
+    """Check that each name is short, printable and not a path that leads elsewhere.
 
     Raises:
         Unreadable: One is not.

@@ -1,7 +1,7 @@
 """One array in .npy form, as each member of an .npz is: its header is matched, not evaluated.
 
 Source: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html; NumPy's own reader evaluates the header
-as a Python literal, and its limit of 10,000 bytes a header is kept here.
+as a Python literal, and its limit of 10,000 bytes per header applies here too.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from convert.errors import Unreadable
 
 MAGIC = b"\x93NUMPY"
 LENGTH_BYTES = {1: 2, 2: 4, 3: 4}
-"""By major version: how many bytes the header's length has."""
+"""Bytes in the field that holds the header's length, by major version."""
 HEADER_LIMIT = 10_000
 SIZE_LIMIT = 2**63
 SIZE = r"(?:0|[1-9]\d*)L?"
 SIZES = rf"|{SIZE},|{SIZE}(?:, {SIZE})+"
-"""A tuple's items, as Python writes them; Python 2 wrote an L after a long one."""
+"""The items of a tuple, as Python writes them; Python 2 wrote an L after a long integer."""
 HEADER = re.compile(
     r"\{'descr': '(?P<dtype>[^']*)', 'fortran_order': (?P<fortran>True|False), 'shape': \((?P<shape>"
     + SIZES
@@ -37,7 +37,7 @@ OBJECTS = re.compile(r"'\|?O\d?'")
 
 
 def read(path: Path) -> Array:
-    """Return the array of a .npy file, a read-only view of the mapped file.
+    """Return the array of a .npy file, as a read-only view of the mapped file.
 
     Raises:
         Unreadable: It is damaged, or holds anything but numbers, text or times.
@@ -49,13 +49,13 @@ def read(path: Path) -> Array:
 
 
 def array_of(data: memoryview) -> Array:
-    """Return the array that bytes in .npy form hold: a read-only view where the byte order is ours, else a copy.
+    """Return the array that bytes in .npy form hold: a read-only view if its byte order is native, else a copy.
 
     Two bytes without a type (V2) are bfloat16, which NumPy does not know by name.
     Source: https://github.com/google-research/big_vision/blob/main/big_vision/utils.py, recover_dtype.
 
     Raises:
-        ValueError: They hold Python objects, or the header or its sizes are not true.
+        ValueError: They hold Python objects, the header is not one that is read, or its sizes do not match the data.
     """
     header, begin = _header(data)
     if OBJECTS.search(header):

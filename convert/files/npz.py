@@ -18,7 +18,7 @@ def read(path: Path, content: bytes | None = None) -> StateDict:
 
     Args:
         path: The archive, or only its name when its content is given.
-        content: What it holds, where it was read already.
+        content: Its bytes, if they have been read already.
 
     Raises:
         Unreadable: The archive is damaged, holds a member twice, or holds Python objects.
@@ -27,10 +27,10 @@ def read(path: Path, content: bytes | None = None) -> StateDict:
 
 
 def arrays_of(path: Path, members: Mapping[str, memoryview]) -> StateDict:
-    """Return the arrays that the members of an archive are.
+    """Return the arrays that the members of an archive hold, by name without suffix.
 
     Raises:
-        Unreadable: One is none, or holds Python objects.
+        Unreadable: A member is no array, or holds Python objects.
     """
     arrays = {}
     for name, member in members.items():

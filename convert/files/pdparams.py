@@ -20,12 +20,12 @@ from convert.files.pickles.numpy_stand_ins import PendingArray, interpret
 from convert.files.pickles.pickle_values import Damaged, Refused
 
 NAME_TABLE = "StructuredToParameterName@@"
-"""An entry that paddle.save adds, structured name → parameter name; some Paddle code deletes it without asking."""
+"""Key of paddle.save's table, structured name → parameter name; some Paddle code deletes it unconditionally."""
 HELD = (
     *("bool", "uint8", "int8", "int16", "int32", "int64"),
     *("float16", "bfloat16", "float32", "float64", "complex64", "complex128"),
 )
-"""The dtypes that paddle.load makes tensors of; it takes uint16 for bfloat16, and refuses uint32 and uint64."""
+"""The dtypes that paddle.load makes tensors of; it reads uint16 as bfloat16, and refuses uint32 and uint64."""
 SLICES = "UnpackBigParamInfor@@"
 
 
@@ -52,12 +52,12 @@ def write(
 ) -> None:
     """Write what `paddle.save` would, tensor by tensor; the same tensors always give the same bytes.
 
-    There is no place for metadata that Paddle would not take for a tensor.
+    Metadata is not written: wherever it stood, Paddle would take it for a tensor.
 
     Args:
-        stream: Where to.
+        stream: Where to write.
         state_dict: The names, dtypes and shapes.
-        contents: The arrays themselves, in the same order; each is asked for when its bytes are next to be written.
+        contents: The arrays themselves, in the same order; each is requested only when its bytes are to be written.
     """
     stream.write(b"\x80\x04}(")
     write_items(stream, state_dict, contents)
@@ -65,17 +65,17 @@ def write(
 
 
 class _Unwrapper:
-    """Makes arrays of what stands for them; uint16 is Paddle's way to store bfloat16."""
+    """Replaces stand-ins for arrays by the arrays; uint16 is how Paddle stores bfloat16."""
 
     def __init__(self) -> None:
         self._made: dict[int, object] = {}
 
     def plain(self, value: object) -> object:
-        """Return a value with the arrays in it, and without the tables of names that paddle.save puts beside them."""
+        """Return a value with its stand-ins replaced by arrays, without the name tables that paddle.save adds."""
         match value:
             case PendingArray(array=np.ndarray() as array) | (str(), PendingArray(array=np.ndarray() as array)):
                 return array.view(BFLOAT16) if array.dtype == np.uint16 else array
-            case (str(), PendingArray() as pending):  # of a dtype that is not read: no list of two things
+            case (str(), PendingArray() as pending):  # its dtype is not read; else the pair would be a list
                 return pending
             case dict() | list() | tuple() if id(value) in self._made:
                 return self._made[id(value)]
@@ -94,7 +94,7 @@ class _Unwrapper:
 
 
 def _join(path: Path, entries: dict[Any, Any]) -> None:
-    """Join what paddle.save with protocol 2 or 3 cuts into slices of 1 GiB; as Paddle, at the top alone.
+    """Join what paddle.save with protocol 2 or 3 cuts into slices of 1 GiB; like Paddle, only at the top level.
 
     Source: paddlepaddle 3.3.1, python/paddle/framework/io_utils.py, _unpack_saved_dict and _pack_loaded_dict.
     """

@@ -1,6 +1,6 @@
 """The .pth format, without torch: a zip archive of a pickle, none of which is executed, and the storages it names.
 
-What `torch.load(weights_only=True)` takes of dense tensors is taken here, whatever the environment says, and less:
+Dense tensors are read as by `torch.load(weights_only=True)`, whatever the environment says, but more strictly:
 checksums, which torch does not check, have to match. Source: torch 2.14.1, torch/serialization.py, `_save`, `_load`.
 """
 
@@ -19,7 +19,7 @@ RESAVE = "Where you trust the file, save the weights alone: torch.save(model.sta
 ANEW = "Where you trust the file, write it anew: torch.save(torch.load(FILE, weights_only=False), OTHER)."
 PICKLE, SCRIPT = "data.pkl", "constants.pkl"
 PROTOCOLS = (2, 3)
-"""Those that torch reads with weights_only=True. torch.save writes 2 unless told otherwise."""
+"""The pickle protocols that torch reads with weights_only=True. torch.save writes 2 unless told otherwise."""
 VERSION = rb"([1-9]|10)\n?"
 NOTES = {
     "version": VERSION,
@@ -28,10 +28,10 @@ NOTES = {
     ".storage_alignment": rb"\d{1,8}",
     ".data/serialization_id": rb"\d{1,64}",
 }
-"""What torch notes of the archive itself; it does not read one that has something else there."""
+"""Members that describe the archive itself, with a pattern of what torch writes; torch refuses anything else."""
 NOTE_LIMIT = 64
 SHARED = 8
-"""How often, on average, tensors may share a storage's bytes, or one may repeat them by strides of 0."""
+"""Times that tensors may use a storage's bytes, on average, by sharing them or by repeating them with strides of 0."""
 FREE = 64 * 2**20
 
 
@@ -80,7 +80,7 @@ def _folder(path: Path, members: Mapping[str, memoryview]) -> str:
 
 
 def _check_notes(path: Path, folder: str, members: Mapping[str, memoryview]) -> None:
-    """Check what torch notes of the archive itself: all but the version may be missing."""
+    """Check the members that describe the archive itself; all but the version may be missing."""
     for name, pattern in NOTES.items():
         note = members.get(folder + name)
         right = note is not None and len(note) <= NOTE_LIMIT and re.fullmatch(pattern, bytes(note)) is not None
@@ -89,5 +89,5 @@ def _check_notes(path: Path, folder: str, members: Mapping[str, memoryview]) -> 
 
 
 def _protocol(pickle: memoryview) -> int:
-    """Return the protocol that a pickle says it has; 0 and 1 do not say it."""
+    """Return the protocol that a pickle declares, or 0 if it declares none, as with protocols 0 and 1."""
     return pickle[1] if bytes(pickle[:1]) == b"\x80" and len(pickle) > 1 else 0

@@ -44,11 +44,11 @@ HELD = tuple(dtype.name for dtype in NAMES)
 DESCRIPTORS = Path("/proc/self/fd")
 HEADER_LENGTH_BYTES = 8
 HEADER_LIMIT = 4 * 2**20
-"""Bytes; a Mixer of 24 blocks has 60,000. The format allows 100 million, which as Python objects take gigabytes."""
+"""Bytes of a header; a Mixer of 24 blocks has 60,000. The format allows 100 million, gigabytes as Python objects."""
 
 
 def load(path: Path) -> Content:
-    """Return the tensors, read-only views of the mapped file, no data of which is read before it is used, and the text.
+    """Return the metadata and the tensors, read-only views of the mapped file whose data is read only when it is used.
 
     Raises:
         Unreadable: The header is damaged or refused by the library, or a dtype is not one we read.
@@ -65,12 +65,12 @@ def load(path: Path) -> Content:
 
 
 def write(stream: BinaryIO, state_dict: StateDict, contents: Iterable[Array], metadata: Mapping[str, str]) -> None:
-    """Write the tensors in the state dict's order, which fixes the bytes; the library orders its header at random.
+    """Write the tensors in the state dict's order, for reproducible bytes; the library orders its header at random.
 
     Args:
-        stream: Where to.
+        stream: Where to write.
         state_dict: The names, dtypes and shapes.
-        contents: The arrays themselves, in the same order; each is asked for when its bytes are next to be written.
+        contents: The arrays themselves, in the same order; each is requested only when its bytes are to be written.
         metadata: Text by name, for the format's `__metadata__`.
     """
     header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
@@ -104,9 +104,9 @@ def _header(path: Path, data: memoryview) -> tuple[dict[str, Any], int]:
 
 
 def _validate(path: Path, header: memoryview, size: int) -> None:
-    """Let the library check the header: the dtypes, and that the tensors fill the file without overlap.
+    """Check the header with the library: the dtypes, and that the tensors fill the file without overlap.
 
-    It maps what it checks, so it gets the same header before a hole of the file's size, which nobody cuts short.
+    It maps what it checks, so it gets a file in memory, which nobody can truncate: the same header, then a hole.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -119,7 +119,7 @@ def _validate(path: Path, header: memoryview, size: int) -> None:
 
 @contextlib.contextmanager
 def _alone(path: Path, header: memoryview, size: int) -> Iterator[Path]:
-    """Give the name of a file in memory with this header and of this size; where there are none, the file itself."""
+    """Yield the path of a file in memory with this header and size, or the file's own where that is impossible."""
     if sys.platform != "linux" or not DESCRIPTORS.is_dir():
         yield path
         return
@@ -131,7 +131,7 @@ def _alone(path: Path, header: memoryview, size: int) -> Iterator[Path]:
 
 
 def _filled(descriptor: int, header: memoryview, size: int) -> bool:
-    """Return whether a file in memory could be made so; a limit on the size of files is on that of these, too."""
+    """Return whether a file in memory could get this header and size; a limit on file sizes applies to it too."""
     try:
         os.ftruncate(descriptor, size)
         return os.pwrite(descriptor, header, 0) == len(header)

@@ -1,4 +1,4 @@
-"""Sets of weights: which mappings of names to tensors a checkpoint holds, and which of them is meant."""
+"""Sets of weights: which mappings of names to tensors a checkpoint holds, and which of them is wanted."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from convert.files.pickles.pickle_values import Token, kind_of
 from convert.naming import Naming
 
 TOP = "."
-"""The key of what lies in a file's outermost mapping."""
+"""The key of the set that lies in a file's outermost mapping."""
 RESAVE = "Save the weights alone: torch.save(model.state_dict(), FILE), or paddle.save(layer.state_dict(), FILE)."
 AVERAGED = re.compile(r"(.*_)?ema")
-"""A name that says averaged, as timm's `state_dict_ema`. mmengine's `ema_state_dict` does not: it holds the raw ones.
+"""Names of averaged weights, such as timm's `state_dict_ema`; not mmengine's `ema_state_dict`, which holds raw ones.
 
 Source: timm 1.0.31, timm/utils/checkpoint_saver.py; mmengine, mmengine/hooks/ema_hook.py.
 """
@@ -27,14 +27,14 @@ ACCUMULATORS = re.compile(
     r"step|exp_avg(_sq)?|max_exp_avg_sq|momentum_buffer|square_avg|acc_delta|grad_avg|sum"
     r"|.*_(moment[12]?|beta[12]_pow_acc|velocity|momentum|mean_square|mean_grad|inf_norm|_avg_squared_\w+)_\d+"
 )
-"""What optimizers call their tensors. Source: torch 2.14.1, torch/optim; paddlepaddle 3.3.1, paddle/optimizer."""
+"""The names of optimizers' tensors. Source: torch 2.14.1, torch/optim; paddlepaddle 3.3.1, paddle/optimizer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """Which set of weights is wanted: that of a key, or the averaged or the raw ones; nothing said: the only one.
+    """Which set of weights is wanted: the one with a key, the averaged or raw one or, by default, the only one.
 
-    option: what chooses by the key, for the sentence of an error; by_name: whether there are --ema and --no-ema too.
+    option: the option that takes the key, for errors. by_name: whether there are --ema and --no-ema too.
     """
 
     key: str | None = None
@@ -43,7 +43,7 @@ class Selection:
     by_name: bool = True
 
     def __post_init__(self) -> None:
-        """Check that only one of them is said."""
+        """Check that not both are said."""
         if self.key is not None and self.ema is not None:
             raise UsageProblem("--weights-key and --ema or --no-ema exclude each other. Pass one of them.")
 
@@ -52,8 +52,8 @@ class Selection:
 class WeightSet:
     """The tensors of one mapping by name.
 
-    key says where the mapping lies, from the outside in, joined by dots. others: in words, what else it holds, by name;
-    nests: the same of mappings and lists.
+    key: the names of the mappings around it and its own, from the outside in, joined by dots. others: what else it
+    holds, by name, in words. nests: the same for mappings and lists.
     """
 
     key: str
@@ -63,32 +63,32 @@ class WeightSet:
 
     @property
     def averaged(self) -> bool:
-        """Whether a name on the way says that these are averaged weights."""
+        """Whether a name in the key says that these are averaged weights."""
         return any(AVERAGED.fullmatch(part) for part in self.key.split("."))
 
     @property
     def loose(self) -> bool:
-        """Whether these are what an optimizer keeps, or single numbers."""
+        """Whether these are an optimizer's tensors, or all of them single numbers."""
         named = all(map(ACCUMULATORS.fullmatch, self.tensors))
         return named or not any(array.ndim for array in self.tensors.values())
 
     def __str__(self) -> str:
-        """Return key and count, for a sentence."""
+        """Return the key and the number of tensors, for a sentence."""
         where = "beside them" if self.key == TOP else printable(self.key)
         return f"{where} ({len(self.tensors)} tensor{'s' if len(self.tensors) > 1 else ''})"
 
 
 def choose(path: Path, tree: object, selection: Selection, names: Naming) -> WeightSet:
-    """Return the set of weights that is meant; the only one where nothing was said.
+    """Return the set of weights that is wanted, or the only one if the user named none.
 
     Args:
-        path: Where it was read from, for the sentence of an error.
-        tree: What was read: mappings and lists, in which lie arrays and other things.
+        path: Where it was read from, for errors.
+        tree: What was read: mappings and lists that hold arrays and other things.
         selection: What the user said.
-        names: What is known of names. A mapping whose names are not those of weights is no set, unless none has such.
+        names: The known names of weights. A mapping without any of them counts only if no mapping has any.
 
     Raises:
-        UsageProblem: There are several and nothing was said, or not the one asked for.
+        UsageProblem: There are several and none was named, or the one named is not among them.
         Unreadable: There are no weights.
     """
     found = [part for one in weight_sets(tree) for part in _parts(one, names.prefixes_of_several(one.tensors))]
@@ -110,7 +110,7 @@ def choose(path: Path, tree: object, selection: Selection, names: Naming) -> Wei
 
 
 def _parts(one: WeightSet, prefixes: Sequence[str]) -> list[WeightSet]:
-    """Return the sets of several models in one mapping, each with what stands before its names as its key."""
+    """Return one set for each model in a mapping, with the prefix of the model's names added to its key."""
     parts = []
     for prefix in prefixes:
         longer = tuple(other for other in prefixes if other != prefix and other.startswith(prefix))
@@ -162,7 +162,7 @@ def _only(path: Path, wanted: list[WeightSet], sets: list[WeightSet], selection:
 
 
 def _mappings(tree: object) -> Iterator[tuple[tuple[str, ...], Mapping[Any, Any]]]:
-    """Yield every mapping and where it lies, from the outside in, none twice."""
+    """Yield every mapping once, with the names that lead to it, from the outside in."""
     waiting: list[tuple[tuple[str, ...], object]] = [((), tree)]
     seen = set[int]()
     while waiting:
@@ -181,13 +181,13 @@ def _tensors(mapping: Mapping[Any, Any]) -> dict[str, Array]:
 
 
 def _others(mapping: Mapping[Any, Any], tensors: Collection[str], *, nests: bool) -> dict[str, str]:
-    """Return in words what a mapping holds beside tensors: its mappings and lists, or all but those."""
+    """Return in words, by name, what a mapping holds beside tensors: its mappings and lists, or all but those."""
     others = {key: value for key, value in mapping.items() if key not in tensors}
     return {_text(k): kind_of(v) for k, v in others.items() if isinstance(v, (Mapping, list, tuple)) == nests}
 
 
 def _without_tensors(tree: object) -> str:
-    """Return what is there in place of tensors: the first thing that is no mapping, by its name."""
+    """Return in words what lies where tensors should: the first entry that is not a mapping."""
     if not isinstance(tree, Mapping) or not tree:
         return f"it holds a {type(tree).__name__} without weights, not a state dict"
     key, value, seen = "", tree, set[int]()

@@ -1,4 +1,4 @@
-"""A checkpoint in several .safetensors files, by its index: `model.safetensors.index.json`.
+"""A checkpoint in several .safetensors files, read through its index, `model.safetensors.index.json`.
 
 Source: https://huggingface.co/docs/transformers/big_models#sharded-checkpoints
 """
@@ -25,7 +25,7 @@ def load(path: Path) -> Content:
     """Return the tensors of every shard, each from the shard that the index names for it.
 
     Raises:
-        Unreadable: The index is none, a shard is missing or elsewhere, or does not hold what the index says.
+        Unreadable: The index is malformed, or a shard is missing, elsewhere, or does not hold what the index says.
     """
     weight_map = _weight_map(path)
     tensors: dict[str, object] = {}
@@ -45,10 +45,10 @@ def load(path: Path) -> Content:
 
 
 def shards(path: Path) -> list[Path]:
-    """Return the shards that an index names, sorted, all beside it.
+    """Return the shards that an index names, sorted; all of them lie beside it.
 
     Raises:
-        Unreadable: One is not there, or its name leads elsewhere.
+        Unreadable: One is missing, its name leads elsewhere, or it is no .safetensors file.
     """
     found = [path.with_name(name) for name in sorted(set(_weight_map(path).values())) if _plain(path, name)]
     for shard in found:

@@ -12,13 +12,13 @@ EXPECTED = {
     ".npz": {"a zip archive"},
     ".json": {"JSON"},
 }
-"""The kinds that a suffix may hold which one tool alone writes; its own reader takes nothing else."""
+"""The kinds of file allowed under each suffix that only one tool writes; its own reader takes nothing else."""
 READ = {"a safetensors file", "a pickle", "a zip archive", "JSON"}
 OPTIMIZER = ".pdopt"
 LEGACY = b"\x80\x02\x8a\x0al\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
-"""The pickled number that torch.save began a file with before 1.6. Source: torch 2.14.1, torch/serialization.py."""
+"""The pickled number with which torch.save began a file before 1.6. Source: torch 2.14.1, torch/serialization.py."""
 PADDLE_DENSE = bytes(16)
-"""Version 0, no levels, version 0: the head of a dense tensor in a `.pdiparams`, behind which its description lies.
+"""The head of a dense tensor in a `.pdiparams`, before its description: version 0, no levels, version 0.
 
 Source: paddlepaddle 3.3.1, paddle/phi/core/framework/dense_tensor_serialize.cc, SerializeToStream.
 """
@@ -64,11 +64,11 @@ def kind_of(head: bytes) -> str:
 
 
 def kind_of_file(path: Path) -> str:
-    """Return which of the kinds that are read a file is.
+    """Return a file's kind, which is one of those that are read here.
 
     Raises:
-        WrongFileKind: It is something else, which the error names, or not what its suffix promises.
-        Unreadable: It is not a regular file, or named as an optimizer's state.
+        WrongFileKind: It is of another kind, which the error names, or not what its suffix promises.
+        Unreadable: It is not a regular file, or has the suffix of an optimizer's state.
     """
     if path.exists() and not path.is_file():
         raise Unreadable(path, "it is not a regular file", "Name a checkpoint file.")

@@ -1,4 +1,4 @@
-"""JSON as a file may hold it: no key twice, no NaN, no depth that the reader could fall into."""
+"""JSON, read strictly: no key twice, no NaN, no nesting too deep for the parser."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def parse(text: str | bytes) -> Any:
-    """Return what JSON says.
+    """Return the value of a JSON text.
 
     Raises:
         ValueError: It is no JSON in UTF-8, an object has a key twice, a number is not finite, or it is nested too deep.

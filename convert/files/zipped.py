@@ -1,4 +1,4 @@
-"""A zip archive: torch's, or NumPy's, by what its members are called."""
+"""A zip archive, torch's or NumPy's, told apart by its suffix and its members' names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def load(path: Path) -> Content:
     """Return what the archive holds.
 
     Raises:
-        Unreadable: It is damaged, or of neither kind.
+        Unreadable: It is damaged, or neither torch's nor NumPy's.
     """
     members = read_members(path)
     if path.suffix.lower() == ".npz" or any(name.endswith(npz.SUFFIX) for name in members):

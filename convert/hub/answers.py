@@ -1,6 +1,6 @@
-"""What a hub answers: which answers lead to the file, and the sentence for each of the others.
+"""The hub's responses: which of them lead to the file, and the error sentence for each of the others.
 
-Answers are of `httpx` or `httpx2`, whichever the installed huggingface_hub uses; what is used of them is the same.
+They are of `httpx` or `httpx2`, whichever the installed huggingface_hub uses; what is used of them is the same.
 """
 
 from __future__ import annotations
@@ -19,34 +19,34 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 ETAG = re.compile(r'(W/)?"?(?P<tag>[0-9A-Za-z][0-9A-Za-z _.+=:-]{0,127})"?')
 COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 NAMING = {"ETag": ETAG, "X-Linked-Etag": ETAG, "X-Repo-Commit": COMMIT}
-"""Headers of which huggingface_hub makes the names of files and folders in its cache, and what they may look like.
+"""Headers from which huggingface_hub makes the names of files and folders in its cache, and the form of each.
 
 Source: https://huggingface.co/docs/huggingface_hub/guides/manage-cache
 """
 XET_HASH = "X-Xet-Hash"
-"""By this header the client fetches a file through another library, past every check and limit of ours.
+"""Header that makes the client fetch a file through another library, past every check and limit of ours.
 
-Without it the client takes the file from where the hub redirects, as clients without that library do.
+Without it the client takes the file from where the hub redirects to, as clients without that library do.
 """
 RESET = re.compile(r"\bt\s*=\s*(\d{1,6})\b")
-"""Seconds until requests are accepted again. Source: draft-ietf-httpapi-ratelimit-headers."""
+"""Pattern of the seconds until requests are accepted again. Source: draft-ietf-httpapi-ratelimit-headers."""
 RETRY_AFTER = re.compile(r"(?P<seconds>\d{1,6})|(?P<date>[A-Za-z]{3}, [0-9A-Za-z :]{1,30})")
 TOO_MANY, SERVER_FAULT = 429, 500
 NOT_FOUND = {"RepoNotFound": "repository", "RevisionNotFound": "revision", "EntryNotFound": "file"}
-"""What X-Error-Code says is missing. Source: huggingface_hub, utils/_http.py, hf_raise_for_status."""
+"""What is missing, by X-Error-Code. Source: huggingface_hub, utils/_http.py, hf_raise_for_status."""
 
 
 def unavailable(variant: NamedVariant, reason: str, advice: str = "") -> Unavailable:
-    """Return in a sentence why a variant's weights could not be fetched."""
+    """Return the error that says why a variant's weights could not be fetched."""
     return Unavailable(variant.repo_id, HUB_FILENAME, reason, variant.name, advice)
 
 
 def judge(response: Any, variant: NamedVariant) -> None:
-    """Check that an answer, or a redirect, leads to the file, before anything is done with it.
+    """Check that a response, or a redirect, leads to the file, before anything is done with it.
 
     Raises:
-        IntegrityProblem: It would name a file or a folder of the cache as none is named.
-        Unavailable: It is a refusal, or leads away from HTTP.
+        IntegrityProblem: It states a name that no file or folder of the cache can have.
+        Unavailable: It is a refusal, or redirects to another scheme.
         BadInput: It is a web page.
     """
     for name, form in NAMING.items():
@@ -68,14 +68,14 @@ def judge(response: Any, variant: NamedVariant) -> None:
 
 
 def stated_tag(response: Any) -> str | None:
-    """Return the name that an answer of the hub itself gives the file's content: of a large file its SHA-256."""
+    """Return the ETag by which a response of the hub itself names the file's content; a large file's is its SHA-256."""
     tag = response.headers.get("X-Linked-Etag") or response.headers.get("ETag")
     found = ETAG.fullmatch(tag) if tag and "X-Repo-Commit" in response.headers else None
     return found["tag"] if found else None
 
 
 def no_connection(error: BaseException, host: str) -> tuple[str, str]:
-    """Return why there was no connection, or no whole answer, and what to do."""
+    """Return why there was no connection, or no complete response, and what to do."""
     cause = _cause(error)
     if isinstance(cause, ssl.SSLCertVerificationError):
         reason = f"the certificate of {host} is not accepted: {printable(cause.verify_message)}"

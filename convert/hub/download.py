@@ -1,4 +1,4 @@
-"""The hub's files: fetched by huggingface_hub or taken from its cache, and removed from there when they are bad."""
+"""The hub's files: fetched by huggingface_hub or taken from its cache, and removed from the cache if they are bad."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ UNVERIFIED = "the hub stated no SHA-256, so what came could not be checked again
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetched:
-    """A file in the hub's cache, …/snapshots/<revision>/model.safetensors; the SHA-256 that the hub stated; remarks."""
+    """A file in the hub's cache, …/snapshots/<revision>/model.safetensors; the SHA-256 that the hub stated; notes."""
 
     path: Path
     stated: str | None
@@ -30,7 +30,7 @@ class Fetched:
         """Return whether the content's SHA-256 is the one that the hub stated; False where it stated none.
 
         Raises:
-            IntegrityProblem: It is another.
+            IntegrityProblem: The hub stated another.
         """
         if self.stated is not None and self.stated != sha256:
             raise IntegrityProblem(
@@ -41,15 +41,15 @@ class Fetched:
 
 
 def fetch(variant: NamedVariant) -> Fetched:
-    """Return a variant's published weights, fetched, or from the cache when the hub cannot be asked.
+    """Return a variant's published weights, fetched from the hub, or from the cache if the hub cannot be asked.
 
-    `HF_HOME`, `HF_ENDPOINT`, `HF_HUB_OFFLINE` and a token are honoured, as huggingface_hub documents them; of its
-    `HF_HUB_ETAG_TIMEOUT` and `HF_HUB_DOWNLOAD_TIMEOUT` those that are shorter than our limit.
+    `HF_HOME`, `HF_ENDPOINT`, `HF_HUB_OFFLINE` and a token are honoured, as huggingface_hub documents them;
+    `HF_HUB_ETAG_TIMEOUT` and `HF_HUB_DOWNLOAD_TIMEOUT` only where they are shorter than our limit.
 
     Raises:
         Unavailable: They are neither reachable nor cached.
         BadInput: What came is a web page, and they are not cached.
-        IntegrityProblem: The hub would have a file of the cache named as none is named.
+        IntegrityProblem: The hub states a name that no file or folder of the cache can have.
     """
     with _quietly():
         from huggingface_hub import constants
@@ -74,7 +74,7 @@ def fetch(variant: NamedVariant) -> Fetched:
 
 @contextlib.contextmanager
 def removed_if_bad(path: Path) -> Iterator[None]:
-    """Remove a file from the hub's cache, link, blob and all, when it turns out not to be what it has to be."""
+    """Run the body; if that finds the file bad, remove it from the hub's cache, link, blob and all."""
     try:
         yield
     except IntegrityProblem:
@@ -87,12 +87,12 @@ def removed_if_bad(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """Keep the client's warnings off stderr, unless the user set another verbosity than its default."""
+    """Run the body with the client's warnings kept off stderr, unless the user set a verbosity of their own."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             from huggingface_hub.utils import logging as client
-        except ValueError as error:  # a number in the environment that is none
+        except ValueError as error:  # a variable that has to be a number is none
             raise UsageProblem(f"huggingface_hub cannot be set up: {error}. Check the HF_HUB_ variables.") from error
         verbosity = client.get_verbosity()
         client.set_verbosity(logging.CRITICAL if verbosity == logging.WARNING else verbosity)
@@ -120,7 +120,7 @@ def _download(variant: NamedVariant, watch: Watch) -> Path:
             return watch.run(work)
     except MixerConvertError:
         raise
-    except Exception as error:  # the HTTP clients it has used over time share no base class
+    except Exception as error:  # the HTTP clients that it has used over time share no base class
         raise unavailable(variant, *_reason(error, watch)) from error
 
 
@@ -145,9 +145,9 @@ def _cached(variant: NamedVariant) -> Path | None:
 
 
 def _stated(path: Path, tag: str | None = None) -> str | None:
-    """Return the SHA-256 that the hub stated: the name of the blob, or where the cache has no links, the answer's.
+    """Return the SHA-256 that the hub stated: the blob's name or, if the cache has no links, the tag; None if neither.
 
-    The blob may itself be a link, into a store that repositories share, whose names are hashes of another kind.
+    The blob may itself be a link into a store that repositories share, where names are hashes of another kind.
     """
     name = path.readlink().name if path.is_symlink() else tag
     return name if name is not None and SHA256.fullmatch(name) else None

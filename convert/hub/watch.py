@@ -1,8 +1,8 @@
-"""A download under watch: it ends when nothing comes any more, however slowly it may come along otherwise.
+"""A download under watch: it is ended when it stalls, but may otherwise be as slow as it likes.
 
-The client's own timeouts hold between two bytes, and it tries again after each; so a server that sends a header byte by
-byte, or never goes on, would keep it for minutes or for ever. The client works in a thread of its own here. Through its
-event hooks and its trace it is known what it waits for; where that takes too long its socket is shut down.
+The client's own timeouts apply between two bytes, and it retries after each; so a server that sends a header byte by
+byte, or never goes on, would hold it up for minutes or for ever. Here the client works in a thread of its own. Its
+event hooks and its trace tell what it is waiting for; if that takes too long, its socket is shut down.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from convert.identity import NamedVariant
 T = TypeVar("T")
 
 LIMIT = 20.0
-"""Seconds that all answers before the file may take together, and that a body may stand still. The client's own
-timeouts, 10 s by default, let it connect anew once meanwhile."""
+"""Seconds that all responses before the file may take together, and that a body may stall. The client's own timeouts,
+10 s by default, let it reconnect once in that time."""
 PROGRESS = 1024
-"""Bytes within that time by which a download comes along."""
+"""Bytes a download must receive within that time to count as making progress."""
 POLL, GRACE = 0.1, 3.0
-"""Seconds between two looks at it, and for it to end and clear up once its socket is shut."""
+"""Seconds between two checks of a download, and for it to end and clean up once its socket is shut down."""
 RANGE = re.compile(r"bytes (?P<start>\d{1,15})-\d{1,15}/(?P<total>\d{1,15}|\*)")
 NO_ANSWER = ("connect_tcp.failed", "start_tls.failed", "receive_response_headers.failed")
-"""The failures after which the client would wait and try again. Source: httpcore, docs/extensions.md, "trace"."""
+"""Trace events after which the client would wait and try again. Source: httpcore, docs/extensions.md, "trace"."""
 HOOKS = threading.Lock()
-"""Held while a client's hooks are replaced: those of two downloads must not undo one another's."""
+"""Lock held while a client's hooks are replaced, so that two downloads do not undo each other's changes."""
 
 
 class Ended(Exception):
-    """Ends a client's work that nobody waits for any more."""
+    """Raised in the client's thread to end work that nobody waits for any more."""
 
 
 class Watch:
@@ -53,7 +53,7 @@ class Watch:
         self._over = False
         self._stream: Any = None
         self._host = "the hub"
-        self._asked: float | None = None  # when the answer that is waited for was asked for, less earlier waits
+        self._asked: float | None = None  # when the response waited for was requested, less earlier waits
         self._waited = 0.0
         self._body: Any = None
         self._start, self._reached, self._mark = 0, 0, 0
@@ -62,7 +62,7 @@ class Watch:
 
     @contextlib.contextmanager
     def over(self, client: Any) -> Iterator[None]:
-        """Have a client's requests watched and its answers judged, those of the thread that `run` starts alone."""
+        """Run the body with a client's requests watched and responses judged, in the thread that `run` starts alone."""
         ours = {"request": self._before, "response": self._after}
         with HOOKS:
             client.event_hooks = {kind: [*hooks, ours[kind]] for kind, hooks in client.event_hooks.items()}
@@ -75,10 +75,10 @@ class Watch:
                 }
 
     def run(self, work: Callable[[], T]) -> T:
-        """Return what the work returns, which is done in a thread of its own.
+        """Do the work in a thread of its own; return what it returns.
 
         Raises:
-            Unavailable: Nothing came for too long. The thread is ended, or where it cannot be, left to itself.
+            Unavailable: Nothing arrived for too long. The thread is ended or, if it cannot be, left to itself.
         """
         outcome: Future[T] = Future()
         arguments = (_settle, outcome, work)
@@ -96,7 +96,7 @@ class Watch:
         return outcome.result()
 
     def progress(self) -> str | None:
-        """Return how much of the file came, once some of it was to come."""
+        """Return, in words, how much of the file has arrived; None before its download began."""
         self._look()
         if math.isnan(self._moved):
             return None
@@ -149,7 +149,7 @@ class Watch:
         return self._silence() if timed_out(error) else no_connection(error, self._host)
 
     def _idle(self) -> None:
-        """Note that no answer is waited for, so that another process's lock on the cache may take its time."""
+        """Note that no response is waited for, so that waiting for another process's lock on the cache has no limit."""
         if self._asked is not None:
             self._waited = time.monotonic() - self._asked
         self._asked = self._body = None
@@ -177,7 +177,7 @@ class Watch:
         if self._thread is None or not self._thread.is_alive():
             return
         with contextlib.suppress(OSError, AttributeError):
-            # by the plain socket's method: that of TLS would take the connection apart under the thread that reads it
+            # the plain socket's method: that of TLS would take the connection apart under the thread that reads it
             socket.socket.shutdown(self._stream.get_extra_info("socket"), socket.SHUT_RDWR)
         self._thread.join(GRACE)
 
@@ -185,5 +185,5 @@ class Watch:
 def _settle(outcome: Future[T], work: Callable[[], T]) -> None:
     try:
         outcome.set_result(work())
-    except BaseException as error:  # noqa: BLE001  # whatever it is, it is raised again where the work was asked for
+    except BaseException as error:  # noqa: BLE001  # whatever it is, `run` raises it again
         outcome.set_exception(error)

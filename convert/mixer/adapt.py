@@ -1,4 +1,4 @@
-"""Weights changed on purpose: a fresh head for other classes, a stem for other input channels. In timm's layout."""
+"""Weights changed on purpose, in timm's layout: a fresh head for other classes, a stem for other input channels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CLASSES_LIMIT = 2**31
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Adapted:
-    """A state dict in timm's layout, its config, and in words what was done to which of its tensors."""
+    """A state dict in timm's layout, its config, and what was done to each changed tensor, in words."""
 
     state_dict: StateDict
     config: MixerConfig
@@ -28,20 +28,20 @@ class Adapted:
 
 
 def keeps_head(config: MixerConfig, adaptation: Adaptation) -> bool:
-    """Return whether the weights' own head stays: there is one, and no other number of classes is wanted."""
+    """Return whether the weights keep their head: they have one, and no other number of classes is wanted."""
     return config.num_classes > 0 and adaptation.num_classes in (None, config.num_classes)
 
 
 def adapt(state_dict: StateDict, config: MixerConfig, adaptation: Adaptation) -> Adapted:
-    """Return the state dict changed as wanted; tensors that stay are the same objects.
+    """Return the state dict with the adaptation applied; unchanged tensors are the same objects.
 
     Args:
-        state_dict: timm's layout.
-        config: Its own; with num_classes 0 there is no head, and a fresh one is drawn if one is wanted.
+        state_dict: The weights, in timm's layout.
+        config: Their config; with num_classes 0 there is no head, and a fresh one is drawn if one is wanted.
         adaptation: What to change.
 
     Raises:
-        UsageProblem: The stem cannot be adapted so, or there cannot be so many classes.
+        UsageProblem: The stem cannot be adapted to the channels, or the number of classes is out of range.
         TooLarge: A value is too large for the dtype wanted.
     """
     if adaptation.num_classes is not None and not 1 <= adaptation.num_classes < CLASSES_LIMIT:
@@ -66,7 +66,7 @@ def adapt(state_dict: StateDict, config: MixerConfig, adaptation: Adaptation) ->
 
 
 def refuse_image_size(config: MixerConfig, image_size: int) -> None:
-    """Check that an image size asked for is the one the weights have.
+    """Check that the requested image size is that of the weights.
 
     Raises:
         UsageProblem: It is another: token mixing has a weight for every pair of patches and cannot be resized.
@@ -79,7 +79,7 @@ def refuse_image_size(config: MixerConfig, image_size: int) -> None:
 
 
 def _adapt_stem(kernel: Array, found: int, wanted: int) -> Array:
-    """Return the stem's kernel for the channels wanted: for 1, the sum over the 3 that there are.
+    """Return the stem's kernel for the wanted number of channels: for 1, the sum over the existing 3.
 
     Source: timm 1.0.31, timm/models/_manipulate.py, adapt_input_conv.
     """

@@ -21,7 +21,7 @@ GOOGLE_FILES = "https://console.cloud.google.com/storage/mixer_models"
 
 
 class MixerFamily:
-    """MLP-Mixer, gMixer, ResMLP and gMLP, as `convert.family.Family` says."""
+    """MLP-Mixer, gMixer, ResMLP and gMLP, as a `convert.family.Family`."""
 
     name, article, noun = "mixer", "an", "MLP-Mixer"
     naming, vocabulary = layouts.NAMING, identity.VOCABULARY
@@ -37,11 +37,11 @@ class MixerFamily:
     convert, draw = staticmethod(convert_state_dict), staticmethod(init_state_dict)
 
     def alike(self, one: MixerConfig, other: MixerConfig, /) -> bool:
-        """Return whether they are of one kind and have as many classes."""
+        """Return whether both are of the same kind and have the same number of classes."""
         return (one.family, one.num_classes) == (other.family, other.num_classes)
 
     def fitting(self, config: MixerConfig, /) -> Sequence[Variant]:
-        """Return the variants of a config's sizes."""
+        """Return the variants with a config's sizes and epsilon, whatever its GELU."""
         return variants_of(replace(config, gelu="erf"))
 
     def build(self, config: MixerConfig, state_dict: StateDict, /) -> MlpMixer:

@@ -1,4 +1,4 @@
-"""What the bits of a vision MLP do not carry: GELU, epsilon, and the variant that it is of."""
+"""What the weights of a vision MLP do not tell: its GELU, its epsilon, and the variant that it comes from."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from convert.mixer.variants import VARIANTS, Gelu, MixerConfig, MixerKind, get_v
 
 OPTIONS = {"gelu": "--gelu", "layer_norm_eps": "--layer-norm-eps"}
 CHOICES = tuple(OPTIONS)
-"""The fields of a config that no shape tells."""
+"""The fields of a config that no shape shows."""
 UPSTREAM = tuple(one.name for one in fields(MixerConfig) if one.name not in (*CHOICES, "num_classes", "in_chans"))
-"""What adapted or fine-tuned weights have in common with the variant that they are of."""
+"""The fields of a config that adapted or fine-tuned weights share with the variant that they come from."""
 EPSILON_LIMIT = 1e-3
-"""Source: what paddlepaddle 3.3.1 answers where a LayerNorm has more: "'epsilon' should be between 0.0 and 0.001"."""
+"""Source: paddlepaddle 3.3.1's error for a larger LayerNorm epsilon: "'epsilon' should be between 0.0 and 0.001"."""
 SIZES = tuple(one.name for one in fields(MixerConfig) if one.name not in CHOICES)
 
 
 def is_epsilon(value: object) -> bool:
-    """Return whether a LayerNorm of Paddle's takes it."""
+    """Return whether a value is an epsilon that Paddle's LayerNorm accepts."""
     return isinstance(value, float) and 0 < value <= EPSILON_LIMIT
 
 
@@ -53,7 +53,7 @@ agreed, unsaid = VOCABULARY.agreed, VOCABULARY.unsaid
 
 
 def check_sizes(name: str, config: MixerConfig, claims: Iterable[Claim]) -> None:
-    """Check that claims are about weights of the config's sizes.
+    """Check that claims are about weights with the config's sizes.
 
     Raises:
         BadInput: One is not.
@@ -75,7 +75,7 @@ def check_sizes(name: str, config: MixerConfig, claims: Iterable[Claim]) -> None
 
 
 def check_variant(name: str, claims: Iterable[Claim], stated: NamedVariant | None) -> None:
-    """Check that the variant stated is the one that the checkpoint says it is, unless that was drawn with its sizes.
+    """Check that the variant stated is the one that the checkpoint says it is, if it says one.
 
     Raises:
         UsageProblem: It is not.

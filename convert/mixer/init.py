@@ -17,11 +17,11 @@ NORM_SCALE_STD = 0.1
 HEAD_STD = 0.02
 LAYER_SCALE = 0.25
 GATED_GAIN = 0.25
-"""On gMixer's fc2: its gates multiply activations, and 24 random blocks of full gain would amplify every rounding."""
+"""Factor on gMixer's fc2: its gates multiply activations, and 24 random blocks at full gain amplify every rounding."""
 
 
 def init_state_dict(config: MixerConfig, seed: int, names: Collection[str] | None = None) -> StateDict:
-    """Return float32 weights drawn from a generator of its own per tensor, seeded by (seed, name).
+    """Return float32 weights, each tensor drawn from a generator of its own, seeded by (seed, name).
 
     Linear and stem weights are normal with standard deviation 1/sqrt(fan in); norm scales scatter around 1, layer
     scales around LAYER_SCALE, biases around 0. timm's own initialisation is no use for comparisons: it leaves the head

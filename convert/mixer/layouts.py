@@ -1,4 +1,4 @@
-"""Which layout a checkpoint has, told from its names and shapes as a whole, never tensor by tensor."""
+"""The layout of a checkpoint, recognised by its names and shapes as a whole, never tensor by tensor."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ ORIGIN: dict[Layout, dict[str, Any]] = {
     "mmpretrain": {"layer_norm_eps": 1e-5},
     "mmpretrain-norm": {"layer_norm_eps": 1e-5},
 }
-"""What the code that a layout comes from has otherwise than timm's.
+"""The config fields in which the code that a layout comes from differs from timm.
 
 Source: vit_jax/models_mixer.py at 2ecbc73 (flax.linen.gelu's default); mmcv, mmcv/cnn/bricks/norm.py,
-build_norm_layer (`cfg_.setdefault('eps', 1e-5)`), which MMPretrain's Mixer does not set otherwise.
+build_norm_layer (`cfg_.setdefault('eps', 1e-5)`), which MMPretrain's Mixer does not override.
 """
 
 MARKS = tuple(
@@ -39,19 +39,19 @@ MARKS = tuple(
     for rule in table
     if rule.source in ("stem.proj.weight", "stem.proj.bias", "norm.weight", "norm.alpha")
 )
-"""Names outside the blocks, by which what stands before all names is found."""
+"""Names outside the blocks, by which the prefix before all names is found."""
 NAMING = Naming(FROM_TIMM, MARKS)
 
 
 def nearest_layout(keys: Collection[str], layouts: Iterable[Layout]) -> Layout:
-    """Return the layout whose names take the most of the keys; the first of them in a tie."""
+    """Return the layout whose names match the most keys; the first of them in a tie."""
     return cast("Layout", NAMING.nearest(keys, layouts))
 
 
 def account(keys: Collection[str], layout: Layout) -> tuple[MixerKind, list[str], list[str]]:
-    """Return which family of a layout keys come nearest to, its names that none of them takes, and those beyond them.
+    """Return the family of a layout that keys come nearest to, the names missing from them, and the unexpected keys.
 
-    The names are those of the tables, {i} standing for any block.
+    The missing names are those of the tables, {i} standing for any block.
     """
 
     def missing(family: MixerKind) -> list[str]:
@@ -66,7 +66,7 @@ def account(keys: Collection[str], layout: Layout) -> tuple[MixerKind, list[str]
 
 
 def config_of(shapes: Mapping[str, Shape], layout: Layout, source: str) -> MixerConfig:
-    """Return the config that a checkpoint in a layout implies, with the GELU and epsilon of where the layout is from.
+    """Return the config that a checkpoint in a layout implies, with the GELU and epsilon of the layout's origin.
 
     Raises:
         BadInput: A name that every vision MLP has is absent.
@@ -81,7 +81,7 @@ def config_of(shapes: Mapping[str, Shape], layout: Layout, source: str) -> Mixer
 
 
 def hint_at(shapes: Mapping[str, Shape], source: str, tried: tuple[Layout, MixerKind]) -> str:
-    """Return in a sentence which known layout a checkpoint's names are nearest to; nothing if that was tried."""
+    """Return a sentence on which known layout a checkpoint's names are nearest to; empty if that was tried."""
     layout = nearest_layout(shapes, [tried[0], *FROM_TIMM])
     src = next(src for src, layouts in SOURCES.items() if layout in layouts)
     config = _implied(shapes, layout, source)
@@ -101,7 +101,7 @@ def recognise(state_dict: StateDict, source: str) -> tuple[MixerConfig, tuple[La
 
 
 def fits(layout: Layout, shapes: Mapping[str, Shape], source: str) -> bool:
-    """Return whether names and shapes are those of a layout, every one; a head may be missing or not be whole."""
+    """Return whether names and shapes are exactly those of a layout; the head may be missing or incomplete."""
     config = _implied(shapes, layout, source)
     if config is None or not covers(layout, config.family):
         return False
@@ -110,14 +110,14 @@ def fits(layout: Layout, shapes: Mapping[str, Shape], source: str) -> bool:
 
 
 def matching(layout: Layout, shapes: Mapping[str, Shape], source: str) -> int:
-    """Return how many tensors have the shape that the layout has for their name."""
+    """Return how many tensors have the shape that belongs to their name in the layout."""
     config = _implied(shapes, layout, source)
     expected = layout_shapes(config, layout) if config else {}
     return sum(expected.get(key) == shape for key, shape in shapes.items())
 
 
 def head_of(layout: Layout, config: MixerConfig) -> set[str]:
-    """Return the names in a layout of the head that a config has none of; none where it has one."""
+    """Return a layout's names for the head if the config has no head, otherwise none."""
     return {rule.target for rule in FROM_TIMM[layout] if rule.source in HEAD} if not config.num_classes else set()
 
 
@@ -130,5 +130,5 @@ def _implied(shapes: Mapping[str, Shape], layout: Layout, source: str) -> MixerC
 
 @functools.cache
 def _pattern(name: str) -> re.Pattern[str]:
-    """Return what matches the name for any block."""
+    """Return a regular expression that matches the name for any block."""
     return re.compile(re.escape(name).replace(re.escape("{i}"), r"(?P<i>[0-9]+)"))

@@ -1,4 +1,4 @@
-"""Weights of a vision MLP from one layout to another."""
+"""Conversion of a vision MLP's weights from one layout to another."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def convert_state_dict(
         source: A state dict in the layout `src`.
         config: The sizes that the source has to have.
         src: The source's layout.
-        dst: The layout wanted.
+        dst: The requested layout.
         name: What to call the source in an error.
         expected: What to call the config in an error.
 
     Raises:
-        KeyMismatch: Keys missing or left over.
-        ShapeMismatch: A tensor of another shape than the config implies.
-        WrongDtype: A tensor that is not float32, float16 or bfloat16.
+        KeyMismatch: Keys are missing or unexpected.
+        ShapeMismatch: A tensor has another shape than the config implies.
+        WrongDtype: A tensor is not float32, float16 or bfloat16.
     """
     return engine.convert(source, route(src, dst, config), layout_shapes(config, src), name=name, expected=expected)

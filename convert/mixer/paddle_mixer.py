@@ -15,7 +15,7 @@ from convert.mixer.variants import GATE_NORM_EPS, Gelu, MixerConfig, MixerKind
 
 DTYPES = {"float16": paddle.float16, "bfloat16": paddle.bfloat16}
 LAYER_SCALE_INIT = 1e-4
-"""Where training starts. Source: timm 1.0.31, timm/models/mlp_mixer.py, ResBlock's `init_values`."""
+"""The layer scale at which training starts. Source: timm 1.0.31, timm/models/mlp_mixer.py, ResBlock's `init_values`."""
 
 
 class Mlp(nn.Layer):
@@ -62,7 +62,7 @@ class SpatialGatingUnit(nn.Layer):
         self.proj = nn.Linear(tokens, tokens)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (batch, tokens, gated_features) of x (batch, tokens, 2 · gated_features)."""
+        """Return (batch, tokens, gated_features) for x (batch, tokens, 2 · gated_features)."""
         value, gate = paddle.chunk(x, 2, axis=-1)
         gate = self.proj(self.norm(gate).transpose([0, 2, 1])).transpose([0, 2, 1])
         return cast("Tensor", value * gate)
@@ -97,7 +97,7 @@ class Affine(nn.Layer):
 
 
 class MixerBlock(nn.Layer):
-    """Token mixing, then channel mixing, each behind a LayerNorm and with a residual connection.
+    """Token mixing, then channel mixing, each after a LayerNorm and with a residual connection.
 
     Source: https://arxiv.org/abs/2105.01601, equation 1; names from timm 1.0.31, timm/models/mlp_mixer.py, MixerBlock.
     """
@@ -117,7 +117,7 @@ class MixerBlock(nn.Layer):
 
 
 class ResBlock(nn.Layer):
-    """One Linear across tokens, then channel mixing, each behind an affine map and scaled into the residual.
+    """One Linear across tokens, then channel mixing, each after an affine map and scaled into the residual.
 
     Source: https://arxiv.org/abs/2105.03404, equations 2 and 3; timm 1.0.31, timm/models/mlp_mixer.py, ResBlock.
     """
@@ -139,7 +139,7 @@ class ResBlock(nn.Layer):
 
 
 class SpatialGatingBlock(nn.Layer):
-    """The gated MLP behind a LayerNorm, with a residual connection.
+    """The gated MLP after a LayerNorm, with a residual connection.
 
     Source: https://arxiv.org/abs/2105.08050, section 2; timm 1.0.31, timm/models/mlp_mixer.py, SpatialGatingBlock.
     """
@@ -170,7 +170,7 @@ class Stem(nn.Layer):
         self.proj = nn.Conv2D(config.in_chans, config.hidden_dim, config.patch_size, stride=config.patch_size)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return (batch, tokens, hidden_dim) of images (batch, in_chans, image_size, image_size)."""
+        """Return (batch, tokens, hidden_dim) for images (batch, in_chans, image_size, image_size)."""
         return cast("Tensor", self.proj(images).flatten(2).transpose([0, 2, 1]))
 
 
@@ -190,7 +190,7 @@ class MlpMixer(nn.Layer):
         self.head = nn.Linear(config.hidden_dim, config.num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits (batch, num_classes) of images (batch, in_chans, image_size, image_size) of its own dtype."""
+        """Return logits (batch, num_classes) for images (batch, in_chans, image_size, image_size) in its own dtype."""
         x = self.stem(images)
         for block in self.blocks:
             x = block(x)
@@ -208,8 +208,8 @@ def build(config: MixerConfig, state_dict: StateDict) -> MlpMixer:
 
     Args:
         config: Sizes, epsilon and GELU.
-        state_dict: Paddle's layout, every parameter present and of its shape. The model gets its dtype; float32 if the
-            tensors have several.
+        state_dict: The weights in Paddle's layout, every parameter present and of its shape. The model gets their
+            dtype, or float32 if they have several.
     """
     with paddle.LazyGuard():
         model = MlpMixer(config)

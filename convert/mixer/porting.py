@@ -1,4 +1,4 @@
-"""Convert a vision MLP's weights: from their own layout to timm's, adapted there, then to the layout wanted."""
+"""Convert a vision MLP's weights: from their own layout to timm's, in which they are adapted, to the one requested."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ERF_NOTE = (
 
 
 def port(source: Source, request: Request) -> Port:
-    """Return a source in the layout wanted, checked but for its values; as `convert.family.Family.port` says."""
+    """Return a source in the requested layout, checked except for its values, as `convert.family.Family.port` says."""
     dst = cast("Layout", request.dst)
     layout, own = layout_and_config(source, request)
     if not covers(dst, own.family):
@@ -38,14 +38,16 @@ def port(source: Source, request: Request) -> Port:
     in_timm, dropped = in_timm_layout(source, request, layout, kept)
     adapted = adapt(in_timm, kept, wanted)
     check_one_dtype(adapted.state_dict, source.name)
-    there = convert_state_dict(adapted.state_dict, adapted.config, src="timm", dst=dst)
+    converted = convert_state_dict(adapted.state_dict, adapted.config, src="timm", dst=dst)
     renames = route(layout, dst, kept)
     filled = {rule.target for rule in renames}
     conversion = Conversion(
-        state_dict=there.state_dict,
+        state_dict=converted.state_dict,
         renames=renames,
-        adapted={rule.target: adapted.changes[rule.source] for rule in there.renames if rule.source in adapted.changes},
-        added=tuple(rule.target for rule in there.renames if rule.target not in filled),
+        adapted={
+            rule.target: adapted.changes[rule.source] for rule in converted.renames if rule.source in adapted.changes
+        },
+        added=tuple(rule.target for rule in converted.renames if rule.target not in filled),
         dropped=dropped,
     )
     assumed = _assumed(source, request, layout, own)
@@ -58,7 +60,7 @@ def port(source: Source, request: Request) -> Port:
 def _notes(
     source: Source, request: Request, layout: Layout, config: MixerConfig, dropped: tuple[str, ...]
 ) -> Iterator[str]:
-    """Yield what the user should know of how the weights were taken."""
+    """Yield notes for the user on how the weights were read."""
     yield from source.notes
     if layout == "google":
         yield TANH_NOTE if config.gelu == "tanh" else ERF_NOTE
@@ -72,7 +74,7 @@ def _notes(
 
 
 def _assumed(source: Source, request: Request, layout: Layout, config: MixerConfig) -> str:
-    """Return what nobody says of the config, in a sentence; layouts but Paddle's say it by where they are from."""
+    """Return a sentence on what nothing says of the config; layouts other than Paddle's say it by their origin."""
     unknown = unsaid((*source.claims, *request.claims))
     if not unknown or layout not in SOURCES["paddle"] or source.path is None:
         return ""

@@ -1,4 +1,4 @@
-"""Which layout and which config a source has, and its weights in timm's layout; refused where that cannot be told."""
+"""The layout and config of a source, and its weights in timm's layout; refused if these cannot be determined."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from convert.mixer.variants import MixerConfig, MixerKind
 from convert.request import Request
 
 OWN: dict[str, Layout] = {"torch": "timm", "paddle": "paddle"}
-"""The layout that a tool's own files have where names and shapes fit two, or neither."""
+"""The layout to assume for a tool's own files if names and shapes fit both of these layouts, or neither."""
 
 
 def layout_and_config(source: Source, request: Request) -> tuple[Layout, MixerConfig]:
-    """Return the source's layout and config: told by names and shapes, by what it says of itself, and by the user.
+    """Return the source's layout and config, by its names and shapes, what it says of itself, and what the user says.
 
     Raises:
-        UsageProblem: Two layouts fit, or two of these say different things.
+        UsageProblem: Two layouts fit, or two of these contradict each other.
         BadInput: No layout fits.
     """
     said = (*source.claims, *request.claims)
@@ -53,10 +53,10 @@ def layout_and_config(source: Source, request: Request) -> tuple[Layout, MixerCo
 def in_timm_layout(
     source: Source, request: Request, layout: Layout, config: MixerConfig
 ) -> tuple[StateDict, tuple[str, ...]]:
-    """Return the source's weights in timm's layout, and the names of its head's where the config has none.
+    """Return the source's weights in timm's layout, and the names of its head's tensors that are left out.
 
     Raises:
-        BadInput: A key, shape or dtype that a checkpoint of this config does not have; or no head, where none is drawn.
+        BadInput: A key, shape or dtype is not that of a checkpoint of this config; or it has no head and none is drawn.
     """
     head = head_of(layout, config)
     state_dict = {key: array for key, array in source.state_dict.items() if key not in head}
@@ -71,7 +71,7 @@ def in_timm_layout(
 
 
 def _possible(source: Source, request: Request) -> Sequence[Layout]:
-    """Return the layouts that the source may have, by what the user and the source itself say."""
+    """Return the layouts that the source may have, according to the user and to the source itself."""
     if source.provenance.kind == "random":
         return ("timm",)
     src = "timm" if source.provenance.kind == "hub" else request.src
@@ -89,7 +89,7 @@ def _possible(source: Source, request: Request) -> Sequence[Layout]:
 
 
 def _layout(source: Source, nearest: Layout, possible: Sequence[Layout]) -> Layout:
-    """Return which of the layouts with the names of the nearest one it is, by the shapes as a whole."""
+    """Return which of the layouts that share the nearest one's names it is, judged by the shapes as a whole."""
     alike = [layout for layout in possible if {nearest, layout} <= {"timm", "paddle"}]
     if len(alike) < 2:
         return nearest
@@ -112,7 +112,7 @@ def _layout(source: Source, nearest: Layout, possible: Sequence[Layout]) -> Layo
 
 
 def _config(source: Source, request: Request, layout: Layout) -> MixerConfig:
-    """Return the config of the variant stated, or else that which the shapes imply."""
+    """Return the config of the variant stated, or else the one that the shapes imply."""
     shapes, config = source.shapes, cast("MixerConfig | None", request.variant and request.variant.config)
     try:
         inferred = config_of(shapes, layout, source.name)
@@ -127,7 +127,7 @@ def _config(source: Source, request: Request, layout: Layout) -> MixerConfig:
         raise _mismatch(source, (layout, kind), expected, mismatch) from error
     if config is None:
         return inferred
-    if source.provenance.kind == "random" and request.src == "google":  # a model like theirs, whose weights are drawn
+    if source.provenance.kind == "random" and request.src == "google":  # a model like Google's, with random weights
         return replace(config, **ORIGIN["google"])
     own_head = request.adaptation.num_classes is not None or not inferred.num_classes
     return replace(
@@ -139,7 +139,7 @@ def _config(source: Source, request: Request, layout: Layout) -> MixerConfig:
 
 
 def _mismatch(source: Source, tried: tuple[Layout, MixerKind], expected: str, error: KeyMismatch) -> KeyMismatch:
-    """Return the mismatch with what the file is, where that can be told, or which layout its names are nearest to."""
+    """Return the mismatch with a hint at what the file is or, failing that, at the layout its names are nearest to."""
     said = _hint(source) or hint_at(source.shapes, source.name, tried)
     return KeyMismatch(source.name, error.missing, error.unexpected, expected, said)
 

@@ -18,29 +18,29 @@ def _keep(name: str, target: str = "") -> KeyRule:
 
 
 def _same(*names: str) -> tuple[KeyRule, ...]:
-    """A norm or a convolution, whose weight and bias stay as they are; under another name where there is a second."""
+    """Return the rules of a norm or convolution: weight and bias are kept, under the second name if there is one."""
     return tuple(_keep(f"{names[0]}.{part}", f"{names[-1]}.{part}") for part in ("weight", "bias"))
 
 
 def _linear(*names: str) -> tuple[KeyRule, KeyRule]:
-    """A Linear, whose weight is [out, in] in PyTorch and [in, out] in PaddlePaddle, and its bias."""
+    """Return the rules of a Linear's weight, [out, in] in PyTorch and [in, out] in PaddlePaddle, and of its bias."""
     weight = KeyRule(source=f"{names[0]}.weight", target=f"{names[-1]}.weight", transform=Transform.TRANSPOSE)
     return weight, _keep(f"{names[0]}.bias", f"{names[-1]}.bias")
 
 
 def _affine(name: str) -> tuple[KeyRule, ...]:
-    """An Affine, whose parameters are (D,) in Facebook's files and (1, 1, D) in timm."""
+    """Return the rules of an Affine, whose parameters are (D,) in Facebook's files and (1, 1, D) in timm."""
     names = (f"{name}.alpha", f"{name}.beta")
     return tuple(KeyRule(source=one, target=one, transform=Transform.UNSQUEEZE) for one in names)
 
 
 def _norm(name: str, target: str) -> tuple[KeyRule, KeyRule]:
-    """A LayerNorm of Flax, whose weight is a scale."""
+    """Return the rules of a Flax LayerNorm, whose weight is called scale."""
     return _keep(f"{name}/scale", f"{target}.weight"), _keep(f"{name}/bias", f"{target}.bias")
 
 
 def _dense(name: str, target: str) -> tuple[KeyRule, KeyRule]:
-    """A Dense of Flax, whose kernel is [in, out]."""
+    """Return the rules of a Flax Dense, whose kernel is [in, out]."""
     kernel = KeyRule(source=f"{name}/kernel", target=f"{target}.weight", transform=Transform.TRANSPOSE)
     return kernel, _keep(f"{name}/bias", f"{target}.bias")
 
@@ -131,7 +131,7 @@ Source: timm 1.0.31, timm/models/mlp_mixer.py, checkpoint_filter_fn.
 
 
 def _mmpretrain_to_timm(norm: str) -> tuple[KeyRule, ...]:
-    """Return MMPretrain's table; its norms are called after the kind of norm or `norm`, as its mmcv does."""
+    """Return MMPretrain's table; its mmcv names norms after the kind of norm (`ln`), or just `norm`."""
     linears = {
         "token_mix.layers.0.0": "mlp_tokens.fc1",
         "token_mix.layers.1": "mlp_tokens.fc2",
@@ -141,7 +141,7 @@ def _mmpretrain_to_timm(norm: str) -> tuple[KeyRule, ...]:
     renamed = {
         "backbone.patch_embed.projection": "stem.proj",
         **{f"backbone.layers.{{i}}.{norm}{i}": f"blocks.{{i}}.norm{i}" for i in (1, 2)},
-        **{f"backbone.layers.{{i}}.{theirs}": f"blocks.{{i}}.{timms}" for theirs, timms in linears.items()},
+        **{f"backbone.layers.{{i}}.{mmpretrain}": f"blocks.{{i}}.{timm}" for mmpretrain, timm in linears.items()},
         f"backbone.{norm}1": "norm",
         "head.fc": "head",
     }
@@ -164,14 +164,14 @@ FROM_TIMM: dict[Layout, tuple[KeyRule, ...]] = {
     "mmpretrain": tuple(rule.inverse for rule in MMPRETRAIN_TO_TIMM),
     "mmpretrain-norm": tuple(rule.inverse for rule in _mmpretrain_to_timm("norm")),
 }
-"""Every layout's table, read from timm's; the ways back are derived."""
+"""The table from timm's layout to each layout; those written in the other direction are inverted."""
 
 
 def expand(rules: Sequence[KeyRule], config: MixerConfig) -> RuleSet:
-    """Return the rows from timm's names for the config's parameters, block indices filled in, in forward order.
+    """Return a table's rules from timm's names for the config's parameters, block indices filled in, in forward order.
 
     Raises:
-        ValueError: The table has two rows for a parameter, or none.
+        ValueError: The table has two rules for a parameter, or none.
     """
     by_source, patterns = {rule.source: rule for rule in rules}, patterns_of(config)
     if len(by_source) != len(rules) or not by_source.keys() >= patterns.keys():
@@ -188,7 +188,7 @@ FAMILIES: dict[Layout, tuple[MixerKind, ...]] = {
     "mmpretrain": ("mixer",),
     "mmpretrain-norm": ("mixer",),
 }
-"""The families that exist in each layout. Names do not tell: gmixer has mixer's."""
+"""The families that exist in each layout. Names do not show it: gmixer has mixer's."""
 
 
 def covers(layout: Layout, family: MixerKind) -> bool:
@@ -197,10 +197,10 @@ def covers(layout: Layout, family: MixerKind) -> bool:
 
 
 def route(src: Layout, dst: Layout, config: MixerConfig) -> RuleSet:
-    """Return the rules that lead from one layout to another by way of timm's names, in forward order."""
+    """Return the rules from one layout to another, composed by way of timm's names, in forward order."""
     return expand(FROM_TIMM[src], config).inverse.then(expand(FROM_TIMM[dst], config))
 
 
 def layout_shapes(config: MixerConfig, layout: Layout) -> dict[str, Shape]:
-    """Return every parameter name of the config in a layout, with its shape there, in forward order."""
+    """Return every parameter name of the config in a layout, with its shape in that layout, in forward order."""
     return expand(FROM_TIMM[layout], config).shapes(timm_shapes(config))

@@ -91,7 +91,7 @@ MARKS: dict[MixerKind, str] = {
     "gmlp": "blocks.0.mlp_channels.gate.proj.bias",
     "mixer": "blocks.0.mlp_tokens.fc2.bias",
 }
-"""A parameter by which a family is told from the others, with one element a token. gmixer has mixer's names."""
+"""The parameter that tells each family from the others, with one element per token. gmixer has mixer's names."""
 
 
 def in_forward_order(patterns: Iterable[str], num_blocks: int) -> Iterator[tuple[str, int]]:
@@ -102,7 +102,7 @@ def in_forward_order(patterns: Iterable[str], num_blocks: int) -> Iterator[tuple
 
 
 def patterns_of(config: MixerConfig) -> dict[str, Dims]:
-    """Return the table of the config's family; without a head where there are no classes."""
+    """Return the table of the config's family, without the head if there are no classes."""
     table = TIMM_SHAPES[config.family]
     return table if config.num_classes else {name: dims for name, dims in table.items() if name not in HEAD}
 
@@ -122,9 +122,9 @@ def parameter_count(config: MixerConfig) -> int:
 
 
 def infer_config(shapes: Mapping[str, Shape], source: str) -> MixerConfig:
-    """Return the config that a checkpoint's names and shapes imply, with timm's GELU and epsilon, which no shape tells.
+    """Return the config that a checkpoint's names and shapes imply, with timm's GELU and epsilon, which no shape shows.
 
-    A head that is not whole counts as none: num_classes is then 0.
+    An incomplete head counts as none: num_classes is then 0.
 
     Only sizes that read the same in timm's and Paddle's layout are used (biases, the stem, numbers of elements), so
     that no Linear weight is ever judged by its shape.
@@ -164,7 +164,7 @@ def infer_config(shapes: Mapping[str, Shape], source: str) -> MixerConfig:
 
 
 def _size(shapes: Mapping[str, Shape], source: str, name: str, axis: int = 0) -> int:
-    """Return one dimension of a parameter that has to be there."""
+    """Return one dimension of a parameter that has to be present."""
     if name not in shapes or axis >= len(shapes[name]):
         some = ", ".join(sorted(shapes)[:3])
         raise BadInput(

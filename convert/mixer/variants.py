@@ -18,7 +18,7 @@ TIMM_LAYER_NORM_EPS = 1e-6
 """Source: timm 1.0.31, timm/models/mlp_mixer.py, MlpMixer's `norm_layer` (PaddlePaddle's own default is 1e-5)."""
 
 GATE_NORM_EPS = 1e-5
-"""The LayerNorm in gMLP's gate has PyTorch's default: timm 1.0.31, timm/models/mlp_mixer.py, SpatialGatingUnit."""
+"""Epsilon of gMLP's gate norm: PyTorch's default. Source: timm 1.0.31, timm/models/mlp_mixer.py, SpatialGatingUnit."""
 
 MISNOMER = (
     "the tag is a misnomer: these weights are the ImageNet-1k model; no ImageNet-21k model fine-tuned on ImageNet was "
@@ -30,7 +30,7 @@ MISNOMER = (
 class MixerConfig:
     """The sizes and choices that fix a vision MLP, in the terms of the MLP-Mixer paper.
 
-    tokens_mlp_dim is 0 for resmlp and gmlp, whose token mixing is one square Linear. gmixer has SiLU for GELU.
+    tokens_mlp_dim is 0 for resmlp and gmlp, whose token mixing is one square Linear. gmixer uses SiLU instead of GELU.
     num_classes is 0 for weights without a head.
 
     Source: "MLP-Mixer: An all-MLP Architecture for Vision", https://arxiv.org/abs/2105.01601, table 1.
@@ -55,18 +55,18 @@ class MixerConfig:
 
     @property
     def tokens_gated_dim(self) -> int:
-        """The width of the token-mixing hidden layer behind its gate, which halves it."""
+        """The width of the token-mixing hidden layer after its gate, which halves it."""
         return self.tokens_mlp_dim // 2
 
     @property
     def channels_gated_dim(self) -> int:
-        """The width of the channel-mixing hidden layer behind its gate, which halves it."""
+        """The width of the channel-mixing hidden layer after its gate, which halves it."""
         return self.channels_mlp_dim // 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variant(NamedVariant):
-    """A named vision MLP, with what images go through before it, and where that is from."""
+    """A named vision MLP, with the preprocessing of its images and the source of that."""
 
     config: MixerConfig
     mean: Rgb = (0.5, 0.5, 0.5)
@@ -77,7 +77,7 @@ class Variant(NamedVariant):
 
     @property
     def preprocessing(self) -> dict[str, Any]:
-        """What images go through."""
+        """The preprocessing of its images, by name."""
         return {"mean": self.mean, "std": self.std, "interpolation": self.interpolation, "crop_pct": self.crop_pct}
 
 

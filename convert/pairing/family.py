@@ -1,4 +1,4 @@
-"""A pairing file in place of a family: all that is known of the two models is their names."""
+"""A pairing file in place of a family: all that is known of the two models is their tensors' names."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ OTHER = {TORCH: PADDLE, PADDLE: TORCH}
 
 @dataclass(frozen=True, slots=True)
 class NoConfig:
-    """What a pairing file tells of a model's sizes."""
+    """The empty config of a model of which only a pairing file is known."""
 
 
 class PairedFamily:
-    """The models whose names are those of a pairing file: the reference's layout is torch, the candidate's paddle.
+    """The models with the tensor names of a pairing file: the reference's layout is torch, the candidate's paddle.
 
     Args:
         table: Which names go with which.
-        described: What a manifest says of the file.
+        described: What a manifest says of the pairing file.
     """
 
     name, article, noun, alignment = "a pairing file", "a", "paired model", ""
@@ -52,10 +52,10 @@ class PairedFamily:
 
     @classmethod
     def of_file(cls, path: Path) -> PairedFamily:
-        """Return what a pairing file says.
+        """Return the family that a pairing file describes.
 
         Raises:
-            Unreadable: It has no table [weights], or is not what it has to be.
+            Unreadable: It has no table [weights], or is malformed.
         """
         file = read_file(path)
         table = weights_of(file)
@@ -64,10 +64,10 @@ class PairedFamily:
         return cls(table, {"file": path.name, "sha256": file.sha256})
 
     def port(self, source: Source, request: Request, /) -> Port:
-        """Return a source in the layout wanted, checked but for its values.
+        """Return a source in the requested layout, checked except for its values.
 
         Raises:
-            BadInput: A key that no entry takes, an entry that takes none, or a shape that cannot be transformed so.
+            BadInput: No entry takes a key, an entry takes none, or a shape does not fit its transform.
         """
         dst, dtype = request.dst or PADDLE, request.adaptation.dtype
         rules, dropped = self._rules(source.state_dict, dst)
@@ -98,7 +98,7 @@ class PairedFamily:
         return True
 
     def _unknown(self, *_: Any, **__: Any) -> NoReturn:
-        """Raise what is to be said to whoever asks for more than names."""
+        """Raise the error for anything that takes more than names to answer."""
         raise UsageProblem(
             "A pairing file says what becomes of a checkpoint's tensors, and not of what model they are."
         )
@@ -117,7 +117,7 @@ class PairedFamily:
 
 
 def leads_to(source: Source) -> str:
-    """Return the layout that a source is not in; where it may be in both, the other than it says, or Paddle's."""
+    """Return the layout that a source is not in; if it may be in both, the one it does not claim, or else Paddle's."""
     family = source.family
     if not isinstance(family, PairedFamily):
         raise TypeError(f"{source.name} has no pairing file")
@@ -154,14 +154,14 @@ def refuse_others(request: Request) -> None:
 
 
 def _marks(layouts: Iterable[Sequence[KeyRule]]) -> Iterator[str]:
-    """Yield the first and the last name of each layout that has no placeholder."""
+    """Yield, for each layout, the first and the last of its names without a placeholder."""
     for rules in layouts:
         literal = [rule.target for rule in rules if not NUMBER.search(rule.target)]
         yield from dict.fromkeys((*literal[:1], *literal[-1:]))
 
 
 def _names(table: WeightTable) -> dict[str, list[KeyRule]]:
-    """Return the names of either layout, as rules that lead to them."""
+    """Return the names of each layout, as the targets of rules."""
     kept = Transform.IDENTITY
     names = [KeyRule(source=entry.name, target=entry.name, transform=kept) for entry in table.entries]
     return {TORCH: names, PADDLE: table.rows}

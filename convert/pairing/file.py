@@ -1,4 +1,4 @@
-"""The pairing file: TOML that a person wrote or confirmed, in tables of which each reader takes its own."""
+"""The pairing file: TOML that a person wrote or confirmed; each reader takes the tables that it needs."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from convert.naming import NUMBER
 
 SCHEMA = "mixer-align/pairing/1"
 MAX_BYTES = 8 << 20
-"""That of 5,000 names of the greatest length that a checkpoint may have, on both sides."""
+"""Bytes above which a file is refused: enough for 5,000 names as long as a checkpoint may have, on both sides."""
 TABLES = ("modules", "points", "left-out", "not-covered", "weights", "inputs", "accepted")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairingFile:
-    """A pairing file as it was read: its tables, those that it does not have being empty, and its bytes' SHA-256."""
+    """A pairing file as it was read: all its tables, empty if they are absent, and the SHA-256 of its bytes."""
 
     path: Path
     sha256: str
@@ -31,8 +31,8 @@ def read_file(path: Path) -> PairingFile:
     """Return the tables of a pairing file, whose entries are still to be checked.
 
     Raises:
-        Unreadable: It is no TOML, of another schema, or has something else in it.
-        OSError: It is not there, or cannot be read.
+        Unreadable: It is too large or no TOML, has another schema, or has a table or key that is unknown.
+        OSError: It does not exist, or cannot be read.
     """
     with path.open("rb") as stream:
         text = stream.read(MAX_BYTES + 1)
@@ -55,10 +55,10 @@ def read_file(path: Path) -> PairingFile:
 
 
 def check_placeholders(path: Path, table: str, key: str, value: str) -> None:
-    """Check that an entry's value has no placeholder that its key has not.
+    """Check that an entry's value has only placeholders that its key has too.
 
     Raises:
-        Unreadable: It has, or a brace that is none.
+        Unreadable: It has another, or a brace that is part of none.
     """
     strange = {*NUMBER.findall(value)} - {*NUMBER.findall(key)}
     left = NUMBER.sub("", value)
@@ -67,5 +67,5 @@ def check_placeholders(path: Path, table: str, key: str, value: str) -> None:
 
 
 def malformed(path: Path, what: str) -> Unreadable:
-    """Return the error of a pairing file, with what is wrong in it."""
+    """Return the error that says what is wrong in a pairing file."""
     return Unreadable(path, printable(what), "Correct the pairing file.")

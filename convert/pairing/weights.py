@@ -18,12 +18,12 @@ from convert.rules import KeyRule, RuleSet, Transform
 TABLE = "weights"
 FIELDS = ("to", "transform", "drop")
 TOUCHING = re.compile(r"\}\d*\{")
-"""Two placeholders with nothing but digits between them, where nothing says which digit is whose."""
+"""Two placeholders with nothing but digits between them, so that nothing tells which digit belongs to which."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightEntry:
-    """What becomes of the tensors whose name fits: another name (to) and a transform, or they are dropped, and why."""
+    """What becomes of the tensors whose name matches: a new name (to) and a transform, or why they are dropped."""
 
     name: str
     to: str | None = None
@@ -33,9 +33,9 @@ class WeightEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class WeightTable:
-    """The key mapping of a pairing file; {i} stands for any number, the same in a whole entry.
+    """The key mapping of a pairing file; {i} stands for any number, the same throughout an entry.
 
-    A key whose very name stands there is taken by that entry, every other key by the one pattern that fits.
+    A key that is the very name of an entry is taken by that entry, every other key by the one pattern that matches.
 
     place: What to call the file in a sentence.
     """
@@ -45,14 +45,14 @@ class WeightTable:
 
     @property
     def rows(self) -> list[KeyRule]:
-        """The entries that drop nothing, as rules with placeholders."""
+        """The entries that drop no tensors, as rules with placeholders."""
         return [KeyRule(source=e.name, target=e.to, transform=e.transform) for e in self.entries if e.to is not None]
 
     def rules_for(self, keys: Collection[str]) -> tuple[RuleSet, dict[str, str]]:
-        """Return the rules for the reference's keys, in their order, and which of the keys are dropped, and why.
+        """Return the rules for the reference's keys, in their order, and by dropped key the reason why it is dropped.
 
         Raises:
-            BadInput: A key that no entry takes, or two patterns do; an entry that takes none; or two keys become one.
+            BadInput: No entry takes a key, or two patterns do; an entry takes none; or two keys would become one.
         """
         return self._rules(keys, self.entries)
 
@@ -60,7 +60,7 @@ class WeightTable:
         """Return the rules that lead from the candidate's keys to the reference's, in the candidate's order.
 
         Raises:
-            BadInput: As `rules_for`, but that what is dropped has no need to be there.
+            BadInput: As `rules_for` says, except that an entry that drops tensors need not take any.
         """
         sources = {key: other for key in keys for _, other in [self._taken(self._backward, key)] if other is not None}
         rules, _ = self._rules(sources.values(), [entry for entry in self.entries if entry.to is not None])
@@ -88,7 +88,7 @@ class WeightTable:
         return RuleSet(rules), {key: entry.why_dropped for key, (entry, target) in taken.items() if target is None}
 
     def _taken(self, lookup: _Lookup, key: str) -> tuple[WeightEntry, str | None]:
-        """Return the entry that takes a key, and the key's name on the other side."""
+        """Return the entry that takes a key, and the name that the key becomes; None: it is dropped."""
         found = list(lookup.fitting(key))
         if not found:
             raise self._refusal(key, "no entry takes this tensor")
@@ -110,10 +110,10 @@ class WeightTable:
 
 
 class _Lookup:
-    """Finds the entries that fit a name.
+    """A lookup of the entries that match a name.
 
     Args:
-        rows: Of each entry, its name on the side looked up, that on the other, and itself.
+        rows: For each entry, the name to look up, the name that it becomes, and the entry itself.
     """
 
     def __init__(self, rows: Iterable[tuple[str, str | None, WeightEntry]]) -> None:
@@ -122,7 +122,7 @@ class _Lookup:
         self._patterns = [(matcher(name), other, entry) for name, other, entry in rows if NUMBER.search(name)]
 
     def fitting(self, name: str) -> Iterator[tuple[WeightEntry, str | None]]:
-        """Yield the entries that fit a name, and its name on the other side; a literal one alone where there is one."""
+        """Yield the entries that match a name, and the name it becomes; if a literal one matches, that one alone."""
         if name in self._literal:
             yield self._literal[name]
             return
@@ -132,10 +132,10 @@ class _Lookup:
 
 
 def weights_of(file: PairingFile) -> WeightTable | None:
-    """Return the table [weights] of a pairing file; None where it has none.
+    """Return the table [weights] of a pairing file; None if it has none.
 
     Raises:
-        Unreadable: An entry is not what it has to be.
+        Unreadable: An entry is malformed, or two become the same name.
     """
     if not file.tables[TABLE]:
         return None
@@ -148,7 +148,7 @@ def weights_of(file: PairingFile) -> WeightTable | None:
 
 
 def _entry(path: Path, name: str, value: Any) -> WeightEntry:
-    """Return an entry: a name is that of the other side; a table says more."""
+    """Return an entry, whose value is the candidate's name or a table that says more."""
     place, fields = f"[{TABLE}] {name}", {"to": value} if isinstance(value, str) else value
     if not isinstance(fields, dict):
         raise malformed(path, f"{place}: {value!r} is neither a name nor a table")

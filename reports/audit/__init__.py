@@ -1,1 +1,1 @@
-"""The bundle that an audit leaves, and whether one still says what it said."""
+"""The bundle that an audit writes, and the check that a bundle is still what was written."""

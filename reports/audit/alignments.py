@@ -1,4 +1,4 @@
-"""Whether an alignment in a bundle is one of its weights, and follows from its own figures. Pure."""
+"""Check that an alignment in a bundle is about the bundle's weights and follows from its own figures. Pure."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from reports.score.records import WeightsIdentity
 
 SIDES = Sides(reference="torch", candidate="Paddle", headline=LOGITS)
 MOST_PIXELS = 1 << 24
-"""Values of the images of an alignment: a bundle must not ask for any amount. Two of 224 by 224 have 2^18."""
+"""Most values in an alignment's images, so that a bundle cannot ask for any amount; two of 224 by 224 have 2^18."""
 
 CHECKS: dict[GateName, tuple[tuple[str, float | None], ...]] = {
     "determinism": ((f"torch, {REPEATS}", 0), (f"Paddle, {REPEATS}", 0)),
@@ -42,34 +42,34 @@ CHECKS: dict[GateName, tuple[tuple[str, float | None], ...]] = {
     "state": ((CHANGED, 0), (FURTHER_BITS, 0)),
     "redrawn": ((f"{LOGITS} {OTHER_WEIGHTS}", None),),
 }
-"""The gates beyond the forward's four, in their order: what each looks at, and the bound where it is always the same.
+"""The gates beyond the forward's four, in order: the subject of each check, and its bound where that is fixed.
 
-Of a large model no further forwards are made.
+For a large model no further forwards are run, so `state` may lack its second check.
 """
 
 
 DETAIL = re.compile(r"(image \d+ (alone|with one other|in another order|among others))?")
-"""What a check of a gate that passed says beside its figure: the image of the batch that is farthest."""
+"""Details that a check of a passed gate may give with its figure: the image of the batch that differs most, if any."""
 
 
 def said_of(weights: WeightsIdentity) -> dict[str, object]:
-    """Return what an alignment says of the weights that it is about."""
+    """Return how an alignment identifies the weights that it is about."""
     return {"fingerprint": weights.fingerprint, "sha256": weights.sha256}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatedAlignment:
-    """An alignment of a bundle, and what it has to be about."""
+    """An alignment of a bundle, with the weights and the environment that it has to be about."""
 
     found: AlignmentResult
     weights: WeightsIdentity
     environment: Environment
 
     def again(self) -> AlignmentResult:
-        """Return what it has to be, from its figures, its weights and its environment.
+        """Return what the alignment has to be, given its figures, its weights and its environment.
 
         Raises:
-            Malformed: Its config is none, or a figure is none that a comparison gives.
+            Malformed: Its config is invalid, or a figure or a check is not one that a comparison gives.
         """
         settings, config = Settings(), checked_config(self.weights.config)
         shape = (settings.batch, config.in_chans, config.image_size, config.image_size)
@@ -91,7 +91,7 @@ class StatedAlignment:
         return again
 
     def _circumstances(self) -> dict[str, object]:
-        """Return what the bundle's environment says of where it ran."""
+        """Return where the alignment ran, according to the bundle's environment."""
         here = self.environment
         named = self.found.environment.get("versions")
         versions = {name: here.versions.get(name) for name in named} if isinstance(named, dict) else here.versions
@@ -120,7 +120,7 @@ class StatedAlignment:
                     raise Malformed(f"gate {section.gate.name} has {len(section.checks)} of its {least} checks")
 
     def _check(self, gate: GateName, check: Check, subject: str, bound: float | None) -> None:
-        """Check what a gate that passed looked at, and against which bound."""
+        """Check the subject and the bound of a check of a passed gate."""
         if check.subject != subject:
             raise Malformed(f"gate {gate}: it looked at {check.subject!r}, not at {subject!r}")
         if bound is not None and check.bound != bound:
@@ -131,7 +131,7 @@ class StatedAlignment:
             raise Malformed(f"gate batch: its bound {check.bound} does not follow from the logits")
 
     def _batch_bounds(self) -> Iterator[tuple[float, float]]:
-        """Yield between what the batch's bound lies: the candidate's largest logit is not in the figures."""
+        """Yield the range that the batch gate's bound lies in: the candidate's largest logit is not in the figures."""
         headline = self.found.headline
         if headline is None:
             return
@@ -141,10 +141,10 @@ class StatedAlignment:
 
 
 def checked_config(config: MixerConfig) -> MixerConfig:
-    """Return a config that a vision MLP can have, whose images are no larger than it is worth.
+    """Return the config, checked to be one of a vision MLP whose images have at most MOST_PIXELS values.
 
     Raises:
-        Malformed: It is none.
+        Malformed: It is not.
     """
     batch = Settings().batch
     found = read_config(Reader(asdict(config), "its config"), batch)

@@ -1,4 +1,4 @@
-"""An audit: the gates of both ports, the accuracy, the published row, and the bundle's files that say so."""
+"""An audit: the gates of both ports, the accuracy, the published row, and the bundle's files that record them."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ from reports.score.weights import SIZES, Weights
 
 Data = dict[str, Any]
 Aligning = Callable[[Case, GateSettings], AbstractContextManager[Callable[[str], None]]]
-"""Gives what is told which gate runs."""
+"""Opens a display of a case's progress, which yields a function to call with the gate that runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Audited:
-    """What is audited. source is read in timm's layout, weights in Paddle's; attached are further files, by name.
+    """What to audit, and how. source is in timm's layout, weights in Paddle's.
 
-    inputs: What a rerun needs. command_line: As the command was called.
+    attached: further files, by name. inputs: what a rerun needs. command_line: as the command was called.
     """
 
     source: Weights
@@ -78,17 +78,17 @@ def audit(
     progress: Progress = lambda *_: None,
     aligning: Aligning = lambda *_: nullcontext(lambda _: None),
 ) -> tuple[AuditReport, Files]:
-    """Return the report and all files of the bundle.
+    """Run an audit; return its report and all files of the bundle.
 
     Args:
-        audited: What is audited.
-        say: Is told what is about to run.
-        progress: Is told after every batch of images.
-        aligning: Shows how far the gates are.
+        audited: What to audit.
+        say: Called with what is about to run.
+        progress: Called after every batch of images.
+        aligning: Shows the progress of the gates.
 
     Raises:
         BadInput: The two files are not of one model.
-        UsageProblem: The settings are not in float32, which the gates are about.
+        UsageProblem: The settings are not in float32, the precision that the gates check.
     """
     source, weights, settings = audited.source, audited.weights, audited.settings
     _refuse_other_precision(settings)
@@ -135,10 +135,10 @@ def _files(audited: Audited, report: AuditReport, facts: Facts, conversions: Map
 
 
 def _manifest(weights: Weights) -> Manifest | None:
-    """Return what lies beside the weights, which may have been written by anybody.
+    """Return the manifest beside the weights, if there is one; anybody may have written it.
 
     Raises:
-        Unreadable: It has something else where a manifest says what the weights are.
+        Unreadable: A field that says what the weights are is missing, or of another type.
     """
     if weights.manifest is None:
         return None
@@ -150,7 +150,7 @@ def _manifest(weights: Weights) -> Manifest | None:
 
 
 def _environment(audited: Audited) -> Environment:
-    """Return where it ran, once the frameworks are loaded, which set knobs of their own."""
+    """Return the environment; to be called once the frameworks are loaded, since they set knobs of their own."""
     return environment_of(
         device=audited.settings.device,
         input_seed=audited.gates.input_seed,
@@ -202,7 +202,7 @@ def check_pair(source: Weights, weights: Weights) -> None:
     """Check that the fine-tuned file has the sizes of the upstream's, apart from the head.
 
     Raises:
-        BadInput: It has not.
+        BadInput: It does not.
     """
     for name in SIZES:
         found, expected = getattr(weights.config, name), getattr(source.config, name)
@@ -214,10 +214,10 @@ def check_pair(source: Weights, weights: Weights) -> None:
 
 
 def attach(paths: Sequence[Path]) -> dict[str, bytes]:
-    """Return further files for the bundle, a training log or a curve, by name.
+    """Return the contents of further files for the bundle, such as a training log or a curve, by name.
 
     Raises:
-        UsageProblem: A name that the bundle has already, or that it cannot have.
+        UsageProblem: A file's name is taken in the bundle, or not allowed in one.
     """
     attached: dict[str, bytes] = {}
     for path in paths:
@@ -233,7 +233,7 @@ def _mapped(weights: Weights, dst: Layout) -> Mapped:
 
 
 def _conversion(weights: Weights, *, read_as: Layout, other: Layout) -> Data:
-    """Return the manifest of a conversion in memory: from the file's layout to that it was read in, or to the other."""
+    """Return the manifest of an in-memory conversion from the file's layout to read_as or, if it is that, to other."""
     port = _port(weights)
     dst = other if port.layout == read_as else read_as
     conversion = _mapped(weights, dst)

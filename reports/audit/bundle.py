@@ -1,4 +1,4 @@
-"""The audit's bundle: a folder of plain files with their checksums, there whole or not at all, read without trust."""
+"""The audit's bundle: a folder of plain files and their checksums, written whole or not at all, read without trust."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from convert.disk.atomic_folder import write_folder_atomically
 from convert.errors import BadInput, IntegrityProblem, IOProblem, OutputRefused
 
 SUMS = "SHA256SUMS"
-"""As sha256sum of GNU coreutils writes and checks it. Source: its manual, section 6.4."""
+"""Name of the checksum file, in the format of sha256sum of GNU coreutils. Source: its manual, section 6.4."""
 ENVELOPE = "statement.dsse.json"
-"""Of a signed bundle: the Statement with its signature. No file of the bundle names it but the checksums."""
+"""Name of a signed bundle's envelope: the Statement with its signature. Only the checksum file lists it."""
 LINE = re.compile(r"([0-9a-f]{64})  (.+)")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-"""Names that no shell, file system or checksum tool reads as anything else."""
+"""File names that no shell, file system or checksum tool reads as anything else."""
 LIMIT = 2**26
-"""Bytes of all files that are not attached. Those of 24 blocks have some million each."""
+"""Most bytes of all files that are not attached. Those of a 24-block model have about a million each."""
 SUMS_LIMIT = 2**20
 
 Files = dict[str, bytes]
 
 
 def check_bundle_target(path: Path, *, force: bool) -> None:
-    """Check, before the work is done, that a bundle can be written there.
+    """Check, before the work is done, that a bundle can be written to a path.
 
     Raises:
-        OutputRefused: It exists and force is off, or it is no bundle, which is never replaced.
-        IOProblem: The folder above does not exist.
+        OutputRefused: It exists and force is off, or it is something other than a bundle, which is never replaced.
+        IOProblem: The parent folder does not exist.
     """
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         raise OutputRefused(path, "it is not a folder", "Choose another --out.")
@@ -48,22 +48,22 @@ def check_bundle_target(path: Path, *, force: bool) -> None:
 
 
 def write_bundle(path: Path, files: Mapping[str, bytes], *, force: bool) -> None:
-    """Write the files and, last, their checksums to a folder beside, which then takes its place.
+    """Write the files and, last, their checksums to a temporary folder, which then takes the path's place.
 
     Raises:
-        OutputRefused, IOProblem: As `check_bundle_target` says, or the disk refused.
+        OutputRefused, IOProblem: As in `check_bundle_target`, or the disk refused.
     """
     check_bundle_target(path, force=force)
     write_folder_atomically(path, {**files, SUMS: sums_of(files)})
 
 
 def sums_of(files: Mapping[str, bytes]) -> bytes:
-    """Return the checksum file of these files, by name."""
+    """Return the content of the checksum file for these files, sorted by name."""
     return "".join(f"{sha256(files[name])}  {name}\n" for name in sorted(files)).encode()
 
 
 def as_json(data: Any) -> bytes:
-    """Return data as a file of JSON.
+    """Return data as the content of a JSON file.
 
     Raises:
         ValueError: A number is not finite.
@@ -78,22 +78,22 @@ def sha256(content: bytes) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldFiles:
-    """What a bundle holds: the SHA-256 of each of its files, by name, and the content of those that were asked for."""
+    """A bundle's contents: the SHA-256 of each of its files, by name, and the content of those asked for."""
 
     sha256s: Mapping[str, str]
     files: Files
 
 
 def read_bundle(path: Path, wanted: Collection[str]) -> HeldFiles:
-    """Return what a bundle holds, each file read once and found to be the one that was written.
+    """Return a bundle's contents, after reading each file once and checking it against its checksum.
 
-    The checksums are read first, and no file that they do not list. In memory are those that are wanted, which are
-    small, and a piece of one other.
+    The checksums are read first, and only files that they list. Only the wanted files, which are small, and a piece of
+    one other file are in memory at a time.
 
     Raises:
         IOProblem: There is no such folder.
-        BadInput: It is no bundle, something in it is a symlink or no plain file, the checksums name a path outside of
-            it, or what is wanted is far too large.
+        BadInput: It is not a bundle, something in it is a symlink or not a plain file, the checksums name a path
+            outside of it, or the wanted files are far too large.
         IntegrityProblem: A file was changed, removed or added.
     """
     found = _names_in(path)
@@ -126,7 +126,7 @@ def _names_in(path: Path) -> set[str]:
 
 
 def _parse(path: Path, content: bytes) -> dict[str, str]:
-    """Return SHA-256 by name of a checksum file that is, byte for byte, as we write it."""
+    """Return the SHA-256s by name from a checksum file that is, byte for byte, as `sums_of` writes it."""
     listed: dict[str, str] = {}
     for line in content.decode("utf-8", errors="replace").splitlines():
         match = LINE.fullmatch(line)
@@ -142,7 +142,7 @@ def _parse(path: Path, content: bytes) -> dict[str, str]:
 
 
 def _open(path: Path, name: str) -> io.BufferedReader:
-    """Open a file of a bundle, which has to be a plain one."""
+    """Open a file of a bundle, which has to be a plain file."""
     status = (path / name).lstat()
     if stat.S_ISDIR(status.st_mode):
         raise IntegrityProblem(f"{path}: the folder {name} was added. Get the bundle again.")

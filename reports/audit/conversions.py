@@ -1,4 +1,4 @@
-"""Whether a conversion in a bundle is one of its weights by our rules. Pure."""
+"""Check that a conversion in a bundle is one of the bundle's weights by our rules. Pure."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from convert.mixer.rule_tables import Layout, layout_shapes, route
 from convert.mixer.variants import VARIANTS, MixerConfig
 from convert.rules import Transform
 from reports.audit.alignments import checked_config
-from reports.render.conversion import NamedVariant, StatedConversion, Tensor
+from reports.render.conversion import StatedConversion, StatedVariant, Tensor
 from reports.score.records import WeightsIdentity
 
 LAYOUTS = get_args(Layout)
 
 
 def check_conversion(found: StatedConversion, weights: WeightsIdentity, versions: Mapping[str, str | None]) -> None:
-    """Check that a conversion's tensors are those of our rules, and that it is about these weights.
+    """Check that a conversion's tensors are those that our rules give, and that it is about these weights.
 
     Raises:
-        Malformed: One is not; the text says which.
+        Malformed: Something does not match; the text says what.
     """
     config, layouts = checked_config(weights.config), found.layouts
     if not {layouts.source, layouts.target} <= {*LAYOUTS}:
@@ -47,9 +47,9 @@ def check_conversion(found: StatedConversion, weights: WeightsIdentity, versions
         raise Malformed("its versions are not those of environment.json")
 
 
-def _variants(found: StatedConversion, weights: WeightsIdentity) -> list[NamedVariant | None]:
-    """Return what it may be named: as the weights' upstream; random ones are of any variant's sizes."""
-    named = [NamedVariant(name=one.name, timm_id=one.timm_id, note=one.note) for one in VARIANTS]
+def _variants(found: StatedConversion, weights: WeightsIdentity) -> list[StatedVariant | None]:
+    """Return the variants it may name: the upstream's, or for random weights without one any variant or none."""
+    named = [StatedVariant(name=one.name, timm_id=one.timm_id, note=one.note) for one in VARIANTS]
     if found.random and weights.upstream is None:
         return [*named, None]
     return [one for one in named if one.name == weights.upstream] or [None]
@@ -59,7 +59,7 @@ Told = tuple[str | None, str, str | None, tuple[int, ...] | None, tuple[int, ...
 
 
 def _expected(config: MixerConfig, source: Layout, target: Layout) -> Iterator[Told]:
-    """Yield what is told of each tensor but for its dtype and its bits, in the target's order."""
+    """Yield what the manifest has to say of each tensor, apart from its dtype and its bits, in the target's order."""
     before, after = layout_shapes(config, source), layout_shapes(config, target)
     rules = {rule.target: rule for rule in route(source, target, config)}
     for key, shape in after.items():

@@ -23,10 +23,10 @@ def derived(
     """Return the files that follow from the others: the rendered reports and the Statement.
 
     Args:
-        report: Of the audit.
-        environment: Where it ran.
+        report: The audit's report.
+        environment: Where the audit ran.
         alignments: The gates' results per subject.
-        sha256s: Those of all other files of the bundle, which the Statement names.
+        sha256s: The SHA-256s of all other files of the bundle, which the Statement lists.
     """
     rendered = {
         "report.md": audit_markdown(report, environment, alignments),

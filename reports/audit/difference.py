@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 RTOL = 1e-9
-"""Of floating-point statistics that another NumPy or SciPy computes; counts have to be equal."""
+"""Relative tolerance for statistics that another NumPy or SciPy may round differently; counts have to be equal."""
 
 
 def difference(expected: Any, found: Any, where: str = "", rtol: float = RTOL) -> str | None:
-    """Return the first place at which plain data is not as expected, or None; floats may differ in the last digits."""
+    """Return the first place at which plain data is not as expected, or None; floats may differ by rtol."""
     if isinstance(expected, Mapping) and isinstance(found, Mapping):
         if expected.keys() != found.keys():
             return where or "its list of entries"

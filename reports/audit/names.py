@@ -16,6 +16,6 @@ CONVERSIONS: Mapping[Subject, str] = {subject: f"conversion-{subject}.json" for 
 
 
 def names_of(*, manifest: bool) -> set[str]:
-    """Return the names of the files that every bundle holds, without those that are attached."""
+    """Return the names of a bundle's own files, without attached ones; with MANIFEST if there is a manifest."""
     own = {REPORT, ENVIRONMENT, PREDICTIONS, STATEMENT, *RENDERED, *ALIGNMENTS.values(), *CONVERSIONS.values()}
     return {*own, MANIFEST} if manifest else own

@@ -19,8 +19,8 @@ def environment_of(*, device: str, input_seed: int, command_line: Sequence[str],
     """Return the environment of an audit, without a time stamp.
 
     Args:
-        device: What Paddle ran on.
-        input_seed: Of the images of the alignment's gates.
+        device: The device Paddle ran on.
+        input_seed: Seed of the images of the alignment's gates.
         command_line: As the command was called.
         inputs: What a rerun needs.
     """
@@ -41,7 +41,7 @@ def environment_of(*, device: str, input_seed: int, command_line: Sequence[str],
 
 
 def git_state(file: Path) -> GitState | None:
-    """Return commit and dirty flag of the checkout that a file is tracked in; None where there is none, or no git."""
+    """Return the commit and dirty flag of the checkout that tracks a file; None if there is none, or no git."""
     if _git(file, "ls-files", "--error-unmatch", file.name) is None:
         return None
     commit, status = _git(file, "rev-parse", "HEAD"), _git(file, "status", "--porcelain", "--untracked-files=no")
@@ -51,7 +51,7 @@ def git_state(file: Path) -> GitState | None:
 
 
 def _git(file: Path, *arguments: str) -> str | None:
-    """Return what git says in the file's folder, or None; GIT_DIR and the like would make it speak of another one."""
+    """Return git's output for the file's folder, or None if it fails; GIT_DIR and the like could name another one."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     try:
         run = subprocess.run(  # noqa: S603  # the arguments are our own

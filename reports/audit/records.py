@@ -1,6 +1,6 @@
-"""The JSON files of a bundle as records, read without trust: each field is there, of its type, and written as we do.
+"""The JSON files of a bundle as records, read without trust: every field present, of its type, written as we do.
 
-The types are the contract: `schema_of` gives each file's as JSON Schema (draft 2020-12).
+The types are the contract: `schema_of` returns each file's as JSON Schema (draft 2020-12).
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from reports.score.evaluation_report import EvaluationReport
 
 Record = TypeVar("Record")
 RECORDS: dict[str, type] = {"audit": AuditReport, "environment": Environment, "evaluation": EvaluationReport}
-"""What has a schema of ours, by its name."""
+"""The record types whose JSON Schema `schema_of` returns, by name."""
 
 
 class NotOfItsForm(Malformed):
-    """A file that is not of its form; file is its name."""
+    """A file does not have the form that it should have; file is its name."""
 
     def __init__(self, file: str, what: str) -> None:
         super().__init__(what)
@@ -41,7 +41,7 @@ class NotOfItsForm(Malformed):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Records:
-    """What a bundle's files say; of the alignments also as plain data."""
+    """The records of a bundle's JSON files."""
 
     report: AuditReport
     environment: Environment
@@ -51,10 +51,10 @@ class Records:
 
 
 def read_records(files: Files) -> Records:
-    """Return what the files of a bundle say.
+    """Return the records of a bundle's JSON files.
 
     Raises:
-        NotOfItsForm: One is no JSON, lacks a field, has one too many, or one of another type.
+        NotOfItsForm: A file is not JSON, lacks a field, has one too many, or one of another type.
     """
     report = _exactly(AuditReport, REPORT, files)
     return Records(
@@ -100,7 +100,7 @@ def _exactly(kind: type[Record], name: str, files: Files) -> Record:
 
 
 def _check_written(name: str, files: Files, again: Any, data: Any) -> None:
-    """Check that a file is, byte for byte, what its record is written as: it has no field more, and none less."""
+    """Check that a file is, byte for byte, what its record is written as, so that it has exactly its fields."""
     written = as_json(again)
     if written != files[name]:
         where = difference(strict_json.parse(written), data, rtol=0.0)

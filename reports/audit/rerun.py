@@ -31,7 +31,7 @@ from reports.score.weights import Weights, read_weights, reference_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RerunInputs:
-    """Where the inputs are now, and what to run on; None: where they were, and on what it ran."""
+    """Where the inputs are now, and the device to run on; None: as the bundle records them."""
 
     weights: Path | None = None
     checkpoint: Path | None = None
@@ -47,17 +47,17 @@ def rerun(
     progress: Progress = lambda *_: None,
     aligning: Aligning = lambda *_: nullcontext(lambda _: None),
 ) -> Iterator[tuple[bool, str]]:
-    """Yield whether the gates' figures are the bundle's, within rounding, and every prediction, each in a sentence.
+    """Rerun an audit; yield (same, sentence) for the gates' figures, within rounding, and for the predictions.
 
     Args:
         bundle: A verified bundle.
         inputs: Where to find what was audited.
-        say: Is told what is about to run.
-        progress: Is told after every batch.
-        aligning: Shows how far the gates are.
+        say: Called with what is about to run.
+        progress: Called after every batch.
+        aligning: Shows the progress of the gates.
 
     Raises:
-        IntegrityProblem: The weights or the images are others than the bundle's.
+        IntegrityProblem: The weights or the images are not the bundle's.
     """
     report = bundle.report
     weights = _weights(bundle, inputs)
@@ -99,7 +99,7 @@ def _predictions(bundle: Bundle, inputs: RerunInputs, weights: Weights, progress
 
 
 def _weights(bundle: Bundle, inputs: RerunInputs) -> Weights:
-    """Return the weights as the audit read them; another file may hold them under another name."""
+    """Return the weights as the audit read them; a file at another path may hold them under another key."""
     recorded, config = bundle.environment.inputs, bundle.report.weights.config
     said = {name: getattr(config, name) for name in ("gelu", "layer_norm_eps")}
     path = inputs.weights or Path(recorded.weights)

@@ -1,4 +1,4 @@
-"""The audit as an in-toto Statement: which files by their digests, and which checks of them passed. Pure.
+"""The audit as an in-toto Statement: its files by their digests, and which checks passed. Pure.
 
 Sources: https://github.com/in-toto/attestation, spec/v1/statement.md and spec/predicates/test-result.md.
 """
@@ -20,12 +20,12 @@ Data = dict[str, Any]
 def statement_of(
     report: AuditReport, alignments: Mapping[Subject, AlignmentResult], sha256s: Mapping[str, str]
 ) -> Data:
-    """Return the Statement.
+    """Return the audit's Statement as plain data.
 
     Args:
         report: The audit's report.
         alignments: The gates' results per subject.
-        sha256s: Those of the bundle's files, without the statement and the checksums.
+        sha256s: The SHA-256s of the bundle's files, without the Statement and the checksums.
     """
     outcomes = dict(_outcomes(report, alignments))
     return {
@@ -60,7 +60,7 @@ def _configuration(report: AuditReport, sha256s: Mapping[str, str]) -> Iterator[
 
 
 def _outcomes(report: AuditReport, alignments: Mapping[Subject, AlignmentResult]) -> Iterator[tuple[str, bool]]:
-    """Yield every check by name; a gate that an earlier failure kept from running has not passed."""
+    """Yield every check's name and whether it passed; a gate that did not run after an earlier failure has not."""
     for subject, result in alignments.items():
         for gate in result.gates:
             yield f"alignment of {subject}: {gate.name}", gate.passed is True

@@ -1,4 +1,4 @@
-"""mixer-report audit and verify."""
+"""mixer-report audit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""mixer-report: the published accuracies, and measured ones held against them."""
+"""mixer-report: the published accuracies, and measured ones compared with them."""
 
 from __future__ import annotations
 

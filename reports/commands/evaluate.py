@@ -76,7 +76,7 @@ def evaluate(
 
 
 def check_page(page: Path | None, *inputs: Path) -> None:
-    """Check, before the work is done, that the page can be written there."""
+    """Check, before the work is done, that the page can be written to its path."""
     if page is not None:
         from convert.disk.atomic import check_report
 
@@ -84,7 +84,7 @@ def check_page(page: Path | None, *inputs: Path) -> None:
 
 
 def tell(evaluation: Evaluation, json_target: str | None, page: Path | None) -> None:
-    """Print an evaluation, to standard error where standard output is JSON, and write it where it was asked for."""
+    """Print an evaluation, to standard error if standard output is JSON, and write the JSON and the page asked for."""
     from reports.render.evaluation import lines
 
     with text_beside(json_target):

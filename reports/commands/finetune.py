@@ -52,7 +52,7 @@ def finetune(ctx: click.Context, /, html: Path | None, json_target: str | None, 
 
 
 def _job(options: dict[str, Any], processes: int) -> Job:
-    """Return what was asked for; bad weights and data are refused here."""
+    """Return the job that the options ask for; bad weights and data are refused here."""
     from dataclasses import replace
 
     from convert.errors import UsageProblem
@@ -81,7 +81,7 @@ def _job(options: dict[str, Any], processes: int) -> Job:
 
 
 def _ended(outcome: Outcome, out: Path) -> int:
-    """Return the exit code, and say it where a run ended early."""
+    """Return the exit code; if the run ended early, say so and how to go on."""
     from reports.train.signals import BY_SIGNAL
 
     if outcome.evaluation is not None:

@@ -1,4 +1,4 @@
-"""The options of the evaluation, and how far it is; `reports.asked` has what they stand for."""
+"""The options of evaluations and fine-tunings, and a progress bar; `reports.asked` turns options into settings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def _check_device(ctx: click.Context, _parameter: click.Parameter, device: str) -> str:
-    """Return a device that Paddle computes on; another is refused before anything is read."""
+    """Return the device if Paddle can compute on it; any other is refused before anything is read."""
     from reports.score.devices import check_device
 
     if not ctx.resilient_parsing:
@@ -150,7 +150,7 @@ TRAINING = (
 
 
 def progress_bar(total: int) -> AbstractContextManager[Progress]:
-    """Return what shows how far an evaluation of so many images is."""
+    """Return a context manager that shows the progress of an evaluation of this many images."""
     from reports.commands.progress import evaluating
 
     return evaluating(total)

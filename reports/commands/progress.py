@@ -1,4 +1,4 @@
-"""How far an evaluation or a training is, on standard error."""
+"""The progress of an evaluation or a training, on standard error."""
 
 from __future__ import annotations
 

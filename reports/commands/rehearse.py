@@ -80,7 +80,7 @@ def rehearse(
 
 
 def _inputs(checkpoint: Path | None, data: Path | None, device: str) -> RehearsalInputs:
-    """Return how the steps name what is given; they run in another folder."""
+    """Return the inputs as the steps name them: by absolute paths, since the steps run in another folder."""
     from reports.rehearsal.steps import RehearsalInputs
 
     given = {"checkpoint": checkpoint, "data": data}
@@ -88,7 +88,7 @@ def _inputs(checkpoint: Path | None, data: Path | None, device: str) -> Rehearsa
 
 
 def _asked(checkpoint: Path | None, data: Path | None, device: str) -> dict[str, Any]:
-    """Return what a rehearsal that is resumed has to have in common with the one it goes on with."""
+    """Return what has to be the same for a rehearsal to be resumed: the device, and each input's path and hash."""
     from convert.disk.hashing import file_sha256
     from convert.errors import IOProblem
 
@@ -101,7 +101,7 @@ def _asked(checkpoint: Path | None, data: Path | None, device: str) -> dict[str,
 
 
 def _make_up(record: Record, checkpoint: Path | None, data: Path | None, say: Say) -> list[str]:
-    """Write what the steps read and nobody gave, say so, and return its names."""
+    """Write the scaled-down recipe and the inputs that were not given, say so, and return those inputs' names."""
     from reports.rehearsal import made_up
     from reports.rehearsal.steps import DATA, RECIPE, WEIGHTS
 
@@ -120,7 +120,7 @@ def _make_up(record: Record, checkpoint: Path | None, data: Path | None, say: Sa
 
 
 def _speed(given: float | None, device: str) -> tuple[float, str]:
-    """Return images a second, and where they are from."""
+    """Return the images per second, and where that figure comes from."""
     from reports.rehearsal.estimate import real_config
     from reports.rehearsal.throughput import images_per_second
     from reports.train.recipes import recipe_by_name

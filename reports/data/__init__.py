@@ -1,1 +1,1 @@
-"""The data set, and images as a model is given them: archives, batches, preprocessing, thumbnails."""
+"""The data set, and images as a model takes them: archives, batches, preprocessing, thumbnails."""

@@ -1,4 +1,4 @@
-"""Making things in a thread, ahead of the one who takes them."""
+"""Make things in a thread, ahead of the code that consumes them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 AHEAD = 3
-"""Batches that are ready or in the making while somebody works on one."""
+"""Batches that are ready or being made while the consumer works on one."""
 Part = TypeVar("Part")
 Made = TypeVar("Made")
 
@@ -16,12 +16,12 @@ Made = TypeVar("Made")
 def made_ahead(
     make: Callable[[Part], Made], parts: Iterable[Part], *, ahead: int
 ) -> Generator[tuple[Part, Made], None, None]:
-    """Yield (part, what is made of it), in order, made in a thread while the caller works on earlier ones.
+    """Yield (part, make(part)) in order, made in a thread while the caller works on earlier ones.
 
     Args:
-        make: What to do to a part.
+        make: Makes the result of a part.
         parts: The parts, in order.
-        ahead: How many are ready or in the making while the caller works on one.
+        ahead: How many results are ready or being made while the caller works on one.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="ahead") as pool:
         pending: deque[tuple[Part, Future[Made]]] = deque()

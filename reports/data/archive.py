@@ -15,11 +15,11 @@ from typing import BinaryIO, cast
 from convert.errors import BadInput, IntegrityProblem, IOProblem
 
 MEMBER_LIMIT = 64 * 2**20
-"""Bytes. A batch of 10,000 images has 31 million."""
+"""Most bytes of one file. A batch of 10,000 images has 31 million."""
 ARCHIVE_LIMIT = 2**30
-"""Bytes, uncompressed. The canonical archives have 180 million."""
+"""Most bytes of an archive, uncompressed. The canonical archives have 180 million."""
 DEPTH = 2
-"""A file lies at the top or in one folder, as in cifar-10-batches-py/test_batch."""
+"""Most components of a file's path: it lies at the top or in one folder, as in cifar-10-batches-py/test_batch."""
 GET_AGAIN = "Get it again from https://www.cs.toronto.edu/~kriz/cifar.html."
 
 
@@ -40,7 +40,7 @@ def read_files(path: Path, known: Collection[str]) -> Files:
 
     Raises:
         IOProblem: There is no such path.
-        BadInput: It is no archive, or a known name is not a plain file, is there twice, or is far too large.
+        BadInput: It is not an archive, or a known file is not a plain file, is in it twice, or is far too large.
         IntegrityProblem: The archive is truncated or altered.
     """
     if path.is_dir():

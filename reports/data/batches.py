@@ -1,4 +1,4 @@
-"""Preprocessed batches, made by a thread or by processes of their own ahead of the engine."""
+"""Preprocessed batches, made ahead of the engine by a thread or by worker processes."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from reports.data.workers import made_batches
 def batches(
     images: Array, preprocessing: Preprocessing, parts: list[slice], *, workers: int = 0
 ) -> Generator[tuple[slice, Array], None, None]:
-    """Yield (which images, preprocessed batch), in order; the batch is good until the next is asked for.
+    """Yield (slice of the images, preprocessed batch) in order; a batch is valid until the next is asked for.
 
     Args:
         images: (n, height, width, 3) uint8.
-        preprocessing: What to do to them; gives (batch, 3, image_size, image_size) float32.
-        parts: Which images make which batch.
-        workers: How many processes make them; 0: a thread of this one does.
+        preprocessing: How to preprocess them; gives (batch, 3, image_size, image_size) float32.
+        parts: The slice of the images for each batch.
+        workers: How many processes make the batches; 0: a thread of this process does.
     """
     size, largest = preprocessing.image_size, max((part.stop - part.start for part in parts), default=1)
     making = Making(
@@ -35,13 +35,13 @@ def batches(
 
 
 def parts_of(count: int, batch_size: int, *, rank: int = 0, processes: int = 1) -> list[slice]:
-    """Return which of so many images make which batch; the last one may be smaller, and none is left out.
+    """Return the slices of count images that make the batches; the last may be smaller, and no image is left out.
 
     Args:
         count: How many images there are.
         batch_size: Images per batch.
-        rank: Of the processes that share the batches, which one this is; each batch goes to one of them, whole.
-        processes: How many share them.
+        rank: This process's number among those that share the batches; each batch goes whole to one of them.
+        processes: How many processes share the batches.
     """
     parts = [slice(start, min(start + batch_size, count)) for start in range(0, count, batch_size)]
     return parts[rank::processes]

@@ -22,7 +22,10 @@ Version = Literal["python", "binary"]
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SIZE = 32
 PIXELS = 3 * SIZE * SIZE
-"""Bytes of an image: the planes red, green, blue, each row by row. Source: https://www.cs.toronto.edu/~kriz/cifar.html."""
+"""Bytes of an image: the planes red, green, blue, each row by row.
+
+Source: https://www.cs.toronto.edu/~kriz/cifar.html.
+"""
 BATCH = 10_000
 TEST_IMAGES = 10_000
 
@@ -60,7 +63,7 @@ FILE_SHA256 = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """Where images came from. sha256 is the archive's (None: a folder); canonical: its hashes are the known ones."""
+    """Where images came from. sha256 is the archive's (None: a folder); canonical: the published hashes match."""
 
     name: str
     split: Split
@@ -89,7 +92,7 @@ def read_cifar10(path: Path, split: Split = "test") -> Cifar10:
     """Return a split of CIFAR-10 from the archive (.tar.gz) or from the folder it unpacks to.
 
     Raises:
-        IOProblem: The path, or a batch of the split, is not there.
+        IOProblem: The path or a batch of the split does not exist.
         BadInput: A batch is of another split, its counts disagree, a label is out of range, or its pickle asks for
             anything but plain data.
         IntegrityProblem: The archive or a batch is truncated or altered.
@@ -127,7 +130,7 @@ def _is_canonical(files: Files, version: Version, names: list[str]) -> bool:
 
 
 def _refuse_copies(path: Path, files: Files, names: list[str]) -> None:
-    """Check that no batch of the split is, byte for byte, another batch under its name."""
+    """Check that no batch of the split is, byte for byte, a copy of a file that does not belong to the split."""
     others = {content: name for name, content in files.content.items() if name not in names}
     for name in names:
         if files.content[name] in others:
@@ -161,7 +164,7 @@ def _unpickled(path: Path, name: str, data: bytes) -> dict[str, Any]:
 
 
 def _check_split(path: Path, name: str, batch: dict[str, Any], split: Split) -> None:
-    """Check what the batch says of itself: `testing batch 1 of 1`, `training batch 3 of 5`."""
+    """Check the label that a batch carries: `testing batch 1 of 1`, `training batch 3 of 5`."""
     label = batch.get("batch_label", b"")
     text = label.decode("latin-1") if isinstance(label, bytes) else str(label)
     expected = "testing" if split == "test" else "training"
@@ -207,5 +210,5 @@ def _out_of_range(path: Path, name: str, label: int) -> BadInput:
 
 
 def first(data: Cifar10, count: int) -> Cifar10:
-    """Return the first images of a split; their origin stays that of the whole split."""
+    """Return the first count images of a split; their origin stays that of the whole split."""
     return Cifar10(images=data.images[:count], labels=data.labels[:count], origin=data.origin)

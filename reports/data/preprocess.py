@@ -2,10 +2,10 @@
 
 Both call Pillow's resize on an image, divide by 255 in float32, subtract the mean and divide by the std in float32.
 Sources: paddlepaddle 3.3.1, paddle/vision/transforms/functional_pil.py; torchvision 0.29.1, transforms/functional.py.
-Paddle before 3.3.1 multiplies by the float32 nearest to 1/255 instead, which rounds some values to the float32 beside.
+Paddle before 3.3.1 multiplies by the float32 nearest to 1/255 instead, which gives some values the adjacent float32.
 
-Enlarging bilinearly, Pillow differs from tf.image.resize, by which Google's figures were measured, by its rounding to 8
-bits alone: by at most 1 grey level of 255 (benchmarks/resize.py).
+When it enlarges bilinearly, Pillow differs from tf.image.resize, with which Google's figures were measured, only by its
+rounding to 8 bits: by at most 1 grey level of 255 (benchmarks/resize.py).
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ INTERPOLATIONS: dict[str, Image.Resampling] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preprocessing:
-    """A resize of the whole image to a square of image_size pixels, then a normalisation; reason says whose it is.
+    """A resize of the whole image to a square of image_size pixels, then a normalisation; reason says whose they are.
 
-    interpolation has no effect on images that have image_size already.
+    interpolation has no effect on images that already have image_size.
     """
 
     image_size: int
@@ -46,12 +46,11 @@ class Preprocessing:
 
     def same_as(self, other: Preprocessing, from_size: int) -> bool:
         """Return whether both do the same to square images of from_size pixels."""
-        resized = from_size != self.image_size
-        mine, theirs = replace(self, reason=""), replace(other, reason="")
-        return mine == theirs if resized else mine == replace(theirs, interpolation=mine.interpolation)
+        interpolation = other.interpolation if from_size != self.image_size else self.interpolation  # else unread
+        return replace(self, reason="") == replace(other, reason="", interpolation=interpolation)
 
     def apply(self, images: Array) -> Array:
-        """Return images (n, 3, image_size, image_size) float32 of images (n, height, width, 3) uint8."""
+        """Return images (n, height, width, 3) uint8 preprocessed, as (n, 3, image_size, image_size) float32."""
         normalised = _resized(images, self.image_size, self.interpolation).astype(np.float32)
         normalised /= np.float32(255)
         normalised -= np.array(self.mean, np.float32)
@@ -66,7 +65,7 @@ class Preprocessing:
 
 
 def part_maker(images: Array, *, preprocessing: dict[str, Any]) -> Make:
-    """Return what preprocesses a part of the images, whatever the index; preprocessing has its fields as plain data."""
+    """Return a Make that preprocesses a part of the images, whatever the index; preprocessing is plain data."""
     prepared = Preprocessing(**preprocessing)
     return lambda _index, part: prepared.apply(images[part])
 

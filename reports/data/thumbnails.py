@@ -1,4 +1,4 @@
-"""Small images as PNG in base64, for a page that asks the network for nothing."""
+"""Small images as PNG in base64, for a page that loads nothing from the network."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from convert.arrays import Array
 
 
 def thumbnails(images: Array, indices: Sequence[int]) -> list[str]:
-    """Return some of the images (n, height, width, 3) uint8, each a PNG in base64."""
+    """Return the images (n, height, width, 3) uint8 at some indices, each as a PNG in base64."""
     return [_png(images[index]) for index in indices]
 
 
@@ -21,7 +21,7 @@ def pixels(png: str) -> Array:
     """Return the pixels (height, width, 3) uint8 of a PNG in base64.
 
     Raises:
-        ValueError, OSError: It is none.
+        ValueError, OSError: It is not one, or is larger than 256 by 256 pixels.
     """
     with Image.open(io.BytesIO(base64.b64decode(png, validate=True)), formats=["PNG"]) as image:
         if image.width > 256 or image.height > 256:

@@ -1,7 +1,8 @@
 """A process that makes parts of batches: it imports NumPy and Pillow, and no framework.
 
-Images and batches lie in memory that it shares with the process that started it. Of that it gets requests on standard
-input, a line each, and answers each with a line. It ends when its standard input does, as when the other is killed.
+Images and batches lie in memory that it shares with its parent, the process that started it. The parent sends requests
+on standard input, a line each, and gets a line in answer to each. The process ends when its standard input does, as
+when the parent is killed.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ DONE = b"done\n"
 
 
 def main(given: dict[str, Any]) -> None:
-    """Answer requests: the slot and the place in it, the index of a batch, and where its part starts and stops.
+    """Answer requests, each a slot, a place in it, the index of a batch, and where its part starts and stops.
 
     Args:
-        given: images and batches, each a descriptor, a shape and a dtype; function and settings, a Making's.
+        given: images and batches, each a descriptor, a shape and a dtype; function and settings, those of a Making.
     """
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # nobody is there to hear the answer
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end quietly when the parent is gone
     images, batches = (shared(*given[name]) for name in ("images", "batches"))
     make = pkgutil.resolve_name(given["function"])(images, **given["settings"])
     for line in sys.stdin.buffer:
@@ -35,14 +36,14 @@ def main(given: dict[str, Any]) -> None:
         try:
             batches[slot, at : at + stop - start] = make(index, slice(start, stop))
             answer = DONE
-        except Exception as error:  # noqa: BLE001  # whatever it is, the other process has to say it
+        except Exception as error:  # noqa: BLE001  # whatever it is, the parent has to report it
             answer = f"{type(error).__name__}: {error}".replace("\n", " ").encode() + b"\n"
         sys.stdout.buffer.write(answer)
         sys.stdout.buffer.flush()
 
 
 def shared(descriptor: int, shape: list[int], dtype: str) -> Array:
-    """Return an array in the memory that a descriptor stands for, which every process that has it sees."""
+    """Return an array in the memory of a descriptor, shared by every process that has the descriptor."""
     size = prod(shape) * np.dtype(dtype).itemsize
     return np.frombuffer(mmap.mmap(descriptor, size), dtype).reshape(shape)
 

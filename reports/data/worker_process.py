@@ -1,4 +1,4 @@
-"""The process that `reports.data.worker` runs in, as the one that starts it sees it."""
+"""The process that runs `reports.data.worker`, as seen by its parent."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ SIGNALS = {signal.SIGINT, signal.SIGTERM}
 class WorkerProcess:
     """A process that makes parts of batches.
 
-    SIGINT and SIGTERM, which a whole group of processes gets, it leaves for this one to act on. It ends with this one.
+    It blocks SIGINT and SIGTERM, which the whole process group gets, so that only its parent, the process that starts
+    it, acts on them. It ends when its parent does.
 
     Args:
-        told: What it is told of its work, JSON.
-        descriptors: Of the memory that it shares.
+        told: Its work, as JSON for `worker.main`.
+        descriptors: Descriptors of the memory that it shares.
 
     Raises:
         IOProblem: It could not be started.
@@ -32,7 +33,7 @@ class WorkerProcess:
     def __init__(self, told: str, descriptors: tuple[int, ...]) -> None:
         root = str(Path(__file__).parents[2])
         path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # a new process has what is blocked here
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # a new process inherits the blocked signals
         try:
             self._process = subprocess.Popen(  # noqa: S603  # our own program
                 [sys.executable, "-P", "-m", "reports.data.worker", told],
@@ -63,7 +64,7 @@ class WorkerProcess:
             raise self._failed(b"") from error
 
     def wait(self) -> None:
-        """Wait until the oldest request that was not waited for is done.
+        """Wait until the oldest request not yet waited for is done.
 
         Raises:
             IOProblem: The process failed, or is gone.
@@ -73,7 +74,7 @@ class WorkerProcess:
             raise self._failed(answer)
 
     def end(self) -> None:
-        """End the process, whatever it is at."""
+        """Kill the process, whatever it is doing."""
         self._process.kill()
         self._process.wait()
         self._answers.close()

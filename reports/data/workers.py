@@ -1,8 +1,8 @@
-"""Batches made by other processes, ahead of the one that takes them.
+"""Batches made by worker processes, ahead of the code that consumes them.
 
-They are programs of their own, not forks: a fork of a process whose frameworks have threads may hang, and a program
-that imports no framework is there in half a second. Batches are passed in shared memory, since one of 512 images of
-224 px has 308 MB; it is memory without a name, which is gone with the processes however they end.
+Workers are separate programs, not forks: a fork of a process whose frameworks have threads may hang, and a program
+that imports no framework starts in half a second. Batches are passed in shared memory, since one of 512 images of
+224 px has 308 MB; the memory has no name, so it is freed when the processes end, however they do.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from reports.data.worker import shared
 from reports.data.worker_process import WorkerProcess
 
 SLOTS = 3
-"""Batches in memory: the one that is worked on, and those that are ready or in the making."""
+"""Batches in memory: the one being worked on, and those that are ready or being made."""
 Part = tuple[int, slice]
 """The index of a batch, and which of its images are wanted."""
 
@@ -33,13 +33,13 @@ Part = tuple[int, slice]
 def made_batches(
     making: Making, images: Array, parts: Iterable[Part], *, workers: int
 ) -> Generator[tuple[Part, Array], None, None]:
-    """Yield (part, what is made of it), in order; the array is good until the next is asked for.
+    """Yield (part, its images as made) in order; the array is valid until the next is asked for.
 
     Args:
-        making: What makes them.
+        making: How to make them.
         images: (n, height, width, 3) uint8.
         parts: The parts, in order.
-        workers: How many processes make them; 0: a thread of this one does.
+        workers: How many processes make them; 0: a thread of this process does.
 
     Raises:
         IOProblem: A process failed, or was killed.
@@ -68,7 +68,7 @@ def _taken(batches: Array, processes: list[WorkerProcess], slot: int, which: sli
 
 
 def _shares(processes: list[WorkerProcess], part: slice) -> Iterator[tuple[WorkerProcess, int, int]]:
-    """Yield which images of a part each process makes, where it makes any."""
+    """Yield (process, start, stop) for each process that makes images of a part."""
     length, count = part.stop - part.start, len(processes)
     bounds = [part.start + length * number // count for number in range(count + 1)]
     for process, (start, stop) in zip(processes, itertools.pairwise(bounds), strict=True):
@@ -78,7 +78,7 @@ def _shares(processes: list[WorkerProcess], part: slice) -> Iterator[tuple[Worke
 
 @contextmanager
 def _working(making: Making, images: Array, count: int) -> Iterator[tuple[Array, list[WorkerProcess]]]:
-    """Give the memory of SLOTS batches and the processes that make them, which have ended at the end."""
+    """Yield the memory of SLOTS batches and the processes that make them, which are killed on exit."""
     with ExitStack() as ended:
         with _memory(images.nbytes) as seen, _memory(4 * SLOTS * prod(making.shape)) as made:
             places: dict[str, tuple[int, list[int], str]] = {
@@ -97,7 +97,7 @@ def _working(making: Making, images: Array, count: int) -> Iterator[tuple[Array,
 
 @contextmanager
 def _memory(size: int) -> Iterator[int]:
-    """Give the descriptor of so many bytes of memory; who mapped it by the end keeps it."""
+    """Yield a descriptor of this many bytes of memory, closed on exit; mappings made before then stay valid."""
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("mixer-report")
     else:

@@ -1,1 +1,1 @@
-"""The reproduction of a published figure rehearsed: each step on a small scale, offline, and what it takes for real."""
+"""A rehearsal of reproducing a published figure: each step on a small scale, offline, and what the real run takes."""

@@ -1,4 +1,4 @@
-"""One command in a process of its own, as its script runs it, that does not outlive the process which started it."""
+"""One command, run as its console script would run it, in a process that does not outlive its parent."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
-    """Run the command that the arguments are, after the number of the process that started this one."""
+    """Run the command given by the arguments, the first of which is the process ID of the parent."""
     parent, program, *arguments = sys.argv[1:]
     _die_with(int(parent))
     sys.argv = [program, *arguments]
@@ -22,7 +22,7 @@ def main() -> None:
 
 
 def _die_with(parent: int) -> None:
-    """Ask to be killed when the parent ends, where the system can; elsewhere its lock of the folder is kept."""
+    """Ask to be killed when the parent ends; where that is impossible, this process keeps the folder locked."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:

@@ -13,7 +13,7 @@ from reports.train.checkpoints import KEPT
 from reports.train.recipes import Recipe
 
 FLOAT32 = 4
-"""Bytes."""
+"""Bytes of a float32."""
 TRAIN_IMAGES = 50_000
 ARCHIVE_BYTES = 170_498_071
 """Source: the length with which https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz is served."""
@@ -23,20 +23,20 @@ MOMENTS = {"sgd": 1, "adam": 2, "adamw": 2}
 Source: https://arxiv.org/abs/1412.6980, algorithm 1.
 """
 FORWARD_SHARE = 1 / 3
-"""Of a training step: the backward pass computes twice as much.
+"""Share of the forward pass in a training step: the backward pass computes twice as much.
 
 Source: https://arxiv.org/abs/2001.08361, section 2.1.
 """
 LOG_LINE_BYTES = 230
-"""Of a step in log.jsonl and timing.jsonl together, rounded up from the 193 that a rehearsal wrote."""
+"""Bytes of a step in log.jsonl and timing.jsonl together, rounded up from the 193 that a rehearsal wrote."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """What a recipe takes on so many devices alike, one process on each.
+    """What a recipe takes on a number of identical devices, one process on each.
 
     images_per_second and memory_bytes are of one device. accumulation: how many forwards of micro_batch images, whose
-    gradients are summed, a device does in a step.
+    gradients are summed, a device runs in a step.
     """
 
     recipe: str
@@ -59,14 +59,14 @@ def real_config() -> MixerConfig:
 def estimate(recipe: Recipe, config: MixerConfig, images_per_second: float, devices: int) -> Estimate:
     """Return what a fine-tuning takes.
 
-    The time is that of the images of all steps, and of a forward of the test images at the end. The devices
-    are taken to share the work evenly and to lose nothing to the sum of their gradients: for several it is a lower
-    bound.
+    The time is that of training on the images of all steps, and of a forward of the test images at the end. The devices
+    are assumed to share the work evenly and to lose no time summing their gradients, so for several devices it is a
+    lower bound.
 
     Args:
         recipe: Steps, batch and micro-batch.
         config: The model's sizes.
-        images_per_second: Of training, forward and backward, on one device.
+        images_per_second: Throughput of training, forward and backward, on one device.
         devices: How many share each batch.
     """
     steps, seen = recipe.length(recipe.images_used(TRAIN_IMAGES))
@@ -88,20 +88,20 @@ def estimate(recipe: Recipe, config: MixerConfig, images_per_second: float, devi
 
 
 def parameters(config: MixerConfig) -> int:
-    """Return how many numbers the weights are."""
+    """Return how many values the weights have."""
     return sum(math.prod(shape) for shape in timm_shapes(config).values())
 
 
 def activations(config: MixerConfig) -> int:
-    """Return how many numbers the backward pass needs of an image's forward, in a Mixer.
+    """Return how many values the backward pass needs from the forward pass of one image, in a Mixer.
 
-    For each Linear, GELU and LayerNorm that is its input: of a block what norm1 and norm2 are given, (tokens,
-    hidden_dim), and for both MLPs what fc1, the GELU and fc2 are given. Beside them the image, and what the last norm
-    and the head are given. A sum needs nothing kept; a LayerNorm's means and variances are left out, as they are under
-    a thousandth.
+    For each Linear, GELU and LayerNorm that is its input: in a block, the inputs of norm1 and norm2, (tokens,
+    hidden_dim), and in both MLPs the inputs of fc1, the GELU and fc2. Added to these are the image and the inputs of
+    the last norm and the head. A sum needs nothing kept; a LayerNorm's means and variances are left out, as they are
+    under a thousandth.
 
-    Source: the derivatives of these layers, as convert/mixer/paddle_mixer.py calls them. That Paddle keeps so much and
-    no more is measured in tests/test_reports_rehearse.py.
+    Source: the derivatives of these layers, as convert/mixer/paddle_mixer.py calls them. That Paddle keeps this much
+    and no more is measured in tests/test_reports_rehearse.py.
     """
     grid = config.tokens * config.hidden_dim
     block = 4 * grid + 2 * config.hidden_dim * config.tokens_mlp_dim + 2 * config.tokens * config.channels_mlp_dim
@@ -112,7 +112,7 @@ def activations(config: MixerConfig) -> int:
 def memory_bytes(recipe: Recipe, config: MixerConfig, micro_batch: int) -> int:
     """Return the bytes of parameters, gradients, the optimizer's moments and a micro-batch's activations, in float32.
 
-    What is not in it: the framework itself, and what a layer needs only while it computes.
+    Not included: the framework itself, and what a layer needs only while it computes.
 
     Source: https://arxiv.org/abs/1910.02054, section 3, for what takes the memory of training.
     """
@@ -123,8 +123,8 @@ def memory_bytes(recipe: Recipe, config: MixerConfig, micro_batch: int) -> int:
 def disk_bytes(recipe: Recipe, config: MixerConfig) -> int:
     """Return the bytes of all files: the archive, the upstream's weights, final weights, checkpoints and log.
 
-    A checkpoint has the weights and the optimizer's moments; KEPT of them stay, and one more is being written. The
-    upstream's head, here b16_in21k's, is the largest there is.
+    A checkpoint has the weights and the optimizer's moments; KEPT of them are kept while one more is written. The
+    upstream's head is taken to be b16_in21k's, the largest there is.
     """
     upstream = parameters(replace(config, num_classes=get_variant("b16_in21k").config.num_classes))
     checkpoints = (KEPT + 1) * (1 + MOMENTS[recipe.optimizer])

@@ -23,13 +23,13 @@ SEED = 0
 CONFIG = MixerConfig(
     image_size=48, patch_size=8, num_blocks=2, hidden_dim=64, tokens_mlp_dim=32, channels_mlp_dim=256, num_classes=21
 )
-"""A Mixer that takes seconds. Images are enlarged for it, and its head is not CIFAR-10's, as with the upstream's."""
+"""A Mixer that trains in seconds. As with the real upstream, images are enlarged and the head is not CIFAR-10's."""
 PER_BATCH = 100
 """Images of each of the six batches; the canonical ones have 10,000."""
 NOISE = 50
-"""Grey levels, a standard deviation."""
+"""Standard deviation of the noise, in grey levels."""
 SCALED = {"steps": 60, "warmup_steps": 6, "batch_size": 32, "micro_batch": 8}
-"""What of the recipe is scaled down, to a few seconds; each batch is still summed over several forwards."""
+"""The recipe's values that are scaled down, to take a few seconds; a batch still takes several forwards."""
 
 
 def weights() -> StateDict:
@@ -50,7 +50,7 @@ def images(count: int, seed: int) -> tuple[Array, list[int]]:
 
 
 def archive(per_batch: int = PER_BATCH) -> bytes:
-    """Return a .tar.gz with the files and the pickles of CIFAR-10's archive; the same bytes every time."""
+    """Return a .tar.gz with files and pickles like those of CIFAR-10's archive, the same bytes every time."""
     packed = io.BytesIO()
     with (
         gzip.GzipFile(filename="", fileobj=packed, mode="wb", compresslevel=1, mtime=0) as zipped,
@@ -75,14 +75,14 @@ def _files(per_batch: int) -> Iterator[tuple[str, bytes]]:
 
 
 def scaled_down() -> Recipe:
-    """Return Google's recipe with fewer and smaller steps; all else is as it is."""
+    """Return Google's recipe with fewer and smaller steps; the training is otherwise unchanged."""
     google = recipe_by_name("google")
     sources = {**google.sources, **dict.fromkeys(SCALED, "scaled down for a rehearsal")}
     return replace(google, name="google_scaled_down", sources=sources, remark="for a rehearsal", **SCALED)  # type: ignore[arg-type]
 
 
 def as_toml(recipe: Recipe) -> str:
-    """Return a recipe as a file that `finetune --recipe` reads."""
+    """Return a recipe as the content of a file that `finetune --recipe` reads."""
     given = {name: value for name, value in recipe.as_data().items() if value is not None}
     lines = [f"{name} = {json.dumps(value)}" for name, value in given.items()]
     sources = [f"{name} = {json.dumps(recipe.sources[name])}" for name in given if name not in NOT_SOURCED]

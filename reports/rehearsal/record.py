@@ -23,21 +23,21 @@ from reports.rehearsal.steps import Step
 
 NAME, SCHEMA = "rehearsal.json", "mixer-report/rehearsal-record/1"
 PATIENCE = 5.0
-"""Seconds in which a step whose rehearsal was killed has to be gone too."""
+"""Seconds to wait for the lock, within which a step whose rehearsal was killed has to end too."""
 
 
 class Record:
-    """What a rehearsal is of, and which of its steps are finished. It is on the disk after every change."""
+    """The options and the finished steps of a rehearsal, written to disk after every change."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._done: dict[str, Any] = {}
 
     def start(self, asked: dict[str, Any]) -> None:
-        """Make the folder and note what is asked.
+        """Make the folder and record what is asked.
 
         Raises:
-            OutputRefused: There is something in it.
+            OutputRefused: The folder is not empty.
             IOProblem: The disk refused.
         """
         sweep(self.folder)
@@ -53,7 +53,7 @@ class Record:
         self._write()
 
     def resume(self, asked: dict[str, Any]) -> None:
-        """Take up the record that is there; where a rehearsal was killed before it had one, start.
+        """Load the record in the folder, or start if a rehearsal was killed before it wrote one.
 
         Raises:
             UsageProblem: It is of another rehearsal than the one asked for, or there is none.
@@ -75,15 +75,15 @@ class Record:
             raise UsageProblem(f"{path}: this rehearsal is of other weights, data or device. Repeat its options.")
 
     def holds(self, step: Step) -> bool:
-        """Return whether a step is finished: called by this line, and all it left is as it left it."""
+        """Return whether a step is finished: it ran with this command, and all that it left is unchanged."""
         done = self._done["steps"].get(step.name)
         return done == self._described(step) if done else False
 
     def add(self, step: Step) -> None:
-        """Note that a step is finished.
+        """Record that a step is finished.
 
         Raises:
-            IntegrityProblem: Something that it should have left is not there.
+            IntegrityProblem: Something that it should have left is missing.
         """
         described = self._described(step)
         if missing := [name for name in step.leaves if not (self.folder / name).exists()]:
@@ -92,7 +92,7 @@ class Record:
         self._write()
 
     def forget(self, step: Step) -> None:
-        """Remove what a step left, and its record, unless it can go on from there."""
+        """Remove a step from the record and, unless it can resume from them, the files that it left."""
         self._done["steps"].pop(step.name, None)
         self._write()
         if step.resumable and (self.folder / step.resumable).is_file():
@@ -120,10 +120,10 @@ class Record:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[int]:
-    """Hold the folder's lock, and give its descriptor: a step that inherits it keeps the lock while it lives.
+    """Run the body with the folder's lock, yielding its descriptor: a step that inherits it holds the lock too.
 
     Raises:
-        UsageProblem: Another rehearsal has it.
+        UsageProblem: Another rehearsal holds the lock.
     """
     handle, until = os.open(folder, os.O_RDONLY | os.O_DIRECTORY), time.monotonic() + PATIENCE
     try:

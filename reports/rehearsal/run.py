@@ -1,4 +1,4 @@
-"""The steps of a rehearsal, run one after the other, each in a process of its own as its command line would be."""
+"""Run the steps of a rehearsal one after another, each in its own process as its command line would run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from reports.rehearsal.steps import BUNDLE, Step
 from reports.train.signals import BY_SIGNAL, Stop, stop_on_signals
 
 LOOK = 0.1
-"""Seconds between two looks whether a signal came."""
+"""Seconds between checks for a signal."""
 PROVED = ("aligned", "rounding")
 
 
@@ -39,18 +39,18 @@ class Stopped(MixerConvertError):
 def rehearse(
     record: Record, steps: tuple[Step, ...], lock: int, *, say: Callable[[str], None], output: TextIO | None = None
 ) -> dict[str, Any]:
-    """Return the report of the bundle that the steps lead to; steps that are finished are not repeated.
+    """Run the steps that are not finished yet; return the report of the bundle that they produce.
 
     Args:
-        record: Of the folder, which the steps run in.
-        steps: In order. Once one is run, those after it are too.
-        lock: The folder's, for the steps to inherit.
-        say: Is told each command line before it runs, and what is not repeated.
+        record: The record of the folder that the steps run in.
+        steps: The steps, in order. Once one is run, those after it are too.
+        lock: The descriptor of the folder's lock, for the steps to inherit.
+        say: Called with each command line before it runs, and with what is not repeated.
         output: Where the steps' standard output goes; None: to ours.
 
     Raises:
         StepFailed: A step did not end as it should.
-        Stopped: SIGTERM or SIGINT came; the running step was told, and finetune has saved a checkpoint.
+        Stopped: SIGTERM or SIGINT came; it was passed on to the running step, and finetune has saved a checkpoint.
     """
     again = False
     with stop_on_signals() as stop:
@@ -76,7 +76,7 @@ def _run(record: Record, step: Step, lock: int, stop: Stop, output: TextIO | Non
         stdin=subprocess.DEVNULL,
         stdout=output,
         pass_fds=(lock,),
-        process_group=0,  # Ctrl-C comes to us alone, and we hand it on
+        process_group=0,  # Ctrl-C reaches us alone, and we pass it on
     )
     code = _awaited(child, stop)
     if stop.signal is not None:
@@ -86,7 +86,7 @@ def _run(record: Record, step: Step, lock: int, stop: Stop, output: TextIO | Non
 
 
 def _awaited(child: subprocess.Popen[bytes], stop: Stop) -> int:
-    """Return the child's exit code; a signal that comes meanwhile is handed on, once."""
+    """Wait for the child and return its exit code; pass on a signal that comes meanwhile, once."""
     told = False
     while True:
         if stop.signal is not None and not told:
@@ -99,7 +99,7 @@ def _awaited(child: subprocess.Popen[bytes], stop: Stop) -> int:
 
 
 def _concluded(folder: Path, last: Step) -> dict[str, Any]:
-    """Return the bundle's report, in which both ports are proved and the verdict is that of a rehearsal."""
+    """Return the bundle's report, checked to prove both ports and to have a rehearsal's verdict."""
     report: dict[str, Any] = strict_json.parse((folder / BUNDLE / "report.json").read_bytes())
     for subject, found in report["alignments"].items():
         if found["verdict"] not in PROVED:

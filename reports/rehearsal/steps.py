@@ -10,14 +10,14 @@ WEIGHTS, DATA, RECIPE = "made_up_weights.safetensors", "made_up_cifar10.tar.gz",
 MANIFEST = ".manifest.json"
 FIGURE = "google_b16_in21k"
 LIMIT = 96
-"""Test images that are evaluated. The canonical split has 10,000, so that no count of these is comparable."""
+"""Test images to evaluate: fewer than the 10,000 of the canonical split, so that no result is comparable."""
 NOT_COMPARABLE = 1
-"""The exit code of that verdict."""
+"""Exit code of the verdict `not comparable`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RehearsalInputs:
-    """What the rehearsal is of, as its command lines name it: weights in timm's layout, an archive, and the device."""
+    """A rehearsal's inputs as its command lines name them: weights in timm's layout, an archive, and the device."""
 
     checkpoint: str = WEIGHTS
     data: str = DATA
@@ -28,8 +28,8 @@ class RehearsalInputs:
 class Step:
     """A command line, and what the real run calls in its place.
 
-    leaves: files or folders, by which a finished step is known. exit_code: how it ends where all is well. resumable: a
-    file; where it is there, `--resume` goes on.
+    leaves: files or folders by which a finished step is recognised. exit_code: the one that means success. resumable: a
+    file whose presence means that the step goes on with `--resume`.
     """
 
     name: str
@@ -117,6 +117,6 @@ def _verify() -> Step:
 
 
 def _line(template: str, *values: str) -> tuple[str, ...]:
-    """Return the words of a command line in which each {} is a value, whatever characters it has."""
+    """Return the words of a command line, each {} replaced by a value, whatever characters that has."""
     remaining = iter(values)
     return tuple(next(remaining) if word == "{}" else word for word in template.split())

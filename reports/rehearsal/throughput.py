@@ -1,4 +1,4 @@
-"""How many images a second training takes here, measured on the real model by the steps that `finetune` takes."""
+"""The throughput of training on this machine, measured on the real model by the steps that `finetune` takes."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from reports.train.recipes import Recipe
 from reports.train.trainer import Trainer
 
 ON_A_CPU = 2
-"""Images of a step there, where a whole micro-batch would take minutes."""
+"""Images per step on a CPU, where a whole micro-batch would take minutes."""
 STEPS = 2
-"""Timed ones; one before them meets what is done once."""
+"""Timed steps; one untimed step before them takes the cost of what is done only once."""
 
 
 def images_per_second(recipe: Recipe, config: MixerConfig, device: str) -> tuple[float, int]:
-    """Return images a second of training steps of one micro-batch each, and how many images that had.
+    """Return the images per second of training steps of one micro-batch each, and how many images that has.
 
     Args:
         recipe: Optimizer and micro-batch; on a CPU the micro-batch is ON_A_CPU.
         config: The model; its weights are seeded.
-        device: What Paddle is to run on.
+        device: The device for Paddle to run on.
     """
     count = ON_A_CPU if device == "cpu" else recipe.micro_batch
     step = replace(recipe, batch_size=count, micro_batch=count)

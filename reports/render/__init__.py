@@ -1,1 +1,1 @@
-"""What a person or a program reads of an evaluation and of an audit: text, tables, Markdown, HTML."""
+"""Evaluations and audits as a person or a program reads them: text, tables, Markdown, HTML."""

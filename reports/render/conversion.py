@@ -1,4 +1,4 @@
-"""What a bundle's manifests of conversions say, as records; the fields are those of `convert.evidence.manifest`."""
+"""A bundle's manifests of conversions as records; the fields are those of `convert.evidence.manifest`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from convert.mixer.variants import MixerConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NamedVariant:
+class StatedVariant:
     """A variant as a manifest names it."""
 
     name: str
@@ -21,7 +21,7 @@ class NamedVariant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tensor:
-    """A tensor before and after; source is None for one that was drawn."""
+    """A tensor before and after a conversion; source is None for one that was drawn at random."""
 
     source: str | None
     target: str
@@ -37,7 +37,7 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layouts:
-    """The layout before and the one after."""
+    """The layouts before and after a conversion."""
 
     source: str
     target: str
@@ -55,7 +55,7 @@ class Converted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """What it became: of a conversion in memory no file."""
+    """The result of a conversion; file is None for one in memory."""
 
     file: str | None
     fingerprint: str
@@ -63,10 +63,10 @@ class Output:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatedConversion:
-    """A conversion in memory, to the other framework's layout, as its manifest has it."""
+    """A conversion in memory, as its manifest describes it."""
 
     schema: Literal["mixer-convert/manifest/2"]
-    variant: NamedVariant | None
+    variant: StatedVariant | None
     config: MixerConfig
     random: bool
     weights_key: str | None
@@ -111,20 +111,20 @@ class ManifestTensor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """What lies beside the fine-tuned file, whoever wrote it: a conversion's manifest or a run's."""
+    """The manifest beside the fine-tuned file, whoever wrote it: a conversion's or a training run's."""
 
     output: ManifestOutput
     config: Mapping[str, object] = field(default_factory=dict)
     source: ManifestSource | None = None
-    variant: NamedVariant | None = None
+    variant: StatedVariant | None = None
     tensors: tuple[ManifestTensor, ...] = ()
 
     @property
     def fingerprint(self) -> str:
-        """That of the tensors it lists."""
+        """The fingerprint of the tensors it lists."""
         return fingerprint({tensor.target: tensor.target_sha256 for tensor in self.tensors})
 
     @property
     def source_fingerprint(self) -> str | None:
-        """That of the weights it was made from."""
+        """The fingerprint of the weights it was made from."""
         return self.source.fingerprint if self.source else None

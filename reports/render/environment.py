@@ -21,7 +21,7 @@ class GitState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
-    """What a rerun needs: paths as they were given, the layout said and the set of weights taken."""
+    """What a rerun needs: paths and layouts as they were given, and the sets of weights that were taken."""
 
     weights: str
     checkpoint: str

@@ -14,7 +14,7 @@ from reports.score.verdict import limits_of
 
 
 def lines(evaluation: Evaluation) -> Iterator[str]:
-    """Yield the evaluation, a fact a line; the verdict is the last line."""
+    """Yield the evaluation's lines, one fact each; the verdict is the last line."""
     accuracy, engine, origin = evaluation.accuracy, evaluation.engine, evaluation.data.origin
     weights = evaluation.weights
     upstream = f"{weights.upstream.name}, says {weights.known_from}" if weights.upstream else "unknown"

@@ -19,7 +19,7 @@ def evaluation_html(evaluation: Evaluation, command_line: list[str]) -> bytes:
 
     Args:
         evaluation: What was measured.
-        command_line: As the command was called; its first two words stand above.
+        command_line: As the command was called; its first two words stand at the top of the page.
     """
     facts = [("command line", " ".join(command_line)), *_environment_facts(evaluation.report.environment)]
     tool, identity = " ".join(command_line[:2]), list(_identity_facts(evaluation))
@@ -43,7 +43,7 @@ def _shown(evaluation: Evaluation) -> Shown:
 
 
 def _identity_facts(evaluation: Evaluation) -> Facts:
-    """Yield which weights and which images these are."""
+    """Yield the facts that identify the weights and the images, and how they were run."""
     weights = evaluation.weights.identity
     yield from weights_facts("weights", weights)
     if evaluation.against is not None:
@@ -57,7 +57,7 @@ def _identity_facts(evaluation: Evaluation) -> Facts:
 
 
 def _environment_facts(machine: Circumstances) -> Facts:
-    """Yield where it ran."""
+    """Yield the facts about where the evaluation ran."""
     yield "versions", ", ".join(f"{name} {found}" for name, found in machine.versions.items() if found)
     yield from ((name, str(getattr(machine, name))) for name in ("platform", "processor", "cpus", "device"))
     if machine.knobs:

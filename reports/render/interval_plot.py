@@ -1,6 +1,6 @@
 """The measured accuracy with its interval, against the published line, as geometry. Pure.
 
-Across, everything is in per cent of the width; down, in pixels, as in `align.render.chart`.
+Horizontal positions are in per cent of the width, vertical ones in pixels, as in `align.render.chart`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from reports.score.verdict import AuditFinding
 
 MARGIN = 0.25
-"""Room on either side, as a share of what is shown."""
+"""Room on either side, as a share of the values' span."""
 LEAST = 0.5
-"""Percentage points that are shown at least."""
+"""Smallest span of the values to plot, in percentage points."""
 TICKS = 4
 
 

@@ -23,7 +23,7 @@ from reports.score.verdict import AuditFinding, Verdict
 
 Data = dict[str, Any]
 BANNERS = {"consistent with": "aligned", "above": "aligned", "below": "diverged", "not comparable": "inconclusive"}
-"""The alignment page's banner that a verdict looks like."""
+"""The banner of the alignment page with which each verdict is shown."""
 HEATS = 9
 
 
@@ -46,9 +46,9 @@ def page(template: str, report: AuditReport | Shown, **values: Any) -> bytes:
     """Return a page; the same data gives the same bytes. Text of any origin is escaped, and only images may load.
 
     Args:
-        template: Its file.
+        template: The name of its template file.
         report: What was measured.
-        values: What the template has beside it.
+        values: Further values for the template.
     """
     style = "".join(
         _text(package, name) for package, name in (("align.render", "report.css"), ("reports.render", "audit.css"))
@@ -71,7 +71,7 @@ def page(template: str, report: AuditReport | Shown, **values: Any) -> bytes:
 
 @cache
 def _templates() -> jinja2.Environment:
-    """Return the templates, each of which is compiled once in a process: that takes as long as to fill it."""
+    """Return the templates, kept so that each is compiled once per process: that takes as long as rendering it."""
     return jinja2.Environment(
         loader=jinja2.ChoiceLoader([jinja2.PackageLoader("reports.render"), jinja2.PackageLoader("align.render")]),
         autoescape=True,
@@ -87,7 +87,7 @@ def _text(package: str, name: str) -> str:
 
 
 def _confusion(report: AuditReport | Shown) -> Iterator[Data]:
-    """Yield a row per class: its cells with their heat (a class of the style), and how many were right."""
+    """Yield a row per class: its cells with their heat (a CSS class), and the percentage that was right."""
     classes = report.accuracy.classes
     for label, row in enumerate(report.accuracy.confusion):
         total = sum(row)
@@ -96,5 +96,5 @@ def _confusion(report: AuditReport | Shown) -> Iterator[Data]:
 
 
 def _heat(count: int, total: int) -> int:
-    """Return 0 for none, else 1 to HEATS by the share of the row."""
+    """Return 0 for a count of 0, else 1 to HEATS by its share of the row."""
     return 0 if not count else 1 + min(HEATS - 1, HEATS * count // total)

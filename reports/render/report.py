@@ -21,19 +21,18 @@ from reports.score.verdict import Verdict as AuditVerdict
 
 SCHEMA: Final = "mixer-report/audit/2"
 UNCERTAIN = 24
-"""How many images the report shows, those of the smallest margins."""
+"""How many images the report shows: those with the smallest margins."""
 Subject = Literal["source", "finetuned"]
 SUBJECTS: dict[Subject, str] = {"source": "the upstream's checkpoint", "finetuned": "the fine-tuned weights"}
-"""What goes through the alignment's gates, by the name in the bundle's files."""
+"""What goes through the alignment's gates, in words, by its name in the bundle's files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Facts:
     """What was measured and on what; everything else in the report follows from it.
 
-    alignments: the gates' results per subject; conversions: what a conversion's manifest says, per subject. manifest:
-    what the one beside the fine-tuned file says. thumbnails: PNG in base64, of the images that `most_uncertain` names,
-    in its order.
+    alignments: the gates' results per subject. conversions: the conversions' manifests per subject. manifest: the one
+    beside the fine-tuned file. thumbnails: PNGs in base64 of the images that `most_uncertain` returns, in its order.
     """
 
     predictions: Predictions
@@ -54,7 +53,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlignmentSummary:
-    """What the report says of an alignment; passed: its verdict is good enough to compare accuracies."""
+    """A report's summary of an alignment; passed: its verdict is good enough to compare accuracies."""
 
     verdict: Verdict
     passed: bool
@@ -63,7 +62,7 @@ class AlignmentSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lineage:
-    """Whether there is a manifest beside the fine-tuned file, and whether it names the upstream's; None: none does."""
+    """Whether the fine-tuned file has a manifest, and whether it names the upstream's checkpoint (None: no record)."""
 
     manifest: bool
     names_source: bool | None
@@ -72,7 +71,7 @@ class Lineage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UncertainImage:
-    """An image of a small margin: its place in the archive, its class and the one predicted, and itself, as PNG."""
+    """An image with a small margin: its index in the archive, its class, the predicted class, and its PNG in base64."""
 
     index: int
     label: int
@@ -83,7 +82,7 @@ class UncertainImage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditReport:
-    """What an audit comes to: verdict, statistics, and the facts that are not in a file of their own."""
+    """The result of an audit: verdict, statistics, and the facts that are not in a file of their own."""
 
     schema: Literal["mixer-report/audit/2"]
     verdict: AuditVerdict
@@ -108,7 +107,7 @@ class AuditReport:
 
 
 def report_of(facts: Facts) -> AuditReport:
-    """Return the report."""
+    """Return the report that follows from the facts."""
     accuracy = accuracy_of(facts.predictions, len(CLASSES))
     finding = _with_gates(_finding(facts, accuracy), facts)
     return AuditReport(
@@ -164,12 +163,12 @@ def facts_of(
 
 
 def most_uncertain(predictions: Predictions) -> list[int]:
-    """Return the images with the smallest margins, the smallest first."""
+    """Return the indices of the UNCERTAIN images with the smallest margins, the smallest first."""
     return [int(index) for index in np.argsort(predictions.margins, kind="stable")[:UNCERTAIN]]
 
 
 def uncertain_images(predictions: Predictions, pictures: Sequence[str]) -> tuple[UncertainImage, ...]:
-    """Return the images of the smallest margins, with their pictures in the same order."""
+    """Return the images that `most_uncertain` lists; pictures are their PNGs in base64, in the same order."""
     return tuple(
         UncertainImage(
             index=index,
@@ -194,7 +193,7 @@ def _finding(facts: Facts, accuracy: Accuracy) -> AuditFinding:
 
 
 def _with_gates(finding: AuditFinding, facts: Facts) -> AuditFinding:
-    """Return the finding; where a gate failed, Paddle's accuracy is that of another function."""
+    """Return the finding, not comparable if a gate failed: Paddle's accuracy is then that of another function."""
     reasons = tuple(
         f"another function (the Paddle port of {SUBJECTS[name]}: {result.verdict})"
         for name, result in facts.alignments.items()
@@ -209,7 +208,7 @@ def _summary(result: AlignmentResult, facts: Facts) -> AlignmentSummary:
 
 
 def _lineage(facts: Facts) -> Lineage:
-    """Return what is known of the way from the upstream's checkpoint to the fine-tuned file."""
+    """Return what is recorded of whether the fine-tuned file was made from the upstream's checkpoint."""
     recorded = None if facts.manifest is None else facts.manifest.source_fingerprint
     known = {facts.source.fingerprint, *facts.conversions["source"].fingerprints}
     named = None if recorded is None else recorded in known

@@ -30,7 +30,7 @@ VERIFY = (
 
 
 def statistics(accuracy: Accuracy, figure: PublishedFigure | None, timm: Comparison | None) -> Facts:
-    """Yield name and value of what was counted."""
+    """Yield the name and value of each statistic."""
     yield "correct", f"{accuracy.correct:,} of {accuracy.total:,} = {accuracy.percent:.2f} %"
     yield "95 % interval (Wilson)", _interval(accuracy.wilson)
     yield "95 % interval (Clopper-Pearson)", _interval(accuracy.clopper_pearson)
@@ -48,7 +48,7 @@ def statistics(accuracy: Accuracy, figure: PublishedFigure | None, timm: Compari
 
 
 def identity_facts(report: AuditReport) -> Facts:
-    """Yield which weights and which images these are."""
+    """Yield the facts that identify the weights and the images, and how they were run."""
     yield from weights_facts("fine-tuned weights", report.weights)
     yield from weights_facts("upstream's checkpoint", report.source)
     upstream = report.weights.upstream
@@ -65,7 +65,7 @@ def identity_facts(report: AuditReport) -> Facts:
 
 
 def environment_facts(environment: Environment) -> Facts:
-    """Yield name and value of where and how the audit ran."""
+    """Yield the facts about where and how the audit ran."""
     git = environment.git
     if git:
         yield "our commit", git.commit + (", with uncommitted changes" if git.dirty else "")
@@ -78,7 +78,7 @@ def environment_facts(environment: Environment) -> Facts:
 
 
 def weights_facts(name: str, weights: WeightsIdentity) -> Facts:
-    """Yield which weights these are."""
+    """Yield the facts that identify the weights."""
     yield name, f"{weights.name} ({weights.dtype})"
     if weights.weights_key is not None:
         yield f"{name}: set", "the outermost" if weights.weights_key == TOP else weights.weights_key
@@ -89,7 +89,7 @@ def weights_facts(name: str, weights: WeightsIdentity) -> Facts:
 
 
 def images_facts(data: Origin) -> Facts:
-    """Yield which images these are."""
+    """Yield the facts that identify the images."""
     whose = "the canonical archive" if data.canonical else "not the canonical archive"
     yield "images", f"{data.name}, {data.split} split, {data.version} version, {whose}"
     if data.sha256:
@@ -98,7 +98,7 @@ def images_facts(data: Origin) -> Facts:
 
 
 def comparison_said(comparison: Comparison) -> str:
-    """Return where two models part, in words."""
+    """Return how two models differ, in words."""
     return (
         f"{comparison.disagreements:,} disagreements, {comparison.only_here} right here alone, {comparison.only_there} "
         f"there alone, McNemar exact p = {comparison.mcnemar_p:.3g}, largest logit difference "
@@ -107,7 +107,7 @@ def comparison_said(comparison: Comparison) -> str:
 
 
 def float32_said(found: InFloat32, total: int) -> str:
-    """Return what float32 counts on the same images, in words."""
+    """Return the accuracy of float32 on the same images, and how it differs, in words."""
     return f"{found.correct:,} of {total:,} = {found.percent:.2f} %: {comparison_said(found)}"
 
 

@@ -1,1 +1,1 @@
-"""From weights and images to an accuracy beside a published one, with how sure it is."""
+"""From weights and images to an accuracy with its interval, compared with a published one."""

@@ -20,7 +20,7 @@ class Predictions:
 
     labels, predictions (n,) int64; margins (n,) float64, the highest logit less the second; losses (n,) float64, the
     cross-entropy. reference_predictions (n,) int64 and logit_diffs (n,) float64, the largest absolute difference of an
-    image's logits, are there only where a second model saw the same images.
+    image's logits, are None unless a second model saw the same images.
     """
 
     labels: Array
@@ -36,7 +36,7 @@ class Predictions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accuracy:
-    """Counts and what they say; intervals are 95 %, in percent; confusion[label][prediction] counts images."""
+    """Counts and what follows from them; intervals are 95 %, in percent; confusion[label][prediction] counts images."""
 
     correct: int
     total: int
@@ -56,9 +56,9 @@ class CountedAccuracy(Accuracy):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """Two models on the same images. only_here and only_there: images that one alone is right on.
+    """Two models on the same images. only_here, only_there: images that only the first or only the second gets right.
 
-    mcnemar_p is the two-sided p-value of McNemar's exact test, 1.0 where neither is alone in being right.
+    mcnemar_p is the two-sided p-value of McNemar's exact test, 1.0 if there are no such images.
     """
 
     disagreements: int
@@ -69,12 +69,12 @@ class Comparison:
 
 
 def predictions_of(logits: Array, labels: Array, reference_logits: Array | None = None) -> Predictions:
-    """Return what is kept of a batch of logits.
+    """Return the per-image figures of a batch of logits.
 
     Args:
         logits: (n, classes), finite, at least two classes.
         labels: (n,), each below classes.
-        reference_logits: The same images through the model to compare with, (n, classes).
+        reference_logits: Logits of the model to compare with on the same images, (n, classes).
 
     Raises:
         BadInput: A logit is NaN or infinite.
@@ -83,14 +83,14 @@ def predictions_of(logits: Array, labels: Array, reference_logits: Array | None 
     second, first = np.partition(values, -2, axis=1)[:, -2:].T
     shifted = values - first[:, None]
     log_sum = np.log(np.exp(shifted).sum(axis=1))
-    there = None if reference_logits is None else _checked(reference_logits, "the model compared with")
+    reference = None if reference_logits is None else _checked(reference_logits, "the model compared with")
     return Predictions(
         labels=labels.astype(np.int64),
         predictions=values.argmax(axis=1),
         margins=first - second,
         losses=log_sum - np.take_along_axis(shifted, labels[:, None], axis=1)[:, 0],
-        reference_predictions=None if there is None else there.argmax(axis=1),
-        logit_diffs=None if there is None else np.abs(values - there).max(axis=1),
+        reference_predictions=None if reference is None else reference.argmax(axis=1),
+        logit_diffs=None if reference is None else np.abs(values - reference).max(axis=1),
     )
 
 
@@ -120,14 +120,14 @@ def accuracy_of(predictions: Predictions, classes: int) -> Accuracy:
 
 def comparison_of(predictions: Predictions) -> Comparison | None:
     """Return how the two models compare, or None where there was only one."""
-    there, diffs = predictions.reference_predictions, predictions.logit_diffs
-    if there is None or diffs is None:
+    reference, diffs = predictions.reference_predictions, predictions.logit_diffs
+    if reference is None or diffs is None:
         return None
-    right_here, right_there = predictions.predictions == predictions.labels, there == predictions.labels
+    right_here, right_there = predictions.predictions == predictions.labels, reference == predictions.labels
     only_here, only_there = int((right_here & ~right_there).sum()), int((right_there & ~right_here).sum())
     alone = only_here + only_there
     return Comparison(
-        disagreements=int((predictions.predictions != there).sum()),
+        disagreements=int((predictions.predictions != reference).sum()),
         only_here=only_here,
         only_there=only_there,
         mcnemar_p=float(binomtest(only_here, alone).pvalue) if alone else 1.0,

@@ -1,9 +1,9 @@
-"""bfloat16 in Paddle's predictor: where it can be had, how it is asked for, and whether it is what Paddle computes.
+"""bfloat16 in Paddle's predictor: where it is available, how to ask for it, and whether Paddle really computes in it.
 
 Asked for bfloat16 on a processor without AVX-512, paddlepaddle 3.3.1 computes in float32, bit for bit as if nothing had
-been asked; on AVX-512 without AVX512_BF16 it simulates. A line in its log is all that says so (`EnableMkldnnBfloat16`,
-paddle/fluid/inference/api/analysis_config.cc), and `inference.Config` has nothing to read it back by. So the processor
-is looked at before, and the program that the predictor made of the model after.
+been asked; on AVX-512 without AVX512_BF16 it simulates. Only a line in its log says so (`EnableMkldnnBfloat16`,
+paddle/fluid/inference/api/analysis_config.cc), and `inference.Config` offers no way to read it back. So the processor
+is checked before, and the program that the predictor made from the model after.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from convert.files import strict_json
 from reports.score.records import Precision
 
 OPTIMIZED = "_optimized.json"
-"""What Paddle calls the program it made, beside which it writes its parameters."""
+"""Name of the file to which Paddle writes the program it made, beside its parameters."""
 PRODUCTS = frozenset({"fc", "matmul", "fused_matmul", "conv2d", "fused_conv2d"})
 """Operators of a Mixer that are matrix products: the patches' embedding, the MLPs and the head."""
 AGREEMENT_RTOL = 0.05
@@ -41,10 +41,10 @@ class NotInBfloat16(MixerConvertError):
 
 
 def check_precision(precision: Precision, engine: str) -> None:
-    """Check that an engine can compute in a precision here.
+    """Check that an engine can compute in a precision on this machine.
 
     Raises:
-        UsageProblem: bfloat16 was asked of another engine than the predictor, or of a processor that has not got it.
+        UsageProblem: bfloat16 was asked of an engine other than the predictor, or of a processor that lacks it.
     """
     if precision == "float32":
         return
@@ -58,7 +58,7 @@ def check_precision(precision: Precision, engine: str) -> None:
 
 
 def has_bfloat16() -> bool:
-    """Return whether the processor multiplies in bfloat16, as Paddle sees it.
+    """Return whether the processor multiplies in bfloat16, according to Paddle.
 
     Paddle looks for avx512_bf16, which a processor with amx_bf16 has too (oneDNN, dnnl_types.h: the bits of
     dnnl_cpu_isa_avx512_core_amx, 0xfef, hold those of dnnl_cpu_isa_avx512_core_bf16, 0xe7).
@@ -69,7 +69,7 @@ def has_bfloat16() -> bool:
 
 
 def ask_for_bfloat16(settings: Any, folder: Path) -> None:
-    """Ask a predictor's settings, where oneDNN is enabled, for bfloat16, and for the program, written to a folder."""
+    """Set a predictor's settings, with oneDNN enabled, to bfloat16 and to write the program it runs to a folder."""
     asked = "enable_onednn_bfloat16" if hasattr(settings, "enable_onednn_bfloat16") else "enable_mkldnn_bfloat16"
     getattr(settings, asked)()
     settings.enable_save_optim_model(True)
@@ -80,7 +80,7 @@ def check_program(folder: Path) -> None:
     """Check that every matrix product of the program that a predictor runs is in bfloat16.
 
     Raises:
-        NotInBfloat16: One is not, or the program is not there.
+        NotInBfloat16: One is not, or the program was not written.
     """
     products = _products(folder / OPTIMIZED)
     if not products:
@@ -90,7 +90,7 @@ def check_program(folder: Path) -> None:
 
 
 def _products(path: Path) -> list[str]:
-    """Return the precision of each matrix product in a program of Paddle's (PIR as JSON, version 4)."""
+    """Return the precision of each matrix product in one of Paddle's programs (PIR as JSON, version 4)."""
     if not path.is_file():
         return []
     (block,) = strict_json.parse(path.read_bytes())["program"]["regions"][0]["blocks"]
@@ -103,7 +103,7 @@ def _products(path: Path) -> list[str]:
 
 @contextlib.contextmanager
 def saying_what_fails(precision: Precision) -> Iterator[None]:
-    """Say in a sentence that oneDNN has no kernel, as where ONEDNN_MAX_CPU_ISA hides the processor's.
+    """Run the body; if oneDNN has no kernel, for example because ONEDNN_MAX_CPU_ISA hides it, say so in a sentence.
 
     Raises:
         NotInBfloat16: Paddle's predictor failed in bfloat16.

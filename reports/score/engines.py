@@ -1,4 +1,4 @@
-"""The engines that turn images into logits: Paddle's predictor with oneDNN, Paddle eager, timm; same call, one each."""
+"""The engines that turn images into logits, all called alike: Paddle's predictor with oneDNN, Paddle eager, timm."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from reports.score.devices import move_to
 from reports.score.records import AGREEMENT_ATOL, EngineName, Precision
 
 Engine = Callable[[Array], Array]
-"""Returns logits (n, classes) float32 of normalised images (n, 3, image_size, image_size) float32."""
+"""A function that returns logits (n, classes) float32 of normalised images (n, 3, image_size, image_size) float32."""
 
 
 MOST_WORKERS = 8
-"""Above it, what they make goes faster than memory takes it."""
+"""Most processes that make images by default: more would make them faster than memory takes them."""
 
 
 class EngineDisagrees(MixerConvertError):
@@ -51,19 +51,19 @@ class EngineDisagrees(MixerConvertError):
 
 
 def usual_workers(device: str, processes: int) -> int:
-    """Return how many processes make images by default, for each that runs the model: one per core but its own.
+    """Return how many processes make images by default for each one that runs the model: its cores less one.
 
-    On a CPU that is none: the matrix products take every core, and need far longer than the images.
+    On a CPU that is none: the matrix products use every core, and take far longer than the images.
     """
     spare = 0 if device == "cpu" else cpus() // processes - 1
     return max(0, min(MOST_WORKERS, spare))
 
 
 def choose_engine(asked: str, device: str) -> EngineName:
-    """Return the engine that `auto` stands for on a device: the predictor on CPU, eager elsewhere.
+    """Return the engine asked for on a device; `auto` stands for the predictor on the CPU, and for eager elsewhere.
 
     Raises:
-        UsageProblem: The predictor was asked for on another device than the CPU.
+        UsageProblem: The predictor was asked for on a device other than the CPU.
     """
     if asked == "inference" and device != "cpu":
         raise UsageProblem(f"--engine inference: it runs on cpu, not on {device}. Pass --engine eager.")
@@ -73,7 +73,7 @@ def choose_engine(asked: str, device: str) -> EngineName:
 
 
 def eager(config: MixerConfig, state_dict: StateDict, device: str = "cpu") -> Engine:
-    """Return the Paddle model, run as it is, on a device (`cpu`, `gpu`, `gpu:1`).
+    """Return an engine that runs the Paddle model eagerly on a device (`cpu`, `gpu`, `gpu:1`).
 
     Raises:
         UsageProblem: There is no such device.
@@ -91,7 +91,7 @@ def eager(config: MixerConfig, state_dict: StateDict, device: str = "cpu") -> En
 
 
 def inference(config: MixerConfig, state_dict: StateDict, precision: Precision = "float32") -> Engine:
-    """Return Paddle's inference predictor with oneDNN, on all CPUs; the program it runs is exported from the model.
+    """Return Paddle's inference predictor with oneDNN, on all CPUs, running a program exported from the model.
 
     Raises:
         NotInBfloat16: It was asked for bfloat16, and computes something else.
@@ -122,7 +122,7 @@ def inference(config: MixerConfig, state_dict: StateDict, precision: Precision =
     def logits(images: Array) -> Array:
         source.reshape(images.shape)
         source.copy_from_cpu(images)
-        talks = images.shape not in shapes  # it does when it meets a new one
+        talks = images.shape not in shapes  # Paddle prints messages when it meets a new shape
         with _quiet(1) if talks else contextlib.nullcontext(), saying_what_fails(precision):
             predictor.run()
         shapes.add(images.shape)
@@ -132,11 +132,11 @@ def inference(config: MixerConfig, state_dict: StateDict, precision: Precision =
 
 
 def timm_eager(config: MixerConfig, state_dict: StateDict) -> Engine:
-    """Return timm's own model, run eagerly by torch on the CPU.
+    """Return an engine that runs timm's own model eagerly with torch on the CPU.
 
     Args:
         config: Sizes and GELU.
-        state_dict: timm's layout, float32.
+        state_dict: The weights, in timm's layout, float32.
     """
     model: Any = build_timm(config, None, state_dict)
     import torch
@@ -153,7 +153,7 @@ def agreement(found: Array, expected: Array, precision: Precision = "float32") -
 
     Raises:
         EngineDisagrees: It is over the bound, or not finite.
-        NotInBfloat16: They agree as only float32 does.
+        NotInBfloat16: They agree as closely as only float32 does.
     """
     difference = float(np.abs(found.astype(np.float64) - expected).max())
     largest = float(np.abs(expected).max())
@@ -168,11 +168,11 @@ def agreement(found: Array, expected: Array, precision: Precision = "float32") -
 
 @contextlib.contextmanager
 def _quiet(*outputs: int) -> Iterator[None]:
-    """Keep the notes that Paddle's C++ code writes out of these file descriptors; 1 belongs to the result."""
+    """Keep messages that Paddle's C++ code prints out of these file descriptors; 1 (stdout) is for the result."""
     sys.stdout.flush()
     sys.stderr.flush()
     kept: dict[int, int] = {}
-    with contextlib.suppress(OSError):  # one that is closed needs no keeping
+    with contextlib.suppress(OSError):  # one that is closed need not be saved
         for output in outputs:
             kept[output] = os.dup(output)
     with Path(os.devnull).open("w") as nowhere, warnings.catch_warnings():

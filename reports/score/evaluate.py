@@ -1,4 +1,4 @@
-"""Accuracy of fine-tuned weights on CIFAR-10: read, preprocess, run, count, and hold against the published row."""
+"""Accuracy of fine-tuned weights on CIFAR-10: read, preprocess, run, count, and compare with the published row."""
 
 from __future__ import annotations
 
@@ -40,15 +40,16 @@ from reports.score.weights import Weights, check_classes
 
 PACKAGES = ("scipy", "pillow")
 Progress = Callable[[int, int], None]
-"""Is told how many images are done, and how many of them were right."""
+"""Called with the number of images done and how many of them were right."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationSettings:
-    """How to evaluate. figure is the published row to judge by; accept_preprocessing allows another than the row's.
+    """How to evaluate.
 
-    workers: processes that make the batches (0: a thread does), on which no bit of the result depends. beside_float32:
-    run the predictor in float32 on the same images too, to count where another precision parts from it.
+    figure: the published row to judge by. accept_preprocessing: do so even if the preprocessing is not the row's.
+    workers: processes that make the batches (0: a thread does); no bit of the result depends on them. beside_float32:
+    also run the predictor in float32 on the same images, to count where another precision differs from it.
     """
 
     preprocessing: Preprocessing
@@ -64,7 +65,7 @@ class EvaluationSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Evaluation:
-    """What was measured, on what, and what follows. engine holds the check of the predictor, where it ran."""
+    """An evaluation: what was measured, on what, and what follows. engine holds the predictor's check, if it ran."""
 
     accuracy: Accuracy
     comparison: Comparison | None
@@ -78,7 +79,7 @@ class Evaluation:
 
     @property
     def report(self) -> EvaluationReport:
-        """What was measured, as it is written; the per-image predictions are a file of their own."""
+        """What was measured, as it is written; the per-image predictions go to a file of their own."""
         return EvaluationReport(
             schema="mixer-report/evaluation/3",
             verdict=self.finding.verdict,
@@ -99,7 +100,7 @@ class Evaluation:
 
     @property
     def in_float32(self) -> InFloat32 | None:
-        """What float32 counts on the same images, where it ran beside."""
+        """The accuracy of float32 on the same images and how it differs, if float32 ran on them too."""
         if self.comparison is None or self.against is not None:
             return None
         correct = self.accuracy.correct - self.comparison.only_here + self.comparison.only_there
@@ -107,7 +108,7 @@ class Evaluation:
         return InFloat32(**asdict(self.comparison), correct=correct, percent=percent)
 
     def as_data(self) -> dict[str, Any]:
-        """Return that as plain data."""
+        """Return the report as plain data."""
         return asdict(self.report)
 
     def _against(self) -> Against | None:
@@ -135,16 +136,16 @@ def evaluate(
     """Return the accuracy of weights on images, every image counted once.
 
     Args:
-        weights: Paddle's layout, ten classes.
+        weights: The weights, in Paddle's layout, with ten classes.
         data: The images and their labels.
         settings: Preprocessing, engine, batch size, and the published row.
-        against: timm's layout; timm's model is run on the same preprocessed images. Goes before beside_float32.
-        group: The processes that share the batches, and call this together; each gets the whole result.
-        progress: Is told after every batch.
+        against: Weights in timm's layout, for timm to run on the same preprocessed images. Overrides beside_float32.
+        group: The processes that share the batches; all of them have to call this, and each gets the whole result.
+        progress: Called after every batch.
 
     Raises:
-        BadInput: A head of another number of classes, or logits that are not finite.
-        EngineDisagrees: The predictor's first batch is not eager's.
+        BadInput: The head has another number of classes, or a logit is not finite.
+        EngineDisagrees: The predictor's first batch does not agree with eager's.
     """
     for each in filter(None, (weights, against)):
         check_classes(each, len(CLASSES))
@@ -184,7 +185,7 @@ def _run(
     group: Group,
     progress: Progress,
 ) -> tuple[Predictions, EngineUse]:
-    """Return the predictions of all images, and how they came about."""
+    """Return the predictions of all images, and how they were computed."""
     engine = _engine(weights, settings)
     check: FirstBatch | None = None
     parts: list[tuple[slice, Predictions]] = []
@@ -197,8 +198,7 @@ def _run(
             seconds += time.perf_counter() - started
             if settings.engine == "inference" and not parts:
                 check = _checked(weights, images, logits, settings.precision)
-            there = reference(images) if reference else None
-            found = predictions_of(logits, data.labels[part], there)
+            found = predictions_of(logits, data.labels[part], reference(images) if reference else None)
             parts.append((part, found))
             right += int((found.predictions == found.labels).sum())
             done += len(found)
@@ -216,7 +216,7 @@ def _run(
 
 
 def _reference(weights: Weights, settings: EvaluationSettings, against: Weights | None) -> Engine | None:
-    """Return what runs on the same images beside, if anything does."""
+    """Return the engine that runs on the same images for comparison, if there is one."""
     if against is not None:
         return timm_eager(against.config, against.state_dict)
     return inference(weights.config, weights.state_dict, "float32") if settings.beside_float32 else None
@@ -229,6 +229,6 @@ def _engine(weights: Weights, settings: EvaluationSettings) -> Engine:
 
 
 def _checked(weights: Weights, images: Array, logits: Array, precision: Precision) -> FirstBatch:
-    """Return how far the predictor's first batch lies from eager's, and the bound; the eager model is let go again."""
+    """Return how far the predictor's first batch lies from eager's, and the bound; the eager model is not kept."""
     difference, bound = agreement(logits, eager(weights.config, weights.state_dict)(images), precision)
     return FirstBatch(max_abs_diff=difference, bound=bound, images=len(images))

@@ -1,4 +1,4 @@
-"""What `mixer-report evaluate` writes as JSON."""
+"""The record that `mixer-report evaluate` writes as JSON."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from reports.score.verdict import AuditFinding, Verdict
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Against(WeightsIdentity):
-    """timm's weights, and how the two models compare, as `reports.score.accuracy.Comparison` has it."""
+    """timm's weights, and how the two models compare, with the fields of `reports.score.accuracy.Comparison`."""
 
     disagreements: int
     only_here: int
@@ -26,7 +26,7 @@ class Against(WeightsIdentity):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InFloat32(Comparison):
-    """What the same weights count on the same images in float32, and where the two part; `there` is float32."""
+    """The accuracy of the same weights on the same images in float32, and how the two differ; `there` is float32."""
 
     correct: int
     percent: float
@@ -34,7 +34,7 @@ class InFloat32(Comparison):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationReport:
-    """What was measured, on what, where, and what follows; the predictions of each image are a file of their own."""
+    """What was measured, on what, where, and what follows; the per-image predictions go to a file of their own."""
 
     schema: Literal["mixer-report/evaluation/3"]
     verdict: Verdict

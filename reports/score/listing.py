@@ -25,7 +25,7 @@ def figure_rows(figures: tuple[PublishedFigure, ...]) -> list[tuple[str, ...]]:
 
 
 def figure_notes(figures: tuple[PublishedFigure, ...]) -> Iterator[str]:
-    """Yield what to know about each figure: recipe, where the protocol is written, and its remark."""
+    """Yield what to know about each figure: its recipe, its remark, and the source of its protocol."""
     for figure in figures:
         yield f"{figure.id}: {figure.recipe}. {figure.remark[0].upper()}{figure.remark[1:]}."
         yield f"  protocol: {figure.protocol_source}"

@@ -1,4 +1,4 @@
-"""The processes that `python -m paddle.distributed.launch` starts: who is who, and sums over all of them."""
+"""The processes that `python -m paddle.distributed.launch` starts: the place of each, and sums over all of them."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ class Group:
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that writes and speaks."""
+        """Whether this is the process that writes files and prints."""
         return self.rank == 0
 
     def share(self, count: int) -> slice:
-        """Return which of so many things, in order, are this process's; the shares differ by one at most."""
+        """Return the slice of count things that is this process's share; shares differ in size by at most one."""
         return slice(count * self.rank // self.processes, count * (self.rank + 1) // self.processes)
 
     def parts(self, count: int, batch_size: int) -> list[slice]:
-        """Return which of so many images make this process's batches; each batch goes to one process, whole."""
+        """Return the slices of count images that are this process's batches; each batch goes whole to one process."""
         return parts_of(count, batch_size, rank=self.rank, processes=self.processes)
 
     def images(self, count: int, batch_size: int) -> int:
-        """Return how many of so many images are in this process's batches."""
+        """Return how many of count images are in this process's batches."""
         return sum(part.stop - part.start for part in self.parts(count, batch_size))
 
     def sum_of(self, values: Array) -> Array:
-        """Return the element-wise sum of every process's values, float64; they have to call it together."""
+        """Return the element-wise sum of every process's values, float64; all processes have to call this."""
         if self.processes == 1:
             return values.astype(np.float64)
         import paddle
@@ -50,7 +50,7 @@ class Group:
 
 
 def launched() -> Group:
-    """Return this process's place as the launcher's environment says it, and meet the others."""
+    """Connect to the other processes that the launcher started, if any; return this process's place among them."""
     processes = int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))
     if processes == 1:
         return Group()
@@ -61,13 +61,13 @@ def launched() -> Group:
 
 
 def gathered(parts: list[tuple[slice, Predictions]], count: int, compared: bool, group: Group) -> Predictions:
-    """Return the predictions of all images, put together from every process's.
+    """Return the predictions of all images, combined from every process's.
 
     Args:
-        parts: This process's: which images, and what was predicted.
+        parts: This process's: which images, and their predictions.
         count: How many images there are.
         compared: Whether a second model saw them too.
-        group: The processes; they have to call it together.
+        group: The processes, all of which have to call this.
 
     Raises:
         IntegrityProblem: An image was not counted exactly once.

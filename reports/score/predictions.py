@@ -28,11 +28,11 @@ SUFFIXES = (".npz", ".csv")
 
 
 def check_target(path: Path, *, force: bool, inputs: tuple[Path, ...] = ()) -> None:
-    """Check, before the work is done, that the predictions can be written there.
+    """Check, before the work is done, that the predictions can be written to a path.
 
     Raises:
-        UsageProblem: Neither .npz nor .csv.
-        OutputRefused, IOProblem: As `refuse_overwrite` says.
+        UsageProblem: Its suffix is neither .npz nor .csv.
+        OutputRefused, IOProblem: As in `refuse_overwrite`.
     """
     if path.suffix not in SUFFIXES:
         raise UsageProblem(f"{path}: predictions are written as {' or '.join(SUFFIXES)}. Choose one of these suffixes.")
@@ -43,7 +43,7 @@ def write_predictions(path: Path, predictions: Predictions, *, force: bool = Tru
     """Write the per-image file in the format of its suffix, whole or not at all, and read it back.
 
     Raises:
-        OutputRefused: It appeared meanwhile and force is off.
+        OutputRefused: The file appeared meanwhile and force is off.
         IOProblem: The folder or the disk refused.
         IntegrityProblem: What was read back is not what was written.
     """
@@ -79,7 +79,7 @@ def read_predictions(path: Path) -> Predictions:
 
 
 def parse_predictions(path: Path, content: bytes) -> Predictions:
-    """Return the predictions of a per-image file's content; path says its format and is named in errors.
+    """Return the predictions in a per-image file's content; path tells its format and is named in errors.
 
     Raises:
         Unreadable: It is damaged, or lacks a column.
@@ -103,7 +103,7 @@ def _columns(predictions: Predictions) -> dict[str, Array]:
 
 def _as_npz(columns: dict[str, Any]) -> bytes:
     buffer = io.BytesIO()
-    np.savez(buffer, **columns)  # no option: NumPy before 2.2 has none, and would store it as a column
+    np.savez(buffer, **columns)  # no keyword option: NumPy before 2.2 has none, and would store it as a column
     return buffer.getvalue()
 
 

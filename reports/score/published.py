@@ -69,7 +69,7 @@ def parse(text: str) -> tuple[PublishedFigure, ...]:
     """Return the figures of a TOML text.
 
     Raises:
-        BadInput: It is no TOML, or a row lacks a field, has one too many, or one of the wrong type or range.
+        BadInput: It is not TOML, or a row lacks a field, has one too many, or one of the wrong type or range.
     """
     try:
         rows = tomllib.loads(text).get("figure", [])
@@ -83,12 +83,12 @@ def parse(text: str) -> tuple[PublishedFigure, ...]:
 
 
 def figure_of(upstream: str) -> PublishedFigure | None:
-    """Return the figure that an upstream is judged by: the first of it in the file, which is its authors' own."""
+    """Return the figure that an upstream is judged by: its first one in the file, which is its authors' own."""
     return next((figure for figure in published_figures() if figure.upstream == upstream), None)
 
 
 def figure_by_id(name: str) -> PublishedFigure:
-    """Return the figure of an id.
+    """Return the figure with an id.
 
     Raises:
         UsageProblem: There is none.
@@ -112,7 +112,7 @@ def _figure(number: int, row: dict[str, Any]) -> PublishedFigure:
 
 
 def _checks(row: dict[str, Any]) -> dict[str, bool]:
-    """Return whether each field's value can be right."""
+    """Return, for each field, whether its value is valid."""
     numbers = {"percent", "counted", "of", "image_size", "mean", "std"}
     texts = {name: isinstance(value, str) and bool(value.strip()) for name, value in row.items() if name not in numbers}
     return {

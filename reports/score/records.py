@@ -1,4 +1,4 @@
-"""What a report says of the weights that were used, and of what computed their logits."""
+"""What a report records about the weights that were used, and about what computed their logits."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ EngineName = Literal["inference", "eager"]
 Precision = Literal["float32", "bfloat16"]
 
 AGREEMENT_ATOL = 1e-5
-"""Bound on how far the predictor's logits may lie from eager's, per unit of the largest logit (and at least one)."""
+"""Bound on how far the predictor's logits may lie from eager's, per unit of the largest logit (or of 1 if larger)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightsIdentity:
-    """Everything that is known of weights but the weights themselves; the fields are those of `Weights`."""
+    """Everything that is known of weights except the weights themselves; the fields are those of `Weights`."""
 
     name: str
     sha256: str | None
@@ -41,7 +41,7 @@ class FirstBatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineUse:
-    """What computed the logits; first_batch is there where the predictor did, images_per_second where any did."""
+    """What computed the logits; first_batch is set if the predictor did, images_per_second if any were computed."""
 
     name: EngineName
     precision: Precision
@@ -56,7 +56,7 @@ class EngineUse:
 class Circumstances:
     """Where something ran: versions, processor, settings of the arithmetic.
 
-    cpus: that the process may use. device: what Paddle ran on. knobs: those that were set.
+    cpus: how many the process may use. device: the one Paddle ran on. knobs: environment variables that were set.
     """
 
     versions: Mapping[str, str | None]

@@ -59,12 +59,12 @@ def judge(
 
     Args:
         accuracy: What was measured.
-        figure: The published row to hold it against, if there is one.
-        upstream: The variant whose weights were fine-tuned, as far as it is known.
+        figure: The published row to compare it with, if there is one.
+        upstream: The variant whose weights were fine-tuned, if it is known.
         origin: Where the images came from.
-        preprocessing: What was done to them.
-        accept_preprocessing: Hold it against the row although the preprocessing is not the row's.
-        precision: What the logits were computed in.
+        preprocessing: What was done to the images.
+        accept_preprocessing: Compare with the row even if the preprocessing is not the row's.
+        precision: The precision in which the logits were computed.
     """
     reasons = [
         *_weights_reasons(figure, upstream),
@@ -87,7 +87,7 @@ def judge(
 
 
 def limits_of(figure: PublishedFigure | None) -> str:
-    """Return what a figure of 10,000 images can and cannot tell, for a reader of the report."""
+    """Return what a figure over 10,000 images can and cannot tell, in words for a reader of the report."""
     percents = {row.id: row.percent for row in published_figures()}
     text = (
         f"An accuracy over {TEST_IMAGES:,} images has a 95 % interval about 0.7 percentage points wide near 97 %: the "

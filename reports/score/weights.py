@@ -1,4 +1,4 @@
-"""Fine-tuned weights from a file: checked, in Paddle's or timm's layout, with what is known of where they come from."""
+"""Fine-tuned weights from a file: checked, in Paddle's or timm's layout, with what is known of their origin."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CHANNELS = 3
 SIZES = tuple(
     field.name for field in fields(MixerConfig) if field.name not in ("num_classes", "gelu", "layer_norm_eps")
 )
-"""What a fine-tuned model has in common with its upstream: everything but the head, and what no shape tells."""
+"""Config fields that a fine-tuned model shares with its upstream: all but the head's and those that no shape tells."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -65,12 +65,12 @@ class Weights:
         )
 
     def as_data(self) -> dict[str, Any]:
-        """Return that as plain data."""
+        """Return the identity as plain data."""
         return asdict(self.identity)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the user should know of how they were taken from the file."""
+        """What the user should know about how the weights were taken from the file."""
         return self.port.notes if self.port else ()
 
 
@@ -81,8 +81,8 @@ def read_weights(request: Request) -> Weights:
         request: The checkpoint, the layout wanted, and what the user says. Its variant is the upstream.
 
     Raises:
-        BadInput: No vision MLP, or not of the variant's sizes.
-        UsageProblem: Its layout cannot be told, or what the user says is not what the file or its manifest says.
+        BadInput: It is not a vision MLP, or not of the variant's sizes.
+        UsageProblem: Its layout cannot be detected, or what the user says contradicts the file or its manifest.
         IntegrityProblem: The manifest beside it is about another file.
     """
     if request.checkpoint is None:
@@ -93,7 +93,7 @@ def read_weights(request: Request) -> Weights:
     beside = manifest_path(path)
     manifest = read_manifest(beside) if beside.is_file() else None
     if manifest is not None and manifest["output"].get("sha256") != source.provenance.sha256:
-        manifest = None  # it is about another file, and was left aside
+        manifest = None  # it is about another file, and is ignored
     stated = get_variant(request.variant.name) if request.variant else None
     upstream, known_from = _upstream(source, stated)
     _check_sizes(path, port.config, upstream)
@@ -114,13 +114,13 @@ def read_weights(request: Request) -> Weights:
 
 
 def reference_of(weights: Weights, checkpoint: Path, key: str | None, *, option: str) -> Request:
-    """Return what asks for a checkpoint that is to be the same function as some weights, for timm to run.
+    """Return the request for a checkpoint, for timm to run, that has to be the same function as some weights.
 
     Args:
-        weights: What it is compared with.
-        checkpoint: The file.
-        key: Which set of weights, where it holds several.
-        option: What says so.
+        weights: The weights it is compared with.
+        checkpoint: The checkpoint's path.
+        key: Which set of weights, if it holds several.
+        option: The option that chooses the key, for error messages.
     """
     config = {choice: getattr(weights.config, choice) for choice in CHOICES}
     alike = Claim(place=weights.name, config=config)
@@ -129,10 +129,10 @@ def reference_of(weights: Weights, checkpoint: Path, key: str | None, *, option:
 
 
 def check_classes(weights: Weights, classes: int) -> None:
-    """Check that a model can be evaluated on so many classes.
+    """Check that a model's head has this number of classes.
 
     Raises:
-        BadInput: Its head is for another number.
+        BadInput: It has another number.
     """
     if weights.config.num_classes != classes:
         raise BadInput(

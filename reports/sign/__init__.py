@@ -1,1 +1,1 @@
-"""Who made a bundle: its Statement signed, in an envelope beside it, and held against those who are trusted."""
+"""Who made a bundle: its Statement, signed in an envelope beside it, and the check against trusted signers."""

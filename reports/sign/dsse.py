@@ -15,34 +15,34 @@ from reports.audit.names import STATEMENT
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 ROOM = 2**16
-"""Bytes of an envelope beside its payload. A signature by an RSA key of 16,384 bits takes some 6,000."""
+"""Most bytes of an envelope besides its payload. A signature by an RSA key of 16,384 bits takes about 6,000."""
 
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """A signature's bytes, and the name of the key that it is said to be of."""
+    """A signature's bytes, and the name of the key that it is said to be made with."""
 
     key_id: str
     content: bytes
 
 
 def pae(payload: bytes, payload_type: str = PAYLOAD_TYPE) -> bytes:
-    """Return what is signed: the type and the payload, each behind its length (protocol.md, PAE)."""
+    """Return the bytes to sign: the type and the payload, each preceded by its length (protocol.md, PAE)."""
     kind = payload_type.encode()
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
 
 
 def enveloped(payload: bytes, signature: Signature) -> bytes:
-    """Return the envelope's file."""
+    """Return the content of the file of an envelope."""
     signatures = [{"keyid": signature.key_id, "sig": _base64(signature.content)}]
     return as_json({"payloadType": PAYLOAD_TYPE, "payload": _base64(payload), "signatures": signatures})
 
 
 def signature_in(envelope: bytes, payload: bytes) -> Signature:
-    """Return the signature of an envelope that is, byte for byte, as we write it of this payload.
+    """Return the signature in an envelope that is, byte for byte, what `enveloped` returns for this payload.
 
     Raises:
-        ValueError: It is not; the text says what it is.
+        ValueError: It is not; the text says why.
     """
     if len(envelope) > len(_base64(payload)) + ROOM:
         raise ValueError(f"it has {len(envelope):,} bytes, more than an envelope of {STATEMENT} can have")

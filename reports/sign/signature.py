@@ -1,4 +1,4 @@
-"""Who signed a bundle: its Statement, which names every other file by its digest, in an envelope beside it."""
+"""Who signed a bundle: what is signed is its Statement, which lists the other files' digests, in an envelope."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from reports.sign.signers import ANYBODY, Signers, read_signers
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """By which key a bundle is signed, if by any; trusted is None where there was no list of signers."""
+    """The key with which a bundle is signed, if it is; trusted is None if there were no signers to compare with."""
 
     sentence: str
     key: str | None = None
@@ -32,13 +32,13 @@ class Signed:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Verified:
-    """A bundle that is whole, and who signed it; it is true unless another signed than is trusted."""
+    """A verified bundle, and who signed it; it is true unless somebody signed who is not trusted."""
 
     bundle: Bundle
     signature: Signed
 
     def __bool__(self) -> bool:
-        """Return whether nothing speaks against it; the verdict on the accuracy is `report.passed`."""
+        """Return whether no untrusted key signed it; whether the accuracy passed is `report.passed`."""
         return self.signature.trusted is not False
 
     @property
@@ -48,14 +48,14 @@ class Verified:
 
 
 def verified(path: Path, signer: Path | None = None) -> Verified:
-    """Return a bundle once every hash, every statistic and all that follows from them is checked.
+    """Return a bundle after checking every hash, every statistic, everything that follows from them, and its signature.
 
     Args:
-        path: The folder.
-        signer: Who has to have signed: a public key, or allowed signers.
+        path: The bundle's folder.
+        signer: Who must have signed: a file with a public key, or with allowed signers.
 
     Raises:
-        IOProblem, BadInput, IntegrityProblem: As `Bundle` and `check` say.
+        IOProblem, BadInput, IntegrityProblem: As in `Bundle` and `check`.
     """
     signers = read_signers(signer) if signer else None
     bundle = Bundle(path)
@@ -66,7 +66,7 @@ def check_key(key: Path) -> None:
     """Check, before the work is done, that a key can sign.
 
     Raises:
-        IOProblem, BadInput, UsageProblem: As `ssh_keygen.sign` says.
+        IOProblem, BadInput, UsageProblem: As in `ssh_keygen.sign`.
     """
     if str(key) == "sigstore" and not key.exists():
         raise UsageProblem(
@@ -89,7 +89,7 @@ def check(bundle: Bundle, signers: Signers | None = None) -> Signed:
 
     Args:
         bundle: A verified bundle.
-        signers: Those that are trusted.
+        signers: The trusted signers.
 
     Raises:
         IntegrityProblem: The envelope is not that of the bundle's Statement, or its signature is wrong.

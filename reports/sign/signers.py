@@ -9,28 +9,28 @@ from pathlib import Path
 from convert.errors import BadInput, IOProblem
 
 LIMIT = 2**20
-"""Bytes. A key has some hundred."""
+"""Most bytes of a file of signers. A key has a few hundred."""
 KEY = r"(?:sk-)?(?:ssh|ecdsa)-[a-z0-9@.-]{1,64}[ \t]+AAAA[A-Za-z0-9+/]+={0,2}(?=\s|$)"
 PUBLIC = re.compile(KEY)
 ALLOWED = re.compile(rf"\S+[ \t].*?{KEY}")
 ANYBODY = "*"
-"""Whom a line of ours is for: a public key's comment proves nobody's name."""
+"""Identity that we give a bare public key, since its comment proves nobody's name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Signers:
-    """Signers in lines as ssh-keygen takes them, and the file that they are from."""
+    """Trusted signers, as lines in the form that ssh-keygen takes, and the file that they are from."""
 
     path: Path
     allowed: tuple[str, ...]
 
 
 def read_signers(path: Path) -> Signers:
-    """Read a file of allowed signers (see ssh-keygen(1)), or of public keys, one a line.
+    """Return the signers in a file of allowed signers (see ssh-keygen(1)) or of public keys, one per line.
 
     Raises:
         IOProblem: There is no such file.
-        BadInput: A line of it is neither, or there is none.
+        BadInput: A line is neither, there is no key, or the file is too large or holds a private key.
     """
     if not path.exists() or path.is_dir():
         raise IOProblem(f"{path}: there is no such file of signers. Pass a public key, or a file of allowed signers.")
@@ -39,7 +39,7 @@ def read_signers(path: Path) -> Signers:
     if len(content) > LIMIT or b"PRIVATE KEY-----" in content:
         what = "a private key, which is nobody else's to hold" if len(content) <= LIMIT else "far too large"
         raise BadInput(f"{path}: it is {what}. Pass the public key, or a file of allowed signers.")
-    lines = content.decode("utf-8", errors="replace").split("\n")  # as ssh-keygen does; others would split a comment
+    lines = content.decode("utf-8", errors="replace").split("\n")  # as ssh-keygen does; comments may hold other breaks
     allowed = tuple(_allowed(path, number, line.strip()) for number, line in enumerate(lines, 1))
     if not any(allowed):
         raise BadInput(f"{path}: it holds no key. Pass a public key, or a file of allowed signers.")

@@ -1,4 +1,4 @@
-"""Signatures by SSH keys, made and checked by the ssh-keygen of the machine, which alone reads the private key.
+"""Signatures by SSH keys, made and checked by the machine's ssh-keygen, which alone reads the private key.
 
 Sources: ssh-keygen(1), `-Y`, and PROTOCOL.sshsig of OpenSSH (https://github.com/openssh/openssh-portable).
 """
@@ -17,23 +17,23 @@ from pathlib import Path
 from convert.errors import BadInput, IOProblem, UsageProblem, printable
 
 NAMESPACE = "mixer-report"
-"""A signature made for another purpose (`git`, `file`) is none of a bundle."""
+"""Namespace of a bundle's signatures: one made for another purpose (`git`, `file`) does not count."""
 SECONDS = 120
-"""For a key on a token to be touched, or an agent to be told that it may."""
+"""Seconds to wait for the user to touch a key on a token, or to let the agent sign."""
 BEGIN, END = "-----BEGIN SSH SIGNATURE-----\n", "-----END SSH SIGNATURE-----\n"
 GOOD = re.compile(rf'Good "{NAMESPACE}" signature with \S+ key (SHA256:[A-Za-z0-9+/]{{43}})\n')
 
 
 def sign(key: Path, message: bytes) -> bytes:
-    """Return the signature, as the bytes of an SSHSIG.
+    """Return the signature of a message, as the bytes of an SSHSIG.
 
     Args:
         key: A private key's file, or the public one of a key that is in the SSH agent.
-        message: What is signed.
+        message: What to sign.
 
     Raises:
         IOProblem: There is no such file, or nobody touched the token or answered the agent's question.
-        BadInput: It is no key that can sign.
+        BadInput: It is not a key that can sign.
         UsageProblem: It has a passphrase and is not in the agent, or there is no ssh-keygen.
     """
     if not (key.is_file() and os.access(key, os.R_OK)):
@@ -48,10 +48,10 @@ def sign(key: Path, message: bytes) -> bytes:
 
 
 def signer_of(message: bytes, signature: bytes) -> str:
-    """Return the fingerprint of the key in a signature, by which the message is found to be signed.
+    """Return the fingerprint of the key that signed a message, after checking the signature.
 
     Raises:
-        ValueError: It is not, or not for our purpose.
+        ValueError: The signature is wrong, or was made for another purpose.
     """
     with tempfile.TemporaryDirectory(prefix="mixer-report-") as folder:
         path = _armored(Path(folder), signature)
@@ -63,15 +63,15 @@ def signer_of(message: bytes, signature: bytes) -> str:
 
 
 def identity_of(message: bytes, signature: bytes, allowed: Sequence[str]) -> str:
-    """Return whom a list of allowed signers names as the signer of a message.
+    """Return the name that a list of allowed signers gives the signer of a message.
 
     Args:
-        message: What is signed.
+        message: What was signed.
         signature: As `sign` returns it.
         allowed: The lines of a file of allowed signers, see ssh-keygen(1).
 
     Raises:
-        ValueError: It allows none for this signature; the text is ssh-keygen's reason.
+        ValueError: It allows no signer with this signature; the text is ssh-keygen's reason.
     """
     with tempfile.TemporaryDirectory(prefix="mixer-report-") as folder:
         path = _armored(Path(folder), signature)
@@ -100,7 +100,7 @@ def _identity(message: bytes, signature: Path, allowed: Sequence[str]) -> tuple[
 
 
 def _run(operation: str, *arguments: str, message: bytes = b"") -> subprocess.CompletedProcess[str]:
-    """Run ssh-keygen without a terminal that it could ask on."""
+    """Run ssh-keygen without a terminal on which it could ask for a passphrase."""
     program = shutil.which("ssh-keygen")
     if program is None:
         raise UsageProblem("ssh-keygen is not installed, which makes and checks signatures. Install OpenSSH's client.")

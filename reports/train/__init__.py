@@ -1,1 +1,1 @@
-"""Fine-tuning by a published recipe, in steps that can be taken up again."""
+"""Fine-tuning by a published recipe, which can be interrupted and resumed."""

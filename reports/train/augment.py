@@ -1,6 +1,6 @@
-"""Which training images make a step, and what chance does to them: a function of seed and step alone. Pure.
+"""The training images of a step and their random augmentation: a function of seed and step alone. Pure.
 
-There is no generator that lives on from step to step, so a run that was killed goes on exactly where it was.
+No random generator lives on from step to step, so a run that was killed resumes exactly where it was.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ AUGMENTATIONS: tuple[Augmentation, ...] = ("none", "flip", "crop_and_flip", "inc
 ORDER, CHANCE = 0, 1
 """Names of two independent streams of random numbers under one seed."""
 PADDING = 4
-"""Pixels of black round an image before a crop of its own size.
+"""Black pixels added on each side of an image before a crop of its original size.
 
 Source: https://arxiv.org/abs/1512.03385, section 4.2.
 """
 AREA, ASPECT = (0.05, 1.0), (0.75, 1.33)
-"""Of an inception crop: its share of the image's area, and its width to height.
+"""Ranges of an inception crop: its share of the image's area, and its ratio of width to height.
 
 Sources: google-research/vision_transformer, vit_jax/input_pipeline.py; tf.image.sample_distorted_bounding_box.
 """
@@ -38,11 +38,11 @@ def rows_of_step(step: int, batch_size: int, images: int, total: int, seed: int)
     The steps walk through one permutation of the images after another, so that every image is seen once an epoch.
 
     Args:
-        step: From 0.
+        step: The step, from 0.
         batch_size: Images per step.
         images: How many there are to choose from.
         total: How many the whole run sees, repetitions counted.
-        seed: The run's.
+        seed: The run's seed.
     """
     start, stop = step * batch_size, min((step + 1) * batch_size, total)
     epochs = range(start // images, (stop - 1) // images + 1)
@@ -58,14 +58,14 @@ def rows_of_step(step: int, batch_size: int, images: int, total: int, seed: int)
 def step_maker(
     images: Array, *, preprocessing: dict[str, Any], augmentation: Augmentation, seed: int, sizes: Sequence[int]
 ) -> Make:
-    """Return what makes a part of the batch of a step.
+    """Return a Make that makes a part of the batch of a step.
 
     Args:
-        images: The images to train on and perhaps others behind them, (n, height, width, 3) uint8.
+        images: The images to train on, perhaps followed by others, (n, height, width, 3) uint8.
         preprocessing: A Preprocessing's fields, as plain data.
-        augmentation: What may happen to the images.
-        seed: The run's.
-        sizes: Of a batch, of the images to train on, and of all that the run sees, as `rows_of_step` takes them.
+        augmentation: Which augmentation to apply.
+        seed: The run's seed.
+        sizes: How many images make a batch, are trained on, and are seen by the run, as in `rows_of_step`.
     """
     batch_size, count, total = sizes
     prepared = Preprocessing(**preprocessing)
@@ -80,15 +80,15 @@ def step_maker(
 def training_batch(
     images: Array, preprocessing: Preprocessing, augmentation: Augmentation, seed: int, step: int, part: slice
 ) -> Array:
-    """Return a part of a step's batch as the model gets it, (n, 3, image_size, image_size) float32.
+    """Return a part of a step's batch, augmented and preprocessed, (n, 3, image_size, image_size) float32.
 
     Args:
-        images: The step's whole batch, (all, height, width, 3) uint8, square: what chance does to an image must not
+        images: The step's whole batch, (all, height, width, 3) uint8, square: the augmentation of an image must not
             depend on how many processes share the work.
         preprocessing: Resize and normalisation.
-        augmentation: What may happen to the images.
-        seed: The run's.
-        step: From 0.
+        augmentation: Which augmentation to apply.
+        seed: The run's seed.
+        step: The step, from 0.
         part: Which images of the batch are wanted.
     """
     chance = np.random.default_rng([seed, CHANCE, step])
@@ -105,14 +105,14 @@ def training_batch(
 
 
 def inception_boxes(draws: Array, size: int) -> Array:
-    """Return crops (n, 4) int64, left, top, right, bottom in pixels, of square images.
+    """Return crops of square images, (n, 4) int64: left, top, right, bottom in pixels.
 
-    An aspect is drawn, then a height among those that keep the area within bounds, then a place: as
+    An aspect ratio is drawn, then a height among those that keep the area within bounds, then a position, as
     tf.image.sample_distorted_bounding_box does it. On a square image every draw gives a crop.
 
     Args:
         draws: (n, 4), uniform in [0, 1).
-        size: Of the images, in pixels.
+        size: Width and height of the images, in pixels.
     """
     aspect = ASPECT[0] + (ASPECT[1] - ASPECT[0]) * draws[:, 0]
     least, most = (np.rint(np.sqrt(share * size * size / aspect)) for share in AREA)
@@ -124,7 +124,7 @@ def inception_boxes(draws: Array, size: int) -> Array:
 
 
 def _shifted(images: Array, offsets: Array) -> Array:
-    """Return a crop of the images' own size, at offsets (n, 2) into the padded image."""
+    """Return crops of the images' own size, at offsets (n, 2) into the padded images."""
     size = images.shape[1]
     padded = np.pad(images, ((0, 0), (PADDING, PADDING), (PADDING, PADDING), (0, 0)))
     rows, columns = (offsets[:, axis, None] + np.arange(size) for axis in (0, 1))

@@ -15,17 +15,17 @@ from convert.disk.atomic import write_atomically
 from convert.errors import BadInput, IntegrityProblem
 
 KEPT = 2
-"""Checkpoints that stay: the newest, and the one before it, to go on from where the disk damaged the newest. More of
-them would fill disks: one of B/16 with Adam's two moments has 710 MB."""
+"""Checkpoints to keep: the newest, and the one before it in case the disk damages the newest. More of them would fill
+disks: one of B/16 with Adam's two moments has 710 MB."""
 MINUTES = 10.0
-"""From one checkpoint to the next, by default. It is what a kill costs at most, and writing 710 MB in seconds is little
-beside it on any machine; a number of steps is too often on one and too rare on another."""
+"""Default minutes from one checkpoint to the next. It is what a kill costs at most, and the seconds that writing 710 MB
+takes are little beside it on any machine; a number of steps is too often on one and too rare on another."""
 STEP, DIGEST, BESIDE = "step", "fingerprint", "sha256|"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Checkpoint:
-    """All that the step after `step` depends on, and the SHA-256 of the run's other files as they were, by name."""
+    """All that the step after `step` depends on, and the SHA-256s of the run's other files at that time, by name."""
 
     step: int
     tensors: StateDict
@@ -33,20 +33,20 @@ class Checkpoint:
 
 
 class Due:
-    """When a checkpoint is due: every so many steps or, steps None, so many minutes after the last one."""
+    """When a checkpoint is due: every `steps` steps or, if steps is None, `minutes` minutes after the last one."""
 
     def __init__(self, *, steps: int | None, minutes: float) -> None:
         self.steps, self.seconds = steps, 60 * minutes
         self._since = time.monotonic()
 
     def after(self, step: int) -> bool:
-        """Return whether one is due after a step."""
+        """Return whether a checkpoint is due after a step."""
         if self.steps is not None:
             return step % self.steps == 0
         return time.monotonic() - self._since >= self.seconds
 
     def written(self) -> None:
-        """Note that one was written."""
+        """Note that a checkpoint was written just now."""
         self._since = time.monotonic()
 
 
@@ -57,11 +57,11 @@ class Checkpoints:
         self.path = path
 
     def write(self, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint, whole or not at all, and drop what is older than KEPT.
+        """Write a checkpoint, whole or not at all, and delete all but the newest KEPT.
 
         Raises:
-            IOProblem, IntegrityProblem: The disk refused, or keeps something else; the checkpoints that were there
-                still are.
+            IOProblem, IntegrityProblem: The disk refused, or did not keep what was written; the earlier checkpoints
+                are untouched.
         """
         beside = {BESIDE + name: _as_array(sha256) for name, sha256 in checkpoint.sha256s.items()}
         content = {**checkpoint.tensors, **beside, STEP: np.array([checkpoint.step], np.int64)}
@@ -77,7 +77,7 @@ class Checkpoints:
             old.unlink(missing_ok=True)
 
     def newest(self) -> tuple[Checkpoint, Path] | None:
-        """Return the newest checkpoint and where it lies, or None where there is none yet.
+        """Return the newest checkpoint and its path, or None if there is none yet.
 
         Raises:
             IntegrityProblem: It is not what was written.
@@ -98,7 +98,7 @@ class Checkpoints:
 
 
 def _unsealed(path: Path) -> Checkpoint | None:
-    """Return a checkpoint, or None where its content does not give the fingerprint that is with it."""
+    """Return a file's checkpoint, or None if it cannot be read or its content does not match its fingerprint."""
     try:
         content = dict(files.read(path))
     except BadInput:

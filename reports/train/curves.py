@@ -13,16 +13,16 @@ from convert.arrays import Array
 from convert.disk.atomic import write_atomically
 
 WINDOW = 25
-"""Steps that the bold line is the mean of."""
+"""Steps over which the bold line is the mean."""
 
 
 def write_curves(path: Path, entries: list[dict[str, Any]], title: str) -> None:
-    """Write a PNG, whole or not at all.
+    """Write the curves as a PNG, whole or not at all.
 
     Args:
-        path: Where.
+        path: Where to write it.
         entries: The lines of the log; at least one.
-        title: What stands above.
+        title: The picture's title.
 
     Raises:
         IOProblem: The disk refused.
@@ -36,7 +36,7 @@ def write_curves(path: Path, entries: list[dict[str, Any]], title: str) -> None:
         "right, %": np.array([100 * entry["correct"] / entry["images"] for entry in entries]),
         "learning rate": np.array([entry["lr"] for entry in entries]),
     }
-    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # Paddle lets it tell of its font cache
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # with Paddle imported it would report on its font cache
     figure = Figure(figsize=(8, 8), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title)
@@ -54,7 +54,7 @@ def write_curves(path: Path, entries: list[dict[str, Any]], title: str) -> None:
 
 
 def running_mean(values: Array, window: int) -> Array:
-    """Return, for each value (n,), the mean of itself and of the window - 1 before it, as far as there are any."""
+    """Return, for each value (n,), the mean of it and of the window - 1 before it, or of as many as there are."""
     sums = np.concatenate([[0.0], np.cumsum(values)])
     stops = np.arange(1, len(values) + 1)
     starts = np.maximum(stops - window, 0)

@@ -29,7 +29,7 @@ from reports.train.signals import Stop, ended_by_signals, stop_on_signals
 from reports.train.trainer import Diverged, Trainer
 
 Progress = Callable[[dict[str, Any], int], None]
-"""Is told the log's line of each step, and how many images were seen by then."""
+"""Called with the log's line of each step and the number of images seen by then."""
 
 
 @contextmanager
@@ -39,7 +39,7 @@ def _unseen(*_: int) -> Iterator[Callable[..., None]]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shows:
-    """What shows how far a run is: its training (steps and images in all), then its evaluation (images in all)."""
+    """What shows a run's progress: its training (steps and images in all), then its evaluation (images in all)."""
 
     training: Callable[[int, int], AbstractContextManager[Progress]] = _unseen
     evaluation: Callable[[int], AbstractContextManager[ImagesProgress]] = _unseen
@@ -47,7 +47,7 @@ class Shows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How a run ended: evaluation None means early, by a signal or (signal None) after the step it was told."""
+    """How a run ended: evaluation is None if it ended early, by a signal or (signal None) after the step asked for."""
 
     step: int
     steps: int
@@ -56,7 +56,7 @@ class Outcome:
 
 
 def finetune(job: Job, *, group: Group | None = None, shows: Shows | None = None) -> Outcome:
-    """Return how the run ended; its files are in job.out.
+    """Train and evaluate, leaving the run's files in job.out; return how the run ended.
 
     Raises:
         UsageProblem: The folder is not empty, or not this run's; or a step has fewer images than there are processes.
@@ -71,7 +71,7 @@ def finetune(job: Job, *, group: Group | None = None, shows: Shows | None = None
     folder, about = RunFolder(job.out), run_file.about(job, group)
     if job.resume:
         about = folder.resume(about)
-        job = replace(job, command_line=about["command_line"])  # for the manifest, the same however often it stopped
+        job = replace(job, command_line=about["command_line"])  # so the manifest is the same however often it stopped
     elif group.first:
         folder.refuse_used()
     config, state_dict = job.weights.config, job.weights.state_dict
@@ -81,7 +81,7 @@ def finetune(job: Job, *, group: Group | None = None, shows: Shows | None = None
     with stop_on_signals() as stop:
         if group.first and not job.resume:
             folder.start(about)
-        group.sum_of(np.zeros(1))  # the others wait for the folder
+        group.sum_of(np.zeros(1))  # the other processes wait for the folder
         with shows.training(*job.length) as progress:
             early = _train(job, trainer, entries, stop, progress)
     steps, _ = job.length
@@ -100,7 +100,7 @@ def _refuse_idle(job: Job, group: Group) -> None:
 
 
 def _restored(trainer: Trainer, folder: RunFolder, group: Group) -> list[dict[str, Any]]:
-    """Return the log up to the newest checkpoint, whose state the trainer has then."""
+    """Restore the trainer from the newest checkpoint, if there is one; return the log up to it."""
     found = folder.checkpoints.newest()
     checkpoint = found and found[0]
     step = checkpoint.step if checkpoint else 0
@@ -109,12 +109,12 @@ def _restored(trainer: Trainer, folder: RunFolder, group: Group) -> list[dict[st
     entries = folder.log(checkpoint, cut=group.first)
     if found is not None:
         trainer.restore(found[0].tensors, str(found[1]))
-    group.sum_of(np.zeros(1))  # nobody writes before everybody has read
+    group.sum_of(np.zeros(1))  # no process writes before all have read
     return entries
 
 
 def _train(job: Job, trainer: Trainer, entries: list[dict[str, Any]], stop: Stop, progress: Progress) -> bool:
-    """Return whether training ended early; entries, the log so far, has grown."""
+    """Train, appending each step to entries, the log so far; return whether training ended early."""
     steps, _ = job.length
     group, first, stopping = trainer.group, len(entries), False
     last = min(steps, job.stop_after or steps)
@@ -142,7 +142,7 @@ def _train(job: Job, trainer: Trainer, entries: list[dict[str, Any]], stop: Stop
 
 
 def _batches(job: Job, group: Group, steps: range) -> Generator[tuple[int, Array, Array], None, None]:
-    """Yield steps, the rows of each one's whole batch, and this process's images of them as the model gets them."""
+    """Yield (step, the rows of its whole batch, this process's images of them as the model gets them)."""
 
     def rows(step: int) -> Array:
         return rows_of_step(step, job.recipe.batch_size, job.images, job.length[1], job.recipe.seed)
@@ -155,7 +155,7 @@ def _batches(job: Job, group: Group, steps: range) -> Generator[tuple[int, Array
 
 
 def _step(job: Job, trainer: Trainer, step: int, rows: Array, images: Array) -> dict[str, Any]:
-    """Return the log's line of a step: nothing in it depends on the clock."""
+    """Take a step; return its line of the log, in which nothing depends on the clock."""
     rate = job.recipe.learning_rate_at(step, job.length[0])
     labels = job.train.labels[rows[trainer.group.share(len(rows))]]
     loss, right = trainer.step(images, labels, rate, len(rows))
@@ -166,7 +166,7 @@ def _step(job: Job, trainer: Trainer, step: int, rows: Array, images: Array) -> 
 
 
 def _keep(folder: RunFolder, trainer: Trainer, step: int, logs: list[Lines]) -> None:
-    """Write a checkpoint; the log is on the disk before it, so that it never says less than the checkpoint."""
+    """Write a checkpoint, after the log is safely on disk so that it never ends before the checkpoint does."""
     if trainer.group.first:
         for log in logs:
             log.sync()

@@ -34,7 +34,7 @@ def finish(
     group: Group,
     show: Callable[[int], AbstractContextManager[Progress]],
 ) -> Evaluation:
-    """Write the weights, their manifest and the predictions; return the accuracy on the test images."""
+    """Write the weights, their manifest, the predictions and the evaluation on the test images; return the last."""
     sha256s = tensor_sha256s(state_dict)
     origin = f"fine-tuned from {job.weights.name}, whose upstream was known from {job.weights.known_from}"
     tuned = replace(
@@ -66,7 +66,7 @@ def finish(
 
 
 def _figure(job: Job) -> PublishedFigure | None:
-    """Return the published row of the upstream, if any, that has the recipe's preprocessing; else its first."""
+    """Return the upstream's published row with the recipe's preprocessing, or else its first row, if it has any."""
     name = job.weights.upstream.name if job.weights.upstream else None
     rows = [figure for figure in published_figures() if figure.upstream == name]
     same = [row for row in rows if replace(row.preprocessing, reason="") == replace(job.preprocessing, reason="")]
@@ -74,7 +74,7 @@ def _figure(job: Job) -> PublishedFigure | None:
 
 
 def _write_weights(job: Job, state_dict: StateDict, sha256s: dict[str, str]) -> None:
-    """Write the final weights, read them back, then their manifest, which `evaluate` knows their upstream from."""
+    """Write the final weights, read them back, then write their manifest, which tells `evaluate` their upstream."""
     path, described = job.out / FINAL, dict[str, Any]()
 
     def check(written: Path) -> None:

@@ -1,4 +1,4 @@
-"""The head that a training begins with."""
+"""The head with which training begins."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from reports.train.recipes import Recipe
 
 
 def with_head(weights: Weights, recipe: Recipe) -> Weights:
-    """Return the weights with a head for CIFAR-10's classes: their own, or a fresh one as the recipe wants it."""
+    """Return the weights with a head for CIFAR-10's classes: their own, or a fresh one as the recipe specifies."""
     config, classes = weights.config, len(CLASSES)
     fresh = weights.port is not None and bool(weights.port.conversion.added)
     if config.num_classes != classes:

@@ -1,4 +1,4 @@
-"""What is asked of a fine-tuning: weights, images, recipe, folder. Pure."""
+"""What a fine-tuning is asked to do: weights, images, recipe, folder. Pure."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from reports.train.recipes import Recipe
 class Job:
     """What to fine-tune, on what, how, and where to.
 
-    threads are the CPU's for matrix products (None: all, shared among the processes); a resumed run keeps its own.
-    workers: processes that make images (0: a thread does), on which no bit of the result depends.
+    threads: the CPU's threads for matrix products (None: all, shared among the processes); a resumed run keeps its own.
+    workers: processes that make images (0: a thread does); no bit of the result depends on them.
     checkpoint_every: steps from one checkpoint to the next; None: by the clock, every checkpoint_minutes.
-    stop_after: end after that step, as a signal would.
+    stop_after: the step after which to end, as a signal would end the run.
     """
 
     weights: Weights
@@ -53,7 +53,7 @@ class Job:
         return self.recipe.length(self.images)
 
     def making(self) -> Making:
-        """Return what makes the batches: the one of a step, by the step's index from 0."""
+        """Return how to make the batches, the index of each being its step, from 0."""
         recipe, preprocessing = self.recipe, self.preprocessing
         return Making(
             function="reports.train.augment:step_maker",

@@ -20,7 +20,7 @@ WHOLE = ("warmup_steps", "batch_size", "micro_batch", "train_percent", "seed")
 NOT_SOURCED = ("name", "remark", "sources")
 LONG = ("steps", "epochs")
 MOST = 2**31
-"""Above any whole number of a recipe."""
+"""Largest whole number that a recipe may have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +51,7 @@ class Recipe:
     epochs: int | None = None
 
     def preprocessing(self, image_size: int) -> Preprocessing:
-        """Return what is done to the images, in training after chance, and in the evaluation."""
+        """Return the preprocessing of the images, in training after the augmentation, and in the evaluation."""
         return Preprocessing(
             image_size=image_size,
             interpolation=self.interpolation,
@@ -68,7 +68,7 @@ class Recipe:
         """Return how many steps there are, and how many images they see, repetitions counted.
 
         Args:
-            images: How many are used.
+            images: How many training images are used.
         """
         if self.steps is not None:
             return self.steps, self.steps * self.batch_size
@@ -76,7 +76,7 @@ class Recipe:
         return math.ceil(seen / self.batch_size), seen
 
     def learning_rate_at(self, step: int, steps: int) -> float:
-        """Return the learning rate of a step, from 0; that of step 0 is 0 where there is a warm-up.
+        """Return the learning rate of a step, counted from 0; with a warm-up that of step 0 is 0.
 
         Source: google-research/vision_transformer, vit_jax/utils.py, create_learning_rate_schedule.
         """
@@ -98,10 +98,10 @@ def recipes() -> tuple[Recipe, ...]:
 
 
 def recipe_by_name(name: str) -> Recipe:
-    """Return a recipe.
+    """Return the recipe with a name.
 
     Raises:
-        UsageProblem: There is none of this name.
+        UsageProblem: There is none with this name.
     """
     known = {recipe.name: recipe for recipe in recipes()}
     if name not in known:
@@ -110,10 +110,10 @@ def recipe_by_name(name: str) -> Recipe:
 
 
 def choose_recipe(name: str, *, seed: int | None = None, micro_batch: int | None = None) -> Recipe:
-    """Return the recipe of a name, or the one in a .toml file, with another seed or micro-batch where asked for.
+    """Return the recipe with a name, or the one in a .toml file, with another seed or micro-batch if given.
 
     Raises:
-        UsageProblem: There is none of this name, or the micro-batch is larger than the batch.
+        UsageProblem: There is none with this name, or the micro-batch is larger than the batch.
         IOProblem: There is no such file.
         BadInput: The file is not one valid recipe.
     """
@@ -137,10 +137,10 @@ def _from_file(path: Path) -> Recipe:
 
 
 def parse(text: str, file: str = "recipes.toml") -> tuple[Recipe, ...]:
-    """Return the recipes of a TOML text; file is its name for errors.
+    """Return the recipes of a TOML text; file is its name in errors.
 
     Raises:
-        BadInput: It is no TOML, or a recipe lacks a value or its source, has one too many, or an invalid one.
+        BadInput: It is not TOML, or a recipe lacks a value or its source, has one too many, or an invalid one.
     """
     try:
         rows = tomllib.loads(text).get("recipe", [])
@@ -156,7 +156,7 @@ def from_data(where: str, row: dict[str, Any]) -> Recipe:
     """Return the recipe that plain data describes.
 
     Args:
-        where: What to call it.
+        where: What errors call it.
         row: The fields of a recipe, its sources among them.
 
     Raises:
@@ -188,7 +188,7 @@ def _sourced(row: dict[str, Any]) -> set[str]:
 
 
 def _checks(row: dict[str, Any]) -> dict[str, bool]:
-    """Return whether each value can be right."""
+    """Return, for each value, whether it is valid."""
     whole = {name: type(row[name]) is int and 0 <= row[name] <= MOST for name in WHOLE}
     return {
         **whole,

@@ -20,9 +20,9 @@ from reports.train.recipes import from_data
 
 SCHEMA = "mixer-report/finetune/2"
 SAME = ("recipe", "weights", "data", "processes", "device")
-"""What a resumed run has to have in common with the one it goes on with."""
+"""Fields of run.json that a resumed run must have in common with the one it goes on with."""
 MOST = 1 << 16
-"""Above any number of processes or threads."""
+"""Largest number of processes or threads that a run may have."""
 ADVICE = "Put it back as it was, or start again in another --out."
 
 Data = dict[str, Any]
@@ -31,7 +31,7 @@ Check = tuple[str, Callable[[Any], bool]]
 
 
 def about(job: Job, group: Group) -> Data:
-    """Return what run.json holds of a run."""
+    """Return the content of a run's run.json."""
     return {
         "schema": SCHEMA,
         "recipe": job.recipe.as_data(),
@@ -49,14 +49,14 @@ def about(job: Job, group: Group) -> Data:
 
 
 def parse(where: str, content: bytes) -> Data:
-    """Return what a run.json holds: every field there is, of its type and within its limits, and no other.
+    """Return the content of a run.json after checking it: every field, of its type and within its limits, no other.
 
     Args:
-        where: What to call it.
+        where: What errors call it.
         content: Its bytes.
 
     Raises:
-        BadInput: It is not; the text says which field.
+        BadInput: It is not so; the text says which field.
     """
     try:
         data = strict_json.parse(content)
@@ -84,7 +84,7 @@ def check_same(where: str, recorded: Data, asked: Data) -> None:
 
 
 def _check(where: str, data: Any, fields: Mapping[str, Any]) -> None:
-    """Check that an object has these fields and no others, each of them valid; an inner table is an inner object's."""
+    """Check that an object has exactly these fields, each of them valid; an inner mapping describes an inner object."""
     if not isinstance(data, dict):
         raise BadInput(f"{where}: it holds no object with names. {ADVICE}")
     for label, names in (("lacks", fields.keys() - data.keys()), ("has the unknown", data.keys() - fields.keys())):
@@ -164,4 +164,4 @@ FIELDS = {
     "environment": OBJECT,
     "command_line": LIST,
 }
-"""Of run.json; what the recipe and the config have to be, their own modules know."""
+"""The fields of run.json and their checks; the recipe and the config are checked by their own modules."""

@@ -1,4 +1,4 @@
-"""The folder of a fine-tuning run: what it is, its logs. A kill at any moment leaves it usable."""
+"""The folder of a fine-tuning run: its description and its logs. A kill at any moment leaves it usable."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ CHECKPOINTS = "checkpoints"
 
 
 class RunFolder:
-    """The files of a run; checkpoints are its folder of them."""
+    """The files of a run; checkpoints is its folder of checkpoints."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.checkpoints = Checkpoints(path / CHECKPOINTS)
 
     def refuse_used(self) -> None:
-        """Check that a run can start in the folder, which need not be there.
+        """Check that a run can start in the folder, which need not exist yet.
 
         Raises:
-            OutputRefused: There is something in it.
+            OutputRefused: The folder is not empty.
         """
         sweep(self.path)
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
@@ -41,10 +41,10 @@ class RunFolder:
             )
 
     def start(self, about: dict[str, Any]) -> None:
-        """Make the folder and write what the run is.
+        """Make the folder and write the run's description.
 
         Raises:
-            OutputRefused: There is something in it.
+            OutputRefused: The folder is not empty.
             IOProblem: The disk refused.
         """
         self.refuse_used()
@@ -55,11 +55,11 @@ class RunFolder:
         self.write_json(RUN, about)
 
     def resume(self, about: dict[str, Any]) -> dict[str, Any]:
-        """Return what the run is that lies there.
+        """Return the description of the run in the folder, which has to be the run asked for.
 
         Raises:
-            UsageProblem: There is none, or it is another than the one asked for.
-            BadInput: Its description is none.
+            UsageProblem: There is no run, or it is not the one asked for.
+            BadInput: Its description is not valid.
         """
         run = self.path / RUN
         if not run.is_file():
@@ -79,11 +79,11 @@ class RunFolder:
         write_atomically(self.path / name, lambda stream: _write(stream, text))
 
     def log(self, checkpoint: Checkpoint | None, *, cut: bool) -> list[dict[str, Any]]:
-        """Return the log's lines up to a checkpoint, of which there is one for each step.
+        """Return the log's lines up to a checkpoint, one for each step.
 
         Args:
-            checkpoint: None where there is none yet.
-            cut: Whether to cut off what comes after it.
+            checkpoint: The newest checkpoint; None if there is none yet.
+            cut: Whether to cut off what comes after it in the logs.
 
         Raises:
             IntegrityProblem: Lines are missing, or they or run.json are not what they were at the checkpoint.
@@ -112,7 +112,7 @@ class RunFolder:
 
 
 class Lines:
-    """A JSON-lines file that grows; a line is written in one piece. To be used in a `with`."""
+    """A JSON-lines file to append to, each line in one write. To be used in a `with`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -121,7 +121,7 @@ class Lines:
 
     @property
     def sha256(self) -> str:
-        """Of all that is in the file."""
+        """The SHA-256 of all that is in the file."""
         return self._digest.hexdigest()
 
     def add(self, entry: dict[str, Any]) -> None:
@@ -136,7 +136,7 @@ class Lines:
         self._digest.update(line)
 
     def sync(self) -> None:
-        """Wait until the disk has it."""
+        """Wait until the file is safely on disk."""
         os.fsync(self._stream.fileno())
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: a request to stop soon while a model trains; before and after that, the end, with a sentence."""
+"""SIGTERM and SIGINT: while a model trains, a request to stop soon; before and after, the end, with a sentence."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from convert.errors import MixerConvertError
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 BY_SIGNAL = 128
-"""What a shell adds to a signal's number for the exit code of a program that it ended."""
+"""Number to which a shell adds a signal's for the exit code of a program that the signal ended."""
 
 
 @dataclass(slots=True)
@@ -25,7 +25,7 @@ class Stop:
 
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[Stop]:
-    """Note the first of SIGNALS instead of dying of it; a second one kills. Outside the main thread, note none."""
+    """Run the body, noting the first of SIGNALS instead of dying; a second kills. Off the main thread, note none."""
     stop = Stop()
 
     def note(number: int) -> None:
@@ -44,18 +44,18 @@ class EndedBySignal(MixerConvertError):
 
 
 class _Came(BaseException):
-    """The signal came; no handler of an error takes it."""
+    """The signal came; no `except Exception` catches this."""
 
 
 @contextlib.contextmanager
 def ended_by_signals(sentence: str) -> Iterator[None]:
-    """Let the first of SIGNALS end what runs in here, which cleans up behind itself.
+    """Run the body until its end or the first of SIGNALS, which ends it by an exception so that it can clean up.
 
     Args:
-        sentence: What there is then, and what to do.
+        sentence: What is left after a signal, and what to do.
 
     Raises:
-        EndedBySignal: One came.
+        EndedBySignal: A signal came.
     """
     came: list[int] = []
 
@@ -66,7 +66,7 @@ def ended_by_signals(sentence: str) -> Iterator[None]:
     with _handling(end):
         try:
             yield
-        except BaseException:  # in the middle of an import, C++ code makes an ImportError of it
+        except BaseException:  # in the middle of an import, C++ code turns it into an ImportError
             if came:
                 raise EndedBySignal(came[0], sentence) from None
             raise
@@ -74,7 +74,7 @@ def ended_by_signals(sentence: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _handling(act: Callable[[int], None]) -> Iterator[None]:
-    """Have the first of SIGNALS act; a second one kills. Outside the main thread, change nothing."""
+    """Run the body, calling act on the first of SIGNALS; a second kills. Outside the main thread, change nothing."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from paddle.optimizer import Optimizer
 
 WEIGHT, STATE = "model|", "optimizer|"
-"""Prefixes of a checkpoint's tensors; in `optimizer|<parameter>|<what>` Paddle's own names of the parameters, which
-differ from process to process, are replaced by the model's."""
+"""Prefixes of a checkpoint's tensors; in `optimizer|<parameter>|<what>` the model's names of the parameters replace
+Paddle's own, which differ from process to process."""
 
 
 class Diverged(MixerConvertError):
@@ -36,14 +36,14 @@ class Diverged(MixerConvertError):
 
 
 class Trainer:
-    """A model and its optimizer. Every process of a group holds the same ones, and keeps them the same.
+    """A model and its optimizer, which stay the same in every process of a group.
 
     Args:
         config: Sizes and GELU; as many classes as there are labels.
-        state_dict: Paddle's layout, float32.
+        state_dict: The weights to start from, in Paddle's layout, float32.
         recipe: Optimizer, clipping, label smoothing, micro-batches.
-        device: `cpu`, `gpu` or `gpu:N`; on a GPU matrix products run in bfloat16 where it can.
-        threads: For the CPU's matrix products.
+        device: `cpu`, `gpu` or `gpu:N`; on a GPU that supports it matrix products run in bfloat16.
+        threads: Threads for the CPU's matrix products.
         group: The processes that share each batch.
 
     Raises:
@@ -84,7 +84,7 @@ class Trainer:
         return optimizers[recipe.optimizer]()
 
     def step(self, images: Array, labels: Array, rate: float, count: int) -> tuple[float, int]:
-        """Return the mean loss of the whole batch, float64, and how many of it were right; the model has moved on.
+        """Take one optimizer step, if the loss is finite; return the batch's mean loss, float64, and the number right.
 
         Args:
             images: This process's share of the batch, (n, in_chans, image_size, image_size) float32.
@@ -105,7 +105,7 @@ class Trainer:
             right += int((logits.numpy().argmax(axis=1) == labels[part]).sum())
         if self.group.processes > 1:
             for parameter in self.model.parameters():
-                paddle.distributed.all_reduce(parameter.grad)  # type: ignore[arg-type]  # there after backward
+                paddle.distributed.all_reduce(parameter.grad)  # type: ignore[arg-type]  # set by backward
         total, right = self.group.sum_of(np.array([total, right]))
         if np.isfinite(total):
             self.optimizer.set_lr(rate)
@@ -128,7 +128,7 @@ class Trainer:
         return paddle_probe.parameters(self.model)
 
     def tensors(self) -> StateDict:
-        """Return all that the next step depends on, but for the step's number."""
+        """Return all that the next step depends on, except the step's number."""
         kept = {WEIGHT + name: array for name, array in self.weights().items()}
         for key, value in self.optimizer.state_dict().items():
             if hasattr(value, "numpy"):
@@ -137,10 +137,10 @@ class Trainer:
         return kept
 
     def restore(self, tensors: StateDict, whose: str) -> None:
-        """Take over what `tensors` returned in another process.
+        """Restore the state that `tensors` returned in another process; whose names it in errors.
 
         Raises:
-            BadInput: They are another model's.
+            BadInput: The tensors are another model's.
         """
         import paddle
 

@@ -1,4 +1,4 @@
-"""The opcodes that a pickle spells an array and its name with, so that the same arrays always give the same bytes."""
+"""The opcodes of an array and its name in a pickle, chosen so that the same arrays always give the same bytes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
 MINUS_ONE = b"J" + struct.pack("<i", -1)
 EMPTY_ARRAY = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85C\x01b\x87R"
-"""An array to be filled. It names numpy.core.multiarray, which NumPy 1 and 2 both keep for the sake of old pickles."""
+"""Opcodes of an array yet to be filled. They name numpy.core.multiarray, which NumPy 1 and 2 keep for old pickles."""
 
 
 def text(string: str) -> bytes:
@@ -25,12 +25,12 @@ def text(string: str) -> bytes:
 
 
 def write_items(stream: BinaryIO, arrays: StateDict, contents: Iterable[Array]) -> None:
-    """Write each name and array: the items of a dict whose mark is already on the stack.
+    """Write each name and array, as the items of a dict whose mark is already on the stack.
 
     Args:
-        stream: Where to.
+        stream: Where to write.
         arrays: The names, dtypes and shapes.
-        contents: The arrays themselves, in the same order; each is asked for when its bytes are next to be written.
+        contents: The arrays themselves, in the same order; each is requested only when its bytes are to be written.
     """
     content = iter(contents)
     for key, array in arrays.items():

@@ -1,4 +1,4 @@
-"""Whether a pickle hands its weights to something unknown, which could change them where it is unpickled."""
+"""Whether a pickle hands its weights to something unknown, which could change them during unpickling."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def check_untouched(content: object, handed: list[object], parts: Parts) -> None
     Args:
         content: What the pickle describes.
         handed: What was given to unknown functions and objects.
-        parts: Returns what a tensor keeps its elements in, which other tensors may share.
+        parts: Returns what holds a tensor's elements, which other tensors may share.
 
     Raises:
-        Refused: One was. Another program may see other weights than those that are read here.
+        Refused: One was, so another program may see other weights than are read here.
     """
     if not handed:
         return
@@ -34,12 +34,12 @@ def check_untouched(content: object, handed: list[object], parts: Parts) -> None
 
 
 def is_tensor(value: object) -> bool:
-    """Return whether it is an array, or what became one by a state."""
+    """Return whether a value is an array, or a stand-in that became one when its state was set."""
     return isinstance(value, np.ndarray) or getattr(value, "array", None) is not None
 
 
 def _reached(roots: Iterable[object], parts: Parts) -> Iterator[object]:
-    """Yield each thing in the roots once, however deep, and however often it is named."""
+    """Yield everything in the roots once, at whatever depth and however often it occurs."""
     waiting, seen = list(roots), set[int]()
     while waiting:
         value = waiting.pop()

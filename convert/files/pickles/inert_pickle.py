@@ -1,8 +1,8 @@
-"""A pickle machine for training checkpoints: what it does not know is kept as inert data, and noted.
+"""A pickle machine for training checkpoints: what it does not know becomes inert data, and is recorded.
 
 Beside weights a training checkpoint holds settings, dates, paths, histories, whole modules. None of it is imported or
-called here: a name becomes a `Foreign`, and so does all that the file would have it make. Such a thing is refused only
-where a weight should be.
+called here: an unknown name becomes a `Foreign`, and so does everything that the file would make with it. A `Foreign`
+is refused only where a weight should be.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ NAME_LIMIT = 512
 
 
 SETS = ("a set", "a frozenset")
-"""What functions of these names make of a list: a set, which holds no weights."""
+"""Names of the tokens that stand for a set made from a list, which holds no weights."""
 
 
 class InertMachine(Machine):
-    """A machine that calls nothing either, and takes more than arrays and plain containers.
+    """A machine that accepts more than arrays and plain containers, and still calls nothing.
 
     Attributes:
-        foreign: The unknown names, in the order met; a dict for want of an ordered set.
+        foreign: The unknown names, in the order met; the dict serves as an ordered set.
         handed: What was given to unknown functions, or put into anything whose content is not kept.
-        unhashable: Tuples with a list or dict somewhere in them, by their id; they are kept so that ids stay theirs.
+        unhashable: Tuples with something unhashable at any depth, by id; kept alive so that no id is reused.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class InertMachine(Machine):
             parts: As `check_untouched` takes it.
 
         Raises:
-            Refused: As `run` does, or it hands its weights to something unknown, or is nothing but that.
+            Refused: As `run` does; or it hands its weights to something unknown, or is itself an inert object.
             Damaged: As `run` does.
         """
         content = self.run()
@@ -107,12 +107,12 @@ class InertMachine(Machine):
             super()._update(items)
 
     def _key(self, target: dict[Any, Any], key: object) -> object:
-        """Return text and numbers as they are, for anything else a token that is equal to nothing."""
+        """Return text and whole numbers as they are, and for any other key a token that equals nothing else."""
         if type(key) in (str, int):
             return key
         self._check_hashable(key)
         self.handed.append(key)
-        if isinstance(key, Foreign):  # whose class says what it is equal to, such as a name that is there already
+        if isinstance(key, Foreign):  # its class decides what it equals, perhaps a key that the dict already has
             self.handed.append(target)
         return Token("a key that is not text")
 
@@ -150,7 +150,7 @@ class InertMachine(Machine):
             raise TypeError("a key or an item of a set that has no hash")
 
     def _is_hashable(self, value: object) -> bool:
-        """Return whether Python could make it a key; known without a walk, which a file could make endless."""
+        """Return whether Python could use the value as a key, without a walk, which a file could make endless."""
         if isinstance(value, Buildable):
             return value.HASHABLE
         return not isinstance(value, (list, dict, Unhashable)) and id(value) not in self.unhashable

@@ -1,6 +1,6 @@
-"""What stands in for harmless things that training checkpoints hold: sets, devices, counters. Nothing is kept of them.
+"""Stand-ins for harmless things that training checkpoints hold, such as sets, devices and counters; none is kept.
 
-Their arguments are checked nevertheless: what the library would refuse is not a file that it wrote.
+Their arguments are checked nevertheless: a file with arguments that the library would refuse was not written by it.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def _layout(*arguments: Any) -> bool:
 
 
 def _inert(name: str, is_right: Callable[..., bool], kind: type[Token] = Token) -> Call:
-    """Return what stands in for a function: it gives a token of that name, if the arguments are right."""
+    """Return a stand-in for a function, which returns a token of that name if the arguments are right."""
 
     def make(*arguments: Any) -> Token:
         if not is_right(*arguments):
@@ -62,7 +62,7 @@ def _inert(name: str, is_right: Callable[..., bool], kind: type[Token] = Token) 
 SETS: StandIns = {(module, "set"): _inert("a set", _set, Unhashable) for module in BUILTINS}
 COMPLEX: StandIns = {(module, "complex"): _inert("a complex", _complex) for module in BUILTINS}
 OF_PADDLE: StandIns = {**SETS, **COMPLEX, **{(module, "frozenset"): _inert("a frozenset", _set) for module in BUILTINS}}
-"""What has no opcode of its own in protocols 2 and 3."""
+"""Stand-ins for what has no opcode of its own in protocols 2 and 3."""
 OF_TORCH: StandIns = {
     **SETS,
     **COMPLEX,
@@ -71,4 +71,4 @@ OF_TORCH: StandIns = {
     ("torch", "device"): _inert("a device", _device),
     ("torch.serialization", "_get_layout"): _inert("a layout", _layout),
 }
-"""What `torch.load` with `weights_only=True` knows beside tensors."""
+"""Stand-ins for what `torch.load` with `weights_only=True` accepts beside tensors."""

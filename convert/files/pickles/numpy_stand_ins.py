@@ -1,7 +1,7 @@
-"""What stands in for NumPy when a pickle of arrays is interpreted: data in, arrays out, no NumPy unpickling.
+"""Stand-ins for NumPy in the interpretation of a pickle of arrays: data in, arrays out, no NumPy unpickling.
 
-Taken is exactly what NumPy 1 and 2 write. An unpickler takes more, and some of it means another thing than it seems to:
-a dtype that is made with `copy=False` ignores the state that is given to it. Such a pickle is refused.
+Exactly what NumPy 1 and 2 write is accepted. An unpickler accepts more, some of which does not mean what it seems to:
+a dtype that is made with `copy=False` ignores the state that it is given. Such a pickle is refused.
 Source: NumPy 2.4, numpy/_core/src/multiarray/methods.c (array_reduce) and descriptor.c (arraydescr_reduce).
 """
 
@@ -24,18 +24,18 @@ from convert.files.pickles.pickle_values import Buildable, Call, Foreign, Interp
 
 DTYPES = {"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1", "c8", "c16"}
 INERT_DTYPES = re.compile(r"O8|[USV]\d{1,9}|[Mm]8|f16|c32", re.ASCII)
-"""Objects, text, records, times, long doubles: not read, but what a training checkpoint may hold beside weights."""
+"""Objects, text, records, times, long doubles: not read, but a training checkpoint may hold them too."""
 COPIES = (True, 1)
-"""A dtype that is not a copy is NumPy's own, which ignores the state that it is given."""
+"""Values of a dtype's `copy`. Without a copy it would be NumPy's own, which ignores the state that it is given."""
 DIMENSIONS = 64
-"""The most that an array of NumPy 2 or a tensor of torch has."""
+"""The most dimensions that an array of NumPy 2 or a tensor of torch has."""
 SIZE_LIMIT = 2**63
 SHARING = 200
-"""Bytes up to which NumPy copies what an array is made from. Arrays made from the same longer ones share them."""
+"""Bytes up to which NumPy copies the data an array is made from. Arrays made from the same longer data share it."""
 
 
 def check_sizes(sizes: tuple[object, ...]) -> None:
-    """Check that a shape, or strides, are a few whole numbers: to multiply many large ones would take hours.
+    """Check that a shape, or strides, are a few whole numbers: multiplying many large ones would take hours.
 
     Raises:
         ValueError: They are not.
@@ -45,7 +45,7 @@ def check_sizes(sizes: tuple[object, ...]) -> None:
 
 
 def is_just(value: object, expected: object) -> bool:
-    """Return whether a value is this constant, or a tuple of these, and of the same type; True is not 1 here."""
+    """Return whether a value equals a constant, or a tuple of constants, in type too; True is not 1 here."""
     if type(value) is not type(expected):
         return False
     if isinstance(value, tuple) and isinstance(expected, tuple):
@@ -72,7 +72,7 @@ class PendingDtype(Buildable):
         return np.dtype(code)
 
     def build(self, state: Any) -> None:
-        """Take the byte order from what NumPy gives numpy.dtype.__setstate__."""
+        """Take the byte order from the state that NumPy passes to numpy.dtype.__setstate__."""
         if self.built:
             raise Refused("it gives a dtype its state twice")
         self.built = True
@@ -86,7 +86,7 @@ class PendingDtype(Buildable):
 
 
 class _AnyDtype(PendingDtype):
-    """A dtype of a training checkpoint, which may hold other arrays than weights."""
+    """A dtype of a training checkpoint, which may hold arrays other than weights."""
 
     def _known(self, code: str) -> np.dtype[Any] | None:
         return None if INERT_DTYPES.fullmatch(code) else super()._known(code)
@@ -108,7 +108,7 @@ class PendingArray(Buildable):
         self.name, self.built = "an array without data", False
 
     def build(self, state: Any) -> None:
-        """Take what NumPy gives numpy.ndarray.__setstate__."""
+        """Take shape, dtype and bytes from the state that NumPy passes to numpy.ndarray.__setstate__."""
         if self.built:
             raise Refused("it gives an array its data twice")
         self.built = True
@@ -139,7 +139,7 @@ class _Python2Array(PendingArray):
 
 
 def _reconstruct(kind: object, shape: object, code: object) -> PendingArray | Foreign:
-    """Stand in for numpy's _reconstruct; an array of a class of its own is inert."""
+    """Stand in for numpy's _reconstruct; an array of an unknown class becomes inert."""
     if isinstance(kind, Foreign):
         return Foreign(kind.name)
     if kind is not NDARRAY or not is_just(shape, (0,)) or not is_just(code, b"b"):
@@ -154,7 +154,7 @@ def _reconstruct_python2(kind: object, shape: object, code: object) -> PendingAr
 
 
 def _scalar(dtype: object, data: object) -> Token:
-    """Stand in for numpy's scalar, of which a weight is not made."""
+    """Stand in for numpy's scalar, which is never a weight."""
     if not isinstance(dtype, PendingDtype) or not dtype.built:
         raise TypeError("a scalar without dtype")
     if dtype.dtype is not None and not (isinstance(data, bytes) and len(data) == dtype.dtype.itemsize):
@@ -163,7 +163,7 @@ def _scalar(dtype: object, data: object) -> Token:
 
 
 def encode(text: object, encoding: object) -> bytes:
-    """Stand in for _codecs.encode, by which protocol 2 spells bytes."""
+    """Stand in for _codecs.encode, with which protocol 2 writes bytes."""
     if not (isinstance(text, str) and isinstance(encoding, str)):
         raise TypeError("something to encode that is not text")
     if encoding != "latin1":
@@ -172,12 +172,12 @@ def encode(text: object, encoding: object) -> bytes:
 
 
 def empty_bytes() -> bytes:
-    """Stand in for bytes, by which protocol 2 spells those of an empty array."""
+    """Stand in for bytes, with which protocol 2 writes those of an empty array."""
     return b""
 
 
 def pair(items: object) -> tuple[Any, ...]:
-    """Stand in for tuple, by which paddle.save spells a tensor in a nest: (its name, the array)."""
+    """Stand in for tuple, with which paddle.save writes a tensor in a nested container: (its name, the array)."""
     if not isinstance(items, tuple):
         raise TypeError("a tuple of something else")
     return items
@@ -209,7 +209,7 @@ PADDLE: StandIns = {
 
 
 def interpret(data: memoryview) -> Interpreted:
-    """Return what a pickle by paddle.save describes; arrays are views of the data where they can be, still wrapped.
+    """Return what a pickle by paddle.save describes; its arrays are views of the data where possible, still wrapped.
 
     Raises:
         Refused, Damaged: As `InertMachine.interpreted` does.
@@ -218,7 +218,7 @@ def interpret(data: memoryview) -> Interpreted:
 
 
 def interpret_python2(data: bytes) -> object:
-    """Return what a pickle of plain data by Python 2 describes, text as latin-1; its arrays are still wrapped.
+    """Return what a pickle of plain data by Python 2 describes, with text as latin-1 and arrays still wrapped.
 
     Raises:
         Refused, Damaged: As `Machine.run` does.
@@ -227,5 +227,5 @@ def interpret_python2(data: bytes) -> object:
 
 
 def _parts(value: object) -> Iterable[object]:
-    """Return the bytes that an array has in common with others that are made from them."""
+    """Return the bytes that an array shares with others made from them, if they are long enough to be shared."""
     return (value.data,) if isinstance(value, PendingArray) and len(value.data) > SHARING else ()

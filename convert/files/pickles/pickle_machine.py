@@ -2,9 +2,9 @@
 
 Unpickling runs whatever the file says. Here `pickletools` splits the file into opcodes, and only those that arrays and
 plain containers need are carried out. What a file calls by name is looked up in a table of stand-ins of our own; a name
-that is not in the table is refused. What comes out is at most a small multiple of what is in the file.
+that is not in the table is refused. The result is at most a small multiple of the file's size.
 
-Where unpicklers differ, or allow what no pickler writes, the pickle is refused: what is read here has one meaning.
+Where unpicklers differ, or allow what no pickler writes, the pickle is refused, so what is read here has one meaning.
 Source: CPython, Lib/pickletools.py and Modules/_pickle.c.
 """
 
@@ -21,22 +21,22 @@ from convert.files.pickles.pickle_source import PickleBytes
 from convert.files.pickles.pickle_values import Buildable, Call, Damaged, Refused, StandIns, Token
 
 OPCODE_LIMIT = 500_000
-"""Each makes at most one object. A CIFAR-10 batch has 50,000, a Mixer of 24 blocks with its optimizer 60,000."""
+"""Each opcode makes at most one object. A CIFAR-10 batch has 50,000, a Mixer of 24 blocks with its optimizer 60,000."""
 DEPTH_LIMIT = 32
-"""How deep containers may lie in each other. A training checkpoint has 5 levels."""
+"""Levels to which containers may be nested. A training checkpoint has 5."""
 LITERALS = {
     *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "SHORT_BINBYTES", "BINBYTES", "BINBYTES8"),
     *("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"),
 }
 PROTOCOLS = range(2, 6)
 PYTHON2_TEXT = {"SHORT_BINSTRING", "BINSTRING"}
-"""How Python 2 pickles its `str`; pickletools hands it out as latin-1 text, a character a byte."""
+"""Opcodes of Python 2's `str`, which pickletools returns as latin-1 text, one character per byte."""
 PYTHON2_BUILTINS = "__builtin__"
-"""The module that pickles of protocol 2 call so. In a later one there is none of that name."""
+"""The name of `builtins` in pickles of protocol 2. In later protocols there is no module of that name."""
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 ATTRIBUTES = ["_metadata"]
-"""What an OrderedDict may carry as attributes, which are not read: torch notes modules' versions there. One that is
-called `items` would change what another program takes out of it."""
+"""The attributes that an OrderedDict may have, which are not read: torch notes modules' versions there. An attribute
+called `items` would change what another program takes out of the dict."""
 
 
 class Machine:
@@ -44,11 +44,11 @@ class Machine:
 
     Args:
         reader: The pickle.
-        stand_ins: What its names stand for, by module and name.
-        room: How many bytes the arrays and byte strings that are made may have in all.
+        stand_ins: What the names in it stand for, by module and name.
+        room: Bytes that the arrays and byte strings that are made may have in all.
         persistent: Returns the object for a persistent id; without it such ids are refused.
-        python2: Whether to take Python 2's `str`, and keys of bytes, as Python 3 pickles what it read from Python 2;
-            both are returned as latin-1 text.
+        python2: Whether to accept Python 2's `str`, and bytes as keys, which Python 3 writes for what it read from
+            Python 2; both are returned as latin-1 text.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class Machine:
         return items
 
     def _hold(self, container: Any, items: list[Any]) -> Any:
-        """Note how deep a container is with these items in it, which needs no walk: each was noted when it was made."""
+        """Record how deep a container is with these items; the recorded depth of each spares a walk."""
         inside = max((self.depths[id(item)] for item in items if isinstance(item, (tuple, list, dict))), default=0)
         depth = max(self.depths.get(id(container), 1) if isinstance(container, (list, dict)) else 1, inside + 1)
         if depth > DEPTH_LIMIT:
@@ -158,7 +158,7 @@ class Machine:
         self._hold(target, items[1::2])
 
     def _key(self, target: dict[Any, Any], key: object) -> object:
-        """Return what a key becomes: it is neither hashed nor printed before it is known to be text or a number."""
+        """Return the key to store; it is neither hashed nor printed before it is known to be text or a whole number."""
         name = key.decode("latin-1") if self.python2 and isinstance(key, bytes) else key
         if type(name) not in (str, int):
             raise Refused("it has a key that is not text")
@@ -182,7 +182,7 @@ class Machine:
         self.stack.append(self._unknown(module, name) if known is None else known)
 
     def _unknown(self, module: str, name: str) -> Token:
-        """Return what a name becomes that is not in the table."""
+        """Return what to push for a name that is not in the table; this machine refuses it."""
         raise Refused(f"it asks for {module}.{name}, which plain arrays do not need; nothing was executed")
 
     def _op_binpersid(self, arg: None) -> None:

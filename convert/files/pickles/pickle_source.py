@@ -1,11 +1,11 @@
-"""What a pickle machine reads from: bytes in memory or of a mapped file, as pickletools wants them."""
+"""What a pickle machine reads from: bytes in memory or of a mapped file, in the form pickletools wants."""
 
 from __future__ import annotations
 
 import io
 
 LINE_LIMIT = 1024
-"""Bytes of a line, which in a pickle holds a module's or a class's name."""
+"""Bytes to read of a line, which in a pickle holds a module's or a class's name."""
 
 
 class PickleBytes:
@@ -23,7 +23,7 @@ class PickleBytes:
         return data if self._views and size >= self.COPY_BELOW else bytes(data)
 
     def readline(self) -> bytes:
-        """Return the bytes up to and with the next newline; without one where a line is too long to be a name.
+        """Return the bytes up to and including the next newline, or the first LINE_LIMIT of a line too long for a name.
 
         Raises:
             ValueError: There is a backslash, which pickletools reads as an escape and an unpickler as itself.

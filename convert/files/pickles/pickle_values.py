@@ -1,4 +1,4 @@
-"""What a pickle machine works with, and what it hands out: stand-ins, inert things, and why a pickle is refused."""
+"""What a pickle machine works with, and what it returns: stand-ins, inert objects, and reasons to refuse a pickle."""
 
 from __future__ import annotations
 
@@ -22,43 +22,43 @@ class Damaged(Refused):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Token:
-    """Stands for a thing that is passed on but never called, as a class that is an argument of a function."""
+    """Stands for something that is passed on but never called, such as a class that is an argument of a function."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Unhashable(Token):
-    """Stands for what Python makes no key and puts in no set, as a set."""
+    """Stands for something that Python cannot use as a key or put in a set, such as a set."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Foreign(Token):
-    """Stands for what an unknown name means, or for what it would make, do or change if it were called: nothing."""
+    """Stands, inert, for what an unknown name means, or for what calling it would make, do or change."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Call:
-    """Stands for a function, by one of our own that takes what the pickle passes."""
+    """Stands for a function: holds one of our own, which takes the arguments that the pickle passes."""
 
     function: Callable[..., Any]
 
 
 class Buildable:
-    """What a pickle may give a state to, once."""
+    """An object whose state a pickle may set, once."""
 
     HASHABLE: ClassVar[bool] = False
     name: str = "something that is not a tensor"
-    """What a reader calls it where it is none."""
+    """Words for it in an error, when it is found in place of a tensor."""
 
     def build(self, state: Any) -> None:
-        """Take the state; raises Refused, or anything that `Machine.run` reports as damage."""
+        """Take the state; raise Refused, or anything that `Machine.run` reports as damage."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)
 class Interpreted:
-    """What a pickle describes, and the unknown names in it, which another program may execute; in the order met."""
+    """What a pickle describes, and the unknown names in it, in the order met, which another program may execute."""
 
     content: object
     foreign: tuple[str, ...]
@@ -68,7 +68,7 @@ StandIns = Mapping[tuple[str, str], Token | Call]
 
 
 def kind_of(value: object) -> str:
-    """Return what a value is, for a sentence that says why it is no tensor."""
+    """Return in words what a value is, for a sentence that says why it is not a tensor."""
     if isinstance(value, Foreign):
         return f"{value.name}; nothing was executed"
     if isinstance(value, (Token, Buildable)):

@@ -1,8 +1,8 @@
-"""What stands in for torch when the pickle of a .pth is interpreted: storages are views of the file.
+"""Stand-ins for torch in the interpretation of the pickle of a .pth; storages are views of the file.
 
 Source: torch 2.14.1, torch/_utils.py (`_rebuild_*`), torch/serialization.py (`_save`, `persistent_id`), and
-torch/_weights_only_unpickler.py (`_get_allowed_globals`), whose names are known here; those that no dense tensor needs
-become tokens, so that a training checkpoint with them is read and they are refused only where a weight should be.
+torch/_weights_only_unpickler.py (`_get_allowed_globals`), whose names are known here. Those that no dense tensor needs
+become tokens, so that a training checkpoint with them can be read; a token is refused only where a weight should be.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ QUANTIZATIONS = ("per_tensor_affine", "per_tensor_symmetric", "per_channel_affin
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Storage:
-    """The bytes that tensors are views of, the dtype (None: one that is not read, or the tensor says it), the views."""
+    """The bytes that tensors are views of, their dtype (None: not read here, or each tensor says it), and the views."""
 
     data: memoryview
     kind: str
@@ -60,7 +60,7 @@ class _Storage:
 
 
 class _Storages:
-    """The storages of one file by their key; torch, too, keeps the first that it finds under a key."""
+    """The storages of one file by key; like torch, it keeps the first that it finds under a key."""
 
     def __init__(self, content: Callable[[str], memoryview]) -> None:
         self._content, self._known = content, dict[str, _Storage]()
@@ -84,7 +84,7 @@ class _Storages:
         return self._known.setdefault(key, found)
 
     def parts(self, value: object) -> Iterable[object]:
-        """Return the storage that an array lies in; to be asked when all have been made."""
+        """Return the storage that an array lies in, if any; call it only once all arrays have been made."""
         return (self._owners[id(value)],) if id(value) in self._owners else ()
 
     @functools.cached_property
@@ -98,7 +98,7 @@ def interpret_torch(data: memoryview, storage: Callable[[str], memoryview], *, r
     Args:
         data: The pickle.
         storage: Returns the bytes of a storage by its key; raises KeyError where there is none.
-        room: How many bytes the tensors may have in all, each counted in full though they may share a storage.
+        room: Bytes that the tensors may have in all; each counts in full, even if several share a storage.
 
     Raises:
         Refused, Damaged: As `InertMachine.interpreted` does.
@@ -108,14 +108,14 @@ def interpret_torch(data: memoryview, storage: Callable[[str], memoryview], *, r
 
 
 def _rebuild_tensor(storage: object, offset: object, size: object, stride: object, *rest: object) -> Array | Token:
-    """Stand in for torch._utils._rebuild_tensor_v2: a view, whose rest is requires_grad, hooks and metadata."""
+    """Stand in for torch._utils._rebuild_tensor_v2: return a view; rest is requires_grad, hooks and metadata."""
     if not isinstance(storage, _Storage):
         raise TypeError("a tensor without storage")
     return _rebuilt(storage, storage.dtype, (offset, size, stride), rest)
 
 
 def _rebuild_tensor_v3(storage: object, offset: object, size: object, stride: object, *rest: object) -> Array | Token:
-    """Stand in for torch._utils._rebuild_tensor_v3, which says the dtype itself, after the hooks."""
+    """Stand in for torch._utils._rebuild_tensor_v3, whose rest also names the dtype, after the hooks."""
     requires_grad, hooks, dtype, *metadata = rest
     if not isinstance(storage, _Storage) or not isinstance(dtype, Token):
         raise TypeError("a tensor without storage or dtype")
@@ -137,7 +137,7 @@ def _rebuilt(
 
 
 def _check_gradient(dtype: np.dtype[Any] | None, requires_grad: object, hooks: object) -> None:
-    """Check what torch writes behind a tensor: whether it has a gradient, as only real and complex ones have; no hooks.
+    """Check what torch writes after a tensor: requires_grad, true only for real and complex dtypes, and empty hooks.
 
     Raises:
         TypeError: It is something else.
@@ -149,7 +149,7 @@ def _check_gradient(dtype: np.dtype[Any] | None, requires_grad: object, hooks: o
 
 
 def _strided(storage: _Storage, dtype: np.dtype[Any], place: tuple[Any, ...]) -> Array:
-    """Return a view of a storage, from an offset, of a size, by strides, once it is sure to lie in the storage."""
+    """Return a view of a storage with an offset, size and strides, after checking that it lies within the storage."""
     offset, size, stride = place
     if not (isinstance(size, tuple) and isinstance(stride, tuple)):
         raise TypeError("a tensor without size or stride")
@@ -193,11 +193,11 @@ def _from_type(function: object, kind: object, arguments: object, state: object)
 
 
 def _check_attributes(state: object) -> None:
-    """Check that the attributes of a tensor, in one dict or two, are not its elements, and do not replace its methods.
+    """Check that the attributes of a tensor, in one dict or two, neither set its elements nor replace its methods.
 
     Raises:
-        Refused: They do. Another program would see another tensor.
-        TypeError: They are none.
+        Refused: They do, so another program would see another tensor.
+        TypeError: They are not in dicts.
     """
     for attributes in state if isinstance(state, tuple) else (state,):
         if attributes is not None and not isinstance(attributes, dict):

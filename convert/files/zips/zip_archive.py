@@ -17,33 +17,33 @@ from convert.files.zips.zip_directory import find_directory
 EXPANSION = 100
 """How many times its size an archive may unpack to. Trained weights hardly shrink; a bomb of zeros reaches 1,000."""
 FREE = 128 * 2**20
-"""Bytes that it may unpack to besides, such as the zeros of a fresh head: 67 million in B/16 with 21,843 classes."""
+"""Further bytes that it may unpack to, such as the zeros of a fresh head: 67 million in B/16 with 21,843 classes."""
 LOCAL_HEADER = struct.Struct("<4s2xHH16xHH")
 """Signature, flags, method, (time, date, CRC-32, sizes,) lengths of the name and of the extra field."""
 LOCAL_SIGNATURE = b"PK\x03\x04"
 DESCRIPTOR = 24
-"""Bytes that may follow a member: its CRC-32 and sizes once more, of 8 bytes each, with a signature."""
+"""Bytes that may follow a member: a signature, its CRC-32 again, and its two sizes again, 8 bytes each."""
 READ_BYTES = 1 << 20
 FLAGS = 0x80E
-"""Of a member: how hard it was packed, that its sizes follow it, that its name is UTF-8. Not: that it is encrypted."""
+"""The flags a member may have: how hard it was packed, sizes after it, a name in UTF-8. Not: that it is encrypted."""
 UTF8 = 0x800
 FOLDER = 0x10
-"""What DOS calls one. torch reads nothing of such a member, and goes on with whatever was in memory."""
+"""DOS's attribute of a folder. torch reads nothing of such a member, and goes on with whatever was in memory."""
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 def read_members(path: Path, content: bytes | None = None) -> Mapping[str, memoryview]:
-    """Return the content of each member by name, in the archive's order; views of the mapped file where it is stored.
+    """Return the content of each member by name, in the archive's order; a view of the mapped file if stored unpacked.
 
-    An archive whose checksums are all zero was written without any, as torch can; such are not checked.
+    An archive whose checksums are all zero was written without any, as torch can do, and they are not checked.
 
     Args:
         path: The archive, or only its name when its content is given.
-        content: What it holds, where it was read already.
+        content: Its bytes, if they have been read already.
 
     Raises:
-        Unreadable: It is no whole zip archive, a member is there twice, encrypted or overlaps another, a declared size
-            is not true or far too large, or a checksum does not match.
+        Unreadable: It is no complete zip archive, a member occurs twice, is encrypted or overlaps another, a declared
+            size is wrong or far too large, or a checksum does not match.
     """
     data = mapped(path) if content is None else memoryview(content)
     try:
@@ -87,7 +87,7 @@ def _check(path: Path, infos: list[zipfile.ZipInfo], size: int) -> None:
 
 
 def _place(data: memoryview, info: zipfile.ZipInfo) -> tuple[int, int, int]:
-    """Return where a member and its data begin and where both end, once its own header agrees with the directory's."""
+    """Return where a member begins, where its data begins and where both end; its header must match the directory."""
     if not 0 <= info.header_offset <= len(data):
         raise ValueError(f"member {info.filename} would begin at byte {info.header_offset:,}")
     signature, flags, method, name_length, extra_length = LOCAL_HEADER.unpack_from(data, info.header_offset)
@@ -101,7 +101,7 @@ def _place(data: memoryview, info: zipfile.ZipInfo) -> tuple[int, int, int]:
 
 
 def _check_places(path: Path, places: list[tuple[str, tuple[int, int, int]]], directory: int) -> None:
-    """Check that each member begins where the one before it ends, and the directory after the last."""
+    """Check that each member begins where the one before it ends, and the directory where the last one ends."""
     end = 0
     for name, (start, _, next_end) in [*places, ("", (directory, 0, 0))]:
         if start < end:
@@ -129,7 +129,7 @@ def _content(
 
 
 def _crc32_in(stored: Stored, place: tuple[int, int, int]) -> int:
-    """Return the CRC-32 of a member's data, read from its file: the pages of a view count as memory once touched."""
+    """Return the CRC-32 of a member's data, read from its file because a view's pages count as memory once touched."""
     _, begin, end = place
     buffer, checksum = memoryview(bytearray(min(READ_BYTES, end - begin))), 0
     for start in range(begin, end, READ_BYTES):

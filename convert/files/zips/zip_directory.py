@@ -1,7 +1,7 @@
 """The end of a zip archive, which says where its directory is: found in the last bytes, and checked before it is read.
 
-Archives that others than torch and NumPy write may have a comment at the end, or something before the first member: in
-such, readers disagree about what the archive holds. Source: APPNOTE.TXT 6.3.10, 4.3.14 to 4.3.16.
+Archives not written by torch or NumPy may have a comment at the end, or something before the first member: readers
+disagree about what such an archive holds. Source: APPNOTE.TXT 6.3.10, 4.3.14 to 4.3.16.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import NamedTuple
 from convert.errors import Unreadable
 
 MEMBER_LIMIT = 20_000
-"""A training checkpoint of a Mixer of 24 blocks has 1,000. Each takes a kilobyte once the directory is read."""
+"""A training checkpoint of a Mixer of 24 blocks has 1,000 members; each takes a kilobyte once the directory is read."""
 DIRECTORY_LIMIT = 16 * 2**20
 ENTRY_SIGNATURE = b"PK\x01\x02"
 ENTRY, ENTRY_SIZE = struct.Struct("<4s24x3H"), 46
-"""Signature, (what a member is,) lengths of the name, the extra field and the comment, which follow the entry."""
+"""Signature, (the member's facts,) lengths of the name, the extra field and the comment, which follow the entry."""
 END = struct.Struct("<4s4H2IH")
-"""Signature, this disk, the directory's, entries here and in all, the directory's size and place, a comment's size."""
+"""Signature, this disk, the directory's disk, entries here and in all, directory's size and place, comment's length."""
 END64 = struct.Struct("<4sQ2H2I4Q")
-"""Signature, size of the rest, versions, then as END, and wider; without a comment."""
+"""Signature, size of the rest, versions, then the fields of END, but wider and without the comment's length."""
 LOCATOR = struct.Struct("<4sIQI")
 """Signature, the disk that END64 is on, its place, the number of disks."""
 END_SIGNATURE, END64_SIGNATURE, LOCATOR_SIGNATURE = b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07"
@@ -36,7 +36,7 @@ class Directory(NamedTuple):
 
 
 def find_directory(path: Path, data: memoryview) -> Directory:
-    """Return where the directory is; nothing of the file is looked at but its end and the directory.
+    """Return where the directory is, having looked at nothing but the end of the file and the directory.
 
     Raises:
         Unreadable: The directory is too large, or would have too many entries.
@@ -58,7 +58,7 @@ def find_directory(path: Path, data: memoryview) -> Directory:
 
 
 def _wide(data: memoryview, locator: int, narrow: Directory) -> tuple[int, Directory]:
-    """Return what the wider record says, once it agrees with the narrow one, and where it begins."""
+    """Return where the 64-bit record begins and what it says, which must agree with the narrow one."""
     _, disk, at, disks = LOCATOR.unpack_from(data, locator)
     if disk or disks > 1 or at != locator - END64.size or at < 0:
         raise ValueError("its directory is on several disks or not where it says")
