@@ -39,8 +39,8 @@ def canonical_bytes(array: Array) -> memoryview:
     """Return the array's elements in C order and native byte order, as a flat byte view, copied only if necessary.
 
     Args:
-        array: Any shape, zero-size and 0-d included, any strides, any byte order. Native is little-endian wherever Paddle
-            has wheels.
+        array: Any shape, zero-size and 0-d included, any strides, any byte order. Native means little-endian wherever
+            Paddle has wheels.
     """
     dtype = array.dtype
     if dtype.byteorder != "|" and not dtype.isnative:

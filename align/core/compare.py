@@ -46,8 +46,8 @@ def compare(name: str, reference: Array, candidate: Array, tolerance: Tolerance,
         tolerance: How far they may differ.
         scale: The largest magnitude of the reference, from `largest`.
 
-    Differences are taken in float64, which hardly rounds those of float32 values. An empty or mis-shaped comparison does
-    not pass, nor does one that meets a NaN or an infinity on either side.
+    Differences are taken in float64, which hardly rounds those of float32 values. An empty or mis-shaped comparison
+    does not pass, nor does one that meets a NaN or an infinity on either side.
     """
     bound = tolerance.bound(scale)
     if reference.shape != candidate.shape or reference.size == 0:
