@@ -86,7 +86,7 @@ CANDIDATE_MODEL = (
     click.option("--candidate-args", metavar="JSON", help="Its arguments by name, such as '{\"depth\": 12}'."),
 )
 PAIRING = click.option(
-    "--pairing", type=FILE, help="A TOML file that says what it calls the reference's modules and weights."
+    "--pairing", type=FILE, help="A TOML file that maps the reference's modules and weights to the candidate's."
 )
 MODEL = (
     *CANDIDATE_MODEL,
@@ -101,7 +101,9 @@ REFERENCE_MODEL = (
     ),
     click.option("--reference-args", metavar="JSON", help="Its arguments by name."),
     click.option(
-        "--input-shape", metavar="C,H,W", help="Of one input, such as 3,224,224. Default: [inputs] of the pairing file."
+        "--input-shape",
+        metavar="C,H,W",
+        help="Shape of one input, such as 3,224,224. Default: [inputs] of the pairing file.",
     ),
 )
 INPUTS = (

@@ -66,7 +66,7 @@ LIST_STANDS_ALONE = (
     "--num-classes", type=click.IntRange(min=1), help="A fresh random head for N classes, unless it has N already."
 )
 @click.option("--in-chans", type=click.IntRange(min=1), help="Adapt a 3-channel stem to 1.")
-@click.option("--image-size", type=click.IntRange(min=1), help="Refused where it is not the weights' own.")
+@click.option("--image-size", type=click.IntRange(min=1), help="Refuse the weights if their image size is another.")
 @click.option("--out", type=FILE, help="Output, .pdparams or .safetensors. Default: <architecture>.<tag>.pdparams.")
 @click.option("--force", is_flag=True, help="Replace an existing output.")
 @click.option("--list", "list_variants", is_flag=True, help="Print the variants and exit.")

@@ -18,17 +18,17 @@ def variants(_ctx: click.Context, _parameter: click.Parameter, begun: str) -> li
 
 
 SELECTION = (
-    click.option("--weights-key", metavar="NAME", help="Which set of weights, where a file holds several."),
-    click.option("--ema/--no-ema", default=None, help="The averaged or the raw ones, where their names say so."),
+    click.option("--weights-key", metavar="NAME", help="Which set of weights, if a file holds several."),
+    click.option("--ema/--no-ema", default=None, help="The averaged or the raw weights, if the file names both."),
 )
 IDENTITY = (
     click.option(
-        "--gelu", type=click.Choice(["erf", "tanh"]), help="Default: what the file says, else that of its layout."
+        "--gelu", type=click.Choice(["erf", "tanh"]), help="Which GELU. Default: what the file says, else its layout's."
     ),
     click.option(
         "--layer-norm-eps",
         type=click.FloatRange(0, 1e-3, min_open=True),
-        help="Default: what the file says, else that of its layout.",
+        help="Epsilon of every norm. Default: what the file says, else its layout's.",
     ),
 )
 DTYPE = click.option(
@@ -40,5 +40,5 @@ SRC = click.option(
     "--src",
     type=click.Choice(["timm", "google", "paddle"]),
     help="Where the weights are from; timm takes Facebook's ResMLP and MMPretrain's files too, paddle PaddleViT's. "
-    "Default: told from the names; needed where two fit.",
+    "Default: detected from the key names; needed if two layouts fit.",
 )

@@ -27,7 +27,9 @@ from reports.commands.options import (
 @with_options(WEIGHTS)
 @click.option("--checkpoint", type=FILE, required=True, help="The upstream's weights, as mixer-convert reads them.")
 @click.option("--checkpoint-key", metavar="NAME", help="Which set of its weights, where it holds several.")
-@click.option("--checkpoint-src", type=click.Choice(["timm", "google", "paddle"]), help="Its layout. Default: told.")
+@click.option(
+    "--checkpoint-src", type=click.Choice(["timm", "google", "paddle"]), help="Its layout. Default: detected."
+)
 @with_options(DATA, IMAGES, ENGINE)
 @click.option("--out", type=FILE, required=True, metavar="BUNDLE", help="The folder to write.")
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")

@@ -50,7 +50,7 @@ START = (
         "--variant",
         metavar="NAME",
         shell_complete=variants,
-        help="What they are, of `mixer-convert --list`. Default: what their manifest says.",
+        help="Their variant, a name of `mixer-convert --list`. Default: what their manifest says.",
     ),
     SRC,
     *IDENTITY,
@@ -70,7 +70,8 @@ IMAGES = (
     click.option(
         "--preprocess",
         type=click.Choice(["published", "variant", "imagenet"]),
-        help="Mean, std and interpolation: the row's, timm's for the variant, or ImageNet's. Default: the first known.",
+        help="Mean, std and interpolation: the row's, timm's for the variant, or ImageNet's. "
+        "Default: the first that is known.",
     ),
     click.option("--no-resize", is_flag=True, help="Refuse images that are not of the model's size."),
     click.option(
@@ -94,7 +95,7 @@ PRECISION = (
         type=click.Choice(["float32", "bfloat16"]),
         default="float32",
         show_default=True,
-        help="Of the predictor. bfloat16 needs a processor that has it, and is not comparable.",
+        help="Precision of the predictor. bfloat16 needs a processor that has it, and is not comparable.",
     ),
     click.option(
         "--against-float32",
@@ -122,25 +123,27 @@ TRAINING = (
         "--out", type=FILE, required=True, metavar="DIR", help="A folder for the run; has to be new or empty."
     ),
     click.option("--resume", is_flag=True, help="Go on with the run in --out, from its newest checkpoint."),
-    click.option("--seed", type=click.IntRange(min=0), help="Default: the recipe's."),
+    click.option("--seed", type=click.IntRange(min=0), help="Seed of the run. Default: the recipe's."),
     click.option(
         "--micro-batch",
         type=click.IntRange(min=1),
         help="Images per forward, to fit the memory; the batch stays. Default: the recipe's.",
     ),
-    click.option("--threads", type=click.IntRange(min=1), help="On a CPU. Default: all; --resume keeps the run's own."),
+    click.option(
+        "--threads", type=click.IntRange(min=1), help="Threads on a CPU. Default: all; --resume keeps the run's own."
+    ),
     *WORKERS,
     click.option(
         "--checkpoint-minutes",
         type=click.FloatRange(min=0, min_open=True),
         metavar="M",
-        help="From one checkpoint to the next; the newest two are kept. Default: 10.",
+        help="Minutes between checkpoints, of which the newest two are kept. Default: 10.",
     ),
     click.option(
         "--checkpoint-every",
         type=click.IntRange(min=1),
         metavar="N",
-        help="In steps, in place of --checkpoint-minutes.",
+        help="Steps between checkpoints, in place of --checkpoint-minutes.",
     ),
     click.option(
         "--stop-after", type=click.IntRange(min=1), metavar="STEP", help="Save and end there; --resume goes on."

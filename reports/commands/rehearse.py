@@ -36,7 +36,7 @@ RECIPES = ("google", "paddle_reproduction")
 @click.option(
     "--images-per-second",
     type=click.FloatRange(min=0, min_open=True),
-    help="Of training Mixer-B/16 at 224 px on one device, for the estimates. Default: measured here.",
+    help="Speed of training Mixer-B/16 at 224 px on one device, for the estimates. Default: measured here.",
 )
 @click.option("--device", default="cpu", show_default=True, help="cpu, gpu or gpu:N.")
 @json_option
