@@ -296,7 +296,5 @@ def _array(value: Any) -> Array | None:
     """Return a copy of a tensor; None for anything else."""
     import paddle
 
-    if not isinstance(value, paddle.Tensor):
-        return None
-    tensor: Tensor = value
-    return tensor.numpy()
+    array: Array | None = value.numpy() if isinstance(value, paddle.Tensor) else None
+    return array
