@@ -1,7 +1,7 @@
-"""Alignment of two models and, where there is one, a witness: the same seeded batch through each, point by point.
+"""Alignment of two models and, if there is one, a witness: the same seeded batch through each, point by point.
 
-What `__all__` names is public, and documented in docs/python-api.md, as is the fixture `assert_aligned` of the pytest
-plugin; all else may change without notice.
+What `__all__` names is public and documented in docs/python-api.md, as is the fixture `assert_aligned` of the pytest
+plugin; everything else may change without notice.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 __all__ = ["AlignmentResult", "align", "check", "record"]
 
-if not TYPE_CHECKING:  # to a type checker, a name that is not listed is a mistake
+if not TYPE_CHECKING:  # so that a type checker reports a name that is not listed
 
     def __getattr__(name: str) -> Any:
-        """Return what is public, from where it is, once it is asked for (PEP 562)."""
+        """Return a public name from its module, which is imported only when the name is asked for (PEP 562)."""
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from importlib import import_module

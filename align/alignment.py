@@ -17,7 +17,7 @@ from convert.errors import UsageProblem, printable
 from convert.family import Family, Source
 
 Say = Callable[[str, Sequence[str]], None]
-"""Is told what is taken for granted of a file: its name, and sentences."""
+"""Called with a file's name and sentences that say what is taken for granted about it."""
 
 
 class Specimen(Protocol):
@@ -27,10 +27,10 @@ class Specimen(Protocol):
         """Return the case of a right port with seeded weights, or of one with a fault."""
 
     def faults(self) -> Sequence[Fault]:
-        """Return the catalogue."""
+        """Return the catalogue of faults."""
 
     def sensitivities(self) -> Mapping[str, Callable[[float], Fault]]:
-        """Return faults of any size, by what is wrong."""
+        """Return functions from a size to a fault of that size, by what is wrong."""
 
 
 class Alignment(Protocol):
@@ -41,10 +41,10 @@ class Alignment(Protocol):
         """What its Paddle models can be compared with, such as timm."""
 
     def case_of_options(self, options: Mapping[str, Any], settings: Settings, say: Say, /) -> Case:
-        """Return the case that the command line's options stand for.
+        """Return the case that the command line's options describe.
 
         Raises:
-            MixerConvertError: They go with no weights or models; the text says what to do.
+            MixerConvertError: They fit no weights or models; the text says what to do.
         """
 
     def case_of_models(
@@ -53,13 +53,13 @@ class Alignment(Protocol):
         """Return the case of two models in memory; neither is changed.
 
         Raises:
-            BadInput: One of them is no model that can be compared.
+            BadInput: One of them is not a model that can be compared.
         """
 
     def case_of_config(
         self, config: Any, settings: Settings, /, *, source: StateDict | None, candidate: StateDict | None
     ) -> Case:
-        """Return the case of a config whose weights may not be known: those of the candidate are the source's then."""
+        """Return the case of a config; weights may be unknown (None): the candidate's are then the source's."""
 
     def read_config(self, content: Reader, batch: int, /) -> Any:
         """Return the config that plain data describes.
@@ -79,10 +79,10 @@ class Alignment(Protocol):
         """Return seeded random weights by the reference's names."""
 
     def read_picture(self, variant: str | None, case: Case, /) -> Callable[[Path], Array] | None:
-        """Return what turns a picture file into an image as a variant wants it; None where nothing says how."""
+        """Return a function that reads a picture file as a variant needs it; None if nothing says how."""
 
     def specimens(self) -> Mapping[str, Specimen]:
-        """Return what the self-test runs on, by name."""
+        """Return the models that the self-test runs on, by name."""
 
 
 def alignment_of(family: Family) -> Alignment:
@@ -94,7 +94,7 @@ def alignment_named(name: str) -> Alignment:
     """Return how models of the family of this name are compared.
 
     Raises:
-        UsageProblem: There is no such family here.
+        UsageProblem: No such family is installed.
     """
     for family in families.installed():
         if family.name == name:
@@ -103,5 +103,5 @@ def alignment_named(name: str) -> Alignment:
 
 
 def alignments() -> list[Alignment]:
-    """Return those of all families that are installed."""
+    """Return how models of each installed family are compared."""
     return [alignment_of(family) for family in families.installed()]

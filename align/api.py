@@ -34,29 +34,29 @@ def align(
     train_steps: int = 0,
     progress: bool = True,
 ) -> AlignmentResult:
-    """Return how two models in memory compare, which is true where they are aligned; neither is changed.
+    """Return how two models in memory compare: a result that is true if they are aligned. Neither is changed.
 
     Args:
         reference: Any `torch.nn.Module`, float32; a vision MLP of timm's is compared with a NumPy witness too.
         candidate: Any `paddle.nn.Layer` that computes the same, float32, as it is used: one left in training mode is
             compared in training mode.
-        pairing: A TOML file that says what the candidate calls the reference's modules and weights, where it has other
-            names.
-        input_shape: Of one input, without the batch: (3, 224, 224). By default as the pairing file or timm says it;
-            not asked for of a vision MLP.
-        draw: Give both seeded weights instead of their own.
+        pairing: A TOML file that says what the candidate calls the reference's modules and weights, if its names
+            differ.
+        input_shape: Shape of one input, without the batch: (3, 224, 224). By default what the pairing file or timm
+            says; not needed for a vision MLP.
+        draw: Give both models seeded weights instead of their own.
         batch: Number of examples.
         input_seed: Seed of the inputs.
-        atol: How far what the models return may lie apart in float32; None: 1e-5.
-        accept_rounding: The result is true where the verdict is `rounding`, too; the verdict stays what it is.
-        stress: Call each pair of corresponding layers alone too.
-        backward: Compare every parameter's gradient too.
-        train_steps: Compare so many steps of each optimizer too.
-        progress: Show how far it is, and the time left, in a notebook or a terminal; elsewhere nothing is shown anyway.
+        atol: How far the models' results may differ in float32; None: 1e-5.
+        accept_rounding: Make the result true for the verdict `rounding` too; the verdict itself stays the same.
+        stress: Also call each pair of corresponding layers alone.
+        backward: Also compare every parameter's gradient.
+        train_steps: Also compare this many steps of each optimizer.
+        progress: Show progress and the time left in a notebook or a terminal; elsewhere nothing is shown anyway.
 
     Raises:
-        BadInput: One of them is no such model, or the pairing does not go with them.
-        UsageProblem: Nothing says what the models are given.
+        BadInput: One of them is not such a model, or the pairing does not fit them.
+        UsageProblem: Nothing says what inputs the models take.
 
     Example:
         >>> import paddle, torch
@@ -92,23 +92,23 @@ def record(
     force: bool = False,
     progress: bool = True,
 ) -> None:
-    """Write what the reference computes on one seeded batch to a small file, for `check` to hold Paddle to it later.
+    """Write what the reference computes on one seeded batch to a small file, with which `check` compares Paddle.
 
     Args:
         reference: Any `torch.nn.Module`, float32.
-        candidate: Its twin, any `paddle.nn.Layer`, of which only the names of modules and weights are taken.
+        candidate: Its counterpart, any `paddle.nn.Layer`, of which only the names of modules and weights are used.
         out: The trace to write, a .json.
-        pairing: As of `align`.
-        input_shape: As of `align`, but asked for of a vision MLP too, unless timm says it.
-        draw: Give both seeded weights instead of their own; `check` draws them again.
+        pairing: As in `align`.
+        input_shape: As in `align`, but needed for a vision MLP too, unless timm says it.
+        draw: Give both models seeded weights instead of their own; `check` draws them again.
         batch: Number of examples.
         input_seed: Seed of the inputs.
-        force: Replace what is there.
-        progress: As of `align`.
+        force: Replace an existing file.
+        progress: As in `align`.
 
     Raises:
-        BadInput: One of them is no such model, or the pairing does not go with them.
-        UsageProblem: Nothing says what the models are given, or the output is there already.
+        BadInput: One of them is not such a model, or the pairing does not fit them.
+        UsageProblem: Nothing says what inputs the models take, or the output exists already.
         MixerConvertError: The two are not paired, or there is nothing to record (`exit_code` 1).
 
     Example:
@@ -147,23 +147,23 @@ def check(
     accept_rounding: bool = False,
     progress: bool = True,
 ) -> TraceResult:
-    """Return how Paddle alone compares with a recorded trace, without torch and timm; true where they are aligned.
+    """Return how Paddle alone compares with a recorded trace, without torch and timm; true if they are aligned.
 
-    The result has `verdict`, `gates`, `points` and `first_divergence`, as one of `align` has.
+    The result has `verdict`, `gates` and `first_divergence`, as that of `align` does, and `points`.
 
     Args:
         trace: What `record` or `mixer-align record` wrote.
-        candidate: Any `paddle.nn.Layer`, in evaluation mode; it is not changed. Of a trace of a vision MLP that
-            `mixer-align record` wrote: None, which is our own Paddle model.
-        weights: A file with its weights. Default: what the candidate holds, or the seeded ones of the trace.
-        weights_key: Which set of weights, where the file holds several.
-        atol: How far what the models return may lie apart in float32; None: 1e-5.
-        accept_rounding: The result is true where the verdict is `rounding`, too; the verdict stays what it is.
-        progress: As of `align`.
+        candidate: Any `paddle.nn.Layer`, in evaluation mode; it is not changed. For a trace of a vision MLP that
+            `mixer-align record` wrote: None, which stands for our own Paddle model.
+        weights: A file with the candidate's weights. Default: what it holds, or the seeded weights of the trace.
+        weights_key: Which set of weights, if the file holds several.
+        atol: How far the models' results may differ in float32; None: 1e-5.
+        accept_rounding: Make the result true for the verdict `rounding` too; the verdict itself stays the same.
+        progress: As in `align`.
 
     Raises:
-        BadInput: It is no trace, or the candidate is no model of Paddle's.
-        UsageProblem: The trace needs a candidate, or has one of its own; or nothing says the weights.
+        BadInput: The file is not a trace, or the candidate is not a Paddle model.
+        UsageProblem: The trace needs a candidate, or has one of its own; or nothing says which weights to use.
         IntegrityProblem: The trace was changed, or NumPy does not draw what was recorded.
 
     Example:
@@ -199,7 +199,7 @@ def case_of_models(
     input_shape: Sequence[int] | None = None,
     draw: bool = False,
 ) -> Case:
-    """Return the case of two models: of the family that knows the first one's names, else of any."""
+    """Return the case of two models: by the family that knows the reference's names, else as any two models."""
     from align.alignment import alignment_of
     from align.pairing.file import read_pairing
     from align.probes import torch_probe

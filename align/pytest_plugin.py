@@ -20,22 +20,22 @@ SETTINGS = ("batch", "input_seed", "inputs", "atol", "stress")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option for the pages."""
+    """Add the option that asks for HTML pages."""
     group = parser.getgroup("mixer-align")
     group.addoption(OPTION, metavar="DIR", help="Write an HTML page per alignment, named for its test.")
 
 
 @pytest.fixture
 def assert_aligned(request: pytest.FixtureRequest) -> Callable[..., AlignmentResult]:
-    """Return a function that fails the test unless a port is aligned, and else returns the AlignmentResult.
+    """Return a function that fails the test unless a port is aligned, and otherwise returns the AlignmentResult.
 
-    Call it with two models in memory, `assert_aligned(torch_model, paddle_model)`, with `pairing=FILE` where the second
-    has other names, `input_shape=(3, 224, 224)` where nothing else says it and `draw=True` to give both seeded weights;
+    Call it with two models in memory, `assert_aligned(torch_model, paddle_model)`, with `pairing=FILE` if the second
+    has other names, `input_shape=(3, 224, 224)` if nothing else says it and `draw=True` to give both seeded weights;
     or with what the command line takes: `assert_aligned(variant="s32", candidate="mine.pdparams")`, where
     `checkpoint`, `seed`, `src`, `reference`, `reference_model`, `reference_args`, `input_shape`, `weights_key`, `ema`,
     `candidate_key`, `candidate_model`, `candidate_args`, `own_weights` and `pairing` may be given too. Either way
     `batch`, `input_seed`, `inputs`, `atol` and `stress` set the comparison, and `accept_rounding=True` lets the verdict
-    `rounding` pass; the result that is returned is true then, too.
+    `rounding` pass; the returned result is then true as well.
     """
     calls = 0
 

@@ -34,7 +34,7 @@ NEVER_CALLED = "its module is never called"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """What was seen, before judgement; weights is None where they could not be compared."""
+    """What was seen, before judgement; weights is None if they could not be compared."""
 
     structure: Sequence[Finding] = ()
     weights: Sequence[Finding] | None = None
@@ -54,13 +54,13 @@ def align(
 
     Args:
         case: What is compared.
-        settings: Bound, and which gates are wanted; None: those that the case was made with.
-        build_optimizer: Gives the Paddle model its optimizer; Paddle's own by default.
-        progress: Is told what is about to run.
+        settings: The bound, and which gates are wanted; None: the settings that the case was made with.
+        build_optimizer: Builds the Paddle model's optimizer; Paddle's own by default.
+        progress: Called with what is about to run.
 
     Raises:
-        BadInput: `import torch` does not give PyTorch, or the reference is no module of it.
-        UsageProblem: Gradients of a reference that has none here.
+        BadInput: `import torch` does not give PyTorch, or the reference is not one of its modules.
+        UsageProblem: Gradients or training are wanted, but the reference is not a torch model.
     """
     settings = settings or case.wanted
     case.check_drawn_by(settings)
@@ -75,7 +75,7 @@ def align(
 
 
 def _forward(case: Case, settings: Settings, progress: Progress) -> AlignmentResult:
-    """Return what the gates come to that are always run."""
+    """Return the result of the gates that are always run."""
     seen = _observe(case, settings, progress)
     left_out = {**case.left_out, **seen.left_out}
     judged = judge(evidence_of(seen.structure, seen.weights, seen.layers, case.sides, left_out))
@@ -109,7 +109,7 @@ def _refuse_without_gradients(case: Case, settings: Settings) -> None:
 def _training_sections(
     case: Case, settings: Settings, build_optimizer: BuildOptimizer | None, sound: bool, progress: Progress
 ) -> Iterator[Section]:
-    """Yield the gates of training that were asked for; models of their own, so that nothing of the forward is left."""
+    """Yield the gates of training that were asked for, on models of their own, untouched by any earlier gate."""
     if not sound:
         yield from not_run(wants_backward=settings.backward, train_steps=settings.train_steps)
         return
@@ -120,7 +120,7 @@ def _training_sections(
 
 
 def _observe(case: Case, settings: Settings, progress: Progress) -> Observation:
-    """Return what is wrong with structure and weights and, where the structure lets them be compared, the layers."""
+    """Return what is wrong with structure and weights and, if the structure allows it, the layers' figures."""
     if case.unpaired:
         return Observation(structure=case.open_findings)
     expected = expected_values(case.expected)
@@ -141,13 +141,13 @@ def _observe(case: Case, settings: Settings, progress: Progress) -> Observation:
 
 
 def _weights(case: Case, expected: Mapping[str, Expected], candidate: Any) -> list[Finding]:
-    """Return which weights are not as expected; the copies of those that the model holds are let go of at the end."""
+    """Return which weights are not as expected; the copies of the model's own are released on return."""
     held = case.candidate.probe.parameters(candidate)
     return weight_findings(expected, case.candidate.state_dict, held, case.place)
 
 
 class _Measuring:
-    """One batch through two built models: float32 first, then the same models in float64, each gate when it can be."""
+    """One batch through two built models, first in float32, then the same in float64; each gate as soon as possible."""
 
     def __init__(self, models: Models, settings: Settings, held: state.Holdings, progress: Progress) -> None:
         self._models, self._settings, self._held, self._progress = models, settings, held, progress
@@ -155,7 +155,7 @@ class _Measuring:
         self._headline: Array | None = None
 
     def run(self) -> Observation:
-        """Return the points at fault, or else the figures of all."""
+        """Return the findings if there are any, else the figures of all points."""
         case, models = self._models.case, self._models
         compute = case.witness and partial(
             case.witness, case.reference.state_dict, case.inputs, self._roundings.note_size
@@ -192,7 +192,7 @@ class _Measuring:
         )
 
     def _at_last(self, alone: stress.Stress) -> Iterator[Section]:
-        """Yield the gates that are for models in float64; what comes last leaves other weights in them."""
+        """Yield the gates that need the models in float64; the last one leaves other weights in them."""
         self._progress("each layer alone")
         yield alone.section() if self._settings.stress else stress.LEFT_OUT
         self._progress("what changes with use")
@@ -205,7 +205,7 @@ class _Measuring:
         return Measurement(self._models.case, precision, self._settings.atol, self._roundings)
 
     def _in_float32(self, truth: Walk) -> tuple[Measured, Section]:
-        """Return the figures, and the gate of the second run beside it, which is not run where that broke off."""
+        """Return the figures, and the gate of the second run beside the first: not run if the first broke off."""
         with (
             self._models.tapped() as tapping,
             determinism.Repetition(self._models.case, tapping) as repetition,
@@ -228,13 +228,13 @@ class _Measuring:
 
 
 def _unequal(case: Case) -> Iterator[Finding]:
-    """Yield what the models return that no bound judges: whole numbers that differ, what only one of them returns."""
+    """Yield findings about returned values that no bound judges: whole numbers that differ, values of one side only."""
     for name, how in case.unequal.items():
         yield Finding(layer=name, sentence=how, is_open=True)
 
 
 def _uncovered(models: Models, never_shown: Sequence[str]) -> list[Finding]:
-    """Return the parameters that act in no compared point and have no part in what the candidate returns."""
+    """Return findings on parameters that no compared point covers and that do not affect what the candidate returns."""
     case = models.case
     out = {*case.left_out, *never_shown}
     doubtful = {key for key in case.candidate.state_dict if case.place(key) in out} | case.to_be_used

@@ -1,7 +1,7 @@
-"""Which stages a run has, and which share of its time each takes, so that the time left can be told.
+"""Which stages a run has, and which share of its time each takes, so that the time left can be estimated.
 
-The shares are those of b16_in1k on two cores of an AMD EPYC, with the default settings; others are near enough to say
-whether it is a minute or an hour.
+The shares are those of b16_in1k on two cores of an AMD EPYC, with the default settings; those of other runs are near
+enough to tell a minute from an hour.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from align.core.case import Case, Settings
 
 Stages = Mapping[str, tuple[float, int]]
-"""By the name of a stage, in their order, its share of the time and how many parts of it are told."""
+"""By name and in order, each stage's share of the time and the number of parts whose start it reports."""
 
 BACKWARD, BACKWARD_PARTS = 300.0, 6
-"""The gradients take several times what the forward takes, all stages of which are 100."""
+"""Share and parts of the gradients, which take several times as long as the forward, whose stages add up to 100."""
 STEP = 60.0
-"""As does one step of an optimizer, of both sides in both precisions."""
+"""Share of one optimizer step, of both sides in both precisions."""
 RUNS = 8
-"""Optimizers and schedules."""
+"""Number of training runs: every optimizer with every schedule."""
 RECORD: Stages = {"building the reference": (20, 1), "float32": (30, 1), "float64": (50, 1)}
 CHECK: Stages = {"building the Paddle model": (20, 1), "float32": (40, 1), "float64": (40, 1)}
 REPROD: Stages = {"forward, metric and loss": (10, 1), "backward": (20, 1), "training": (70, 1)}
@@ -46,11 +46,11 @@ def of_alignment(case: Case, settings: Settings) -> Stages:
 
 
 def of_selftest(specimens: Mapping[str, Specimen], seeds: int, kinds: int) -> Stages:
-    """Return those of `align.selftest.run.selftest`: a run for each fault and each right port, and some."""
+    """Return the stages of `align.selftest.run.selftest`: a part per fault, per right port, and for the limits."""
     counts = {name: len(one.faults()) + 1 + seeds * kinds for name, one in specimens.items()}
     return {name: (float(count), count) for name, count in counts.items()}
 
 
 def of_predictions(images: int | None, batch_size: int) -> Stages:
-    """Return those of `align.predictions.predict.certify`; without the number of images there is no telling."""
+    """Return the stages of `align.predictions.predict.certify`; none if the number of images is unknown."""
     return {} if images is None else {"building both models": (10, 1), "images": (90, -(-images // batch_size))}

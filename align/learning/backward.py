@@ -26,7 +26,7 @@ from convert.arrays import Array
 
 Progress = Callable[[str], None]
 Gradients = Mapping[str, Array | None]
-"""By the reference's parameter names; None where there is none."""
+"""Gradients by the reference's parameter names; None for a parameter without one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -45,14 +45,14 @@ class Learning:
 
 
 def backward(case: Case, reference: Any, candidate: Any, *, seed: int, progress: Progress) -> Section:
-    """Return the gate of the gradients; both models end in float32, without gradients.
+    """Return the gate of the gradients; leave both models in float32, without gradients.
 
     Args:
-        case: Its inputs are what both are given.
+        case: The case, whose inputs both models are given.
         reference: The reference, built, float32.
         candidate: The Paddle model, float32.
-        seed: Of the labels, and of the direction and the entries of the finite differences.
-        progress: Is told what is about to run.
+        seed: Seed of the labels, and of the direction and the entries of the finite differences.
+        progress: Called with what is about to run.
     """
     labels = seeded_labels(case.classes, len(case.inputs), seed)
     learning = Learning(case=case, reference=reference, candidate=candidate, labels=labels)
@@ -66,7 +66,7 @@ def backward(case: Case, reference: Any, candidate: Any, *, seed: int, progress:
 
 
 def section(checks: list[Check]) -> Section:
-    """Return the gate over the checks: the first failed one names the layer."""
+    """Return the gate, which passes if every check does; the first failed check names the layer."""
     failed, over = first_failed(checks), sum(not check.passed for check in checks)
     if failed is None:
         return Section(gate=Gate(name="backward", passed=True, sentence=_summary(checks)), checks=tuple(checks))
@@ -101,7 +101,7 @@ def _float64(learning: Learning, progress: Progress) -> tuple[list[Check], Gradi
 
 
 def _finite_differences(loss: Loss, truth: Gradients, seed: int, floor: float) -> Iterator[Check]:
-    """Yield the checks of the reference's gradients; where the whole is wrong, of each parameter up to the first."""
+    """Yield the check of all gradients together, preceded by the first wrong one's if it fails; then of entries."""
     gradients = {name: gradient for name, gradient in truth.items() if gradient is not None}
     if not gradients:
         return

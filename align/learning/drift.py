@@ -1,4 +1,4 @@
-"""How a step of training is judged: the worst tensor in float64, and how far float32 drifts from it on each side."""
+"""How a training step is judged: the worst tensor in float64, and how far float32 drifts from float64 on each side."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from align.learning.gradients import Distance
 from convert.arrays import Array
 
 BOUND = 1e-9
-"""On float64 losses, gradients and parameters after every step, each over its scale."""
+"""Bound on differences of float64 losses, gradients, learning rates and parameters at every step, over their scale."""
 
 RATIO = 10
-"""How many times as far as the reference's own float32 parameters Paddle's may lie from the float64 ones: one order.
+"""How many times as far from float64 as the reference's float32 parameters Paddle's may lie: one order of magnitude.
 
 Right ports measured up to 1.8 times, over 20 steps of five small models with three seeds each and of a trained one.
-Losses and gradients of single float32 steps, which are in the parameters, are shown and not judged: where the
-reference's happen to be very near, Paddle's measured 4.8 times as far.
+Losses and gradients of single float32 steps, whose effect the parameters contain, are shown but not judged: where the
+reference's happen to lie very near float64, Paddle's measured 4.8 times as far.
 """
 
 LEAST_ULP = 8
-"""The least distance that counts, in ulp of the size: the float32 run of a few steps can be right by luck."""
+"""The least distance that the reference is assumed to have, in ulp of the size: a few steps can be exact by luck."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class At:
-    """Where in a training a figure is from: the run and its step, and what was measured."""
+    """Where in a training a figure comes from: the run and its step (group), and what was measured (subject)."""
 
     group: tuple[str, ...]
     subject: str
 
     def check(self, kind: str, figure: float, bound: float | None, detail: str, layer: str = "") -> Check:
-        """Return a check that passes within its bound, if it has one, and never for a NaN."""
+        """Return a check that passes if the figure is finite and within its bound, if it has one."""
         passed = math.isfinite(figure) and (bound is None or figure <= bound)
         return Check(
             group=self.group,
@@ -50,7 +50,7 @@ class At:
         )
 
     def drift(self, reference: float, candidate: float, size: float, *, judged: bool) -> Check:
-        """Return the check of two distances from float64, of values of this size: figures over the size."""
+        """Return the check of each side's float32 distance from float64, both divided by the size of the values."""
         scale = size or 1.0
         bound = RATIO * max(reference / scale, LEAST_ULP * FLOAT32_ULP) if judged else None
         return self.check(
@@ -59,7 +59,7 @@ class At:
 
 
 class Drift:
-    """The worst tensor of a step in float64; place says which point a parameter acts in."""
+    """The worst tensor of a step in float64; `place` returns the point that a parameter acts in."""
 
     def __init__(self, at: At, place: Callable[[str], str]) -> None:
         self._at, self._place, self._name = at, place, ""
@@ -67,16 +67,16 @@ class Drift:
         self._absent = ""
 
     def add(self, name: str, found: Distance) -> None:
-        """Note a tensor; the first that is not a number stays the worst."""
+        """Record a tensor's distance; the first that is NaN stays the worst."""
         if not math.isnan(self._found.relative) and not found.relative <= self._found.relative:
             self._name, self._found = name, found
 
     def absent(self, name: str) -> None:
-        """Note a tensor that a side does not have."""
+        """Record a tensor that one side does not have."""
         self._absent = self._absent or name
 
     def check(self) -> Check:
-        """Return the check of the worst; a tensor that is absent is worse than any."""
+        """Return the check of the worst tensor; an absent one is worse than any other."""
         if self._absent or not self._name:
             detail = f"{self._absent or 'every tensor'} is absent on one side"
             layer = self._place(self._absent) if self._absent else ""
@@ -89,23 +89,23 @@ class Drift:
 
 
 class Sums:
-    """The Euclidean distances of all tensors of a step, float32 from float64, on each side.
+    """The Euclidean distance of each side's float32 tensors from float64, over all tensors of a step.
 
-    Not the worst element: where a gradient is nearly 0, Adam's step has the sign of rounding and the full length of the
-    learning rate, on either side. Over all elements such steps average out.
+    The worst element would not do: where a gradient is nearly 0, Adam's step on either side has the sign of rounding
+    and the full length of the learning rate. Over all elements such steps average out.
     """
 
     def __init__(self) -> None:
         self._size = self._reference = self._candidate = 0.0
 
     def add(self, truth: Array, reference: Array, candidate: Array) -> None:
-        """Add a tensor: the reference's in float64, in float32, and Paddle's in float32."""
+        """Add a tensor: the reference's in float64 and in float32, and Paddle's in float32."""
         self._size += _squares(truth)
         self._reference += _squares(np.subtract(reference, truth, dtype=np.float64))
         self._candidate += _squares(np.subtract(candidate, truth, dtype=np.float64))
 
     def check(self, at: At, *, judged: bool) -> Check:
-        """Return the check that Paddle's float32 run drifts no further than one order beyond the reference's."""
+        """Return the check that Paddle's float32 run drifts at most RATIO times as far as the reference's."""
         reference, candidate, size = (math.sqrt(s) for s in (self._reference, self._candidate, self._size))
         return at.drift(reference, candidate, size, judged=judged)
 

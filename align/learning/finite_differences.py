@@ -20,37 +20,38 @@ from align.core.weights import in_float32
 from convert.arrays import Array, StateDict
 
 ENTRIES = 4
-"""How many single entries are checked, each in another parameter."""
+"""How many single entries are checked, each in a different parameter."""
 
 STEP, ENTRY_STEP = 2e-4, 2e-3
-"""Along a direction, and for one entry: in units of the parameter's root mean square; taken once and twice, and
-extrapolated to step 0. An entry moves the loss less, so a longer step keeps its difference above rounding; along a
-direction through 30 blocks it would show the extrapolation's own error (5e-8 at 5e-4, gmlp_ti16).
+"""Steps along a direction and of one entry, in units of the parameter's root mean square; each is taken once and
+doubled, and extrapolated to step 0. An entry moves the loss less, so it takes a longer step to keep the difference
+above rounding; along a direction through 30 blocks, that would show the extrapolation's own error (5e-8 at 5e-4,
+gmlp_ti16).
 """
 
 DIRECTION_BOUND = 1e-7
-"""For what the extrapolation leaves, beside the rounding. Right ports measured up to 1.2e-9 (gmlp_ti16), and on small
-models (six seeds of each family) up to 4e-9 (gMLP).
+"""Bound on the error of the extrapolation along a direction; rounding is allowed on top. Right ports measured up to
+1.2e-9 (gmlp_ti16), and on small models (six seeds of each family) up to 4e-9 (gMLP).
 """
 
 ENTRY_BOUND = 1e-5
 """The same for one entry, whose step is ten times as long. Right ports measured up to 1.1e-7 (b16)."""
 
 LOSS_ROUNDING = 16 * 2.0**-52
-"""How far a float64 loss may be rounded, as a share of the loss or of the greatest logit, whichever is greater.
+"""Greatest rounding of a float64 loss, as a share of the loss or of the greatest logit, whichever is greater.
 
 The sums are taken in the order of NumPy's matrix products, which differs between processors. Measured as the scatter
-about a line along steps of 1e-9: up to 0.9 of 2^-52 (small models, six seeds of each family; s16, b16, gmlp_s16,
+about a line over steps of 1e-9: up to 0.9 of 2^-52 (small models, six seeds of each family; s16, b16, gmlp_s16,
 resmlp_36 and gmixer_24; OpenBLAS's kernels for Haswell and SkylakeX), whatever the depth.
 """
 
 ROUNDINGS = 1.5
-"""How many roundings of a loss, over the step, a derivative may be wrong by: its four losses' add up to 2 / 2h in the
-near quotient, which counts 4/3, and to 2 / 4h in the far one, which counts 1/3.
+"""Greatest error of a derivative, in roundings of a loss per step length h: those of its four losses add up to 2 / 2h
+in the near quotient, which is weighted by 4/3, and to 2 / 4h in the far one, weighted by 1/3.
 """
 
 Direction = Callable[[str], Array]
-"""How a parameter moves, by its name."""
+"""A function from a parameter's name to how the parameter moves."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -62,7 +63,7 @@ class Loss:
 
     @property
     def weights(self) -> StateDict:
-        """The reference's, in float32."""
+        """The reference's weights, in float32."""
         return in_float32(self.case.reference.state_dict)
 
     def __call__(self, state_dict: StateDict) -> float:
@@ -70,7 +71,7 @@ class Loss:
         return self.with_size(state_dict)[0]
 
     def with_size(self, state_dict: StateDict) -> tuple[float, float]:
-        """Return the loss, and the size of the numbers that it is rounded at: its own or the greatest logit's."""
+        """Return the loss, and the magnitude at which it is rounded: the larger of its own and the greatest logit's."""
         from scipy.special import logsumexp
 
         if self.case.witness is None:
@@ -81,7 +82,7 @@ class Loss:
 
 
 class Moved(Mapping[str, Array]):
-    """Weights with some moved along a direction, each made as it is read, so that no second copy is kept."""
+    """Weights, some of them moved along a direction, each computed when it is read, so that no second copy is kept."""
 
     def __init__(self, weights: StateDict, names: Sequence[str], direction: Direction, step: float) -> None:
         self._weights, self._names, self._direction, self._step = weights, frozenset(names), direction, step
@@ -99,7 +100,7 @@ class Moved(Mapping[str, Array]):
 
 
 def seeded_direction(weights: StateDict, seed: int) -> Direction:
-    """Return a direction that moves every entry: each parameter's root mean square, with random signs."""
+    """Return a direction that moves every entry by its parameter's root mean square, with a random sign."""
 
     def move(name: str) -> Array:
         rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
@@ -113,13 +114,13 @@ def direction_check(loss: Loss, gradients: StateDict, names: Sequence[str], seed
     """Return the check of these parameters' gradients along one seeded direction.
 
     The figure is |difference quotient - gradient · direction| over the root of the summed squares of that product's
-    terms, which is the size of a sum of terms with random signs. The bound is DIRECTION_BOUND plus what rounding
-    explains of the quotient, over the same: where the gradient is zero, that is all there is.
+    terms, which is the size of a sum of terms with random signs. The bound is DIRECTION_BOUND plus the quotient's
+    rounding over the same root: where the gradient is zero, rounding is all there is.
 
     Args:
         loss: The witness's loss.
         gradients: The reference's float64 gradients of these parameters at least.
-        names: What to move.
+        names: The parameters to move.
         seed: Seed of the signs.
         floor: The least scale of a gradient.
     """
@@ -142,7 +143,7 @@ def direction_check(loss: Loss, gradients: StateDict, names: Sequence[str], seed
 
 
 def entry_checks(loss: Loss, gradients: StateDict, seed: int, floor: float) -> Iterator[Check]:
-    """Yield the checks of single entries, seeded, each in another parameter, against the scale of its gradient."""
+    """Yield the checks of seeded single entries, each in a different parameter, relative to its gradient's scale."""
     rng, weights = np.random.default_rng([seed, ENTRIES]), loss.weights
     for name in rng.permutation(list(gradients))[:ENTRIES].tolist():
         shape, size = weights[name].shape, _size(weights[name])

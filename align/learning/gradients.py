@@ -16,7 +16,7 @@ from convert.arrays import Array
 from convert.rules import KeyRule
 
 Read = Callable[[str], Array | None]
-"""Gives a model's tensor by parameter name; None where there is none."""
+"""Returns a model's tensor by parameter name; None if there is none."""
 
 FLOAT64_GRADIENT = 1e-10
 """Bound on a float64 gradient's difference over its scale. Right ports measured 1e-14 (b16), 5e-15 (small models)."""
@@ -24,20 +24,20 @@ FLOAT64_GRADIENT = 1e-10
 FLOOR = 1e-4
 """The least scale of a gradient, as a share of the greatest gradient of the whole model.
 
-Some gradients are zero but for rounding: the bias behind token mixing adds one value to all channels of a token, which
-every LayerNorm after it takes away again. Against their own size those 1e-17 are noise. Real ones measured at least
-3e-4 of the model's greatest, the rounding at most 4e-17, which against this floor is 4e-13.
+Some gradients are zero except for rounding: the last bias of token mixing adds one value to all channels of a token,
+which every later LayerNorm subtracts again. Relative to its own size, such a gradient of 1e-17 is noise. Real ones
+measured at least 3e-4 of the model's greatest, the rounding at most 4e-17, which relative to this floor is 4e-13.
 """
 
 FLOAT32_GRADIENT_ULP = 256
-"""What a float32 gradient may always lie from the float64 one, in ulp of its scale.
+"""How far a float32 gradient may always lie from the float64 one, in ulp of its scale.
 
 Right ports measured up to 65 ulp (b16, the final norm's bias, which Paddle sums up term by term); half precision or
 TF32 would be at 4,096.
 """
 
 FLOAT32_RATIO = 10
-"""Otherwise: how many times as far as the reference's own float32 gradient. Right ports measured up to 7."""
+"""How many times as far as the reference's own it may lie instead, if that is more. Right ports measured up to 7."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,15 +50,15 @@ class Distance:
     candidate_value: float
 
     def passed(self, bound: float) -> bool:
-        """Return whether it is within the bound; a NaN never is."""
+        """Return whether the distance is finite and within the bound."""
         return self.relative <= bound and math.isfinite(self.relative)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
-    """A parameter of both sides, by its rule, and the point that it acts in.
+    """A parameter of both sides, identified by its rule, and the point that it acts in.
 
-    A gradient goes by its parameter's rule: a Linear's is transposed because the rule says so.
+    A gradient is transformed by its parameter's rule: a Linear's is transposed because the rule says so.
     """
 
     rule: KeyRule
@@ -73,7 +73,7 @@ def parameters_of(case: Case) -> tuple[Parameter, ...]:
 def in_backward_order(case: Case) -> tuple[Parameter, ...]:
     """Return the parameters from the head to the stem, as the backward pass reaches the layers they act in.
 
-    The first gradient that is wrong in this order is the one nearest to the fault.
+    The first wrong gradient in this order is the one nearest to the fault.
     """
     depth = {point.name: i for i, point in enumerate(case.points)}
     return tuple(sorted(parameters_of(case), key=lambda one: -depth.get(one.layer, -1)))
@@ -85,7 +85,7 @@ def distance(reference: Array, candidate: Array, scale: float) -> Distance:
     Args:
         reference: The reference's tensor, in the candidate's layout.
         candidate: The candidate's tensor.
-        scale: What to divide the greatest difference by; 1 where it is 0.
+        scale: What to divide the greatest difference by; 0 counts as 1.
     """
     if reference.shape != candidate.shape or reference.size == 0:
         return Distance(relative=math.nan, index=(), reference_value=math.nan, candidate_value=math.nan)
@@ -102,7 +102,7 @@ def distance(reference: Array, candidate: Array, scale: float) -> Distance:
 
 
 def floor_of(gradients: Iterable[Array | None]) -> float:
-    """Return the least scale that a gradient of this model is judged by; NaN if one of them is not finite."""
+    """Return the least scale that a gradient of this model is judged by; not finite if one of them is not."""
     sizes = [largest(gradient) for gradient in gradients if gradient is not None]
     return FLOOR * float(np.max(sizes)) if sizes else 0.0
 
@@ -124,9 +124,9 @@ def float32_gradient_check(
     Args:
         row: The parameter.
         truth: The reference's float64 gradient.
-        reference: Its float32 gradient, whose own distance says what float32 can hold here.
+        reference: The reference's float32 gradient, whose own distance shows how exact float32 can be here.
         candidate: Paddle's float32 gradient.
-        floor: The least scale.
+        floor: The least scale of a gradient.
     """
     absent = _absent(row, "float32", reference if truth is not None else None, candidate)
     if absent or truth is None or reference is None or candidate is None:
@@ -157,10 +157,10 @@ def loss_check(
 
 
 LOSS_FLOAT64 = FLOAT64.rtol
-"""The forward's float64 bound: the loss is one more layer."""
+"""Bound on float64 losses, that of the forward: the loss is one more layer."""
 
 LOSS_FLOAT32 = 64 * FLOAT32_ULP
-"""A float32 loss from the other: twice the 32 ulp that a layer may add, for each side has its own."""
+"""Bound on float32 losses: twice the 32 ulp that a layer may add, because each side adds its own."""
 
 
 def first_failed(checks: Sequence[Check]) -> Check | None:

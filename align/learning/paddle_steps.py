@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def backward(model: Layer, images: Array, labels: Array) -> float:
-    """Return the mean cross-entropy; the gradients stay with the model.
+    """Return the mean cross-entropy, leaving its gradients on the model.
 
     Args:
         model: The Paddle model, whose dtype is the precision of the run.
@@ -29,7 +29,7 @@ def backward(model: Layer, images: Array, labels: Array) -> float:
 
 
 def gradients(model: Layer) -> Callable[[str], Array | None]:
-    """Return what gives a copy of each parameter's gradient by name; None where there is none."""
+    """Return a function from a parameter's name to a copy of its gradient, or None if it has none."""
     named = dict(model.named_parameters())
 
     def read(name: str) -> Array | None:
@@ -40,19 +40,19 @@ def gradients(model: Layer) -> Callable[[str], Array | None]:
 
 
 def values(model: Layer) -> Callable[[str], Array | None]:
-    """Return what gives a copy of each parameter's value by name."""
+    """Return a function from a parameter's name to a copy of its value, or None if the model has no such parameter."""
     named = dict(model.named_parameters())
     return lambda name: named[name].numpy() if name in named else None
 
 
 def forget(model: Layer) -> None:
-    """Drop the model's gradients; zeroed ones would hide a gradient that never comes."""
+    """Drop the model's gradients; zeroed ones would hide a gradient that is never computed."""
     for parameter in model.parameters():
         parameter.clear_gradient(set_to_zero=False)
 
 
 def reset(model: Layer, state_dict: StateDict) -> None:
-    """Give the model these values again, in its own dtype."""
+    """Reset the model to these values, in its own dtype and without gradients."""
     for name, parameter in model.named_parameters():
         if name in state_dict:
             parameter.set_value(state_dict[name].astype(str(parameter.dtype).rpartition(".")[2]))
@@ -77,7 +77,7 @@ def optimizer(model: Layer, recipe: OptimizerRecipe, schedule: Schedule) -> Step
 
 
 def stepper(chosen: Any) -> Stepper:
-    """Return what makes one step of a Paddle optimizer and of its schedule, and gives the learning rate it used."""
+    """Return a function that takes one step of a Paddle optimizer and its schedule, and returns the learning rate."""
 
     def step() -> float:
         lr = float(chosen.get_lr())

@@ -11,7 +11,7 @@ import numpy as np
 OptimizerName = Literal["sgd", "momentum", "adam", "adamw"]
 ScheduleName = Literal["constant", "cosine"]
 Stepper = Callable[[], float]
-"""Makes one step of an optimizer and of its schedule, and returns the learning rate that the step used."""
+"""Takes one step of an optimizer and its schedule, and returns the learning rate that the step used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,11 +64,11 @@ RECIPES: tuple[OptimizerRecipe, ...] = (
         rounded=f"adamw's weight decay is {as_paddle_rounds(WEIGHT_DECAY):.10f} for {WEIGHT_DECAY}",
     ),
 )
-"""Betas and epsilon are the defaults of torch.optim.Adam and paddle.optimizer.Adam, which agree."""
+"""The optimizers compared; betas and epsilon are the common defaults of torch.optim.Adam and paddle.optimizer.Adam."""
 
 
 def schedules(steps: int) -> tuple[Schedule, ...]:
-    """Return the schedules of a run of so many steps: the cosine warms up over the first quarter."""
+    """Return the schedules for a run of this many steps; the cosine one warms up over the first quarter."""
     warmup = max(1, steps // 4)
     cosine = Schedule(name="cosine", warmup_steps=warmup, decay_steps=max(1, steps - warmup), start_factor=0.1)
     return Schedule(name="constant"), cosine

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def backward(model: nn.Module, images: Array, labels: Array) -> float:
-    """Return the mean cross-entropy; the gradients stay with the model.
+    """Return the mean cross-entropy, leaving its gradients on the model.
 
     Args:
         model: The reference, whose dtype is the precision of the run.
@@ -30,7 +30,7 @@ def backward(model: nn.Module, images: Array, labels: Array) -> float:
 
 
 def gradients(model: nn.Module) -> Callable[[str], Array | None]:
-    """Return what gives each parameter's gradient by name, sharing its memory; None where there is none."""
+    """Return a function from a parameter's name to its gradient, sharing its memory, or None if it has none."""
     named = dict(model.named_parameters())
 
     def read(name: str) -> Array | None:
@@ -41,7 +41,7 @@ def gradients(model: nn.Module) -> Callable[[str], Array | None]:
 
 
 def values(model: nn.Module) -> Callable[[str], Array | None]:
-    """Return what gives each parameter's value by name, sharing its memory."""
+    """Return a function from a parameter's name to its value, sharing its memory, or None if there is no such one."""
     named = dict(model.named_parameters())
     return lambda name: named[name].detach().numpy() if name in named else None
 
@@ -52,7 +52,7 @@ def forget(model: nn.Module) -> None:
 
 
 def reset(model: nn.Module, state_dict: StateDict) -> None:
-    """Give the model these values again, in its own dtype."""
+    """Reset the model to these values, in its own dtype and without gradients."""
     import torch
 
     with torch.no_grad():

@@ -14,6 +14,7 @@ from align.core.bounds import Precision
 from align.core.case import Case, Model
 from align.core.compare import largest
 from align.core.inputs import seeded_images, seeded_labels
+from align.core.judgement import nan_last
 from align.core.result import Check, Divergence, Gate, Section
 from align.core.weights import in_float32
 from align.learning import paddle_steps, torch_steps
@@ -28,7 +29,7 @@ BuildOptimizer = Callable[[Any, OptimizerRecipe, Schedule], Stepper]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Learner:
-    """One model in one precision, the values it starts each run from, and how it gets its optimizer."""
+    """One model in one precision, the values it starts each run from, and how its optimizer is built."""
 
     model: Any
     start: StateDict
@@ -38,7 +39,7 @@ class Learner:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Learners:
-    """The four that train side by side: no trajectory has to be kept to compare them at every step."""
+    """Four learners that train side by side, so that each step is compared without keeping trajectories."""
 
     reference64: Learner
     candidate64: Learner
@@ -54,8 +55,8 @@ def learners(case: Case, build_optimizer: BuildOptimizer) -> Learners:
     """Return the four learners of a case, each with a model of its own.
 
     Args:
-        case: Every run starts from its weights in float32.
-        build_optimizer: Gives the Paddle model its optimizer.
+        case: The case; every run starts from its weights in float32.
+        build_optimizer: Builds the Paddle model's optimizer.
     """
     source, converted = in_float32(case.reference.state_dict), in_float32(case.candidate.state_dict)
 
@@ -89,11 +90,11 @@ def training(
     """Return the gate of the optimizers: every recipe with every schedule, each from the same weights.
 
     Args:
-        case: Its inputs' shape is that of each step's batch.
-        sides: What trains.
+        case: The case; each step's batch has the shape of its inputs.
+        sides: The four learners.
         steps: How many steps, each on a batch of its own.
-        seed: Of the images and labels, together with the step.
-        progress: Is told what is about to run.
+        seed: Seed of the images and labels, together with the step's number.
+        progress: Called with what is about to run.
         recipes: The optimizers.
     """
     checks: list[Check] = []
@@ -112,7 +113,7 @@ def training(
 
 
 def section(checks: Sequence[Check], steps: int) -> Section:
-    """Return the gate over the checks: the first failed one names the optimizer, the step and the tensor."""
+    """Return the gate, which passes if every check does; the first failed one names optimizer, step and tensor."""
     failed = first_failed(checks)
     rounded = "; ".join(recipe.rounded for recipe in RECIPES if recipe.rounded)
     told = f"constants as Paddle rounds them to float32: {rounded}"
@@ -130,7 +131,7 @@ def section(checks: Sequence[Check], steps: int) -> Section:
 def _step(
     case: Case, sides: Learners, optimizers: Sequence[Stepper], group: tuple[str, ...], seed: list[int]
 ) -> Iterator[Check]:
-    """Yield the checks of one step, which each of the four takes."""
+    """Take one step with each of the four learners; yield its checks."""
     images = seeded_images(case.inputs.shape, seed)
     yield from _losses(case, sides, group, images, seeded_labels(case.classes, len(images), seed))
     yield from _tensors(case, At(group=group, subject="gradients"), sides)
@@ -166,7 +167,7 @@ def _tensors(case: Case, at: At, sides: Learners) -> Iterator[Check]:
     ]
     floor = 1.0
     if gradients:
-        found = [largest(g) for rule in case.rules if (g := reads[0](rule.source)) is not None]
+        found = [nan_last(largest(g)) for rule in case.rules if (g := reads[0](rule.source)) is not None]
         floor = FLOOR * max(found, default=0.0)
     drift, sums = Drift(at, case.reference_point), Sums()
     for rule in case.rules:

@@ -1,1 +1,1 @@
-"""What alignment knows of the vision MLPs: points, witness, Flax model, faults."""
+"""What alignment knows about the vision MLPs: points, witness, Flax model, faults."""

@@ -40,7 +40,7 @@ FLAX = Pairing(
         "stem": "no module: its convolution puts out an image",
     }
 )
-"""Google's module names, by which its .npz files call their parameters."""
+"""The pairing with Google's module names, which its .npz files use in their parameters' names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -48,8 +48,8 @@ class Subject:
     """What is to be compared: timm's weights, the model they belong to, and the candidate.
 
     source is in timm's layout, checked and finite. The reference is timm's model, or our Flax one, which is the
-    function that Google's figures were measured on. candidate: its weights in Paddle's layout, by default the source
-    converted. model: a porter's own; None: ours.
+    function that Google's figures were measured on. candidate: The candidate's weights in Paddle's layout; None: the
+    source, converted. model: A porter's own Paddle model; None: ours.
     """
 
     source: StateDict
@@ -66,7 +66,8 @@ class Subject:
 class OwnModel:
     """A porter's own Paddle model, the pairing of its names, and what a report calls it.
 
-    weights: what it is to hold, by its own names; None: the source's, converted. own_weights: those it has already.
+    weights: What it will hold, by its own names; None: the source's, converted. own_weights: Whether it keeps those
+    that it already has.
     """
 
     layer: Layer
@@ -77,14 +78,14 @@ class OwnModel:
 
 
 def case_of(subject: Subject, settings: Settings | None = None) -> Case:
-    """Return what is compared.
+    """Return the case that compares a subject's reference and candidate.
 
     Args:
         subject: Weights and models.
-        settings: The batch.
+        settings: What the batch is drawn by; None: the defaults.
 
     Raises:
-        BadInput: A pairing does not go with the models.
+        BadInput: A pairing does not fit the models.
     """
     settings, config = settings or Settings(), subject.config
     shape = (settings.batch, config.in_chans, config.image_size, config.image_size)
@@ -116,16 +117,16 @@ def case_of(subject: Subject, settings: Settings | None = None) -> Case:
 def case_of_models(
     timm_model: Any, layer: Layer, pairing: Pairing | None = None, settings: Settings | None = None
 ) -> Case:
-    """Return the case of two models in memory, neither of which is changed in the end.
+    """Return the case of two models in memory; both are unchanged afterwards.
 
     Args:
         timm_model: A vision MLP of timm's mlp_mixer module, float32.
         layer: Any Paddle layer that computes the same, float32.
-        pairing: Of its names, where they are not timm's.
-        settings: The batch.
+        pairing: The pairing of the layer's names, if they are not timm's.
+        settings: What the batch is drawn by; None: the defaults.
 
     Raises:
-        BadInput: One of them is no such model, or `import torch` does not give PyTorch.
+        BadInput: One of them is not such a model, or `import torch` does not give PyTorch.
     """
     torch_probe.check(timm_model)
     torch_probe.check_values(timm_model)
@@ -150,17 +151,17 @@ def _reference(subject: Subject) -> Model:
 
 
 def _referenced(points: tuple[Point, ...], subject: Subject) -> tuple[Point, ...]:
-    """Return the points where the reference shows them."""
+    """Return the points, each with where the reference shows it."""
     if subject.reference == "timm":
         return points
     google = convert_state_dict(subject.source, subject.config, dst="google").state_dict
     modules = flax_probe.paths_of(google)
     found = paired(((point, taps_of(subject.config, point.name)) for point in points), FLAX, modules)
-    return tuple(replace(point, reference=there.candidate) for point, there in zip(points, found.points, strict=True))
+    return tuple(replace(point, reference=place.candidate) for point, place in zip(points, found.points, strict=True))
 
 
 def _with_own(case: Case, config: MixerConfig, model: OwnModel) -> Case:
-    """Return the case with a porter's own model for the candidate."""
+    """Return the case with a porter's own model as the candidate."""
     layer, pairing = model.layer, model.pairing
     rules, held = pairing.rules(case.rules), paddle_probe.parameters(layer)
     modules = paddle_probe.modules(layer)
@@ -197,17 +198,17 @@ def _with_own(case: Case, config: MixerConfig, model: OwnModel) -> Case:
 
 
 def _check_names(model: OwnModel, expected: list[str], held: StateDict) -> None:
-    """Check that the model has most of the names that it has to have.
+    """Check that the model has more than half of the expected names.
 
     Raises:
-        BadInput: It has not, so that a comparison would say nothing.
+        BadInput: It does not, so a comparison would say nothing.
     """
-    there = sum(name in held for name in expected)
-    if 2 * there <= len(expected):
+    count = sum(name in held for name in expected)
+    if 2 * count <= len(expected):
         missing = next((name for name in expected if name not in held), "")
         some = ", ".join(list(held)[:3])
         raise BadInput(
-            f"{model.target or type(model.layer).__name__}: it has {there} of the {len(expected)} parameters expected "
+            f"{model.target or type(model.layer).__name__}: it has {count} of the {len(expected)} parameters expected "
             f"by {model.pairing.place}, not {missing}; its own are called {some}, …. Say by --pairing FILE.toml what "
             "it calls them."
         )

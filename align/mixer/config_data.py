@@ -1,4 +1,4 @@
-"""A vision MLP's config from plain data that is not trusted."""
+"""A vision MLP's config, read from untrusted plain data."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from convert.mixer.shapes import parameter_count
 from convert.mixer.variants import Gelu, MixerConfig, MixerKind
 
 MOST_ELEMENTS = 1 << 31
-"""Of all parameters, or of a batch of images: a file must not ask for any amount. L/16 has 2^28 parameters."""
+"""Maximum elements of all parameters or of a batch: no file may ask for unlimited memory. L/16 has 2^28 parameters."""
 
 
 def read_config(content: Reader, batch: int) -> MixerConfig:
-    """Return the config of these fields, neither more nor fewer.
+    """Return the config that these fields describe; all have to be present, and no others.
 
     Raises:
-        Malformed: There is no such model, or it is larger than any that we know.
+        Malformed: The fields are others, there is no such model, or it is larger than any that we know.
     """
     names = [field.name for field in fields(MixerConfig)]
     if set(names) != content.data.keys():
@@ -35,7 +35,7 @@ def read_config(content: Reader, batch: int) -> MixerConfig:
 
 
 def check_config(config: MixerConfig, batch: int) -> None:
-    """Check that a config is one that a model can have, of a size that can be held.
+    """Check that a model can have this config, and that its size is within the limits.
 
     Raises:
         Malformed: It is not.

@@ -1,6 +1,6 @@
 """The MLP-Mixer in Flax, with the parameter names and layouts of Google's .npz checkpoints and a choice of GELU.
 
-Only `align.mixer.case` imports it, and inside its functions: the classes need Flax's base class.
+Only `align.mixer.models` imports it, inside a function: the classes need Flax's base class.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class MlpBlock(nn.Module):
 
 
 class FlaxMixerBlock(nn.Module):
-    """Token mixing, then channel mixing, each behind a LayerNorm and with a residual connection.
+    """Token mixing, then channel mixing, each after a LayerNorm and with a residual connection.
 
     Source: https://arxiv.org/abs/2105.01601, equation 1.
     """

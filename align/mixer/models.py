@@ -1,4 +1,4 @@
-"""The models of a config: timm's own, our Paddle one and Google's in Flax; and what no shape tells of timm's."""
+"""The models of a config: timm's own, our Paddle one and Google's in Flax; and what no shape tells about timm's."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def epsilon_of(model: nn.Module) -> float:
 
 
 def _arguments(config: MixerConfig) -> dict[str, Any]:
-    """Return MlpMixer's arguments; it truncates ratio × hidden_dim, hence the half that is added."""
+    """Return MlpMixer's arguments; it truncates ratio × hidden_dim, hence the added half."""
     import torch
     from timm.models import mlp_mixer
 

@@ -1,4 +1,4 @@
-"""Picture files as a variant wants them."""
+"""Picture files, read and preprocessed as a variant needs them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from convert.mixer.variants import Variant
 
 
 def reader(variant: Variant) -> Callable[[Path], Array]:
-    """Return what turns a picture file into an image: timm's own evaluation transform of the variant."""
+    """Return a function that turns a picture file into an image by timm's own evaluation transform for the variant."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from PIL import Image as Pillow

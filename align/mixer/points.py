@@ -11,10 +11,10 @@ from convert.mixer.variants import MixerConfig, MixerKind
 
 LOGITS = "logits"
 BETWEEN = ("token_mixing", "gated", "pooled")
-"""Points that no module puts out: residual sums, gated products, the mean over the tokens."""
+"""Points that no module outputs: residual sums, gated products, the mean over the tokens."""
 
 BEHIND = {"token_mixing": "norm2", "gated": "fc2", "pooled": "head", "act": "fc2", "gate": "fc2"}
-"""The module beside them that is given such a point's value; gMixer's fc2 is given another one than act's."""
+"""The sibling module that takes such a point's value as input; gMixer's fc2 takes the gated value, not act's."""
 
 
 def points_of(config: MixerConfig, batch: int) -> tuple[Point, ...]:
@@ -31,7 +31,7 @@ def points_of(config: MixerConfig, batch: int) -> tuple[Point, ...]:
 
 
 def taps_of(config: MixerConfig, name: str) -> Iterator[Tapped]:
-    """Yield where a model with timm's names shows a point: by the module of its name, else by the one behind it."""
+    """Yield where a model with timm's names may show a point: its own module's output, or the next one's input."""
     parent, _, last = name.rpartition(".")
     if name == LOGITS:
         yield Tapped(module="")
@@ -56,7 +56,7 @@ def layer_of_parameter(name: str) -> str:
 
 
 def _point(name: str, shape: Shape) -> Point:
-    """Return a point of timm's own model and of ours, which are tapped alike."""
+    """Return a point, tapped in the same place in timm's own model and in ours."""
     parent, _, last = name.rpartition(".")
     tapped = Tapped(module="" if name == LOGITS else name)
     if last in BETWEEN:

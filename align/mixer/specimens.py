@@ -18,14 +18,14 @@ from convert.mixer.variants import MixerConfig, MixerKind, get_variant
 SMALL = MixerConfig(
     image_size=32, patch_size=4, num_blocks=4, hidden_dim=24, tokens_mlp_dim=64, channels_mlp_dim=96, num_classes=10
 )
-"""64 tokens and tokens_mlp_dim 64: square weights, whose layout no shape tells."""
+"""A Mixer with 64 tokens and tokens_mlp_dim 64: square weights, whose layout no shape tells."""
 
 SENSITIVITIES: Mapping[str, Callable[[float], Fault]] = {limit.what: limit.fault_of for limit in faults.LIMITS}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MixerSpecimen:
-    """A config with seeded weights, as `align.alignment.Specimen` says."""
+    """A config with seeded weights; implements `align.alignment.Specimen`."""
 
     name: str
     config: MixerConfig
@@ -42,11 +42,11 @@ class MixerSpecimen:
         return planted.into(case_of(subject, settings))
 
     def faults(self) -> Sequence[Fault]:
-        """Return the catalogue."""
+        """Return the catalogue of faults."""
         return faults.CATALOGUE
 
     def sensitivities(self) -> Mapping[str, Callable[[float], Fault]]:
-        """Return faults of any size, by what is wrong."""
+        """Return functions from a size to a fault of that size, by what is wrong."""
         return SENSITIVITIES
 
 

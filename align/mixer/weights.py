@@ -32,14 +32,14 @@ DEFAULT_VARIANT = "b16_in21k"
 
 
 def subject_of(options: Mapping[str, Any], say: Say) -> Subject:
-    """Return the weights to compare; what is taken for granted of them is said.
+    """Return what the options say to compare; report what is taken for granted about the weights.
 
     Args:
         options: reference (timm or flax; None: flax for Google's files, else timm), variant, checkpoint (None: seeded
             random weights), init, seed, candidate (Paddle's weights; None: the reference's, converted), candidate_key,
             layer (a porter's own model), its pairing, candidate_model (what to call it) and own_weights; src,
-            weights_key, ema, gelu, layer_norm_eps and dtype, as `mixer-convert` has them.
-        say: Is told what is taken for granted.
+            weights_key, ema, gelu, layer_norm_eps and dtype, as in `mixer-convert`.
+        say: Called with what is taken for granted.
     """
     given = dict(options)
     reference, init, seed = given.pop("reference", None), given.pop("init", None), given.pop("seed", 0)
@@ -71,16 +71,16 @@ def subject_of(options: Mapping[str, Any], say: Say) -> Subject:
 
 
 def read_candidate(path: Path, key: str | None, config: MixerConfig) -> Source:
-    """Return a candidate's weights; `tensors` has them under the names that our Paddle model would load them by.
+    """Return a candidate's weights; `tensors` has them under the names by which our Paddle model would load them.
 
     Args:
         path: The file, in any layout that Paddle's models have.
-        key: Which set of weights, where it holds several.
-        config: Of the reference.
+        key: Which set of weights, if it holds several.
+        config: The reference's config.
 
     Raises:
         UsageProblem: The file, or its manifest, says that it is for another GELU or epsilon.
-        BadInput: It cannot be read, or Paddle would execute something of it.
+        BadInput: It cannot be read, or Paddle would execute something in it.
     """
     source = from_file(path, Selection(key=key, option="--candidate-key", by_name=False))
     refuse_foreign(source)
@@ -102,9 +102,9 @@ def read_candidate(path: Path, key: str | None, config: MixerConfig) -> Source:
 
 
 def _layout(source: Source, layouts: tuple[str, ...]) -> Layout | None:
-    """Return the layout that a candidate has to be brought from; None where Paddle's own names and shapes are meant.
+    """Return the layout that a candidate has to be converted from; None if it is to be judged as it is.
 
-    A file of Paddle's whose Linear weights are as torch has them is a wrong port, and no layout.
+    A file that Paddle wrote, with Linear weights as torch stores them, is a wrong port, not a file in timm's layout.
     """
     said = first_said(source.claims, "layout")
     possible = [layout for layout in layouts if said in (None, layout)]
@@ -114,7 +114,7 @@ def _layout(source: Source, layouts: tuple[str, ...]) -> Layout | None:
 
 
 def _own_model(given: dict[str, Any], candidate: Path | None) -> OwnModel | None:
-    """Return a porter's own model, where there is one, taking its options out."""
+    """Return a porter's own model, if there is one, removing its options from `given`."""
     layer, pairing, target = given.pop("layer", None), given.pop("pairing", None), given.pop("candidate_model", None)
     own_weights = given.pop("own_weights", False)
     if layer is None and (pairing is not None or own_weights):
@@ -128,7 +128,7 @@ def _own_model(given: dict[str, Any], candidate: Path | None) -> OwnModel | None
 
 
 def _with_candidate(subject: Subject, candidate: Path | None, key: str | None, say: Say) -> Subject:
-    """Return the subject with the candidate's weights, where a file is named, and where they are from."""
+    """Return the subject with the candidate's weights, if a file is named, and with their provenance."""
     said: dict[str, Any] = {"candidate": None, "candidate_key": None, "candidate_notes": []}
     if candidate is None:
         if key is not None:
@@ -149,7 +149,7 @@ def _with_candidate(subject: Subject, candidate: Path | None, key: str | None, s
 
 
 def _of_model(path: Path, key: str | None, config: MixerConfig, model: OwnModel) -> Source:
-    """Return a file's tensors by the names of a porter's own model: as they are, or by the pairing of timm's names."""
+    """Return a file's tensors by the names of a porter's own model: its own, or timm's translated by the pairing."""
     held, file = model.layer.state_dict(), files.locate(path)
     content = files.load(file)
     if key is None and isinstance(content.tree, dict) and 2 * len(content.tree.keys() & held) > len(held):
@@ -164,21 +164,21 @@ def _of_model(path: Path, key: str | None, config: MixerConfig, model: OwnModel)
 
 
 def _is_timms(path: Path) -> bool:
-    """Return whether a file whose names Paddle's models have too is in timm's layout, where Linear lie otherwise."""
+    """Return whether a file whose names Paddle's models also use is in timm's layout, with Linear weights [out, in]."""
     source = from_file(path, Selection(option="--candidate-key", by_name=False))
     found = recognise(source.state_dict, source.name)
     return found is not None and _layout(source, found[1]) == "timm"
 
 
 def _named(source: Source, variant: Variant | None) -> str:
-    """Return what to call the weights: variant, file, and which set of it."""
+    """Return what to call the weights: the variant, the file, and which of its sets."""
     key = source.provenance.weights_key
     chosen = [] if key in (None, TOP) else [f"({key})"]
     return " ".join([*([variant.name] if variant else []), source.name, *chosen])
 
 
 def _available(reference: Reference | None, config: MixerConfig, *, of_google: bool) -> Reference:
-    """Return the reference asked for, if there is one for this family and it is installed."""
+    """Return the reference asked for, or the default one; check that the family has it and that it is installed."""
     if reference is None:
         reference = "flax" if of_google and config.family == "mixer" else "timm"
     if reference == "flax" and config.family != "mixer":

@@ -22,7 +22,7 @@ Part = Generator[tuple[str, Array], object, Array]
 """A part of the forward: yields each named intermediate as it reaches it, and returns the last."""
 
 GELU_STEPS = 6
-"""Operations in GELU and SiLU that round to the size of what they are given: quotient, erf or exp, sum, product."""
+"""How many operations in GELU and SiLU round at the size of their input: quotient, erf or exp, sum, product."""
 
 
 def forward(config: MixerConfig, state_dict: StateDict, images: Array, note: Note | None = None) -> Part:
@@ -32,7 +32,7 @@ def forward(config: MixerConfig, state_dict: StateDict, images: Array, note: Not
         config: Sizes, epsilon and GELU.
         state_dict: timm's layout: Linear weights [out, in].
         images: (batch, in_chans, image_size, image_size).
-        note: Is told each point's size (`align.rounding.sizes`) and slack, before its value is yielded.
+        note: Called with each point's name, size (`align.rounding.sizes`) and slack before its value is yielded.
 
     Source: MLP-Mixer, https://arxiv.org/abs/2105.01601, equation 1; ResMLP, https://arxiv.org/abs/2105.03404, equations
     2 and 3; gMLP, https://arxiv.org/abs/2105.08050, section 2; gMixer is timm's own (timm 1.0.31, GluMlp).
@@ -50,10 +50,10 @@ def forward(config: MixerConfig, state_dict: StateDict, images: Array, note: Not
 def layer(
     config: MixerConfig, state_dict: StateDict, path: str, x: Array, *, written_out: bool = False
 ) -> Array | None:
-    """Return what the layer at a path of timm's makes of a float64 tensor alone; None for one that is not known here.
+    """Return the output of the layer at a timm path, called alone on a float64 tensor; None if it is not known here.
 
-    `stem.proj` takes images, and puts out one of (batch, hidden_dim, height, width); every other layer as in `forward`.
-    written_out: A LayerNorm has its epsilon as it is, which is not rounded to float32 then.
+    `stem.proj` takes images and returns (batch, hidden_dim, height, width); every other layer works as in `forward`.
+    written_out: Whether a LayerNorm uses its epsilon unrounded instead of rounded to float32.
     """
     run, last = _Run(config, state_dict, written_out=written_out), path.rpartition(".")[2]
     if path == "stem.proj":
@@ -72,7 +72,7 @@ def layer(
 
 @dataclass(frozen=True, slots=True)
 class _Computed:
-    """A value, and what gives its size; slack: what part of it another way of rounding the epsilon moves."""
+    """A value, and a function that returns its size; slack: what part of it another rounding of the epsilon moves."""
 
     value: Array
     size: Callable[[], float]
@@ -80,7 +80,7 @@ class _Computed:
 
 
 class _Run:
-    """One forward: its weights in float64, cast as they are used so that no second copy is kept, and who is told."""
+    """One forward: its weights, cast to float64 when used so that no second copy is kept, and what notes sizes."""
 
     def __init__(
         self, config: MixerConfig, state_dict: StateDict, note: Note | None = None, *, written_out: bool = False
@@ -89,11 +89,11 @@ class _Run:
         self._state_dict, self._note = state_dict, note
 
     def __call__(self, name: str) -> Array:
-        """Return a weight."""
+        """Return a weight, cast to float64."""
         return self._state_dict[name].astype(np.float64)
 
     def show(self, name: str, computed: _Computed) -> Part:
-        """Yield a point, whose size is told before."""
+        """Note a point's size and slack, yield the point, and return its value."""
         if self._note is not None:
             self._note(name, computed.size(), computed.slack)
         yield name, computed.value
@@ -195,10 +195,10 @@ def _norm(run: _Run, x: Array, at: str) -> _Computed:
 
 
 def _layer_norm(run: _Run, x: Array, at: str, epsilon: float) -> _Computed:
-    """Return the LayerNorm with the epsilon that float32 models really use: the float32 nearest to it.
+    """Return the LayerNorm with the epsilon that float32 models really use, the nearest float32, unless written out.
 
     Paddle's own rounds it even when it computes in float64 (paddlepaddle 3.3.1), which at 1e-5 moves the result by
-    2e-11; one that is written out, (x - mean) / sqrt(variance + epsilon), does not. The slack is what that makes.
+    2e-11; one that is written out, (x - mean) / sqrt(variance + epsilon), does not. The slack is that difference.
     """
     rounded = float(np.float32(epsilon))
     mean = x.mean(axis=-1, keepdims=True)

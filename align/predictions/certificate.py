@@ -96,7 +96,7 @@ def predictions_of(names: Iterable[str], reference: Array, candidate: Array) -> 
     """Return what both sides predict.
 
     Args:
-        names: One for each image.
+        names: A name for each image.
         reference: Logits (images, num_classes ≥ 2), float32.
         candidate: Logits of the same shape.
 
@@ -124,7 +124,7 @@ def _prediction(name: str, reference: Array, candidate: Array) -> Prediction:
 
 
 def verdict_line(certificate: Certificate) -> str:
-    """Return the one line that a CI log is read for."""
+    """Return the one line that a reader of a CI log looks for."""
     count, could, changed = len(certificate.predictions), certificate.could_change, certificate.changed
     start = f"{'certified' if certificate.holds else 'not certified'}: {certificate.name}: "
     figures = (

@@ -1,4 +1,4 @@
-"""Images of a user's own: picture files, preprocessed as the variant wants it, and arrays ready as they are."""
+"""A user's own images: picture files, preprocessed as the variant needs, and arrays that are used as they are."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ class Image:
 def batches(
     paths: Sequence[Path], shape: Shape, read_picture: Callable[[Path], Array] | None, batch_size: int
 ) -> Iterator[tuple[Image, ...]]:
-    """Yield the images of all files in order, so many at a time.
+    """Yield the images of all files in order, `batch_size` at a time.
 
     Args:
         paths: Picture files, or .npy and .npz files with arrays (images, in_chans, image_size, image_size), float32,
             normalised.
-        shape: Of one image that the model takes: (in_chans, height, width).
+        shape: Shape of one image that the model takes: (in_chans, height, width).
         read_picture: Resizes, crops and normalises a picture; None: only arrays are read.
-        batch_size: Images at a time; the last may be fewer.
+        batch_size: Number of images at a time; the last batch may be smaller.
 
     Raises:
         Unreadable: A file is no image or array of this kind.
-        UsageProblem: A picture without a variant.
+        UsageProblem: A picture is given, but no function that reads pictures.
     """
     pictures = [path for path in paths if path.suffix not in ARRAYS]
     if pictures and read_picture is None:
@@ -52,7 +52,7 @@ def batches(
 
 
 def count(paths: Sequence[Path]) -> int | None:
-    """Return how many images the files have; None where one cannot be read, which `batches` says."""
+    """Return how many images the files hold; None if one cannot be read, which `batches` reports."""
     with contextlib.suppress(BadInput, OSError, TypeError):
         return sum(map(_count, paths))
     return None
@@ -67,7 +67,7 @@ def _count(path: Path) -> int:
 def _images(path: Path, shape: Shape, read_picture: Callable[[Path], Array] | None) -> Iterable[Image]:
     if read_picture is not None and path.suffix not in ARRAYS:
         return [_checked(path, str(path), read_picture(path))]
-    with path.open("rb"):  # a file that is missing is an error of its own, not a damaged one
+    with path.open("rb"):  # so that a missing file raises an error of its own, not that of a damaged one
         pass
     members = npz.read(path) if path.suffix == ".npz" else {"": npy.read(path)}
     return _rows(path, members, shape)

@@ -16,12 +16,12 @@ from convert.errors import BadInput
 def certify(
     case: Case, batches: Iterable[Sequence[Image]], *, progress: Callable[[str], None] = lambda _: None
 ) -> Certificate:
-    """Return what the reference and the Paddle model predict on the images.
+    """Return the certificate over what the reference and the Paddle model predict on the images.
 
     Args:
         case: The models; its own inputs play no part.
         batches: The images.
-        progress: Is told what is about to run.
+        progress: Called with what is about to run.
 
     Raises:
         BadInput: The candidate's weights are of another structure, the head has a single class, or there is no image.

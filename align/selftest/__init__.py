@@ -1,1 +1,1 @@
-"""The gate's own test: every planted fault has to be caught and placed, and no right port may be failed."""
+"""The gate's own test: every planted fault has to be caught and placed, and every right port has to pass."""

@@ -1,4 +1,4 @@
-"""What each gate is for: the faults that it catches, and those that nothing else does."""
+"""What each gate is for: the faults that it catches, and those that no other gate does."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from align.core.result import GateName
 from align.selftest.outcome import Caught, SelfTest
 
 OTHERS = ("backward", "training", "settings")
-"""Gates that are run on request, and the one that is shown and fails nothing."""
+"""Gates that run on request only, and the one that is shown but fails no alignment."""
 
 GATES: tuple[str, ...] = tuple(name for name in get_args(GateName) if name not in OTHERS)
-"""Those that every alignment runs, and that can fail it, in their order."""
+"""Gates that every alignment runs and that can fail it, in their order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +25,7 @@ class Share:
 
 
 def shares(findings: Sequence[Caught]) -> dict[str, Share]:
-    """Return each gate's share; of a gate that caught nothing too, and of the refusal to compare at all."""
+    """Return each gate's share, including gates that caught nothing, and that of the refusal to compare at all."""
     found = [finding for finding in findings if finding.outcome == "caught"]
     others = dict.fromkeys(gate for finding in found for gate in finding.gates if gate not in GATES)
     return {gate: _share(gate, found) for gate in (*GATES, *others)}

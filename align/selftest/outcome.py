@@ -15,8 +15,8 @@ Outcome = Literal["caught", "misplaced", "missed"]
 class Caught:
     """What became of one fault in one config.
 
-    gates are those that failed; blamed is the layer that the verdict names, planted the one that it should. logits is
-    the float32 difference of the logits, which a gate on logits alone would see; None where nothing was compared.
+    gates are those that failed; blamed is the layer that the verdict names, planted the one that it should name. logits
+    is the float32 difference of the logits, all that a gate on logits alone would see; None if nothing was compared.
     """
 
     fault: str
@@ -33,7 +33,7 @@ class Caught:
 class RightPort:
     """How a right port fared on one seed and kind of input.
 
-    closest: how near it came to each bound, as a share of it, by the bound's name; empty where nobody measured it.
+    closest: how near it came to each bound, as a share of the bound, by the bound's name; empty if not measured.
     """
 
     config: str
@@ -44,15 +44,15 @@ class RightPort:
 
     @property
     def false_alarm(self) -> bool:
-        """Whether it was failed; `rounding` says that the function is the right one."""
+        """Whether it failed; `rounding` is no failure, as it says that the function is right."""
         return self.verdict not in ("aligned", "rounding")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sensitivity:
-    """The smallest power of ten by which one thing can be wrong and is caught, and the largest by which it is not.
+    """The smallest power of ten by which one thing can be wrong and be caught, and the largest at which it is not.
 
-    Either is None where there is none.
+    Either is None if there is none.
     """
 
     config: str
@@ -63,7 +63,7 @@ class Sensitivity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelfTest:
-    """The whole outcome."""
+    """The whole outcome of a self-test."""
 
     findings: tuple[Caught, ...]
     right_ports: tuple[RightPort, ...]
@@ -71,12 +71,12 @@ class SelfTest:
 
     @property
     def survivors(self) -> list[Caught]:
-        """The faults that were not caught, or blamed on the wrong layer."""
+        """The faults that were not caught, or were blamed on the wrong layer."""
         return [finding for finding in self.findings if finding.outcome != "caught"]
 
     @property
     def false_alarms(self) -> list[RightPort]:
-        """The right ports that were failed."""
+        """The right ports that failed."""
         return [port for port in self.right_ports if port.false_alarm]
 
     @property

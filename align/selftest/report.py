@@ -1,4 +1,4 @@
-"""The self-test's outcome as plain data, and that data as a matrix and as sentences."""
+"""The self-test's outcome as plain data, and the data as a matrix and as sentences."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MARKS = {"caught": "caught", "missed": "MISSED", "misplaced": "MISPLACED"}
 
 
 def as_data(outcome: SelfTest) -> dict[str, Any]:
-    """Return the outcome as JSON takes it."""
+    """Return the outcome as data that JSON can represent."""
     right_ports: dict[str, Counter[str]] = {}
     for port in outcome.right_ports:
         right_ports.setdefault(f"{port.config}, {port.inputs}", Counter())[port.verdict] += 1
@@ -46,7 +46,7 @@ def headers(data: dict[str, Any]) -> Row:
 
 
 def rows(data: dict[str, Any]) -> list[Row]:
-    """Return the matrix: a row per fault. Layer, gates and logits are those of the first config that can have it."""
+    """Return the matrix: a row per fault. Layer, gates and logits are those of the first config with the fault."""
     by_fault: dict[str, list[dict[str, Any]]] = {}
     for finding in data["findings"]:
         by_fault.setdefault(finding["fault"], []).append(finding)
@@ -60,7 +60,7 @@ def gate_rows(data: dict[str, Any]) -> list[Row]:
 
 
 def closest(right_ports: Sequence[RightPort]) -> dict[str, float]:
-    """Return how near any right port came to each bound, as a share of it."""
+    """Return how near the nearest right port came to each bound, as a share of the bound."""
     nearest: dict[str, float] = {}
     for port in right_ports:
         for bound, share in port.closest.items():
@@ -69,7 +69,7 @@ def closest(right_ports: Sequence[RightPort]) -> dict[str, float]:
 
 
 def sentences(data: dict[str, Any]) -> list[str]:
-    """Return what else was found: gates, limits, the right ports, and the verdict in the last line."""
+    """Return what else was found, in sentences: gates, limits, right ports, and in the last one the verdict."""
     return [*_gates(data), *_limits(data), *_right_ports(data), *_closest(data), _verdict(data)]
 
 
@@ -97,7 +97,7 @@ def _gates(data: dict[str, Any]) -> list[str]:
 
 
 def _limits(data: dict[str, Any]) -> list[str]:
-    """Return from what size each fault of any size is seen, and at what size it is not."""
+    """Return, for each fault of variable size, the size from which it is seen, and that at which it is not."""
     by_what: dict[str, dict[str, list[str]]] = {}
     for found in data["sensitivities"]:
         seen = "never seen" if found["smallest"] is None else f"seen from {found['smallest']:.0e}"

@@ -1,4 +1,4 @@
-"""The gate's own test: every planted fault has to be caught and placed, and no right port may be failed."""
+"""The gate's own test: every planted fault has to be caught and placed, and every right port has to pass."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from align.selftest.outcome import Caught, RightPort, SelfTest, Sensitivity
 from convert.errors import MixerConvertError
 
 REFUSED = "refused"
-"""Stands for the gate where the comparison would not even start."""
+"""What stands in place of a gate's name if the comparison was refused."""
 
 DIGITS = 16
-"""As many as float64 has: no smaller fault can be planted."""
+"""Number of powers of ten tried, as many as float64 has digits: no smaller fault can be planted."""
 
 Closeness = Callable[[AlignmentResult], Mapping[str, float]]
-"""Returns how near a result comes to each bound, as a share of it, by the bound's name."""
+"""Returns how near a result comes to each bound, as a share of the bound, by the bound's name."""
 
 
 def selftest(
@@ -38,8 +38,8 @@ def selftest(
     Args:
         specimens: What to plant the faults in, by name.
         seeds: How many seeds, of weights and images, a right port is run with; each on every kind of input.
-        progress: Is told what is about to run.
-        closeness: Measures the right ports.
+        progress: Called with what is about to run.
+        closeness: Measures how near each right port comes to the bounds.
     """
     findings: list[Caught] = []
     right_ports: list[RightPort] = []
@@ -59,7 +59,7 @@ def selftest(
 
 
 def try_fault(fault: Fault, planted: Planted, name: str, specimen: Specimen) -> Caught:
-    """Return what the gate makes of one fault."""
+    """Return what becomes of one fault at the gate."""
     blamed, failed = planted.layer, True
     gates: tuple[str, ...] = (REFUSED,)
     logits: float | None = None
@@ -82,7 +82,7 @@ def try_fault(fault: Fault, planted: Planted, name: str, specimen: Specimen) -> 
 
 
 def align_with(planted: Planted, specimen: Specimen) -> AlignmentResult:
-    """Return the alignment of a port with this fault."""
+    """Return the result of aligning a port with this fault."""
     with planted.around():
         return align(specimen.case(Settings(), 0, planted))
 

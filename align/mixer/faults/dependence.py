@@ -1,4 +1,4 @@
-"""Faults of where the Paddle model takes its weights from: right for these weights, wrong for others."""
+"""Faults in where the Paddle model takes its weights from: right for these weights, wrong for others."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Path = Callable[[MixerConfig], str]
 
 
 def _detached(name: str, path: Path, kind: Callable[[MixerConfig], str] = lambda _: "weight") -> Fault:
-    """Return the fault of a layer that computes with the copy of a parameter that it took when it was loaded."""
+    """Return the fault of a layer that computes with a copy of a parameter, made when the model was loaded."""
 
     def plant(config: MixerConfig) -> Planted:
         def model(model: Any) -> None:
@@ -41,7 +41,7 @@ def _detached(name: str, path: Path, kind: Callable[[MixerConfig], str] = lambda
 
 
 def _computed_with(layer: Any, kind: str, value: Any, forward: Callable[[Any], Any], x: Any) -> Any:
-    """Return what a layer puts out with another value in a parameter's place, which keeps its own."""
+    """Return a layer's output with another value in place of a parameter, which is restored afterwards."""
     parameter = layer._parameters[kind]
     layer._parameters[kind] = value.astype(x.dtype)
     try:
@@ -58,7 +58,7 @@ def _equal(one: str, other: str) -> ChangeWeights:
 
 
 def _exchanged(name: str, pair: Callable[[MixerConfig], tuple[str, str]], kind: Callable[[MixerConfig], str]) -> Fault:
-    """Return the fault of two layers that each compute with the other's parameter, of the same value."""
+    """Return the fault of two layers that each compute with the other's parameter, which has the same value."""
 
     def plant(config: MixerConfig) -> Planted:
         one, other = pair(config)
@@ -66,7 +66,7 @@ def _exchanged(name: str, pair: Callable[[MixerConfig], tuple[str, str]], kind: 
         def model(model: Any) -> None:
             layers = layer_of(model, one), layer_of(model, other)
             for layer, partner in zip(layers, layers[::-1], strict=True):
-                vars(layer)["partner"] = [partner]  # in a list: a sublayer of that name would be another model
+                vars(layer)["partner"] = [partner]  # in a list: as a sublayer it would change the model
                 put_in_front(layer, with_partners)
 
         def with_partners(layer: Any, forward: Callable[[Any], Any], x: Any) -> Any:
@@ -89,7 +89,7 @@ def _two_linears(config: MixerConfig) -> tuple[str, str]:
 
 
 def _tied(config: MixerConfig) -> Planted:
-    """Let one parameter be both of a norm's, which are equal."""
+    """Tie a norm's bias to its weight, which equals it: one parameter serves as both."""
     at, (scale, shift) = norm_in_block(config), kinds_of_norm(config)
 
     def model(model: Any) -> None:

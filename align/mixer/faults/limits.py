@@ -1,4 +1,4 @@
-"""What no gate can see, because it is smaller than rounding or rarer than the runs: each a fault of any size."""
+"""What no gate can see because it is smaller than rounding or rarer than the runs: each a fault of variable size."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from convert.mixer.variants import MixerConfig
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
-    """A fault of any size, a size at which it is too small to be seen, and one at which it has to be."""
+    """A fault of variable size, a size at which it is too small to be seen, and one at which it has to be seen."""
 
     what: str
     fault_of: Callable[[float], Fault]
@@ -27,7 +27,7 @@ class Limit:
 
 
 def stochastic_depth(chance: float) -> Fault:
-    """Return the fault that leaves out a branch's last Linear in this share of the runs, seeded."""
+    """Return the fault that replaces the output of a branch's last Linear by 0 in this share of the runs, seeded."""
 
     def plant(config: MixerConfig) -> Planted:
         def model(model: Any) -> None:
@@ -44,7 +44,7 @@ def stochastic_depth(chance: float) -> Fault:
 
 
 def counter(frequency: float) -> Fault:
-    """Return the fault of a model that answers otherwise from its call number 1 / frequency on."""
+    """Return the fault of a model that returns another result from call number 1 / frequency on."""
     calls = round(1 / frequency)
     return in_front("state", f"another result from call {calls} on", whole_model, counts_up_to(calls))
 
@@ -70,5 +70,5 @@ LIMITS: tuple[Limit, ...] = (
     Limit(what="a counter, one over the call that it acts from", fault_of=counter, unseen=1e-3, seen=0.2),
     Limit(what="outputs capped, one over the cap", fault_of=capped, unseen=1e-12, seen=1.0),
 )
-"""seen: float64's bound is 1e-12, and large values lie beside small ones; 32 ulp are 4e-6; an epsilon of 1e-6 beside
-variances of about 1 is worth 5e-12 of the output at 1e-5."""
+"""Why each `seen` is seen: float64's bound is 1e-12, and large values lie beside small ones; 32 ulp are 4e-6; an
+epsilon of 1e-6 beside variances of about 1, if it is off by 1e-5 of itself, moves the output by 5e-12 of itself."""

@@ -1,4 +1,4 @@
-"""Mistakes that strangers make when they write such a model anew: steps in another order, axes and modes mistaken."""
+"""Mistakes that people make when they rewrite such a model: steps in the wrong order, axes and modes confused."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _block(change: Callable[[Any], None]) -> Callable[[Any], None]:
 
 
 def _fc1_of_two_layers(config: MixerConfig) -> str | None:
-    """Return the token mixing's Linear, of two layers."""
+    """Return the name of the first Linear of token mixing, if that has two; else None."""
     return tokens_in_block(config) if config.family in ("mixer", "gmixer") else None
 
 
@@ -65,14 +65,14 @@ def _used_transposed(linear: Any, _: Forward, x: Any) -> Any:
 
 
 def _epsilon_outside(norm: Any, _: Forward, x: Any) -> Any:
-    """Add epsilon to the standard deviation, not to the variance."""
+    """Add epsilon to the standard deviation instead of to the variance."""
     centred = x - x.mean(axis=-1, keepdim=True)
     deviation = centred.square().mean(axis=-1, keepdim=True).sqrt()
     return centred / (deviation + norm._epsilon) * norm.weight + norm.bias
 
 
 def _not_centred(norm: Any, _: Forward, x: Any) -> Any:
-    """Divide by the root mean square alone."""
+    """Divide by the root mean square without centring first."""
     root = (x.square().mean(axis=-1, keepdim=True) + norm._epsilon).sqrt()
     return x / root * norm.weight + norm.bias
 
@@ -83,7 +83,7 @@ def _over_tokens(norm: Any, _: Forward, x: Any) -> Any:
 
 
 def _reshaped_input(_: Any, forward: Forward, x: Any) -> Any:
-    """Take (batch, tokens, channels) for (batch, channels, tokens) without moving a value."""
+    """Reshape (batch, tokens, channels) to (batch, channels, tokens) instead of transposing it."""
     batch, channels, tokens = x.shape
     return forward(x.transpose([0, 2, 1]).reshape([batch, channels, tokens]))
 
@@ -106,7 +106,7 @@ def _reshaped_back(block: Any) -> None:
 
 
 def _downscaled(model: Any) -> None:
-    """Use Paddle's other dropout, which scales in evaluation instead of in training."""
+    """Use Paddle's other dropout mode, which scales in evaluation instead of in training."""
     from paddle import nn
 
     mlp = model.blocks[middle(model.config)].mlp_channels
@@ -119,7 +119,7 @@ def _twice(_: Any, forward: Forward, x: Any) -> Any:
 
 
 def _in_order(order: Callable[[Any], list[Any]]) -> Callable[[Any], None]:
-    """Return the change that calls the blocks in another order."""
+    """Return the change that calls the blocks that `order` returns, in that order."""
 
     def change(model: Any) -> None:
         def forward(images: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Faults of arithmetic: values that are no numbers, too few bits, results that do not repeat."""
+"""Faults of arithmetic: NaN and infinity, too few bits, results that do not repeat."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _fault(name: str, plant: Callable[[MixerConfig], Planted | None]) -> Fault:
 
 
 def scaled(by: float, *, float32_only: bool = False) -> Fault:
-    """Return the fault that puts out one layer's values too large by this ratio."""
+    """Return the fault that makes one layer's output too large by this ratio."""
     change = _scaled(by)
     return _fault(f"one layer off by {by:.0e}", _around_fc2(_float32_only(change) if float32_only else change))
 
@@ -49,7 +49,7 @@ def _one_weight(value: float) -> Callable[[MixerConfig], Planted]:
 
 
 def _around_fc2(change: Change) -> Callable[[MixerConfig], Planted]:
-    """Return the fault that wraps one Linear's forward: change(linear, forward, input) gives the output."""
+    """Return what plants a change of one Linear's forward: change(linear, forward, input) is the output."""
 
     def plant(config: MixerConfig) -> Planted:
         def model(model: Any) -> None:
@@ -61,12 +61,12 @@ def _around_fc2(change: Change) -> Callable[[MixerConfig], Planted]:
 
 
 def _float32_only(change: Change) -> Change:
-    """Return the change, made in the float32 pass alone, where rounding could hide it."""
+    """Return the change, applied in the float32 pass only, where rounding could hide it."""
     return lambda linear, forward, x: change(linear, forward, x) if x.dtype.name.lower() == "float32" else forward(x)
 
 
 def _through(dtype: str) -> Change:
-    """Return the change that rounds what the Linear gets and puts out."""
+    """Return the change that rounds the Linear's input and output to this dtype."""
     return lambda _, forward, x: forward(x.astype(dtype).astype(x.dtype)).astype(dtype).astype(x.dtype)
 
 
@@ -93,7 +93,7 @@ def _nan_at_one_place(_linear: Any, forward: Any, x: Any) -> Any:
 
 
 def _nan_on_both_sides(config: MixerConfig) -> Planted:
-    """NaN equals NaN to many a comparison."""
+    """Plant NaN on both sides: many comparisons take NaN to equal NaN."""
 
     def reference(model: Any) -> None:
         def poison(_module: Any, _inputs: Any, output: Any) -> Any:
@@ -112,7 +112,7 @@ def _scaled(by: float) -> Change:
 
 
 def _alternates_by_one_ulp(config: MixerConfig) -> Planted:
-    """Let every other run of the reference put out one value's neighbour, which no bound sees."""
+    """Make every other run of the reference output one value's next float, which no bound detects."""
 
     def reference(model: Any) -> None:
         import torch
@@ -132,7 +132,7 @@ def _alternates_by_one_ulp(config: MixerConfig) -> Planted:
 
 
 def _constant(config: MixerConfig) -> Planted | None:
-    """Add one value to all that a block puts out: no float32 bound sees it, and every later LayerNorm takes it away."""
+    """Add a constant to a block's output: no float32 bound detects it, and every later LayerNorm subtracts it again."""
 
     def model(model: Any) -> None:
         put_in_front(layer_of(model, at_block(config)), lambda _, forward, x: forward(x) + 1e-7)

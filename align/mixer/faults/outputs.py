@@ -1,4 +1,4 @@
-"""Faults of what a user gets of the whole model, beside or beyond what hooks on one batch see."""
+"""Faults in what a user gets from the whole model, which can differ from what hooks on one batch see."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def _fault(name: str, change: Change, path: str = "") -> Fault:
 
 
 def _put_out(change: Callable[[Any], Any]) -> Change:
-    """Return the change of what the model returns."""
+    """Return the change that applies a function to what the model returns."""
     return lambda _, forward, images: change(forward(images))
 
 
 def _nothing(_: Any, forward: Forward, images: Any) -> None:
-    """Forget to return."""
+    """Compute the result but forget to return it."""
     forward(images)
 
 
@@ -41,7 +41,7 @@ def _unhooked(model: Any, forward: Forward, images: Any) -> Any:
 
 
 def _one_ulp_unhooked(model: Any, forward: Forward, images: Any) -> Any:
-    """Round once more in a fast path, which float64 does not take."""
+    """Add one ulp in a fast path, taken in float32 only and when no layer is hooked."""
     import paddle
 
     fast = images.dtype == paddle.float32 and not _hooked(model)
@@ -55,7 +55,7 @@ def _with_gradients(_: Any, forward: Forward, images: Any) -> Any:
 
 
 def _first_two(_: Any, forward: Forward, images: Any) -> Any:
-    """Compute two images, and answer the others with zeros."""
+    """Compute the first two images and return zeros for the others."""
     import paddle
 
     logits = forward(images[:2])
@@ -71,7 +71,7 @@ def _first_two_repeated(_: Any, forward: Forward, images: Any) -> Any:
 
 
 def _by_twos(_: Any, forward: Forward, images: Any) -> Any:
-    """Split the batch into twos, and put the answers together in another order."""
+    """Split the batch into pairs and concatenate their results in reverse order."""
     import paddle
 
     return paddle.concat([forward(images[i : i + 2]) for i in range(0, images.shape[0], 2)][::-1])
@@ -82,13 +82,13 @@ def _at_one(_: Any, forward: Forward, images: Any) -> Any:
 
 
 def _beyond_two(_: Any, forward: Forward, images: Any) -> Any:
-    """Move every image by those behind the second."""
+    """Shift every image's logits by those of the images after the second."""
     logits = forward(images)
     return logits + 1e-3 * logits[2:].mean(axis=0) if images.shape[0] > 2 else logits
 
 
 def _centred(_: Any, forward: Forward, x: Any) -> Any:
-    """Let each image's features depend a little on the others'."""
+    """Make each image's features depend slightly on the others'."""
     return forward(x - 1e-3 * x.mean(axis=0, keepdim=True))
 
 

@@ -1,4 +1,4 @@
-"""Faults of the parameters themselves that the values at the points hardly show, or that let them prove nothing."""
+"""Faults in the parameters that the values at the points hardly show, or that make those values prove nothing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _fault(name: str, plant: Callable[[MixerConfig], Planted | None]) -> Fault:
 
 
 def _negative_zero(parameter: Callable[[MixerConfig], str]) -> Callable[[MixerConfig], Planted]:
-    """Return the fault that gives a zero the other sign, which no sum shows."""
+    """Return what plants a zero of the other sign in a parameter, which no sum shows."""
 
     def plant(config: MixerConfig) -> Planted:
         key = parameter(config)
@@ -39,7 +39,7 @@ def _negative_zero(parameter: Callable[[MixerConfig], str]) -> Callable[[MixerCo
 
 
 def _position_embedding(_: MixerConfig) -> Planted:
-    """Add a position embedding as a Vision Transformer has it, saved with the model, which the forward never adds."""
+    """Add a position embedding like a Vision Transformer's, saved with the model but never used by the forward."""
     values = np.random.default_rng(0).normal(0, 0.02, (1, 16, 10)).astype(np.float32)
 
     def model(model: Any) -> None:
@@ -52,7 +52,7 @@ def _position_embedding(_: MixerConfig) -> Planted:
 
 
 def _buffer_applied(*, persistable: bool) -> Callable[[MixerConfig], Planted]:
-    """Multiply by a buffer 8 float32 steps above 1, which no bound on float32 sees."""
+    """Multiply by a buffer 8 float32 steps above 1, which no float32 bound detects."""
 
     def plant(config: MixerConfig) -> Planted:
         def model(model: Any) -> None:
@@ -68,7 +68,7 @@ def _buffer_applied(*, persistable: bool) -> Callable[[MixerConfig], Planted]:
 
 
 def without_bias(linear: Any, _: Callable[[Any], Any], x: Any) -> Any:
-    """Put out what a Linear does without its bias."""
+    """Return a Linear's output without its bias."""
     import paddle
 
     return paddle.nn.functional.linear(x, linear.weight)
@@ -85,7 +85,7 @@ def _wider(config: MixerConfig) -> Planted:
 
 
 def _zero_head(_: MixerConfig) -> Planted:
-    """Timm's own initialisation: every logit is 0 on every side, whatever came before."""
+    """Zero the head, as timm initialises it: every logit is 0 on every side, whatever came before."""
 
     def source(state_dict: Weights) -> None:
         for key in ("head.weight", "head.bias"):
@@ -95,7 +95,7 @@ def _zero_head(_: MixerConfig) -> Planted:
 
 
 def _not_loaded(config: MixerConfig) -> Planted:
-    """`set_state_dict` never raises: a parameter can keep its initial value."""
+    """Leave a parameter at its initial value, as can happen because `set_state_dict` never raises."""
 
     def model(model: Any) -> None:
         norm = model.norm

@@ -13,7 +13,7 @@ from convert.mixer.variants import MixerConfig
 
 
 def mixer_fault(kind: Kind, name: str, plant: Callable[[MixerConfig], Planted | None]) -> Fault:
-    """Return a fault that a config tells how to plant."""
+    """Return a fault that is planted according to the case's config."""
 
     def planted(case: Case) -> Planted | None:
         return plant(case.config)
@@ -31,11 +31,11 @@ def in_front(
     """Return a fault in what one layer of the Paddle model does.
 
     Args:
-        kind: Of the fault.
-        name: Of the fault.
-        path: Where the layer is; "" is the model itself, None where a config has none.
-        change: What it does instead.
-        source: Changes the weights of both sides first.
+        kind: Kind of the fault.
+        name: Name of the fault.
+        path: Returns the layer's path; "" is the model itself, None means that a config has no such layer.
+        change: What the layer does instead.
+        source: Returns a change of both sides' weights, made first.
     """
 
     def plant(config: MixerConfig) -> Planted | None:
@@ -52,7 +52,7 @@ def in_front(
 
 
 def point_of_module(path: str) -> str:
-    """Return the comparison point that a module's values are in: `stem.proj` → `stem`, the model → `logits`."""
+    """Return the comparison point that shows what a module does: `stem.proj` → `stem`, the model → `logits`."""
     return layer_of_parameter(f"{path}.weight") if path else LOGITS
 
 
@@ -88,12 +88,12 @@ def stem_projection(_: MixerConfig) -> str:
 
 
 def last_norm(_: MixerConfig) -> str:
-    """Return the name of the norm behind the blocks."""
+    """Return the name of the norm after the blocks."""
     return "norm"
 
 
 def head(_: MixerConfig) -> str:
-    """Return the name of the Linear that gives the logits."""
+    """Return the name of the Linear that outputs the logits."""
     return "head"
 
 

@@ -1,4 +1,4 @@
-"""The Paddle model's forward with its connections laid wrongly; the modules keep their names."""
+"""The Paddle model's forward, wired wrongly; the modules keep their names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Literal
 from convert.mixer.variants import MixerConfig
 
 Residual = Literal["before", "norm", "input", "nothing"]
-"""What a branch is added to: the value before its norm (right), behind it, the block's input, or nothing."""
+"""What a branch is added to: the value before its norm (right), the value after it, the block's input, or nothing."""
 
 
 def rewire_block(
@@ -20,15 +20,15 @@ def rewire_block(
     post_norm: bool = False,
     layer_scale: bool = True,
 ) -> None:
-    """Give a block another wiring.
+    """Rewire a block.
 
     Args:
         block: A block of convert.mixer.paddle_mixer.
         config: Its model's config.
         tokens_from: What token mixing is added to.
         channels_from: What channel mixing is added to.
-        post_norm: The first norm acts on the branch's output instead of its input.
-        layer_scale: ResMLP's scales are applied.
+        post_norm: Whether the first norm acts on the branch's output instead of its input.
+        layer_scale: Whether ResMLP's scales are applied.
     """
 
     def branch(x: Any, norm: str, mix: Callable[[Any], Any]) -> tuple[Any, Any]:
@@ -58,13 +58,13 @@ def rewire_model(
     pool_first: bool = False,
     norm: bool = True,
 ) -> None:
-    """Give the model's end another wiring.
+    """Rewire the end of the model.
 
     Args:
         model: A convert.mixer.paddle_mixer.MlpMixer.
-        pool: (batch, tokens, hidden_dim) to (batch, hidden_dim).
-        pool_first: The head sees the norm of the pooled features, not the pooled norm.
-        norm: The last norm is applied.
+        pool: Maps (batch, tokens, hidden_dim) to (batch, hidden_dim).
+        pool_first: Whether the head is given the norm of the pooled features instead of the pooled norm.
+        norm: Whether the last norm is applied.
     """
 
     def forward(images: Any) -> Any:

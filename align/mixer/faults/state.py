@@ -1,4 +1,4 @@
-"""Faults of what the Paddle model remembers: it changes in use, or is another one in another mode."""
+"""Faults in what the Paddle model remembers: it changes with use, or computes something else in another mode."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from convert.mixer.shapes import timm_shapes
 from convert.mixer.variants import MixerConfig
 
 CALLS = 17
-"""More than the gates of the forward, the output and the batch call the model together; a user calls it more often."""
+"""A number of calls that the gates of the forward, the output and the batch do not reach together, but a user does."""
 
 
 def counts_up_to(calls: int) -> Change:
-    """Return the change that puts out values too large by a thousandth from that call on."""
+    """Return the change that makes the output too large by a thousandth from this call on."""
 
     def change(layer: Any, forward: Callable[[Any], Any], x: Any) -> Any:
         vars(layer)["calls"] = vars(layer).get("calls", 0) + 1
@@ -41,9 +41,9 @@ def counts_up_to(calls: int) -> Change:
 
 
 def _counted_elsewhere(config: MixerConfig) -> Planted | None:
-    """Count beside the model, as in a variable of its module, which no attribute shows.
+    """Count outside the model, as in a global variable of its Python module, which no attribute shows.
 
-    Of a larger model the further forwards that would show it are not made, for what they take.
+    A larger model cannot have this fault: the further forwards that would show it are not made, as they take too long.
     """
     if sum(math.prod(shape) for shape in timm_shapes(config).values()) > SMALL:
         return None
@@ -56,7 +56,7 @@ def _counted_elsewhere(config: MixerConfig) -> Planted | None:
 
 
 def _with_buffer(name: str, path: Callable[[MixerConfig], str], value: float, change: Change, **kept: bool) -> Fault:
-    """Return the fault of a layer that has a buffer beside its parameters, and a change that uses it."""
+    """Return the fault of a layer that has an additional buffer and a change that uses it."""
 
     def plant(config: MixerConfig) -> Planted:
         def model(model: Any) -> None:
@@ -77,7 +77,7 @@ def _counted(layer: Any, forward: Callable[[Any], Any], x: Any) -> Any:
 
 
 def _averaged(layer: Any, forward: Callable[[Any], Any], x: Any) -> Any:
-    """Keep a running mean, as a norm of the batch does, and use it for nothing."""
+    """Keep a running mean, as a batch norm does, but use it for nothing."""
     layer.seen.set_value((layer.seen * 0.9 + x.mean() * 0.1).astype(layer.seen.dtype))
     return forward(x)
 
@@ -95,17 +95,17 @@ def _in_training(path: Callable[[MixerConfig], str], change: Change, *, everywhe
 
 
 def _scaled_in_evaluation(layer: Any, forward: Callable[[Any], Any], x: Any) -> Any:
-    """Scale by what a dropout of a tenth would have kept, and in evaluation only."""
+    """Scale, in evaluation only, by the share that a dropout of a tenth would have kept."""
     return forward(x) if layer.training else forward(x) * 0.9
 
 
 def _batch_statistics(layer: Any, forward: Callable[[Any], Any], x: Any) -> Any:
-    """Centre by the batch in training mode, as a norm of the batch does."""
+    """Centre by the batch's mean in training mode, as a batch norm does."""
     return forward(x - x.mean(axis=0, keepdim=True)) if layer.training else forward(x)
 
 
 def _nudged(layer: Any, forward: Callable[[Any], Any], x: Any) -> Any:
-    """Move one weight to the next number behind each forward."""
+    """Move one weight to the next float after each forward."""
     y = forward(x)
     weight = layer.weight.numpy()
     weight.flat[7] = np.nextafter(weight.flat[7], np.inf, dtype=weight.dtype)
@@ -114,7 +114,7 @@ def _nudged(layer: Any, forward: Callable[[Any], Any], x: Any) -> Any:
 
 
 def _cached_by_shape(layer: Any, forward: Callable[[Any], Any], x: Any) -> Any:
-    """Give the first answer for a shape ever after."""
+    """Return the first result for a shape and dtype ever after."""
     answers = vars(layer).setdefault("answers", {})
     key = (tuple(x.shape), str(x.dtype))
     if key not in answers:
@@ -123,7 +123,7 @@ def _cached_by_shape(layer: Any, forward: Callable[[Any], Any], x: Any) -> Any:
 
 
 def _first_call(layer: Any, forward: Callable[[Any], Any], x: Any) -> Any:
-    """Warm up: the first answer is another one."""
+    """Return another result on the first call, as if to warm up."""
     first = "warm" not in vars(layer)
     vars(layer)["warm"] = True
     return forward(x) * (1.001 if first else 1.0)

@@ -1,4 +1,4 @@
-"""Faults in the Paddle model: the right weights in another function."""
+"""Faults in the Paddle model: the right weights in the wrong function."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _fault(
 
 
 def _block_fault(name: str, point: str, families: tuple[MixerKind, ...] = TWO_BRANCHES, **wiring: Any) -> Fault:
-    """Return a fault in the wiring of one block; point is where it shows, below the block's name."""
+    """Return a fault in the wiring of one block; `point` is where it shows, as a suffix of the block's name."""
 
     def model(model: Any) -> None:
         rewire_block(model.blocks[middle(model.config)], model.config, **wiring)
@@ -59,7 +59,7 @@ def _epsilon_of_the_gate(model: Any) -> None:
 
 
 def _unbiased(model: Any) -> None:
-    """Divide the variance by one less, as `Tensor.var` does by default."""
+    """Divide by one less in the variance, as `Tensor.var` does by default."""
     norm, channels = model.norm, model.config.hidden_dim
 
     def forward(x: Any) -> Any:
@@ -93,7 +93,7 @@ def _column_major(model: Any) -> None:
 
 
 def _wrong_half(model: Any) -> None:
-    """Let the first half of the channels gate the second."""
+    """Make the first half of the channels gate the second."""
     mlp = model.blocks[middle(model.config)].mlp_channels
     if model.config.family == "gmixer":
         inner, half = mlp.fc1, model.config.channels_gated_dim
@@ -113,7 +113,7 @@ def _wrong_half(model: Any) -> None:
 
 
 def _ungated(model: Any) -> None:
-    """Put out the gate alone, without the half that it should multiply."""
+    """Output the gate alone, without the half that it should multiply."""
     gate, half = model.blocks[middle(model.config)].mlp_channels.gate, model.config.channels_gated_dim
 
     def forward(x: Any) -> Any:

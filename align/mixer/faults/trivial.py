@@ -1,4 +1,4 @@
-"""Faults that trivial weights hide: what a model leaves out while it is 0 or 1, or takes for its equal."""
+"""Faults that trivial weights hide: a model omits a weight because it is 0 or 1, or uses another that equals it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Path = Callable[[MixerConfig], str]
 
 
 def _filled(values: Callable[[MixerConfig], dict[str, float]]) -> Callable[[MixerConfig], ChangeWeights]:
-    """Return what fills parameters of both sides with a number each."""
+    """Return what makes, for a config, the change that fills each of these parameters of both sides with one number."""
 
     def of(config: MixerConfig) -> ChangeWeights:
         def source(state_dict: Weights) -> None:
@@ -50,7 +50,7 @@ def _trivial_norm(config: MixerConfig) -> dict[str, float]:
 
 
 def _without_affine(norm: Any, _: Callable[[Any], Any], x: Any) -> Any:
-    """Leave out weight and bias; of ResMLP's norm nothing is left."""
+    """Leave out weight and bias, which leaves nothing of ResMLP's norm."""
     import paddle
 
     if not hasattr(norm, "_epsilon"):
@@ -59,7 +59,7 @@ def _without_affine(norm: Any, _: Callable[[Any], Any], x: Any) -> Any:
 
 
 def _layer_scales(name: str, equal: float, first: str, second: str) -> Fault:
-    """Return the fault of a ResMLP's block that scales by other parameters, or by none, where all are equal."""
+    """Return the fault of a ResMLP block that exchanges its two layer scales, which are equal, or leaves them out."""
 
     def change(block: Any, _: Callable[[Any], Any], x: Any) -> Any:
         mixed = block.linear_tokens(block.norm1(x).transpose([0, 2, 1])).transpose([0, 2, 1])
@@ -80,7 +80,7 @@ def _layer_scales(name: str, equal: float, first: str, second: str) -> Fault:
 
 
 def _open_gate(config: MixerConfig) -> Planted | None:
-    """Leave out a gMLP's gate, which begins its training with weights by which it multiplies by 1."""
+    """Leave out a gMLP's gate, whose weights at the start of training make it multiply by 1."""
     if config.family != "gmlp":
         return None
     gate = f"{at_block(config)}.mlp_channels.gate"

@@ -1,4 +1,4 @@
-"""Faults that show on some values only: large or tiny ones, constant rows, outliers. On normal images none is seen."""
+"""Faults that show on some values only: large or tiny ones, constant rows, outliers. On normal images none shows."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _capped(limit: float) -> Change:
 
 
 def _where(chosen: Callable[[Any], Any], instead: Callable[[Any], Any]) -> Change:
-    """Return the change that puts out something else where the input is of a kind, broadcast over the output."""
+    """Return the change that outputs `instead` where the input is `chosen`, both broadcast over the output."""
 
     def change(_: Any, forward: Callable[[Any], Any], x: Any) -> Any:
         import paddle
@@ -81,12 +81,12 @@ def _zero_rows(x: Any) -> Any:
 
 
 def _outliers_dropped(_: Any, forward: Callable[[Any], Any], x: Any) -> Any:
-    """Take what lies beyond a million for a missing value."""
+    """Replace values beyond a million by 0, as if they were missing."""
     return forward(x * (x.abs() <= 1e6).astype(x.dtype))
 
 
 def _least_variance(norm: Any, forward: Callable[[Any], Any], x: Any) -> Any:
-    """Clip the variance from below, which leaves every row of a usual one as it is."""
+    """Clip the variance from below, which leaves rows of usual variance as they are."""
     import paddle
 
     centred = x - x.mean(axis=-1, keepdim=True)

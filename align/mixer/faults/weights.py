@@ -69,7 +69,7 @@ def _shifted_blocks(config: MixerConfig) -> Planted:
 
 
 def _renumber(source_of: dict[int, int]) -> Callable[[Weights], None]:
-    """Return the change that fills each block from another one."""
+    """Return the change that fills blocks with the weights of others, as `source_of` says."""
 
     def weights(state_dict: Weights) -> None:
         original = dict(state_dict)
@@ -96,7 +96,7 @@ def _swapped_norms(config: MixerConfig) -> Planted:
 
 
 def _permuted_outputs(config: MixerConfig) -> Planted:
-    """Paddle's Linear weights are [in, out], so this permutes what the layer puts out."""
+    """Permute a Linear's outputs, the second axis of Paddle's [in, out] weights."""
     return _altered(f"{tokens_linear(config, middle(config))}.weight", lambda w: np.roll(w, 1, axis=1))
 
 
