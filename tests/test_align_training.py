@@ -17,7 +17,7 @@ from align.core.case import Case, Settings
 from align.core.result import Check, Section
 from align.learning import paddle_steps
 from align.learning.drift import At, Drift, Sums
-from align.learning.gradients import distance
+from align.learning.gradients import distance, floor_of
 from align.learning.recipes import MU, RECIPES, WEIGHT_DECAY, OptimizerRecipe, Schedule, Stepper, as_paddle_rounds
 from align.learning.training import BuildOptimizer, learners, training
 from align.mixer.case import Subject, case_of
@@ -186,6 +186,11 @@ class TestChecks:
         drift.add("norm.weight", distance(np.ones(2), np.array([1, np.nan]), 1.0))
         drift.add("norm.bias", distance(np.ones(2), np.ones(2), 1.0))
         self.failed(drift.check(), "norm")
+
+    @pytest.mark.parametrize("order", [(1.0, np.nan), (np.nan, 1.0), (np.inf, 1.0)])
+    def test_a_gradient_that_is_not_finite_is_the_greatest_wherever_it_comes(self, order: tuple[float, float]) -> None:
+        assert not np.isfinite(floor_of(np.full(2, value) for value in order))
+        assert floor_of([np.array([-3.0, 2.0]), None]) == pytest.approx(3e-4)
 
     def test_nothing_compared_fails(self) -> None:
         self.failed(Drift(self.AT, layer_of_parameter).check(), "")

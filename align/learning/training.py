@@ -14,12 +14,11 @@ from align.core.bounds import Precision
 from align.core.case import Case, Model
 from align.core.compare import largest
 from align.core.inputs import seeded_images, seeded_labels
-from align.core.judgement import nan_last
 from align.core.result import Check, Divergence, Gate, Section
 from align.core.weights import in_float32
 from align.learning import paddle_steps, torch_steps
 from align.learning.drift import BOUND, At, Drift, Sums
-from align.learning.gradients import FLOOR, distance, first_failed, loss_check
+from align.learning.gradients import distance, first_failed, floor_of, loss_check
 from align.learning.recipes import RECIPES, OptimizerRecipe, Schedule, Stepper, schedules
 from convert.arrays import Array, StateDict
 
@@ -165,10 +164,7 @@ def _tensors(case: Case, at: At, sides: Learners) -> Iterator[Check]:
     reads = [
         (learner.steps.gradients if gradients else learner.steps.values)(learner.model) for learner in sides.each()
     ]
-    floor = 1.0
-    if gradients:
-        found = [nan_last(largest(g)) for rule in case.rules if (g := reads[0](rule.source)) is not None]
-        floor = FLOOR * max(found, default=0.0)
+    floor = floor_of(reads[0](rule.source) for rule in case.rules) if gradients else 1.0
     drift, sums = Drift(at, case.reference_point), Sums()
     for rule in case.rules:
         reference, candidate, reference32, candidate32 = (
